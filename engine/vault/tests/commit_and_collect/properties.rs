@@ -1,0 +1,128 @@
+//! What must hold: in every state, over every step, and when everything has come to rest.
+
+use std::fmt;
+
+use crate::custodian;
+use crate::rules::{Breach, World};
+use crate::scene::Scene;
+use crate::sets::{Id, Point, Run, Session, Set};
+use crate::state::{ReaderAt, State};
+use crate::step::Steps;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A point was acknowledged, retention did not drop it, and it does not count.
+    AcknowledgedIsLost,
+    /// A point counts, and no runs make it up, or a chunk of them is gone or not indexed.
+    CountsButIsLost,
+    /// The newest layout names a run of which a chunk is gone or not indexed.
+    ListedRunIsLost,
+    /// A reader whose pin held could not finish.
+    ReaderFailed,
+    /// A point that was decided away counts again, or one that was accepted is accepted no more.
+    DecisionChanged,
+    /// Nothing goes on, more collections were made, and there is still garbage.
+    GarbageStays,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AcknowledgedIsLost => "an acknowledged point does not count",
+            Self::CountsButIsLost => "a point that counts cannot be restored",
+            Self::ListedRunIsLost => "a run that the newest layout names cannot be read",
+            Self::ReaderFailed => "a reader whose pin held could not finish",
+            Self::DecisionChanged => "a decision was not final",
+            Self::GarbageStays => "garbage stays for ever",
+        })
+    }
+}
+
+/// What is wrong with this state.
+pub(crate) fn violated(world: &World, state: &State) -> Option<Violation> {
+    let store = &state.store;
+    let view = world.view(store);
+    let counting = view.counting();
+    for session in state.acknowledged.iter() {
+        let points = &world.scene.sessions[session.number()].points;
+        if points.iter().any(|point| !counting.has(*point) && !view.dropped(*point)) {
+            return Some(Violation::AcknowledgedIsLost);
+        }
+    }
+    let (runs, available) = (view.runs(), store.available());
+    let restorable =
+        |point: Point| view.tiling(runs, point).is_some_and(|tiling| view.chunks(tiling).within(available));
+    if !counting.iter().all(restorable) {
+        return Some(Violation::CountsButIsLost);
+    }
+    let listed: Set<Run> = store.layouts.iter().fold(Set::EMPTY, |all, layout| all | layout.runs);
+    if !view.chunks(listed).within(available) {
+        return Some(Violation::ListedRunIsLost);
+    }
+    (state.reader.at == ReaderAt::Failed).then_some(Violation::ReaderFailed)
+}
+
+/// What is wrong with a step. The first layout of a new term may replace one of the former that landed late
+/// and that its author did not know: nothing was built on that yet. Within a term a decision is final.
+pub(crate) fn revoked(world: &World, before: &State, after: &State) -> Option<Violation> {
+    if world.breaks(Breach::DecisionNotFinal) {
+        // Shown by what it leads to.
+        return None;
+    }
+    if before.store.layouts == after.store.layouts && before.store.opened_in == after.store.opened_in {
+        return None;
+    }
+    let (old, new) = (world.view(&before.store), world.view(&after.store));
+    let changed = |point: Point| {
+        let fenced =
+            world.scene.points[point.number()].session.is_some_and(|name| before.store.fences.has(name));
+        let exists = before.store.points.has(point) || fenced;
+        let counts_again = exists && old.refused(point) && !new.refused(point);
+        let same_term = old.layout(point).term() == new.layout(point).term();
+        same_term && (counts_again || old.accepted(point) && !new.accepted(point))
+    };
+    (0..world.scene.points.len()).map(Point::nth).any(changed).then_some(Violation::DecisionChanged)
+}
+
+/// What is left where nothing more happens, after a few more collections: two to forget fences, one for
+/// what landed late.
+pub(crate) fn left_over(world: &World, state: &State) -> Option<Violation> {
+    let scene = Scene { thinning: Vec::new(), rounds: 3, ..world.scene.clone() };
+    let quiet = World::keeping_all_rules(scene);
+    let number = usize::from(state.term);
+    let mut state = *state;
+    state.custodians[number].round = 0;
+    state.custodians[number].crashes = 0;
+    let mut steps = Steps::default();
+    loop {
+        steps.0.clear();
+        custodian::steps(&quiet, &state, number, &mut steps);
+        match steps.0.first() {
+            Some((_, next)) => state = *next,
+            None => break,
+        }
+    }
+    (!is_clean(&quiet, &state)).then_some(Violation::GarbageStays)
+}
+
+fn is_clean(world: &World, state: &State) -> bool {
+    let store = &state.store;
+    let view = world.view(store);
+    let writers = world.scene.writers();
+    let needed = view.needed(store.points);
+    let mut held = Set::EMPTY;
+    let packs_are_needed = store.packs.iter().all(|pack| {
+        let contents = store.contents[pack.number()];
+        let once = !contents.meets(held);
+        held |= contents;
+        once && contents.within(needed)
+    });
+    let decided: Set<Session> = store.layouts.iter().fold(Set::EMPTY, |all, layout| all | layout.decided);
+    let forgotten = ((store.open | store.ended | store.fences) & writers).is_empty() && decided.is_empty();
+    packs_are_needed
+        && store.indexed() == store.packs
+        && store.session_index.iter().all(|packs| packs.is_empty())
+        && store.points.iter().all(|point| view.accepted(point) && !view.dropped(point))
+        && (store.open & writers).within(store.fences)
+        && (forgotten || !world.scene.is_numbered())
+}
