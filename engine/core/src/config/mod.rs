@@ -1,0 +1,125 @@
+//! The configuration: from texts to a typed model in which every reference holds and every default is filled
+//! in, or to all that is wrong with them.
+//!
+//! Owns the keys, their meaning and their inheritance. Reads no file, resolves no secret, and does not look
+//! at the machine: whether a path, a program or a glob is usable is for the daemon to find out.
+
+mod address;
+mod declared;
+mod fleet;
+mod flow;
+mod keep;
+mod limit;
+mod lookup;
+mod name;
+mod nearest;
+mod node;
+mod order;
+mod path;
+mod policy;
+mod problem;
+mod read;
+mod secret;
+mod service;
+mod source;
+mod table;
+mod value;
+mod vault;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use address::{ListenAddress, NodeAddress};
+pub use fleet::Fleet;
+pub use flow::Flow;
+pub use keep::{Keep, KeepRules};
+pub use limit::{DailyWindow, MINUTES_PER_DAY, RateLimit};
+pub use lookup::SourceLookupError;
+pub use name::{
+    CommandName, FleetName, NAME_BYTES_MAX, NameError, NodeName, PolicyName, ServiceName, SourceName,
+    VaultName,
+};
+pub use node::{Allow, HeldVault, Hold, Hooks, Node, Tailnet};
+pub use path::DatasetName;
+pub use policy::{RPO_DEFAULT, SyncMode, Target, VERIFY_EVERY_DEFAULT, Verify, VerifyLevel};
+pub use problem::{ConfigErrors, PROBLEMS_MAX, Problem, ProblemKind};
+pub use secret::{SecretRef, VaultSecret};
+pub use service::Service;
+pub use source::{
+    COMMAND_TIMEOUT_DEFAULT, CommandSource, FilesSource, PostgresSource, Source, SourceKind, ZfsSource,
+};
+pub use vault::{DirVault, PeerVault, S3Access, S3Vault, Vault, VaultKind};
+
+/// How long a text of the configuration may be, in bytes.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+/// How many vaults there may be.
+pub const VAULTS_MAX: usize = 64;
+/// How many sources there may be over all services.
+pub const SOURCES_MAX: usize = 4096;
+
+/// A text with the name under which problems in it are reported, usually its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceText<'t> {
+    /// The name.
+    pub name: &'t str,
+    /// The TOML.
+    pub text: &'t str,
+}
+
+/// The texts of a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigTexts<'t> {
+    /// One text with all tables.
+    Single(SourceText<'t>),
+    /// A directory's two files.
+    Split {
+        /// `fleet.toml`: the same on all nodes.
+        fleet: SourceText<'t>,
+        /// `node.toml`: this node's own.
+        node: SourceText<'t>,
+    },
+}
+
+/// A configuration without faults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Who belongs together.
+    pub fleet: Fleet,
+    /// Where sources go.
+    pub vaults: BTreeMap<VaultName, Vault>,
+    /// What is protected, by what must move together.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// What is protected, in the order of names, with policies applied.
+    pub sources: Vec<Source>,
+    /// Who this node is.
+    pub node: Node,
+    /// The access keys of S3 vaults.
+    pub secrets: BTreeMap<VaultName, VaultSecret>,
+    /// What this node accepts from which other.
+    pub holds: BTreeMap<NodeName, Hold>,
+    /// What this node runs, and when.
+    pub hooks: Hooks,
+    /// What fleet.toml may make this node do.
+    pub allow: Allow,
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`]: all that is wrong, at most [`PROBLEMS_MAX`] problems with their places. Where a
+    /// text is no TOML at all, only that.
+    pub fn parse(texts: ConfigTexts<'_>) -> Result<Self, ConfigErrors> {
+        read::read(texts)
+    }
+
+    /// The sources whose service has its home on a node, in the order of names. Where a service has been
+    /// promoted its term decides, not this.
+    pub fn sources_at_home_on(&self, node: &NodeName) -> impl Iterator<Item = &Source> {
+        let is_home =
+            move |source: &&Source| self.services.get(&source.service).is_some_and(|s| s.primary == *node);
+        self.sources.iter().filter(is_home)
+    }
+}

@@ -1,0 +1,192 @@
+//! Sources: what is protected, with everything filled in that policies say about it. Owns the keys of each
+//! kind; inheritance is in `policy`, and the way to targets in `flow`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::units::{ByteSize, Span};
+
+use super::flow::{Flow, LiveFlow, ServiceContext};
+use super::keep::Keep;
+use super::name::{CommandName, ServiceName, SourceName};
+use super::path::DatasetName;
+use super::policy::{Layers, SyncMode, Target, Verify};
+use super::table::Table;
+use super::value::Value;
+
+/// How long a `command` source may run where nothing is said.
+pub const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
+const BASE_BACKUP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+const PITR_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+const PG_WAL_LIMIT_DEFAULT: ByteSize = ByteSize(8 << 30);
+
+/// One protected thing, with everything that policies say about it filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// `SERVICE.KIND`, or `SERVICE.NAME` for a command.
+    pub name: SourceName,
+    /// The service that it is a part of.
+    pub service: ServiceName,
+    /// What it is.
+    pub kind: SourceKind,
+    /// Where it goes; at least one, no target twice.
+    pub flows: Vec<Flow>,
+    /// Which of its points are kept.
+    pub keep: Keep,
+    /// How it is proven.
+    pub verify: Verify,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A directory tree.
+    Files(FilesSource),
+    /// A ZFS dataset.
+    Zfs(ZfsSource),
+    /// A PostgreSQL cluster.
+    Postgres(PostgresSource),
+    /// What a program writes to its standard output.
+    Command(CommandSource),
+}
+
+impl SourceKind {
+    /// The word in the configuration and in metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Files(_) => "files",
+            Self::Zfs(_) => "zfs",
+            Self::Postgres(_) => "postgres",
+            Self::Command(_) => "command",
+        }
+    }
+}
+
+/// A directory tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesSource {
+    /// Its root.
+    pub path: PathBuf,
+    /// Globs, relative to the root, of what is left out. Not yet compiled.
+    pub exclude: Vec<String>,
+    /// Whether it is kept applied on the other node; then it has a flow to [`Target::Replica`].
+    pub mirror: bool,
+    /// Whether mount points inside are taken as empty directories.
+    pub one_file_system: bool,
+}
+
+/// A ZFS dataset with its children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZfsSource {
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// Children that are left out, relative to it.
+    pub except: Vec<DatasetName>,
+}
+
+/// A PostgreSQL cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresSource {
+    /// Socket directories or addresses to try in order; the system's default when empty.
+    pub hosts: Vec<String>,
+    /// The database to connect to.
+    pub dbname: Option<String>,
+    /// The data directory.
+    pub data: Option<PathBuf>,
+    /// Statements that must give true on a restored cluster.
+    pub check: Vec<String>,
+    /// The longest time between two base backups.
+    pub base_backup: Span,
+    /// How far back any second can be restored.
+    pub pitr: Span,
+    /// Whether commits wait for the standby.
+    pub sync: SyncMode,
+    /// How much WAL may be held back on the primary.
+    pub wal_limit: ByteSize,
+}
+
+/// The standard output of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSource {
+    /// The program and its arguments; not empty.
+    pub run: Vec<String>,
+    /// After which it is ended and makes no point.
+    pub timeout: Span,
+}
+
+pub(super) fn read_files(value: &Value<'_>, context: &ServiceContext<'_>) -> Option<Source> {
+    Table::read(value, |table| {
+        let layers = context.layers(table);
+        let path = table.require("path", "path = \"/srv/static\"").and_then(|value| value.parse());
+        let exclude = table.get("exclude").map(|value| value.texts()).unwrap_or_default();
+        let mirror = table.get("mirror").and_then(|value| value.truth()).unwrap_or(false);
+        let one_file_system = table.get("one_file_system").and_then(|value| value.truth()).unwrap_or(true);
+        let live = if mirror { LiveFlow::Always(Target::Replica) } else { LiveFlow::None };
+        let flows = context.flows(table, &layers, live);
+        let kind = SourceKind::Files(FilesSource { path: path?, exclude, mirror, one_file_system });
+        Some(resolved(context, "files", kind, flows, &layers))
+    })?
+}
+
+pub(super) fn read_zfs(value: &Value<'_>, context: &ServiceContext<'_>) -> Option<Source> {
+    Table::read(value, |table| {
+        let layers = context.layers(table);
+        let dataset = table.require("dataset", "dataset = \"tank/NAME\"").and_then(|value| value.parse());
+        let except = table.get("except").map(|value| value.parse_array()).unwrap_or_default();
+        let flows = context.flows(table, &layers, LiveFlow::WhenNamed(Target::Replica));
+        let kind = SourceKind::Zfs(ZfsSource { dataset: dataset?, except });
+        Some(resolved(context, "zfs", kind, flows, &layers))
+    })?
+}
+
+pub(super) fn read_postgres(value: &Value<'_>, context: &ServiceContext<'_>) -> Option<Source> {
+    Table::read(value, |table| {
+        let mut layers = context.layers(table);
+        layers.own.read_postgres(table);
+        let postgres = PostgresSource {
+            hosts: table.get("hosts").map(|value| value.texts()).unwrap_or_default(),
+            dbname: table.get("dbname").and_then(|value| value.text()).map(str::to_owned),
+            data: table.get("data").and_then(|value| value.parse()),
+            check: table.get("check").map(|value| value.texts()).unwrap_or_default(),
+            base_backup: layers.pick(|keys| keys.base_backup).unwrap_or(Span::new(BASE_BACKUP_DEFAULT)),
+            pitr: layers.pick(|keys| keys.pitr).unwrap_or(Span::new(PITR_DEFAULT)),
+            sync: layers.pick(|keys| keys.sync).unwrap_or_default(),
+            wal_limit: layers.pick(|keys| keys.pg_wal_limit).unwrap_or(PG_WAL_LIMIT_DEFAULT),
+        };
+        let flows = context.flows(table, &layers, LiveFlow::WhenNamed(Target::Standby));
+        resolved(context, "postgres", SourceKind::Postgres(postgres), flows, &layers)
+    })
+}
+
+pub(super) fn read_command(
+    name: &CommandName,
+    value: &Value<'_>,
+    context: &ServiceContext<'_>,
+) -> Option<Source> {
+    Table::read(value, |table| {
+        let layers = context.layers(table);
+        let run = table.require("run", "run = [\"PROGRAM\", \"ARGUMENT\"]").and_then(|value| value.argv());
+        let timeout = table.get("timeout").and_then(|value| value.positive_span());
+        let timeout = timeout.unwrap_or(Span::new(COMMAND_TIMEOUT_DEFAULT));
+        let flows = context.flows(table, &layers, LiveFlow::None);
+        let kind = SourceKind::Command(CommandSource { run: run?, timeout });
+        Some(resolved(context, name.as_str(), kind, flows, &layers))
+    })?
+}
+
+fn resolved(
+    context: &ServiceContext<'_>,
+    part: &str,
+    kind: SourceKind,
+    flows: Vec<Flow>,
+    layers: &Layers<'_>,
+) -> Source {
+    Source {
+        name: SourceName::new(context.service, part),
+        service: context.service.clone(),
+        kind,
+        flows,
+        keep: layers.pick(|keys| keys.keep.clone()).unwrap_or_default(),
+        verify: layers.verify(),
+    }
+}

@@ -1,0 +1,14 @@
+//! Pure decisions and models of Backstay: identifiers, units, time, RPO arithmetic, points, runs,
+//! layouts, fold rules, configuration. Owns no I/O, no clock and no randomness: time and bytes are arguments.
+
+pub mod clock;
+pub mod config;
+pub mod digest;
+pub mod fold;
+pub mod id;
+pub mod layout;
+pub mod point;
+pub mod rpo;
+pub mod run;
+pub mod schedule;
+pub mod units;
