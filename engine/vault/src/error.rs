@@ -1,0 +1,186 @@
+//! Why something on a vault failed. Every error names the object and the place.
+
+use backstay_core::id::{ChunkId, DomainId, PointId, SessionId, SignerKey, SourceId};
+use backstay_core::layout::StackError;
+
+use crate::keys::MissingKey;
+use crate::malformed::Malformed;
+use crate::store::{StoreError, StoreErrorKind};
+use crate::table::TableError;
+
+/// A failed operation on a vault.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is nothing that looks like a vault.
+    #[error(
+        "there is no vault in {place}: it has no format/ object; mount the disk it is on, correct the path, or make one with `backstay vault init`"
+    )]
+    NoVault {
+        /// The store.
+        place: String,
+    },
+    /// There is one already.
+    #[error("there is a vault in {place} already; nothing was changed")]
+    AlreadyThere {
+        /// The store.
+        place: String,
+    },
+    /// The keys at hand are not this vault's.
+    #[error(
+        "the vault in {place} belongs to key domain {found}, the keys at hand to {expected}: wrong key; use the bundle of its fleet (`age -d -i IDENTITY keys/NAME.age`)"
+    )]
+    WrongKey {
+        /// The store.
+        place: String,
+        /// Domain of the vault.
+        found: DomainId,
+        /// Domain of the keys.
+        expected: DomainId,
+    },
+    /// Made by a later version.
+    #[error(
+        "the vault in {place} needs {needs}, which this backstay does not have; install a newer backstay"
+    )]
+    Newer {
+        /// The store.
+        place: String,
+        /// What is needed.
+        needs: String,
+    },
+    /// An object is not what it should be.
+    #[error("{object} in {place} is damaged: {cause}; run `backstay vault check` to see what that affects")]
+    Damaged {
+        /// Name of the object.
+        object: String,
+        /// The store.
+        place: String,
+        /// What is wrong.
+        cause: Malformed,
+    },
+    /// An object was written by somebody who may not.
+    #[error(
+        "{object} in {place} is signed by {signer}, which may not write it: it is left out; see `trust/`"
+    )]
+    Untrusted {
+        /// Name of the object.
+        object: String,
+        /// The store.
+        place: String,
+        /// Who signed it.
+        signer: SignerKey,
+    },
+    /// A chunk cannot be had from anywhere.
+    #[error(
+        "chunk {chunk} cannot be had from {place}: {cause}; run `backstay vault check`, or restore from another vault"
+    )]
+    Chunk {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The store.
+        place: String,
+        /// Why: not indexed, or what was wrong at the last place tried.
+        cause: String,
+    },
+    /// A point has no complete stack of runs.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// A point is not there.
+    #[error("there is no point {point} in {place}; `backstay points` lists those that are")]
+    NoPoint {
+        /// The point.
+        point: PointId,
+        /// The store.
+        place: String,
+    },
+    /// A block of a run is not what it should be.
+    #[error("{0}")]
+    Table(String),
+    /// The custodian gave the session up for dead.
+    #[error(
+        "the commit {session} took so long that it was given up for dead; nothing of it counts, capture again"
+    )]
+    Fenced {
+        /// The session.
+        session: SessionId,
+    },
+    /// Somebody else has committed a point of the source meanwhile.
+    #[error(
+        "the source has another newest point in {place} than this capture goes on from; it is captured again from there"
+    )]
+    CursorMoved {
+        /// The store.
+        place: String,
+    },
+    /// The newest point of a source changed each time it was pinned.
+    #[error(
+        "the newest point of source {source_id} in {place} changes again and again: nothing was written, it will be tried again; look for two nodes that capture the same source"
+    )]
+    Unsettled {
+        /// The source.
+        source_id: SourceId,
+        /// The store.
+        place: String,
+    },
+    /// The node is not in the vault's trust list, or may not write the source.
+    #[error("node {node} may not write {source_name} to the vault in {place}: see who is listed in `trust/`")]
+    MayNotWrite {
+        /// The node.
+        node: String,
+        /// The source.
+        source_name: String,
+        /// The store.
+        place: String,
+    },
+    /// A key that sealing needs is not in the ring.
+    #[error(transparent)]
+    Key(#[from] MissingKey),
+    /// Another part of the same work failed before; it has the reason.
+    #[error("given up because of an error before")]
+    GivenUp,
+}
+
+impl VaultError {
+    /// Whether the same call may go through later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Fenced { .. } | Self::CursorMoved { .. } | Self::Unsettled { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// A word for metrics: the class of the error.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Store(error) => match error.kind {
+                StoreErrorKind::NoSpace => "no_space",
+                StoreErrorKind::ReadOnly => "read_only",
+                StoreErrorKind::Denied => "denied",
+                StoreErrorKind::Transient => "transient",
+                _ => "store",
+            },
+            Self::NoVault { .. } | Self::AlreadyThere { .. } => "no_vault",
+            Self::WrongKey { .. } | Self::Key(_) => "key",
+            Self::Newer { .. } => "newer",
+            Self::Damaged { .. } | Self::Chunk { .. } | Self::Stack(_) | Self::Table(_) => "damaged",
+            Self::Untrusted { .. } | Self::MayNotWrite { .. } => "untrusted",
+            Self::NoPoint { .. } => "no_point",
+            Self::Fenced { .. } => "fenced",
+            Self::Unsettled { .. } => "unsettled",
+            Self::CursorMoved { .. } => "cursor_moved",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+
+impl From<TableError<VaultError>> for VaultError {
+    fn from(error: TableError<VaultError>) -> Self {
+        match error {
+            TableError::Source(error) => error,
+            malformed => Self::Table(malformed.to_string()),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The index in memory: where each chunk is, as the listed index objects say. Owns what a reader may
+//! use and what a writer may believe (docs/format.md, section 6); reading objects is the vault's.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use backstay_core::id::{ChunkId, ObjectHash, PackId};
+
+use crate::chunk::ChunkClass;
+use crate::index_object::IndexObject;
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The pack.
+    pub pack: PackId,
+    /// Where the record begins, bytes.
+    pub offset: u32,
+    /// Length of the record, bytes.
+    pub length: u32,
+    /// Plain length of the chunk, bytes.
+    pub plain_length: u32,
+}
+
+/// Whether a writer may count on what an index object lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Belief {
+    /// The custodian's, or of an acknowledged session of this node.
+    Writers,
+    /// Good for reading only.
+    ReadersOnly,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    pack: u32,
+    offset: u32,
+    length: u32,
+    plain_length: u32,
+}
+
+#[derive(Debug)]
+struct StoredPack {
+    id: PackId,
+    class: ChunkClass,
+    bytes: u32,
+    belief: Belief,
+}
+
+/// Sums over the index.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct IndexTotals {
+    /// Chunks.
+    pub chunks: u64,
+    /// Plain bytes of the chunks.
+    pub plain_bytes: u64,
+    /// Bytes of packs of data.
+    pub data_pack_bytes: u64,
+    /// Bytes of packs of metadata.
+    pub meta_pack_bytes: u64,
+    /// Packs.
+    pub packs: u64,
+}
+
+/// All chunks of the listed index objects.
+#[derive(Debug, Default)]
+pub struct ChunkIndex {
+    /// The node for which it was judged what to believe.
+    writer: Option<String>,
+    objects: HashSet<ObjectHash>,
+    packs: Vec<StoredPack>,
+    chunks: HashMap<ChunkId, Stored, BuildHasherDefault<IdHasher>>,
+    /// Further places of chunks that were stored more than once.
+    duplicates: HashMap<ChunkId, Vec<Stored>>,
+}
+
+impl ChunkIndex {
+    /// An index of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An index of nothing, in which it will be judged what this node's writers may believe.
+    pub fn for_writer(writer: Option<&str>) -> Self {
+        Self { writer: writer.map(str::to_owned), ..Self::default() }
+    }
+
+    /// The node for which it is judged what to believe.
+    pub fn writer(&self) -> Option<&str> {
+        self.writer.as_deref()
+    }
+
+    /// Whether this object's entries are in.
+    pub fn has_object(&self, object: &ObjectHash) -> bool {
+        self.objects.contains(object)
+    }
+
+    /// The objects whose entries are in.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectHash> {
+        self.objects.iter()
+    }
+
+    /// Adds the entries of an object that was just seen in a listing, or just written.
+    pub fn add(&mut self, object: ObjectHash, content: &IndexObject, belief: Belief) {
+        if !self.objects.insert(object) {
+            return;
+        }
+        let first = self.packs.len() as u32;
+        self.packs.extend(content.packs.iter().map(|pack| StoredPack {
+            id: pack.id,
+            class: pack.class,
+            bytes: pack.bytes,
+            belief,
+        }));
+        for (place, entry) in &content.entries {
+            let stored = Stored {
+                pack: first + place,
+                offset: entry.offset,
+                length: entry.length,
+                plain_length: entry.plain_length,
+            };
+            match self.chunks.entry(entry.id) {
+                std::collections::hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(stored);
+                }
+                std::collections::hash_map::Entry::Occupied(_) => {
+                    self.duplicates.entry(entry.id).or_default().push(stored);
+                }
+            }
+        }
+    }
+
+    /// Every place of a chunk, for a reader.
+    pub fn places(&self, id: &ChunkId) -> Vec<Location> {
+        self.stored(id).map(|stored| self.location(stored)).collect()
+    }
+
+    /// Whether a writer may count on the chunk, given the packs that are about to go.
+    pub fn writer_has(&self, id: &ChunkId, doomed: &HashSet<PackId>) -> bool {
+        self.stored(id).any(|stored| {
+            let pack = &self.packs[stored.pack as usize];
+            pack.belief == Belief::Writers && !doomed.contains(&pack.id)
+        })
+    }
+
+    /// The packs that are named: id, class and size in bytes. One that several objects name comes once.
+    pub fn packs(&self) -> HashMap<PackId, (ChunkClass, u32)> {
+        self.packs.iter().map(|pack| (pack.id, (pack.class, pack.bytes))).collect()
+    }
+
+    /// Sums.
+    pub fn totals(&self) -> IndexTotals {
+        let mut totals = IndexTotals { chunks: self.chunks.len() as u64, ..IndexTotals::default() };
+        totals.plain_bytes = self.chunks.values().map(|stored| u64::from(stored.plain_length)).sum();
+        for (class, bytes) in self.packs().values() {
+            totals.packs += 1;
+            match class {
+                ChunkClass::Data => totals.data_pack_bytes += u64::from(*bytes),
+                ChunkClass::Meta => totals.meta_pack_bytes += u64::from(*bytes),
+            }
+        }
+        totals
+    }
+
+    fn stored(&self, id: &ChunkId) -> impl Iterator<Item = &Stored> {
+        self.chunks.get(id).into_iter().chain(self.duplicates.get(id).into_iter().flatten())
+    }
+
+    fn location(&self, stored: &Stored) -> Location {
+        Location {
+            pack: self.packs[stored.pack as usize].id,
+            offset: stored.offset,
+            length: stored.length,
+            plain_length: stored.plain_length,
+        }
+    }
+}
+
+/// Chunk ids are hashes already: their first bytes serve.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // The length prefix of the array comes as `write_usize`, which is left out below.
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index_object::{IndexAuthor, IndexedPack};
+    use crate::pack::PackEntry;
+
+    fn object(pack: u8, chunks: &[u8]) -> IndexObject {
+        let entry =
+            |n: &u8| PackEntry { id: ChunkId::new([*n; 32]), offset: 32, length: 100, plain_length: 10 };
+        IndexObject {
+            author: IndexAuthor::Session,
+            packs: vec![IndexedPack { id: PackId::new([pack; 32]), class: ChunkClass::Data, bytes: 4096 }],
+            entries: chunks.iter().map(|n| (0, entry(n))).collect(),
+        }
+    }
+
+    #[test]
+    fn a_writer_believes_less_than_a_reader() {
+        let mut index = ChunkIndex::new();
+        index.add(ObjectHash::new([1; 32]), &object(1, &[5, 6]), Belief::ReadersOnly);
+        index.add(ObjectHash::new([2; 32]), &object(2, &[6]), Belief::Writers);
+        let (five, six) = (ChunkId::new([5; 32]), ChunkId::new([6; 32]));
+        let none = HashSet::new();
+        assert_eq!((index.places(&five).len(), index.places(&six).len()), (1, 2));
+        assert!(!index.writer_has(&five, &none) && index.writer_has(&six, &none));
+        assert!(!index.writer_has(&six, &HashSet::from([PackId::new([2; 32])])), "its pack is about to go");
+    }
+}

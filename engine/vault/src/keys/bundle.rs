@@ -1,0 +1,210 @@
+//! The key bundle: all keys that one holder has, as JSON, so that `age -d` alone recovers them.
+
+use backstay_core::id::{DomainId, KeyId, SignerKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::secret::{Secret, random_bytes};
+use super::signer::Signer;
+
+/// Greatest bundle that is read, bytes.
+const BUNDLE_BYTES_MAX: usize = 1 << 20;
+
+/// What the holder of a bundle can do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Reads and writes everything.
+    Full,
+    /// Folds metadata and moves sealed records; cannot read payload.
+    Custodian,
+}
+
+/// One epoch of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Names it in records and envelopes.
+    #[serde(serialize_with = "print", deserialize_with = "parse")]
+    pub key_id: KeyId,
+    /// The key.
+    #[serde(with = "secret_hex")]
+    pub key: Secret,
+}
+
+impl Epoch {
+    fn random() -> Self {
+        Self { key_id: KeyId::new(random_bytes()), key: Secret::random() }
+    }
+}
+
+/// The keys of a domain, as one holder has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// Version of the bundle's form.
+    pub backstay_bundle: u32,
+    /// The domain.
+    #[serde(serialize_with = "print", deserialize_with = "parse")]
+    pub domain: DomainId,
+    /// Public key that signs `format/` and `trust/`.
+    #[serde(serialize_with = "print", deserialize_with = "parse")]
+    pub admin: SignerKey,
+    /// What the holder can do.
+    pub role: Role,
+    /// Names data chunks; absent for a custodian.
+    #[serde(with = "secret_hex_option", default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Secret>,
+    /// Chooses boundaries; absent for a custodian.
+    #[serde(with = "secret_hex_option", default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Secret>,
+    /// Names metadata chunks.
+    #[serde(with = "secret_hex")]
+    pub meta_id: Secret,
+    /// Epochs that seal payload, the last one in use; empty for a custodian.
+    #[serde(default)]
+    pub data: Vec<Epoch>,
+    /// Epochs that seal metadata, the last one in use.
+    pub meta: Vec<Epoch>,
+    /// Private seed of the admin key: in a recovery's bundle, and until there is one on the first node.
+    #[serde(with = "secret_hex_option", default, skip_serializing_if = "Option::is_none")]
+    pub admin_seed: Option<Secret>,
+}
+
+/// Why a bundle is unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// Not a bundle.
+    #[error(
+        "the key bundle cannot be read: {0}; it must be the unchanged output of `age -d` on a file of the vault's `keys/`"
+    )]
+    Malformed(String),
+    /// Made by a later version.
+    #[error("the key bundle has version {0}, this backstay reads version 0; install a newer backstay")]
+    Newer(u32),
+}
+
+impl Bundle {
+    /// Fresh random keys for a new domain, together with its admin key.
+    pub fn generate() -> Self {
+        let admin_seed = Secret::random();
+        Self {
+            backstay_bundle: 0,
+            domain: DomainId::new(random_bytes()),
+            admin: Signer::from_seed(&admin_seed).public(),
+            role: Role::Full,
+            id: Some(Secret::random()),
+            cut: Some(Secret::random()),
+            meta_id: Secret::random(),
+            data: vec![Epoch::random()],
+            meta: vec![Epoch::random()],
+            admin_seed: Some(admin_seed),
+        }
+    }
+
+    /// The same keys without the admin's private seed.
+    pub fn without_admin(&self) -> Self {
+        Self { admin_seed: None, ..self.clone() }
+    }
+
+    /// The JSON form.
+    pub fn to_json(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        zeroize::Zeroizing::new(serde_json::to_vec_pretty(self).expect("a bundle has only texts and numbers"))
+    }
+
+    /// Reads the JSON form.
+    pub fn from_json(json: &[u8]) -> Result<Self, BundleError> {
+        if json.len() > BUNDLE_BYTES_MAX {
+            return Err(BundleError::Malformed("it is larger than 1 MiB".into()));
+        }
+        let bundle: Self = serde_json::from_slice(json).map_err(|e| BundleError::Malformed(e.to_string()))?;
+        if bundle.backstay_bundle != 0 {
+            return Err(BundleError::Newer(bundle.backstay_bundle));
+        }
+        let payload = [bundle.id.is_some(), bundle.cut.is_some(), !bundle.data.is_empty()];
+        if bundle.meta.is_empty() || payload != [bundle.role == Role::Full; 3] {
+            return Err(BundleError::Malformed("keys are missing for its role".into()));
+        }
+        Ok(bundle)
+    }
+}
+
+fn print<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn parse<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+    D: Deserializer<'de>,
+{
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+mod secret_hex {
+    use backstay_core::id::ChunkId;
+    use serde::{Deserializer, Serializer};
+
+    use super::Secret;
+
+    pub(super) fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        // Any 32 byte identifier prints the hex form.
+        serializer.collect_str(&ChunkId::new(*secret.as_bytes()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        super::parse::<ChunkId, D>(deserializer).map(|id| Secret::new(*id.as_bytes()))
+    }
+}
+
+mod secret_hex_option {
+    use serde::{Deserializer, Serializer};
+
+    use super::{Secret, secret_hex};
+
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Option<Secret>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match secret {
+            Some(secret) => secret_hex::serialize(secret, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Secret>, D::Error> {
+        secret_hex::deserialize(deserializer).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_reads_back_and_leaves_out_the_admin_seed_when_told() {
+        let bundle = Bundle::generate();
+        assert_eq!(Bundle::from_json(&bundle.to_json()).expect("reads"), bundle);
+        let json = String::from_utf8(bundle.without_admin().to_json().to_vec()).expect("text");
+        assert!(!json.contains("admin_seed"), "{json}");
+    }
+
+    #[test]
+    fn a_newer_or_broken_bundle_is_refused() {
+        let mut bundle = Bundle::generate();
+        bundle.backstay_bundle = 1;
+        assert!(matches!(Bundle::from_json(&bundle.to_json()), Err(BundleError::Newer(1))));
+        assert!(matches!(Bundle::from_json(b"{}"), Err(BundleError::Malformed(_))));
+        for role in [Role::Full, Role::Custodian] {
+            let unfit = Bundle { role, cut: None, ..Bundle::generate() };
+            assert!(
+                matches!(Bundle::from_json(&unfit.to_json()), Err(BundleError::Malformed(_))),
+                "{role:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_show_in_debug_output() {
+        assert!(format!("{:?}", Bundle::generate()).contains("Secret(…)"));
+    }
+}

@@ -1,0 +1,14 @@
+//! Keys of a domain: what they are, how a bundle carries them, how it is wrapped, who signs
+//! (docs/format.md, section 2). Owns no files: where bundles lie is the business of others.
+
+mod bundle;
+mod ring;
+mod secret;
+mod signer;
+mod wrap;
+
+pub use bundle::{Bundle, BundleError, Epoch, Role};
+pub use ring::{KeyRing, MissingKey};
+pub use secret::{Secret, random_bytes};
+pub use signer::{BadSignature, Signature, Signer, verify};
+pub use wrap::{AgeIdentity, WrapError, unwrap_bundle, wrap_bundle};

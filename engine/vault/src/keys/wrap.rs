@@ -1,0 +1,99 @@
+//! Wrapping of bundles as age files, to X25519 identities.
+
+use std::str::FromStr;
+
+use age::secrecy::ExposeSecret;
+
+use super::bundle::{Bundle, BundleError};
+
+/// Greatest wrapped bundle that is read, bytes.
+const WRAPPED_BYTES_MAX: usize = 2 << 20;
+
+/// An age X25519 identity: opens what was wrapped to it.
+#[derive(Clone)]
+pub struct AgeIdentity(age::x25519::Identity);
+
+impl AgeIdentity {
+    /// A new random identity.
+    pub fn generate() -> Self {
+        Self(age::x25519::Identity::generate())
+    }
+
+    /// The public half, `age1…`.
+    pub fn recipient(&self) -> String {
+        self.0.to_public().to_string()
+    }
+
+    /// The text of an identity file, as `age -i` takes it: a comment with the recipient, and the secret.
+    pub fn to_file(&self) -> String {
+        format!("# public key: {}\n{}\n", self.recipient(), self.0.to_string().expose_secret())
+    }
+
+    /// Reads an identity file: lines of `#` comments and one secret.
+    pub fn from_file(text: &str) -> Result<Self, WrapError> {
+        let secret = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+        let identity = age::x25519::Identity::from_str(secret.ok_or(WrapError::NotAnIdentity)?);
+        identity.map(Self).map_err(|_| WrapError::NotAnIdentity)
+    }
+}
+
+impl std::fmt::Debug for AgeIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AgeIdentity").field(&self.recipient()).finish()
+    }
+}
+
+/// Why a bundle could not be wrapped or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum WrapError {
+    /// Not an age identity file.
+    #[error("not an age identity: expected a line `AGE-SECRET-KEY-1…`")]
+    NotAnIdentity,
+    /// Not an age recipient.
+    #[error("not an age recipient: {0:?}; expected `age1…`")]
+    NotARecipient(String),
+    /// The file is sealed to other identities, or damaged.
+    #[error("the wrapped keys do not open with this identity ({0}): it is another key's file, or damaged")]
+    Locked(String),
+    /// What was inside is not a usable bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// Wraps a bundle to one recipient: an age file.
+pub fn wrap_bundle(bundle: &Bundle, recipient: &str) -> Result<Vec<u8>, WrapError> {
+    let to = age::x25519::Recipient::from_str(recipient)
+        .map_err(|_| WrapError::NotARecipient(recipient.to_owned()))?;
+    age::encrypt(&to, &bundle.to_json()).map_err(|e| WrapError::Locked(e.to_string()))
+}
+
+/// Opens a wrapped bundle.
+pub fn unwrap_bundle(wrapped: &[u8], identity: &AgeIdentity) -> Result<Bundle, WrapError> {
+    if wrapped.len() > WRAPPED_BYTES_MAX {
+        return Err(WrapError::Locked("larger than 2 MiB".into()));
+    }
+    let json = age::decrypt(&identity.0, wrapped).map_err(|e| WrapError::Locked(e.to_string()))?;
+    Ok(Bundle::from_json(&zeroize::Zeroizing::new(json))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrapped_bundle_opens_with_its_identity_only() {
+        let bundle = Bundle::generate();
+        let mine = AgeIdentity::generate();
+        let wrapped = wrap_bundle(&bundle, &mine.recipient()).expect("wraps");
+        let read_back = AgeIdentity::from_file(&mine.to_file()).expect("reads");
+        assert_eq!(unwrap_bundle(&wrapped, &read_back).expect("opens"), bundle);
+        assert!(matches!(unwrap_bundle(&wrapped, &AgeIdentity::generate()), Err(WrapError::Locked(_))));
+    }
+
+    #[test]
+    fn what_is_no_identity_or_recipient_is_named() {
+        assert!(matches!(AgeIdentity::from_file("# nothing\n"), Err(WrapError::NotAnIdentity)));
+        let wrapped = wrap_bundle(&Bundle::generate(), "age1nonsense");
+        assert!(matches!(wrapped, Err(WrapError::NotARecipient(_))));
+    }
+}

@@ -1,0 +1,178 @@
+//! Names of objects: the only place where they are made and taken apart (docs/format.md, section 1).
+//! Refuses every text that is not the name of an object of this format, so that no store ever sees
+//! `..`, an absolute path or a foreign file.
+
+use std::fmt;
+
+use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
+
+/// The name of an object in a vault.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName(String);
+
+/// What a name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// `format/<n>`.
+    Format(u64),
+    /// `trust/<n>`.
+    Trust(u64),
+    /// `keys/<name>.age`.
+    Key(String),
+    /// `packs/<2 hex>/<id>`.
+    Pack(PackId),
+    /// `index/<session>-<hash>`.
+    Index(SessionId, ObjectHash),
+    /// `points/<source>/<point>-<hash>`.
+    Point(SourceId, PointId, ObjectHash),
+    /// `layout/<source>/<generation>-<hash>`.
+    Layout(SourceId, u64, ObjectHash),
+    /// `heads/<source>/<sequence>-<hash>`.
+    Head(SourceId, u64, ObjectHash),
+    /// `sessions/<session>`.
+    Session(SessionId),
+    /// `fences/<session>`.
+    Fence(SessionId),
+    /// `gc/<n>`.
+    Gc(u64),
+}
+
+impl Named {
+    /// The name that says this.
+    pub fn to_name(&self) -> ObjectName {
+        ObjectName(match self {
+            Self::Format(n) => format!("format/{n:016x}"),
+            Self::Trust(n) => format!("trust/{n:016x}"),
+            Self::Key(name) => format!("keys/{name}.age"),
+            Self::Pack(id) => {
+                let id = id.to_string();
+                format!("packs/{}/{id}", &id[..2])
+            }
+            Self::Index(session, hash) => format!("index/{session}-{hash}"),
+            Self::Point(source, point, hash) => format!("points/{source}/{point}-{hash}"),
+            Self::Layout(source, generation, hash) => format!("layout/{source}/{generation:016x}-{hash}"),
+            Self::Head(source, sequence, hash) => format!("heads/{source}/{sequence:016x}-{hash}"),
+            Self::Session(session) => format!("sessions/{session}"),
+            Self::Fence(session) => format!("fences/{session}"),
+            Self::Gc(n) => format!("gc/{n:016x}"),
+        })
+    }
+}
+
+impl ObjectName {
+    /// Takes a name apart; `None` when it is not one of this format.
+    pub fn parse(text: &str) -> Option<(Self, Named)> {
+        let mut parts = text.split('/');
+        let named = match (parts.next()?, parts.next()?, parts.next()) {
+            ("format", n, None) => Named::Format(number(n)?),
+            ("trust", n, None) => Named::Trust(number(n)?),
+            ("keys", file, None) => Named::Key(key_name(file.strip_suffix(".age")?)?),
+            ("packs", _, Some(id)) => Named::Pack(id.parse().ok()?),
+            ("index", rest, None) => {
+                let (session, hash) = rest.split_once('-')?;
+                Named::Index(session.parse().ok()?, hash.parse().ok()?)
+            }
+            ("points", source, Some(rest)) => {
+                let (point, hash) = rest.split_once('-')?;
+                Named::Point(source.parse().ok()?, point.parse().ok()?, hash.parse().ok()?)
+            }
+            ("layout", source, Some(rest)) => {
+                let (generation, hash) = rest.split_once('-')?;
+                Named::Layout(source.parse().ok()?, number(generation)?, hash.parse().ok()?)
+            }
+            ("heads", source, Some(rest)) => {
+                let (sequence, hash) = rest.split_once('-')?;
+                Named::Head(source.parse().ok()?, number(sequence)?, hash.parse().ok()?)
+            }
+            ("sessions", session, None) => Named::Session(session.parse().ok()?),
+            ("fences", session, None) => Named::Fence(session.parse().ok()?),
+            ("gc", n, None) => Named::Gc(number(n)?),
+            _ => return None,
+        };
+        // One spelling only: what does not print as it was read is not a name.
+        let name = named.to_name();
+        (name.as_str() == text).then_some((name, named))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name without a trailing `-<hash>`: what an envelope is bound to (docs/format.md, section 4).
+    pub fn stem(&self) -> &str {
+        self.0.split_once('-').map_or(&self.0, |(stem, _)| stem)
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+fn key_name(text: &str) -> Option<String> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
+    (!text.is_empty() && text.len() <= 63 && text.bytes().all(good)).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_name_reads_back() {
+        let source = SourceId::new([1; 16]);
+        let hash = ObjectHash::new([2; 32]);
+        let session = SessionId::new([3; 16]);
+        for named in [
+            Named::Format(1),
+            Named::Trust(255),
+            Named::Key("nullstone".into()),
+            Named::Pack(PackId::new([0xab; 32])),
+            Named::Index(session, hash),
+            Named::Point(source, PointId::new([4; 16]), hash),
+            Named::Layout(source, 9, hash),
+            Named::Head(source, u64::MAX, hash),
+            Named::Session(session),
+            Named::Fence(session),
+            Named::Gc(7),
+        ] {
+            let name = named.to_name();
+            assert_eq!(ObjectName::parse(name.as_str()), Some((name, named)));
+        }
+    }
+
+    #[test]
+    fn a_stem_lacks_the_hash() {
+        let name = Named::Index(SessionId::new([3; 16]), ObjectHash::new([2; 32])).to_name();
+        assert_eq!(name.stem(), format!("index/{}", SessionId::new([3; 16])));
+        assert_eq!(Named::Gc(7).to_name().stem(), "gc/0000000000000007");
+    }
+
+    #[test]
+    fn foreign_names_are_refused() {
+        let pack = "ab".repeat(32);
+        let wrong_folder = format!("packs/cd/{pack}");
+        for text in [
+            "",
+            "/",
+            "packs/../x",
+            "/etc/passwd",
+            "format/1",
+            "format/000000000000000G",
+            "lost+found",
+            "keys/.age",
+            "keys/A.age",
+            "keys/a/b.age",
+            "gc/+000000000000001",
+            wrong_folder.as_str(),
+        ] {
+            assert_eq!(ObjectName::parse(text), None, "{text:?}");
+        }
+    }
+}

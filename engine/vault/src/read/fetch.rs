@@ -1,0 +1,135 @@
+//! Fetching chunks: reads stretches of packs and opens their records. A chunk that is damaged in one
+//! place is taken from another where the index knows one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use backstay_core::id::{ChunkId, PackId};
+use bytes::Bytes;
+
+use super::plan::{PackRead, plan_reads};
+use crate::error::VaultError;
+use crate::index::Location;
+use crate::name::Named;
+use crate::record::open_record;
+use crate::store::Stretch;
+use crate::table::ChunkSource;
+use crate::vault::Vault;
+
+/// Reads chunks of one vault. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ChunkReader {
+    vault: Arc<Vault>,
+}
+
+impl ChunkReader {
+    /// A reader of this vault.
+    pub fn new(vault: Arc<Vault>) -> Self {
+        Self { vault }
+    }
+
+    /// The reads that these chunks need; an error names the first that no index object knows.
+    pub fn plan(&self, chunks: impl IntoIterator<Item = ChunkId>) -> Result<Vec<PackRead>, VaultError> {
+        let located = chunks
+            .into_iter()
+            .map(|id| match self.vault.places(&id).first() {
+                Some(place) => Ok((id, *place)),
+                None => Err(self.lost(id, "no index object knows it")),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(plan_reads(located))
+    }
+
+    /// Reads a stretch. A failure is no error yet: its records may lie elsewhere, and `open` goes there.
+    pub fn read(&self, read: &PackRead) -> Result<Bytes, VaultError> {
+        self.read_stretch(read.pack, read.offset, read.length)
+    }
+
+    /// Opens one record of a stretch; when the stretch could not be read or the record is damaged,
+    /// tries the other places that the index knows.
+    pub fn open(
+        &self,
+        read: &PackRead,
+        stretch: &Result<Bytes, VaultError>,
+        record: usize,
+    ) -> Result<Vec<u8>, VaultError> {
+        let (id, begins, length) = read.records[record];
+        let why = match stretch {
+            Ok(bytes) => {
+                // A store that gives less than was asked for is met like one that gives something else.
+                let record = bytes.get(begins as usize..(begins + length) as usize).unwrap_or_default();
+                match open_record(self.vault.ring(), &id, record.to_vec()) {
+                    Ok(plain) => return Ok(plain),
+                    Err(cause) => format!("{}: {cause}", Named::Pack(read.pack).to_name()),
+                }
+            }
+            Err(error) => brief(error),
+        };
+        tracing::warn!(chunk = %id, why, "damaged, trying another place");
+        // A pack that was cut short may still hold this record, though not the whole stretch.
+        let alone = matches!(stretch, Err(VaultError::Store(error)) if !error.is_not_found());
+        let tried = (!alone).then_some((read.pack, read.offset + begins));
+        self.open_elsewhere(id, tried, why)
+    }
+
+    /// One chunk.
+    pub fn fetch(&self, id: ChunkId) -> Result<Vec<u8>, VaultError> {
+        let read = self.plan([id])?.remove(0);
+        let stretch = self.read(&read);
+        self.open(&read, &stretch, 0)
+    }
+
+    fn open_elsewhere(
+        &self,
+        id: ChunkId,
+        tried: Option<(PackId, u32)>,
+        mut why: String,
+    ) -> Result<Vec<u8>, VaultError> {
+        for Location { pack, offset, length, .. } in self.vault.places(&id) {
+            if tried == Some((pack, offset)) {
+                continue;
+            }
+            match self.read_stretch(pack, offset, length) {
+                Ok(bytes) => match open_record(self.vault.ring(), &id, bytes.to_vec()) {
+                    Ok(plain) => return Ok(plain),
+                    Err(cause) => why = format!("{}: {cause}", Named::Pack(pack).to_name()),
+                },
+                Err(error) => why = brief(&error),
+            }
+        }
+        Err(self.lost(id, &why))
+    }
+
+    fn read_stretch(&self, pack: PackId, offset: u32, length: u32) -> Result<Bytes, VaultError> {
+        let stretch = Stretch { offset: u64::from(offset), length: u64::from(length) };
+        self.vault.get_range(&Named::Pack(pack).to_name(), stretch)
+    }
+
+    fn lost(&self, chunk: ChunkId, cause: &str) -> VaultError {
+        VaultError::Chunk { chunk, place: self.vault.place(), cause: cause.to_owned() }
+    }
+}
+
+/// What went wrong, without the advice: the error around it has its own.
+fn brief(error: &VaultError) -> String {
+    match error {
+        VaultError::Store(error) => format!("{}: {}", error.object, error.cause),
+        other => other.to_string(),
+    }
+}
+
+impl ChunkSource for ChunkReader {
+    type Error = VaultError;
+
+    fn fetch_meta(&self, chunks: &[ChunkId]) -> Result<Vec<Vec<u8>>, VaultError> {
+        let mut opened = HashMap::with_capacity(chunks.len());
+        for read in self.plan(chunks.iter().copied())? {
+            let stretch = self.read(&read);
+            for (record, (id, ..)) in read.records.iter().enumerate() {
+                opened.insert(*id, self.open(&read, &stretch, record)?);
+            }
+        }
+        // Asked for twice is rare (two equal blocks): the copy does not matter.
+        Ok(chunks.iter().filter_map(|id| opened.get(id).cloned()).collect())
+    }
+}

@@ -1,0 +1,7 @@
+//! Reading chunks: which stretches of which packs, then open and check each record.
+
+mod fetch;
+mod plan;
+
+pub use fetch::ChunkReader;
+pub use plan::{PackRead, plan_reads};

@@ -1,0 +1,271 @@
+//! The embedded store: a directory of the local file system. An object is written beside, fsynced,
+//! renamed into place and its folder fsynced before `put` returns.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
+};
+use crate::name::ObjectName;
+
+/// Where objects are before they get their name.
+const UNFINISHED: &str = "unfinished";
+
+/// An unfinished object of this age belongs to nobody any more.
+const UNFINISHED_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How deep folders are: `packs/ab/…`, `points/…/…`.
+const FOLDER_DEPTH_MAX: usize = 3;
+
+/// A directory that holds a vault.
+#[derive(Debug, Clone)]
+pub struct DirStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    /// Distinguishes the unfinished objects of this process.
+    counter: AtomicU64,
+    /// Folders that are there and durable in their parents, as far as this process knows.
+    folders: Mutex<HashSet<PathBuf>>,
+}
+
+impl DirStore {
+    /// The store at `root`; looks at nothing yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                root: root.into(),
+                counter: AtomicU64::new(0),
+                folders: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        object: String,
+        work: impl FnOnce(&Inner) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let place = self.place();
+        let outcome = tokio::task::spawn_blocking(move || work(&inner)).await;
+        let error = match outcome {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error,
+            Err(_) => io::Error::other("the process is ending"),
+        };
+        Err(StoreError { operation, object, place, kind: kind_of(&error), cause: error.to_string() })
+    }
+}
+
+#[async_trait]
+impl Store for DirStore {
+    async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
+        let path = name.to_string();
+        self.run(Operation::Put, name.to_string(), move |inner| inner.put(&path, &content)).await
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        let path = name.to_string();
+        self.run(Operation::Get, name.to_string(), move |inner| inner.get(&path)).await
+    }
+
+    async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
+        let path = name.to_string();
+        self.run(Operation::GetRange, name.to_string(), move |inner| inner.get_range(&path, stretch)).await
+    }
+
+    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
+        let path = folder.as_str().trim_end_matches('/').to_owned();
+        let work = move |inner: &Inner| inner.list(&path);
+        let mut listed = self.run(Operation::List, folder.as_str().to_owned(), work).await?;
+        listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        let path = name.to_string();
+        self.run(Operation::Delete, name.to_string(), move |inner| inner.delete(&path)).await
+    }
+
+    fn place(&self) -> String {
+        self.inner.root.display().to_string()
+    }
+}
+
+impl Inner {
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let target = self.root.join(name);
+        let unfinished = self.unfinished()?;
+        let result = write_durably(&unfinished, content).and_then(|()| self.rename(&unfinished, &target));
+        if result.is_err() {
+            // The first error is the one that tells; what is left behind is swept after a day.
+            let _ = fs::remove_file(&unfinished);
+        }
+        result
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let folder = to.parent().unwrap_or(&self.root);
+        self.make_folder(folder)?;
+        fs::rename(from, to)?;
+        sync_folder(folder)
+    }
+
+    /// Makes a folder and those above it from the root down, each durable in its parent. One that exists may
+    /// come from a process that died before it was durable: it is made durable once more. Under a lock, so that
+    /// nobody relies on a folder that is not durable yet. True if it was not known before.
+    fn make_folder(&self, folder: &Path) -> io::Result<bool> {
+        let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(folder) {
+            return Ok(false);
+        }
+        let mut missing: Vec<&Path> = folder.ancestors().take_while(|f| f.starts_with(&self.root)).collect();
+        while let Some(folder) = missing.pop() {
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                result => result?,
+            }
+            sync_folder(folder.join("..").as_path())?;
+            known.insert(folder.to_owned());
+        }
+        Ok(true)
+    }
+
+    fn unfinished(&self) -> io::Result<PathBuf> {
+        let folder = self.root.join(UNFINISHED);
+        if self.make_folder(&folder)? {
+            sweep(&folder)?;
+        }
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        Ok(folder.join(format!("{}-{number}", std::process::id())))
+    }
+
+    fn get(&self, name: &str) -> io::Result<Bytes> {
+        let file = File::open(self.root.join(name))?;
+        let length = file.metadata()?.len();
+        if length > OBJECT_BYTES_MAX {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        let mut content = Vec::with_capacity(length as usize);
+        file.take(OBJECT_BYTES_MAX).read_to_end(&mut content)?;
+        Ok(content.into())
+    }
+
+    fn get_range(&self, name: &str, stretch: Stretch) -> io::Result<Bytes> {
+        if stretch.length > OBJECT_BYTES_MAX {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        let file = File::open(self.root.join(name))?;
+        // Before anything is allocated; it also spares the system offsets that it would refuse in its own way.
+        let length = file.metadata()?.len();
+        if stretch.offset.checked_add(stretch.length).is_none_or(|end| end > length) {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let mut content = vec![0; stretch.length as usize];
+        file.read_exact_at(&mut content, stretch.offset)?;
+        Ok(content.into())
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        self.list_below(folder, FOLDER_DEPTH_MAX, &mut listed)?;
+        Ok(listed)
+    }
+
+    fn list_below(&self, folder: &str, depth: usize, listed: &mut Vec<Listed>) -> io::Result<()> {
+        let entries = match fs::read_dir(self.root.join(folder)) {
+            // A folder that nobody has written to yet is empty; a root that is gone is not.
+            Err(error) if error.kind() == ErrorKind::NotFound && self.root.is_dir() => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let name = format!("{folder}/{name}");
+            if entry.file_type()?.is_dir() {
+                if depth > 1 {
+                    self.list_below(&name, depth - 1, listed)?;
+                }
+            } else if let Some((name, named)) = ObjectName::parse(&name) {
+                let bytes = match entry.metadata() {
+                    // Deleted between the two calls.
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    metadata => metadata?.len(),
+                };
+                if listed.len() == LISTING_MAX {
+                    return Err(ErrorKind::FileTooLarge.into());
+                }
+                listed.push(Listed { name, named, bytes });
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        let path = self.root.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => sync_folder(path.parent().unwrap_or(&self.root)),
+        }
+    }
+}
+
+fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_data()
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Removes what writers that died have left.
+fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let age = entry
+            .metadata()
+            .and_then(|m| m.modified())
+            .ok()
+            .and_then(|t| SystemTime::now().duration_since(t).ok());
+        if age.is_some_and(|age| age > UNFINISHED_AGE_MAX) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn kind_of(error: &io::Error) -> StoreErrorKind {
+    match error.kind() {
+        ErrorKind::NotFound => StoreErrorKind::NotFound,
+        ErrorKind::UnexpectedEof => StoreErrorKind::Truncated,
+        ErrorKind::FileTooLarge => StoreErrorKind::TooLarge,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreErrorKind::NoSpace,
+        ErrorKind::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,
+        ErrorKind::PermissionDenied => StoreErrorKind::Denied,
+        ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::ResourceBusy => StoreErrorKind::Transient,
+        _ => StoreErrorKind::Permanent,
+    }
+}

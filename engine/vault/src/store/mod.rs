@@ -1,0 +1,206 @@
+//! The seam to where objects are: five operations and nothing more (docs/format.md, section 1).
+//! Owns the trait, its errors and its limits. What is in the objects is none of a store's business.
+
+mod count;
+mod dir;
+mod mem;
+mod retry;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use count::{Counted, RequestCounts, RequestObserver};
+pub use dir::DirStore;
+pub use mem::MemStore;
+pub use retry::{Retried, RetryPolicy};
+
+use crate::name::{Named, ObjectName};
+
+/// Greatest object that is read or written whole, bytes.
+pub const OBJECT_BYTES_MAX: u64 = 128 << 20;
+
+/// Most objects that one listing returns.
+pub const LISTING_MAX: usize = 4_000_000;
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: ObjectName,
+    /// What the name says.
+    pub named: Named,
+    /// Its length, bytes.
+    pub bytes: u64,
+}
+
+/// A stretch of an object, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+/// What can be listed: a folder of names, never a partial name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder(String);
+
+impl Folder {
+    /// One of the top folders, such as `index`, or a folder below it, such as `packs/ab`.
+    pub fn new(parts: &[&dyn fmt::Display]) -> Self {
+        Self(parts.iter().map(|part| format!("{part}/")).collect())
+    }
+
+    /// The common beginning of the names, with a `/` at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where objects are. Every store has read-after-write and list-after-write consistency, and
+/// passes the conformance suite of the testkit.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Writes an object whole. When this returns the object is durable, and a reader has seen either
+    /// nothing or all of it. Writing a name again replaces its content.
+    async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError>;
+
+    /// Reads an object whole, up to [`OBJECT_BYTES_MAX`].
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError>;
+
+    /// Reads a stretch of an object; one that reaches past its end is [`StoreErrorKind::Truncated`].
+    async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError>;
+
+    /// Lists the objects below a folder in order of name, up to [`LISTING_MAX`]. Foreign names are left out.
+    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError>;
+
+    /// Deletes an object; that it is not there is no error.
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError>;
+
+    /// Which store this is, for messages: a path or an address.
+    fn place(&self) -> String;
+}
+
+#[async_trait]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
+        (**self).put(name, content).await
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        (**self).get(name).await
+    }
+
+    async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
+        (**self).get_range(name, stretch).await
+    }
+
+    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
+        (**self).list(folder).await
+    }
+
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        (**self).delete(name).await
+    }
+
+    fn place(&self) -> String {
+        (**self).place()
+    }
+}
+
+/// The five operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// [`Store::put`].
+    Put,
+    /// [`Store::get`].
+    Get,
+    /// [`Store::get_range`].
+    GetRange,
+    /// [`Store::list`].
+    List,
+    /// [`Store::delete`].
+    Delete,
+}
+
+impl Operation {
+    /// As metrics and messages name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::GetRange => "get_range",
+            Self::List => "list",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// Why an operation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// There is no such object.
+    NotFound,
+    /// The object is shorter than the stretch that was asked for.
+    Truncated,
+    /// The object or listing is larger than the limits allow.
+    TooLarge,
+    /// The store is full, or a quota is reached.
+    NoSpace,
+    /// The store or this part of it cannot be written.
+    ReadOnly,
+    /// Permission was refused.
+    Denied,
+    /// A fault that may pass: try again.
+    Transient,
+    /// Another fault of the medium or the system.
+    Permanent,
+}
+
+/// A failed operation on a store.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {} {object} in {place}: {cause}{}", .operation.as_str(), .kind.advice())]
+pub struct StoreError {
+    /// What was tried.
+    pub operation: Operation,
+    /// Name of the object or folder.
+    pub object: String,
+    /// Which store.
+    pub place: String,
+    /// Why, for decisions.
+    pub kind: StoreErrorKind,
+    /// Why, for people.
+    pub cause: String,
+}
+
+impl StoreError {
+    /// Whether the same call may go through later.
+    pub fn is_transient(&self) -> bool {
+        self.kind == StoreErrorKind::Transient
+    }
+
+    /// Whether the object is not there.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == StoreErrorKind::NotFound
+    }
+}
+
+impl StoreErrorKind {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::NotFound | Self::Truncated => "; run `backstay vault check` to see what is damaged",
+            Self::NoSpace => {
+                "; free space there or move the vault to a larger disk, nothing that was acknowledged is lost"
+            }
+            Self::ReadOnly => {
+                "; mount it writable (`mount -o remount,rw …`), or look in the kernel log for why it became read-only"
+            }
+            Self::Denied => "; give the user that runs backstay access to it",
+            Self::TooLarge | Self::Transient | Self::Permanent => "",
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Reading parts and runs in key order, from the beginning or from a key, a few blocks at a time.
+
+use std::collections::VecDeque;
+
+use backstay_core::fold::Cursor;
+use backstay_core::id::ChunkId;
+use backstay_core::run::{Entry, PartRef};
+
+use super::block::BlockReader;
+use super::root::{IndexRow, PartRoot, decode_index};
+use crate::malformed::{Malformed, decode_cbor};
+
+/// How many blocks are fetched at once; bounds the memory of a stack of runs.
+const BLOCKS_AHEAD: usize = 8;
+
+/// Gives metadata chunks by their ids.
+pub trait ChunkSource {
+    /// Why a chunk could not be had.
+    type Error;
+
+    /// The plaintexts of these metadata chunks, in the order asked for.
+    fn fetch_meta(&self, chunks: &[ChunkId]) -> Result<Vec<Vec<u8>>, Self::Error>;
+}
+
+/// Why a table could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError<E> {
+    /// A chunk could not be had.
+    #[error(transparent)]
+    Source(E),
+    /// A chunk does not hold what it should.
+    #[error("block {chunk} of a run: {cause}; run `backstay vault check`")]
+    Malformed {
+        /// The chunk.
+        chunk: ChunkId,
+        /// What is wrong.
+        cause: Malformed,
+    },
+}
+
+/// Reads one part.
+#[derive(Debug)]
+pub struct PartCursor<S> {
+    source: S,
+    root: PartRoot,
+    next_index: usize,
+    rows: VecDeque<IndexRow>,
+    blocks: VecDeque<(ChunkId, Vec<u8>)>,
+    current: Option<(ChunkId, BlockReader)>,
+    /// Keys below are passed over.
+    from: Vec<u8>,
+}
+
+impl<S: ChunkSource> PartCursor<S> {
+    /// Opens a part at the first key that is not below `from`.
+    pub fn open(source: S, part: &PartRef, from: &[u8]) -> Result<Self, TableError<S::Error>> {
+        let root = fetch_one(&source, part.root)?;
+        let root: PartRoot =
+            decode_cbor(&root).map_err(|cause| TableError::Malformed { chunk: part.root, cause })?;
+        let unsupported = root.version != 0 || !root.range_tombstones.is_empty();
+        if unsupported {
+            let cause = Malformed::Field("version (it uses range tombstones or a newer form)");
+            return Err(TableError::Malformed { chunk: part.root, cause });
+        }
+        let next_index =
+            root.index.partition_point(|block| block.first_key.as_slice() <= from).saturating_sub(1);
+        let from = from.to_vec();
+        let mut cursor = Self {
+            source,
+            root,
+            next_index,
+            rows: VecDeque::new(),
+            blocks: VecDeque::new(),
+            current: None,
+            from,
+        };
+        cursor.load_rows()?;
+        let passed = cursor.rows.partition_point(|row| row.first_key <= cursor.from).saturating_sub(1);
+        cursor.rows.drain(..passed);
+        Ok(cursor)
+    }
+
+    /// The part's root.
+    pub fn root(&self) -> &PartRoot {
+        &self.root
+    }
+
+    fn load_rows(&mut self) -> Result<(), TableError<S::Error>> {
+        if self.rows.is_empty() && self.next_index < self.root.index.len() {
+            let chunk = self.root.index[self.next_index].chunk;
+            let bytes = fetch_one(&self.source, chunk)?;
+            self.rows = decode_index(&bytes).map_err(|cause| TableError::Malformed { chunk, cause })?.into();
+            self.next_index += 1;
+        }
+        Ok(())
+    }
+
+    fn load_blocks(&mut self) -> Result<(), TableError<S::Error>> {
+        self.load_rows()?;
+        let ahead: Vec<ChunkId> = self.rows.iter().take(BLOCKS_AHEAD).map(|row| row.chunk).collect();
+        let plain = self.source.fetch_meta(&ahead).map_err(TableError::Source)?;
+        self.rows.drain(..ahead.len());
+        self.blocks.extend(ahead.into_iter().zip(plain));
+        Ok(())
+    }
+}
+
+impl<S: ChunkSource> Cursor for PartCursor<S> {
+    type Error = TableError<S::Error>;
+
+    fn advance(&mut self) -> Result<bool, Self::Error> {
+        loop {
+            if let Some((chunk, block)) = &mut self.current {
+                let chunk = *chunk;
+                while block.advance().map_err(|cause| TableError::Malformed { chunk, cause })? {
+                    if block.entry().key >= self.from.as_slice() {
+                        self.from.clear();
+                        return Ok(true);
+                    }
+                }
+            }
+            if self.blocks.is_empty() {
+                self.load_blocks()?;
+            }
+            match self.blocks.pop_front() {
+                Some((chunk, bytes)) => self.current = Some((chunk, BlockReader::new(bytes))),
+                None => return Ok(false),
+            }
+        }
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        self.current.as_ref().expect("the cursor stands at an entry").1.entry()
+    }
+}
+
+/// Reads one run: its parts one after the other.
+#[derive(Debug)]
+pub struct RunCursor<S> {
+    source: S,
+    parts: VecDeque<PartRef>,
+    from: Vec<u8>,
+    current: Option<PartCursor<S>>,
+}
+
+impl<S: ChunkSource + Clone> RunCursor<S> {
+    /// Reads these parts, from the first key that is not below `from`.
+    pub fn new(source: S, parts: &[PartRef], from: &[u8]) -> Self {
+        let parts = parts.iter().filter(|part| part.last_key.as_slice() >= from).cloned().collect();
+        Self { source, parts, from: from.to_vec(), current: None }
+    }
+}
+
+impl<S: ChunkSource + Clone> Cursor for RunCursor<S> {
+    type Error = TableError<S::Error>;
+
+    fn advance(&mut self) -> Result<bool, Self::Error> {
+        loop {
+            if let Some(part) = &mut self.current
+                && part.advance()?
+            {
+                return Ok(true);
+            }
+            match self.parts.pop_front() {
+                Some(part) => self.current = Some(PartCursor::open(self.source.clone(), &part, &self.from)?),
+                None => return Ok(false),
+            }
+        }
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        self.current.as_ref().expect("the cursor stands at an entry").entry()
+    }
+}
+
+fn fetch_one<S: ChunkSource>(source: &S, chunk: ChunkId) -> Result<Vec<u8>, TableError<S::Error>> {
+    let mut plain = source.fetch_meta(&[chunk]).map_err(TableError::Source)?;
+    plain.pop().ok_or(TableError::Malformed { chunk, cause: Malformed::Short })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+    use std::convert::Infallible;
+    use std::rc::Rc;
+
+    use backstay_core::run::Change;
+
+    use super::*;
+    use crate::chunk::ChunkClass;
+    use crate::keys::{Bundle, KeyRing};
+    use crate::table::{MetaSink, PartWriter};
+
+    #[derive(Clone)]
+    struct Chunks(Rc<KeyRing>, Rc<RefCell<HashMap<ChunkId, Vec<u8>>>>);
+
+    impl MetaSink for Chunks {
+        type Error = Infallible;
+
+        fn put_meta(&mut self, plain: Vec<u8>) -> Result<ChunkId, Infallible> {
+            let id = self.0.chunk_id(ChunkClass::Meta, &plain).expect("names");
+            self.1.borrow_mut().insert(id, plain);
+            Ok(id)
+        }
+    }
+
+    impl ChunkSource for Chunks {
+        type Error = ChunkId;
+
+        fn fetch_meta(&self, chunks: &[ChunkId]) -> Result<Vec<Vec<u8>>, ChunkId> {
+            chunks.iter().map(|id| self.1.borrow().get(id).cloned().ok_or(*id)).collect()
+        }
+    }
+
+    fn key(n: u32) -> Vec<u8> {
+        format!("directory/{n:08}").into_bytes()
+    }
+
+    fn write(ring: &Rc<KeyRing>, keys: impl Iterator<Item = u32>) -> (Chunks, PartRef) {
+        let mut chunks = Chunks(Rc::clone(ring), Rc::default());
+        let mut writer = PartWriter::new();
+        for n in keys {
+            let value = n.to_le_bytes().repeat(40);
+            let entry = Entry { key: &key(n), change: Change::Put(&value), replaced: None };
+            writer.push(ring, &mut chunks, &entry).expect("infallible");
+        }
+        let part = writer.finish(&mut chunks).expect("infallible").expect("not empty");
+        (chunks, part)
+    }
+
+    fn read(chunks: &Chunks, part: &PartRef, from: &[u8]) -> Vec<Vec<u8>> {
+        let mut cursor = PartCursor::open(chunks.clone(), part, from).expect("opens");
+        let mut keys = Vec::new();
+        while cursor.advance().expect("reads") {
+            keys.push(cursor.entry().key.to_vec());
+        }
+        keys
+    }
+
+    #[test]
+    fn a_part_of_many_blocks_reads_back_from_any_key() {
+        let ring = Rc::new(KeyRing::new(&Bundle::generate()));
+        let (chunks, part) = write(&ring, 0..100_000);
+        let all: Vec<_> = (0..100_000).map(key).collect();
+        assert_eq!(read(&chunks, &part, b""), all);
+        for n in [0, 1, 777, 50_000, 99_999] {
+            assert_eq!(read(&chunks, &part, &key(n)), all[n as usize..], "from {n}");
+        }
+        assert!(read(&chunks, &part, b"z").is_empty());
+    }
+
+    #[test]
+    fn equal_stretches_of_two_parts_give_equal_blocks() {
+        let ring = Rc::new(KeyRing::new(&Bundle::generate()));
+        let (before, _) = write(&ring, 0..50_000);
+        let (after, _) = write(&ring, (0..50_000).filter(|n| *n != 300));
+        let shared = after.1.borrow().keys().filter(|id| before.1.borrow().contains_key(id)).count();
+        let all = after.1.borrow().len();
+        assert!(shared * 10 > all * 8, "{shared} of {all} chunks are shared");
+    }
+
+    #[test]
+    fn a_missing_block_is_an_error_that_names_it() {
+        let ring = Rc::new(KeyRing::new(&Bundle::generate()));
+        let (chunks, part) = write(&ring, 0..10_000);
+        let victim = *chunks.1.borrow().keys().find(|id| **id != part.root).expect("has blocks");
+        chunks.1.borrow_mut().remove(&victim);
+        let outcome = PartCursor::open(chunks.clone(), &part, b"").and_then(|mut cursor| {
+            while cursor.advance()? {}
+            Ok(())
+        });
+        assert!(matches!(outcome, Err(TableError::Source(id)) if id == victim));
+    }
+}

@@ -1,0 +1,14 @@
+//! Sorted tables: runs as blocks of prefix-compressed entries (docs/format.md, section 7). Owns blocks,
+//! index blocks, live tables and the part's root; where chunks come from and go to are seams.
+
+mod block;
+mod cursor;
+mod live;
+mod part;
+mod root;
+
+pub use block::{BlockBuilder, BlockReader};
+pub use cursor::{ChunkSource, PartCursor, RunCursor, TableError};
+pub use live::{LiveBytes, LiveTable};
+pub use part::{MetaSink, PartWriter};
+pub use root::{IndexRow, PartRoot, decode_index};

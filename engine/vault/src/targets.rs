@@ -1,0 +1,330 @@
+//! The vaults that one capture feeds: a session on each, one chunk writer for all, and the commits, partial ones
+//! included. A target that fails is left behind; the others go on.
+
+use std::sync::Arc;
+
+use backstay_core::clock::Clock;
+use backstay_core::digest::StateDigest;
+use backstay_core::id::{CaptureId, ObjectHash, PointId, SourceId};
+use backstay_core::point::{DefectCount, Facts, Partial, PointCommon, PointLink};
+use backstay_core::run::PartRef;
+use backstay_core::units::Timestamp;
+
+use crate::error::VaultError;
+use crate::keys::random_bytes;
+use crate::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault, WriterIdentity};
+use crate::write::{ChunkWriter, CpuPool, Written};
+
+/// What a capture knows of its source before it begins.
+#[derive(Debug, Clone)]
+pub struct CaptureSource {
+    /// `SERVICE.KIND`.
+    pub name: String,
+    /// Kind of source.
+    pub kind: &'static str,
+    /// Facts of the kind.
+    pub facts: Facts,
+}
+
+/// What a capture knows of the state it has found.
+#[derive(Debug, Clone)]
+pub struct CapturedState {
+    /// State digest.
+    pub digest: StateDigest,
+    /// Restorable entries.
+    pub entries: u64,
+    /// Bytes that a restore writes.
+    pub bytes: u64,
+    /// What is not as it should be.
+    pub defects: Vec<DefectCount>,
+    /// When the scan began whose state this is.
+    pub start: Timestamp,
+}
+
+/// The targets of one capture; all at the same cursor.
+#[derive(Debug)]
+pub struct Targets {
+    writer: Arc<WriterIdentity>,
+    source: CaptureSource,
+    source_id: SourceId,
+    capture: CaptureId,
+    sequence: u64,
+    cursor: Option<PointId>,
+    targets: Vec<Target>,
+}
+
+#[derive(Debug)]
+struct Target {
+    vault: Arc<Vault>,
+    state: TargetState,
+    parent: Option<PointLink>,
+    parent_sequence: u64,
+    head: Option<ObjectHash>,
+    /// What unfinished captures have left here, oldest first.
+    partial: Vec<Arc<PointObject>>,
+}
+
+#[derive(Debug)]
+enum TargetState {
+    Open(Session),
+    Failed(VaultError),
+    /// Between two sessions.
+    Committed,
+}
+
+/// Where a source stands in one vault.
+#[derive(Debug)]
+pub struct Standing {
+    /// The vault.
+    pub vault: Arc<Vault>,
+    /// What it holds of the source.
+    pub catalogue: Catalogue,
+}
+
+/// What became of one target.
+pub type TargetResult = Result<Option<PointLink>, VaultError>;
+
+impl Targets {
+    /// Opens a session on each vault. Also gives the first vault that could be opened, and what it holds of the source.
+    /// A vault whose newest point is not the one that the others have is left behind as failed.
+    pub fn open(
+        vaults: Vec<Arc<Vault>>,
+        writer: Arc<WriterIdentity>,
+        source: CaptureSource,
+        cursor: Option<PointId>,
+        clock: &dyn Clock,
+    ) -> Result<(Self, Option<Standing>), VaultError> {
+        let mut first = None;
+        let mut source_id = None;
+        let mut sequence = 0;
+        let targets = vaults
+            .into_iter()
+            .map(|vault| {
+                source_id = Some(vault.ring().source_id(&source.name));
+                let opened = Session::open(&vault, &writer, &source.name, clock.now());
+                let mut partial = Vec::new();
+                let (state, parent, head) = match opened {
+                    Ok((session, catalogue)) if catalogue.newest().map(|p| p.link.point) == cursor => {
+                        sequence = sequence.max(catalogue.greatest_sequence());
+                        let parent = catalogue.newest().map(|point| (point.link, point.common.sequence));
+                        let head = catalogue.head.as_ref().map(|(hash, _)| *hash);
+                        partial = catalogue.partial_points().to_vec();
+                        first.get_or_insert(Standing { catalogue, vault: Arc::clone(&vault) });
+                        (TargetState::Open(session), parent, head)
+                    }
+                    Ok((session, _)) => {
+                        let moved = VaultError::CursorMoved { place: vault.place() };
+                        (TargetState::Failed(give_up(session, clock).err().unwrap_or(moved)), None, None)
+                    }
+                    Err(error) => (TargetState::Failed(error), None, None),
+                };
+                let (parent, parent_sequence) = parent.unzip();
+                Target { vault, state, parent, parent_sequence: parent_sequence.unwrap_or(0), head, partial }
+            })
+            .collect();
+        let source_id = source_id.ok_or(VaultError::GivenUp)?;
+        let capture = CaptureId::new(random_bytes());
+        Ok((Self { writer, source, source_id, capture, sequence, cursor, targets }, first))
+    }
+
+    /// A chunk writer for the sessions that are open; `None` when there is none.
+    pub fn chunk_writer(&self, pool: &Arc<CpuPool>) -> Option<ChunkWriter> {
+        let views: Vec<_> = self
+            .targets
+            .iter()
+            .filter_map(|target| match &target.state {
+                TargetState::Open(session) => Some(session.view()),
+                _ => None,
+            })
+            .collect();
+        let ring = Arc::clone(self.targets.first()?.vault.ring());
+        (!views.is_empty()).then(|| ChunkWriter::new(Arc::clone(pool), ring, views))
+    }
+
+    /// The source, as it is named in the vaults.
+    pub fn source_id(&self) -> SourceId {
+        self.source_id
+    }
+
+    /// What an interrupted capture of this node from the same cursor has left on every open target: the parts of its
+    /// run and how far it came. The capture takes its id over.
+    pub fn resume_from(&mut self) -> Option<(Vec<PartRef>, Partial)> {
+        let mut open = self.targets.iter().filter(|target| matches!(target.state, TargetState::Open(_)));
+        let first = open.next()?;
+        let others: Vec<&Target> = open.collect();
+        let is_mine = |point: &PointObject| {
+            point.common.node == self.writer.node
+                && point.vault_part.parent.map(|parent| parent.point) == self.cursor
+        };
+        let same = |a: &PointObject, b: &PointObject| {
+            (&a.vault_part.partial, &a.vault_part.run) == (&b.vault_part.partial, &b.vault_part.run)
+        };
+        let everywhere = |point: &PointObject| {
+            others.iter().all(|target| target.partial.iter().any(|other| same(other, point)))
+        };
+        let found = first.partial.iter().rev().find(|point| is_mine(point) && everywhere(point))?;
+        let (parts, partial) = (found.vault_part.run.clone(), found.vault_part.partial.clone()?);
+        self.capture = partial.capture;
+        Some((parts, partial))
+    }
+
+    /// Commits what a long capture has done so far as a partial point, and opens new sessions.
+    pub fn commit_partial(
+        &mut self,
+        chunks: ChunkWriter,
+        parts: &[PartRef],
+        resume_key: &[u8],
+        state: &CapturedState,
+        clock: &dyn Clock,
+    ) -> Result<(), VaultError> {
+        let partial =
+            Partial { capture: self.capture, resume_key: resume_key.to_vec(), capture_start: state.start };
+        self.commit(chunks, |targets, target| {
+            let common = targets.common(state, clock.now());
+            let draft = PointDraft {
+                common,
+                parent: target.parent,
+                run: parts.to_vec(),
+                previous_head: target.head,
+                partial: Some(partial.clone()),
+            };
+            (vec![draft], vec![])
+        });
+        for target in &mut self.targets {
+            if !matches!(target.state, TargetState::Committed) {
+                continue;
+            }
+            let opened = Session::open(&target.vault, &self.writer, &self.source.name, clock.now());
+            target.state = match opened {
+                Ok((session, catalogue)) if catalogue.newest().map(|p| p.link) == target.parent => {
+                    TargetState::Open(session)
+                }
+                Ok(_) => TargetState::Failed(VaultError::CursorMoved { place: target.vault.place() }),
+                Err(error) => TargetState::Failed(error),
+            };
+        }
+        self.first_failure_unless_open()
+    }
+
+    /// Commits the whole capture: the run as a point, or, when nothing has changed, only a head. Says for each
+    /// target, in the order given, which point it stands at now.
+    pub fn commit_final(
+        mut self,
+        chunks: ChunkWriter,
+        run: Option<&[PartRef]>,
+        state: &CapturedState,
+        clock: &dyn Clock,
+    ) -> (PointId, Vec<TargetResult>) {
+        self.sequence += 1;
+        let common = self.common(state, clock.now());
+        let point = common.id;
+        let links = self.commit(chunks, |targets, target| {
+            let head = HeadDraft {
+                source: targets.source_id,
+                sequence: targets.sequence,
+                time: state.start,
+                newest: target.parent.map(|link| (target.parent_sequence, link)),
+                previous: target.head,
+            };
+            let draft = run.map(|run| PointDraft {
+                common: common.clone(),
+                parent: target.parent,
+                run: run.to_vec(),
+                previous_head: target.head,
+                partial: None,
+            });
+            (draft.into_iter().collect(), vec![head])
+        });
+        let results = self
+            .targets
+            .into_iter()
+            .zip(links)
+            .map(|(target, link)| match target.state {
+                TargetState::Committed => Ok(link.or(target.parent)),
+                TargetState::Failed(error) => Err(error),
+                TargetState::Open(_) => Err(VaultError::GivenUp),
+            })
+            .collect();
+        (point, results)
+    }
+
+    /// Gives everything up; partial points stay. Says for each target why it has failed, if it did by itself.
+    pub fn give_up(self, clock: &dyn Clock) -> Vec<Option<VaultError>> {
+        self.targets
+            .into_iter()
+            .map(|target| match target.state {
+                TargetState::Open(session) => give_up(session, clock).err(),
+                TargetState::Failed(error) => Some(error),
+                TargetState::Committed => None,
+            })
+            .collect()
+    }
+
+    fn commit(
+        &mut self,
+        chunks: ChunkWriter,
+        drafts: impl Fn(&Self, &Target) -> (Vec<PointDraft>, Vec<HeadDraft>),
+    ) -> Vec<Option<PointLink>> {
+        let mut written = chunks.flush().into_iter();
+        let mut links = Vec::with_capacity(self.targets.len());
+        for place in 0..self.targets.len() {
+            let session = match std::mem::replace(&mut self.targets[place].state, TargetState::Committed) {
+                TargetState::Open(session) => session,
+                other => {
+                    self.targets[place].state = other;
+                    links.push(None);
+                    continue;
+                }
+            };
+            let written: Result<Written, VaultError> = written.next().unwrap_or(Err(VaultError::GivenUp));
+            let (points, heads) = drafts(self, &self.targets[place]);
+            let acknowledged = written.and_then(|written| session.commit(written, &points, &heads));
+            match acknowledged {
+                Ok(acknowledged) => links.push(acknowledged.points.last().copied()),
+                Err(error) => {
+                    self.targets[place].state = TargetState::Failed(error);
+                    links.push(None);
+                }
+            }
+        }
+        links
+    }
+
+    /// Why no target could be opened.
+    pub fn take_failure(&mut self) -> VaultError {
+        self.first_failure_unless_open().err().unwrap_or(VaultError::GivenUp)
+    }
+
+    fn first_failure_unless_open(&mut self) -> Result<(), VaultError> {
+        if self.targets.iter().any(|target| matches!(target.state, TargetState::Open(_))) {
+            return Ok(());
+        }
+        let failed = self.targets.iter_mut().find_map(|target| match &mut target.state {
+            TargetState::Failed(error) => Some(std::mem::replace(error, VaultError::GivenUp)),
+            _ => None,
+        });
+        Err(failed.unwrap_or(VaultError::GivenUp))
+    }
+
+    fn common(&self, state: &CapturedState, now: Timestamp) -> PointCommon {
+        PointCommon {
+            id: PointId::new(random_bytes()),
+            source: self.source_id,
+            kind: self.source.kind.to_owned(),
+            source_name: self.source.name.clone(),
+            node: self.writer.node.clone(),
+            capture_start: state.start,
+            capture_end: now,
+            sequence: self.sequence,
+            digest: state.digest.clone(),
+            facts: self.source.facts.clone(),
+            entries: state.entries,
+            bytes: state.bytes,
+            defects: state.defects.clone(),
+        }
+    }
+}
+
+fn give_up(session: Session, clock: &dyn Clock) -> Result<(), VaultError> {
+    session.give_up(clock.now())
+}

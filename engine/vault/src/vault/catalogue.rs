@@ -1,0 +1,299 @@
+//! The catalogue of one source: its points, its layout and its newest head, read and judged.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use backstay_core::id::{ObjectHash, PointId, SourceId};
+use backstay_core::layout::{Candidate, Layout, counting, stack};
+use backstay_core::point::{Head, PointCommon, PointLink, VaultPart};
+use backstay_core::run::{Run, check_parts};
+use minicbor::{Decode, Encode};
+
+use super::{POINTS_KEPT_MAX, Vault};
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::keys::verify;
+use crate::malformed::{Malformed, decode_cbor};
+use crate::name::Named;
+use crate::store::{Folder, Listed};
+
+pub(super) const POINT_PURPOSE: &[u8] = b"backstay point 0\0";
+
+/// A point as this vault has it; every signature is good.
+#[derive(Debug, Clone)]
+pub struct PointObject {
+    /// The point and the hash of its object.
+    pub link: PointLink,
+    /// What is the same in every vault.
+    pub common: PointCommon,
+    /// What is this vault's.
+    pub vault_part: VaultPart,
+}
+
+impl PointObject {
+    /// The run from the parent to this point.
+    pub fn own_run(&self) -> Run {
+        Run {
+            from: self.vault_part.parent.map(|parent| parent.point),
+            to: self.link.point,
+            parts: self.vault_part.run.clone(),
+        }
+    }
+}
+
+/// Payload of a point's envelope.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct PointPayload {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(super) common: Vec<u8>,
+    #[n(1)]
+    pub(super) signer: backstay_core::id::SignerKey,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub(super) signature: Vec<u8>,
+    #[n(3)]
+    pub(super) vault_part: VaultPart,
+}
+
+/// What a vault holds of one source.
+#[derive(Debug)]
+pub struct Catalogue {
+    /// The source.
+    pub source: SourceId,
+    /// The layout in force, if there is one.
+    pub layout: Option<Layout>,
+    /// The newest head and the hash of its object.
+    pub head: Option<(ObjectHash, Head)>,
+    /// Objects that were left out, and why.
+    pub left_out: Vec<String>,
+    /// Points that count, by time of capture.
+    counting: Vec<Arc<PointObject>>,
+    /// Partial points, by time of capture.
+    partial: Vec<Arc<PointObject>>,
+    /// Points whose chain is not complete, and what each lacks.
+    broken: Vec<(Arc<PointObject>, PointId)>,
+    candidates: Vec<Candidate>,
+}
+
+impl Catalogue {
+    /// The points that count, oldest first.
+    pub fn points(&self) -> &[Arc<PointObject>] {
+        &self.counting
+    }
+
+    /// The newest point that counts.
+    pub fn newest(&self) -> Option<&Arc<PointObject>> {
+        self.counting.last()
+    }
+
+    /// What unfinished captures have left, oldest first.
+    pub fn partial_points(&self) -> &[Arc<PointObject>] {
+        &self.partial
+    }
+
+    /// The point with this id, if it counts.
+    pub fn point(&self, id: PointId) -> Option<&Arc<PointObject>> {
+        self.counting.iter().find(|point| point.link.point == id)
+    }
+
+    /// Points that do not count although no layout has decided against them, and the point that each of them lacks.
+    pub fn broken(&self) -> impl Iterator<Item = (&Arc<PointObject>, PointId)> {
+        self.broken.iter().map(|(point, missing)| (point, *missing))
+    }
+
+    /// Whether there is an object of this point, whether it counts or not.
+    pub fn has_object(&self, id: PointId) -> bool {
+        self.candidates.iter().any(|candidate| candidate.link.point == id)
+    }
+
+    /// The runs whose fold is the state of a point, newest first.
+    pub fn stack(&self, point: PointId) -> Result<Vec<Run>, VaultError> {
+        Ok(stack(self.layout.as_ref(), &self.candidates, point)?)
+    }
+
+    /// The greatest sequence number that is known of the source.
+    pub fn greatest_sequence(&self) -> u64 {
+        let points = self.counting.iter().chain(&self.partial).map(|point| point.common.sequence);
+        points.chain(self.head.iter().map(|(_, head)| head.sequence)).max().unwrap_or(0)
+    }
+}
+
+impl Vault {
+    /// The sources that have points here, by their ids.
+    pub fn sources(&self) -> Result<Vec<SourceId>, VaultError> {
+        let mut sources: Vec<SourceId> = Vec::new();
+        for listed in self.list(&Folder::new(&[&"points"]))? {
+            if let Named::Point(source, ..) = listed.named
+                && sources.last() != Some(&source)
+            {
+                sources.push(source);
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Reads what the vault holds of a source. Damaged and untrusted objects are left out and named.
+    pub fn catalogue(&self, source: SourceId) -> Result<Catalogue, VaultError> {
+        let mut left_out = Vec::new();
+        let layout = self.newest_layout(source, &mut left_out)?;
+        let points = self.all_points(source, &mut left_out)?;
+        let head = self.newest_head(source, &mut left_out)?;
+        let (partial, full): (Vec<_>, Vec<_>) =
+            points.into_iter().partition(|point| point.vault_part.partial.is_some());
+        let candidates: Vec<Candidate> = full
+            .iter()
+            .map(|point| Candidate {
+                link: point.link,
+                parent: point.vault_part.parent,
+                session: point.vault_part.session,
+                run: point.own_run(),
+            })
+            .collect();
+        let counting: std::collections::HashSet<PointLink> =
+            counting(layout.as_ref(), &candidates).iter().map(|candidate| candidate.link).collect();
+        let (counting, others): (Vec<_>, Vec<_>) =
+            full.into_iter().partition(|point| counting.contains(&point.link));
+        let broken = others
+            .into_iter()
+            .filter_map(|point| {
+                let missing = missing_parent(layout.as_ref(), &candidates, point.link)?;
+                Some((point, missing))
+            })
+            .collect();
+        Ok(Catalogue { source, layout, head, left_out, counting, partial, broken, candidates })
+    }
+
+    fn all_points(
+        &self,
+        source: SourceId,
+        left_out: &mut Vec<String>,
+    ) -> Result<Vec<Arc<PointObject>>, VaultError> {
+        let mut points = Vec::new();
+        for listed in self.list(&Folder::new(&[&"points", &source]))? {
+            points.extend(judge(self.point_object(source, &listed), left_out)?);
+        }
+        points.sort_by_key(|point: &Arc<PointObject>| (point.common.capture_start, point.common.sequence));
+        Ok(points)
+    }
+
+    fn point_object(&self, source: SourceId, listed: &Listed) -> Result<Arc<PointObject>, VaultError> {
+        let Named::Point(_, point, hash) = listed.named else {
+            return Err(self.damaged(&listed.name, Malformed::Field("name")));
+        };
+        // The same bytes under another name are not the same object: a name is part of what is authenticated.
+        let known = self.points.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).map(Arc::clone);
+        if let Some(known) = known.filter(|known| known.common.source == source && known.link.point == point)
+        {
+            return Ok(known);
+        }
+        let object = Arc::new(self.read_point(source, point, hash, listed)?);
+        let mut kept = self.points.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= POINTS_KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(hash, Arc::clone(&object));
+        Ok(object)
+    }
+
+    fn read_point(
+        &self,
+        source: SourceId,
+        point: PointId,
+        hash: ObjectHash,
+        listed: &Listed,
+    ) -> Result<PointObject, VaultError> {
+        let wrong = |what| self.damaged(&listed.name, Malformed::Field(what));
+        let (payload, _): (PointPayload, _) =
+            self.get_value(&listed.name, &listed.named, EnvelopeKind::Point)?;
+        let message = [POINT_PURPOSE, self.ring().domain().as_bytes(), &payload.common].concat();
+        verify(&payload.signer, &message, &payload.signature)
+            .map_err(|cause| self.damaged(&listed.name, cause.into()))?;
+        let common: PointCommon =
+            decode_cbor(&payload.common).map_err(|cause| self.damaged(&listed.name, cause))?;
+        let author = self.trust.node(&payload.signer).filter(|node| node.may_write(&common.source_name));
+        if author.is_none() {
+            let (object, place, signer) = (listed.name.to_string(), self.place(), payload.signer);
+            return Err(VaultError::Untrusted { object, place, signer });
+        }
+        let names_itself = common.id == point && common.source == source;
+        if !names_itself || self.ring().source_id(&common.source_name) != source {
+            return Err(wrong("source or id"));
+        }
+        if payload.vault_part.vault != self.id() {
+            return Err(wrong("vault"));
+        }
+        check_parts(&payload.vault_part.run).map_err(|_| wrong("order of parts"))?;
+        let link = PointLink { point, object: hash };
+        Ok(PointObject { link, common, vault_part: payload.vault_part })
+    }
+
+    /// The layout of the highest generation that a custodian of the highest term has written.
+    fn newest_layout(
+        &self,
+        source: SourceId,
+        left_out: &mut Vec<String>,
+    ) -> Result<Option<Layout>, VaultError> {
+        let mut newest: Option<Layout> = None;
+        for listed in self.list(&Folder::new(&[&"layout", &source]))?.iter().rev() {
+            let read = self.get_value::<Layout>(&listed.name, &listed.named, EnvelopeKind::Layout);
+            let Some((layout, node)) = judge(read, left_out)? else { continue };
+            let by_custodian =
+                node.name == self.trust.custodian.node && layout.term <= self.trust.custodian.term;
+            let newer = newest
+                .as_ref()
+                .is_none_or(|best| (layout.term, layout.generation) > (best.term, best.generation));
+            if by_custodian && newer {
+                newest = Some(layout);
+            }
+        }
+        Ok(newest)
+    }
+
+    fn newest_head(
+        &self,
+        source: SourceId,
+        left_out: &mut Vec<String>,
+    ) -> Result<Option<(ObjectHash, Head)>, VaultError> {
+        for listed in self.list(&Folder::new(&[&"heads", &source]))?.iter().rev() {
+            let Named::Head(_, sequence, hash) = listed.named else { continue };
+            let read = self.get_value::<Head>(&listed.name, &listed.named, EnvelopeKind::Head);
+            if let Some((head, _)) = judge(read, left_out)?
+                && head.source == source
+                && head.sequence == sequence
+            {
+                return Ok(Some((hash, head)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The point that ends the chain of a point that does not count because it is not there; `None` when a layout
+/// has decided against it or against one that it builds on.
+fn missing_parent(layout: Option<&Layout>, candidates: &[Candidate], point: PointLink) -> Option<PointId> {
+    let by_link: HashMap<PointLink, &Candidate> = candidates.iter().map(|c| (c.link, c)).collect();
+    let mut current = point;
+    for _ in 0..=candidates.len() {
+        let Some(candidate) = by_link.get(&current) else { return Some(current.point) };
+        if layout.is_some_and(|layout| layout.decided.contains(&candidate.session)) {
+            return None;
+        }
+        current = candidate.parent?;
+    }
+    Some(current.point)
+}
+
+/// Damaged and untrusted objects are left out and named; what else fails is an error. An object that is
+/// gone since it was listed was collected.
+fn judge<T>(read: Result<T, VaultError>, left_out: &mut Vec<String>) -> Result<Option<T>, VaultError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(VaultError::Store(error)) if error.is_not_found() => Ok(None),
+        Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
+            tracing::warn!(%error, "left out");
+            left_out.push(error.to_string());
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

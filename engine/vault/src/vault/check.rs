@@ -1,0 +1,211 @@
+//! `vault check`: is everything there that the points need? Reads all metadata and no payload; payload is read
+//! a share at a time by [`Vault::check_data`]. Owns the report and what concerns single objects; points are
+//! `check_points`'s.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use backstay_core::id::PackId;
+
+use super::Vault;
+use crate::chunk::ChunkClass;
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::name::{Named, ObjectName};
+use crate::pack::read_pack;
+use crate::store::{Folder, Listed};
+
+/// Most findings that are listed one by one.
+const FINDINGS_MAX: usize = 1000;
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it concerns: an object, or a source and point.
+    pub what: String,
+    /// What is wrong with it.
+    pub wrong: String,
+}
+
+/// What a check has seen.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct CheckReport {
+    /// What is wrong; at most 1000 are listed.
+    pub findings: Vec<Finding>,
+    /// How many findings were not listed.
+    pub more_findings: u64,
+    /// Points whose metadata is complete and all of whose chunks are indexed in packs that exist.
+    pub good_points: u64,
+    /// Points that lack something.
+    pub bad_points: u64,
+    /// Packs seen.
+    pub packs: u64,
+    /// Bytes of the packs seen.
+    pub pack_bytes: u64,
+    /// Packs that no index object names: left by commits that did not finish.
+    pub unindexed_packs: u64,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_good(&self) -> bool {
+        self.findings.is_empty() && self.more_findings == 0
+    }
+
+    pub(super) fn add(&mut self, what: impl Into<String>, wrong: impl ToString) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(Finding { what: what.into(), wrong: wrong.to_string() });
+        } else {
+            self.more_findings += 1;
+        }
+    }
+}
+
+/// Which packs [`Vault::check_data`] reads: those whose id leaves the remainder `part` when divided by `of`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackShare {
+    /// From 0, below `of`.
+    pub part: u8,
+    /// How many shares there are; at least 1, which is all packs at once.
+    pub of: u8,
+}
+
+impl PackShare {
+    /// All packs.
+    pub const ALL: Self = Self { part: 0, of: 1 };
+
+    fn has(self, pack: &PackId) -> bool {
+        pack.as_bytes()[1] % self.of.max(1) == self.part
+    }
+}
+
+/// How every age file begins.
+const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
+
+impl Vault {
+    /// Checks the structure: every metadata object opens, every pack that is indexed exists with its size,
+    /// every point has a complete stack of runs all of whose chunks are indexed, and no point is missing that
+    /// another object speaks of.
+    pub fn check(self: &Arc<Self>) -> Result<CheckReport, VaultError> {
+        let mut report = CheckReport::default();
+        self.refresh_index(None)?;
+        self.check_keys(&mut report)?;
+        self.check_index_objects(&mut report)?;
+        for (folder, kind) in
+            [("sessions", EnvelopeKind::Session), ("fences", EnvelopeKind::Fence), ("gc", EnvelopeKind::Gc)]
+        {
+            self.check_envelopes(folder, kind, &mut report)?;
+        }
+        let packs = self.check_packs(&mut report)?;
+        self.check_points(&packs, &mut report)?;
+        Ok(report)
+    }
+
+    /// Reads a share of the packs whole and compares them with their ids and tables of contents.
+    pub fn check_data(&self, share: PackShare) -> Result<CheckReport, VaultError> {
+        let mut report = CheckReport::default();
+        for first in 0..=255u8 {
+            for listed in self.list(&packs_of(first))? {
+                let Named::Pack(id) = listed.named else { continue };
+                if !share.has(&id) {
+                    continue;
+                }
+                let Some(content) = self.get_if_there(&listed.name)? else { continue };
+                report.packs += 1;
+                report.pack_bytes += listed.bytes;
+                if let Err(wrong) = read_pack(self.ring(), id, content) {
+                    report.add(listed.name.as_str(), wrong);
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// Whether the bundles are whole only their holders can tell; that they are there, everybody.
+    fn check_keys(&self, report: &mut CheckReport) -> Result<(), VaultError> {
+        let listed = self.list(&Folder::new(&[&"keys"]))?;
+        if listed.is_empty() {
+            report.add("keys/", "nobody's keys are kept here: whoever loses the node loses the vault");
+        }
+        for Listed { name, .. } in listed {
+            let content = self.get_if_there(&name)?;
+            if content.is_some_and(|content| !content.starts_with(AGE_MAGIC)) {
+                report.add(name.as_str(), "it is no age file: its holder's key opens nothing");
+            }
+        }
+        Ok(())
+    }
+
+    /// Envelopes whose contents matter to nobody but the protocol of commits and collections.
+    fn check_envelopes(
+        &self,
+        folder: &str,
+        kind: EnvelopeKind,
+        report: &mut CheckReport,
+    ) -> Result<(), VaultError> {
+        for listed in self.list(&Folder::new(&[&folder]))? {
+            match self.get_envelope(&listed.name, &listed.named, kind) {
+                Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
+                    report.add(listed.name.as_str(), error);
+                }
+                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` when it has gone since it was listed.
+    fn get_if_there(&self, name: &ObjectName) -> Result<Option<bytes::Bytes>, VaultError> {
+        match self.get(name) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn check_index_objects(&self, report: &mut CheckReport) -> Result<(), VaultError> {
+        for listed in self.list(&Folder::new(&[&"index"]))? {
+            match self.read_index_object(&listed) {
+                Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
+                    report.add(listed.name.as_str(), error);
+                }
+                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the packs that are listed with those that are indexed; returns the good ones.
+    fn check_packs(&self, report: &mut CheckReport) -> Result<HashSet<PackId>, VaultError> {
+        let mut indexed: HashMap<PackId, (ChunkClass, u32)> =
+            self.index.read().unwrap_or_else(std::sync::PoisonError::into_inner).packs();
+        let mut good = HashSet::with_capacity(indexed.len());
+        for first in 0..=255u8 {
+            for listed in self.list(&packs_of(first))? {
+                let Named::Pack(id) = listed.named else { continue };
+                report.packs += 1;
+                report.pack_bytes += listed.bytes;
+                match indexed.remove(&id) {
+                    None => report.unindexed_packs += 1,
+                    Some((_, bytes)) if u64::from(bytes) != listed.bytes => {
+                        let wrong = format!("it has {} bytes, the index says {bytes}", listed.bytes);
+                        report.add(listed.name.as_str(), wrong);
+                    }
+                    Some(_) => {
+                        good.insert(id);
+                    }
+                }
+            }
+        }
+        for id in indexed.keys() {
+            report.add(Named::Pack(*id).to_name().as_str(), "it is missing, and the index names it");
+        }
+        Ok(good)
+    }
+}
+
+fn packs_of(first: u8) -> Folder {
+    Folder::new(&[&"packs", &format!("{first:02x}")])
+}

@@ -1,0 +1,181 @@
+//! The part of `vault check` that concerns points: is each one whole, and is one missing that must be there?
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use backstay_core::fold::Cursor;
+use backstay_core::id::{ChunkId, PackId, PointId, SourceId};
+use backstay_core::run::{PartRef, Run};
+
+use super::{Catalogue, CheckReport, PointObject, Vault};
+use crate::error::VaultError;
+use crate::malformed::Malformed;
+use crate::name::Named;
+use crate::read::ChunkReader;
+use crate::store::Folder;
+use crate::table::{ChunkSource, LiveTable, PartCursor};
+
+impl Vault {
+    /// Checks all points of all sources. `packs` are those that are there.
+    pub(super) fn check_points(
+        self: &Arc<Self>,
+        packs: &HashSet<PackId>,
+        report: &mut CheckReport,
+    ) -> Result<(), VaultError> {
+        for source in self.mentioned_sources()? {
+            let catalogue = self.catalogue(source)?;
+            for left_out in &catalogue.left_out {
+                report.add(format!("source {source}"), left_out);
+            }
+            self.check_runs(&catalogue, packs, report)?;
+            self.check_missing(&catalogue, report)?;
+        }
+        Ok(())
+    }
+
+    /// The sources of which any object speaks: all points of one may be lost.
+    fn mentioned_sources(&self) -> Result<BTreeSet<SourceId>, VaultError> {
+        let mut sources = BTreeSet::new();
+        for folder in ["points", "heads", "layout"] {
+            for listed in self.list(&Folder::new(&[&folder]))? {
+                if let Named::Point(source, ..) | Named::Head(source, ..) | Named::Layout(source, ..) =
+                    listed.named
+                {
+                    sources.insert(source);
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    fn check_runs(
+        self: &Arc<Self>,
+        catalogue: &Catalogue,
+        packs: &HashSet<PackId>,
+        report: &mut CheckReport,
+    ) -> Result<(), VaultError> {
+        let mut runs = CheckedRuns::default();
+        for point in catalogue.points() {
+            let stack = catalogue.stack(point.link.point);
+            let lacking = match stack.and_then(|stack| runs.check(self, &stack, packs)) {
+                Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
+                Err(error) => vec![error.to_string()],
+                Ok(lacking) => lacking,
+            };
+            match lacking.is_empty() {
+                true => report.good_points += 1,
+                false => report.bad_points += 1,
+            }
+            lacking.into_iter().for_each(|wrong| report.add(describe(point), wrong));
+        }
+        Ok(())
+    }
+
+    /// Points that do not count because one that they build on is gone, and points that the layout or the newest
+    /// head speaks of and that are gone.
+    fn check_missing(&self, catalogue: &Catalogue, report: &mut CheckReport) -> Result<(), VaultError> {
+        for (point, missing) in catalogue.broken() {
+            report.bad_points += 1;
+            report.add(
+                describe(point),
+                format!("it cannot be restored: point {missing}, which it builds on, is missing"),
+            );
+        }
+        let what = format!("source {}", catalogue.source);
+        for accepted in catalogue.layout.iter().flat_map(|layout| &layout.accepted) {
+            if catalogue.point(accepted.link.point).is_none() {
+                report.bad_points += 1;
+                report
+                    .add(&what, format!("point {} is missing, which the layout names", accepted.link.point));
+            }
+        }
+        if let Some(point) = self.head_without_point(catalogue)? {
+            report.bad_points += 1;
+            report.add(&what, format!("point {point} is missing, which the newest head names"));
+        }
+        Ok(())
+    }
+
+    /// The point of the newest head, when it is not there and was not dropped.
+    fn head_without_point(&self, catalogue: &Catalogue) -> Result<Option<PointId>, VaultError> {
+        let targets = catalogue.head.iter().flat_map(|(_, head)| &head.targets);
+        let Some(target) = targets.into_iter().find(|target| target.vault == self.id()) else {
+            return Ok(None);
+        };
+        if catalogue.has_object(target.point) {
+            return Ok(None);
+        }
+        let dropped =
+            catalogue.layout.iter().flat_map(|layout| &layout.dropped).any(|link| link.point == target.point);
+        // A commit may have ended after the points were listed and before the heads were.
+        let is_new = !dropped && self.catalogue(catalogue.source)?.has_object(target.point);
+        Ok((!dropped && !is_new).then_some(target.point))
+    }
+}
+
+fn describe(point: &PointObject) -> String {
+    format!("{} {}", point.common.source_name, point.link.point)
+}
+
+/// What was found of the runs that several points share.
+#[derive(Debug, Default)]
+struct CheckedRuns {
+    parts: HashMap<ChunkId, Vec<String>>,
+}
+
+impl CheckedRuns {
+    fn check(
+        &mut self,
+        vault: &Arc<Vault>,
+        stack: &[Run],
+        packs: &HashSet<PackId>,
+    ) -> Result<Vec<String>, VaultError> {
+        let mut lacking = Vec::new();
+        for part in stack.iter().flat_map(|run| &run.parts) {
+            let known = self.parts.get(&part.root).cloned();
+            let found = match known {
+                Some(found) => found,
+                None => {
+                    let found = match check_part(vault, part, packs) {
+                        Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
+                        Err(error) => vec![error.to_string()],
+                        Ok(found) => found,
+                    };
+                    self.parts.insert(part.root, found.clone());
+                    found
+                }
+            };
+            lacking.extend(found);
+        }
+        Ok(lacking)
+    }
+}
+
+fn check_part(
+    vault: &Arc<Vault>,
+    part: &PartRef,
+    packs: &HashSet<PackId>,
+) -> Result<Vec<String>, VaultError> {
+    let reader = ChunkReader::new(Arc::clone(vault));
+    let mut cursor = PartCursor::open(reader.clone(), part, b"").map_err(VaultError::from)?;
+    let mut entries = 0u64;
+    while cursor.advance().map_err(VaultError::from)? {
+        entries += 1;
+    }
+    let mut lacking = Vec::new();
+    if entries != part.entries {
+        lacking.push(format!("a run has {entries} entries, {} were promised", part.entries));
+    }
+    for piece in &cursor.root().live {
+        let plain = reader.fetch_meta(&[piece.chunk])?.pop().unwrap_or_default();
+        let rows = LiveTable::decode_piece(&plain)
+            .map_err(|cause: Malformed| VaultError::Table(cause.to_string()))?;
+        for row in rows {
+            let there = vault.places(&row.chunk).iter().any(|place| packs.contains(&place.pack));
+            if !there {
+                lacking.push(format!("chunk {} is missing, {} bytes of it are needed", row.chunk, row.bytes));
+            }
+        }
+    }
+    Ok(lacking)
+}

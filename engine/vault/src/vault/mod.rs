@@ -1,0 +1,107 @@
+//! A vault: a store, the keys of its domain, who is trusted, and the index. Blocking calls on an async
+//! store: never called from a task of the runtime.
+
+mod catalogue;
+mod check;
+mod check_points;
+mod objects;
+mod open;
+mod refresh;
+mod session;
+mod state;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use backstay_core::id::{ChunkId, ObjectHash, VaultId};
+use bytes::Bytes;
+use tokio::runtime::Handle;
+
+pub use catalogue::{Catalogue, PointObject};
+pub use check::{CheckReport, Finding, PackShare};
+pub use open::{NewVault, VaultKeys};
+pub use session::{Acknowledged, HeadDraft, PointDraft, Session, WriterIdentity, WriterView};
+pub use state::StateFold;
+
+use crate::clear::{FormatObject, TrustObject};
+use crate::error::VaultError;
+use crate::index::{ChunkIndex, IndexTotals, Location};
+use crate::keys::KeyRing;
+use crate::name::ObjectName;
+use crate::store::{Folder, Listed, Store, StoreError, Stretch};
+
+/// Point objects that are kept in memory once read.
+const POINTS_KEPT_MAX: usize = 4096;
+
+/// An opened vault.
+#[derive(Debug)]
+pub struct Vault {
+    store: Arc<dyn Store>,
+    io: Handle,
+    ring: Arc<KeyRing>,
+    format: FormatObject,
+    trust: TrustObject,
+    index: RwLock<ChunkIndex>,
+    points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
+}
+
+impl Vault {
+    /// Its id.
+    pub fn id(&self) -> VaultId {
+        self.format.vault
+    }
+
+    /// Where it is, for messages.
+    pub fn place(&self) -> String {
+        self.store.place()
+    }
+
+    /// The keys of its domain.
+    pub fn ring(&self) -> &Arc<KeyRing> {
+        &self.ring
+    }
+
+    /// Who may do what.
+    pub fn trust(&self) -> &TrustObject {
+        &self.trust
+    }
+
+    /// What a reader and a writer must know.
+    pub fn format(&self) -> &FormatObject {
+        &self.format
+    }
+
+    /// Every place of a chunk that the index knows.
+    pub fn places(&self, id: &ChunkId) -> Vec<Location> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).places(id)
+    }
+
+    /// Sums over the index.
+    pub fn totals(&self) -> IndexTotals {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).totals()
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub(crate) fn io(&self) -> &Handle {
+        &self.io
+    }
+
+    pub(crate) fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, VaultError> {
+        Ok(self.io.block_on(self.store.get_range(name, stretch))?)
+    }
+
+    fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        self.io.block_on(self.store.get(name))
+    }
+
+    fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
+        self.io.block_on(self.store.put(name, content))
+    }
+
+    fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
+        self.io.block_on(self.store.list(folder))
+    }
+}

@@ -1,0 +1,95 @@
+//! The pool of threads for CPU work: hashing, compressing, sealing, opening. Sized to the cores, fed
+//! by one bounded queue; the async runtime only moves bytes.
+
+use std::fmt;
+use std::num::NonZero;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::record::RecordSealer;
+
+/// Tasks that wait for a thread, for each thread.
+const QUEUE_PER_THREAD: usize = 8;
+
+/// Most threads.
+const THREADS_MAX: usize = 64;
+
+/// What each thread keeps between tasks.
+#[derive(Debug, Default)]
+pub struct Worker {
+    /// Its compression state.
+    pub sealer: RecordSealer,
+}
+
+type Task = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// Threads for CPU work. They end when the pool is dropped.
+pub struct CpuPool {
+    queue: Option<Sender<Task>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl CpuPool {
+    /// A pool with as many threads as there are cores.
+    pub fn new() -> Self {
+        Self::with_threads(thread::available_parallelism().map_or(2, NonZero::get))
+    }
+
+    /// A pool with this many threads, 1 to 64.
+    pub fn with_threads(threads: usize) -> Self {
+        let threads = threads.clamp(1, THREADS_MAX);
+        let (queue, tasks) = bounded::<Task>(threads * QUEUE_PER_THREAD);
+        let threads = (0..threads)
+            .map(|_| {
+                let tasks = tasks.clone();
+                let work = move || {
+                    let mut worker = Worker::default();
+                    for task in tasks {
+                        task(&mut worker);
+                    }
+                };
+                thread::Builder::new()
+                    .name("backstay-cpu".into())
+                    .spawn(work)
+                    .expect("threads can be started")
+            })
+            .collect();
+        Self { queue: Some(queue), threads }
+    }
+
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Queues a task; waits while the queue is full. Never called from a task of the same pool.
+    pub fn run(&self, task: impl FnOnce(&mut Worker) + Send + 'static) {
+        let queue = self.queue.as_ref().expect("the queue is there until the pool is dropped");
+        if queue.send(Box::new(task)).is_err() {
+            unreachable!("threads take tasks as long as the queue exists");
+        }
+    }
+}
+
+impl Default for CpuPool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for CpuPool {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            // A task that panicked has told so; the others went on.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for CpuPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CpuPool({} threads)", self.threads.len())
+    }
+}

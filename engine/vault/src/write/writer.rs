@@ -1,0 +1,254 @@
+//! The chunk writer of one commit: names chunks, skips the known ones, seals each new one once and
+//! gives it to every vault that lacks it. One read of a source feeds all its targets.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backstay_core::id::ChunkId;
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::budget::Budget;
+use super::packer::{Packer, StoredPack};
+use super::pool::{CpuPool, Worker};
+use crate::chunk::ChunkClass;
+use crate::error::VaultError;
+use crate::keys::KeyRing;
+use crate::record::open_record;
+use crate::table::MetaSink;
+use crate::vault::WriterView;
+
+/// Plain bytes that wait for a thread or are being worked on.
+const IN_FLIGHT_BYTES: usize = 24 << 20;
+
+/// One record in this many is opened again and compared before it goes up: faulty memory is the usual
+/// cause of corrupt repositories.
+const PROBE_ONE_IN: u64 = 64;
+
+/// Writes chunks to one or more vaults of a domain.
+#[derive(Debug)]
+pub struct ChunkWriter {
+    pool: Arc<CpuPool>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ring: Arc<KeyRing>,
+    targets: Vec<Target>,
+    in_flight: Budget,
+    /// Chunks that this commit has seen.
+    seen: Mutex<HashSet<ChunkId>>,
+    totals: Arc<Totals>,
+}
+
+#[derive(Debug)]
+struct Target {
+    view: WriterView,
+    packer: Packer,
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    chunks: AtomicU64,
+    plain_bytes: AtomicU64,
+    new_chunks: AtomicU64,
+    new_plain_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+}
+
+/// What a commit has written so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteTotals {
+    /// Chunks that came in.
+    pub chunks: u64,
+    /// Their plain bytes.
+    pub plain_bytes: u64,
+    /// Chunks that at least one vault lacked.
+    pub new_chunks: u64,
+    /// Their plain bytes.
+    pub new_plain_bytes: u64,
+    /// Bytes of their records.
+    pub stored_bytes: u64,
+}
+
+/// Counts what a chunk writer writes.
+#[derive(Debug, Clone)]
+pub struct WriteMeter(Arc<Totals>);
+
+impl WriteMeter {
+    /// What was written so far.
+    pub fn totals(&self) -> WriteTotals {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        WriteTotals {
+            chunks: get(&self.0.chunks),
+            plain_bytes: get(&self.0.plain_bytes),
+            new_chunks: get(&self.0.new_chunks),
+            new_plain_bytes: get(&self.0.new_plain_bytes),
+            stored_bytes: get(&self.0.stored_bytes),
+        }
+    }
+}
+
+/// What one vault of the commit has taken, all of it durable.
+#[derive(Debug)]
+pub struct Written {
+    pub(crate) packs: Vec<StoredPack>,
+}
+
+/// A chunk whose name is being computed.
+#[derive(Debug)]
+pub struct Ticket(Receiver<ChunkId>);
+
+impl Ticket {
+    /// Waits for the chunk's name. An error means that the commit has failed; its flush says why.
+    pub fn wait(&self) -> Result<ChunkId, VaultError> {
+        self.0.recv().map_err(|_| VaultError::GivenUp)
+    }
+}
+
+impl ChunkWriter {
+    /// A writer for these targets, all of one domain; at least one.
+    pub fn new(pool: Arc<CpuPool>, ring: Arc<KeyRing>, targets: Vec<WriterView>) -> Self {
+        let targets = targets
+            .into_iter()
+            .map(|view| Target { packer: Packer::new(Arc::clone(view.vault())), view })
+            .collect();
+        let shared = Shared {
+            ring,
+            targets,
+            in_flight: Budget::new(IN_FLIGHT_BYTES),
+            seen: Mutex::default(),
+            totals: Arc::default(),
+        };
+        Self { pool, shared: Arc::new(shared) }
+    }
+
+    /// The keys under which chunks are named and sealed.
+    pub fn ring(&self) -> &Arc<KeyRing> {
+        &self.shared.ring
+    }
+
+    /// Queues a data chunk; waits while too much is in flight. `plain` has 1 byte to 16 MiB.
+    pub fn put_data(&self, plain: Bytes) -> Ticket {
+        let (name, ticket) = bounded(1);
+        self.queue(ChunkClass::Data, plain, None, Some(name));
+        Ticket(ticket)
+    }
+
+    /// Whether every target has failed, so that going on is in vain.
+    pub fn has_failed(&self) -> bool {
+        self.shared.targets.iter().all(|target| target.packer.has_failed())
+    }
+
+    /// Counts what is written, also after the flush.
+    pub fn meter(&self) -> WriteMeter {
+        WriteMeter(Arc::clone(&self.shared.totals))
+    }
+
+    /// Waits until every chunk that was put is durable, target by target in the order given.
+    pub fn flush(self) -> Vec<Result<Written, VaultError>> {
+        self.shared.in_flight.wait_until_whole();
+        self.shared
+            .targets
+            .iter()
+            .map(|target| target.packer.flush().map(|packs| Written { packs }))
+            .collect()
+    }
+
+    fn queue(&self, class: ChunkClass, plain: Bytes, id: Option<ChunkId>, name: Option<Sender<ChunkId>>) {
+        let taken = self.shared.in_flight.take(plain.len());
+        let guard = InFlight { shared: Arc::clone(&self.shared), taken };
+        self.pool.run(move |worker| {
+            let id = id.or_else(|| guard.shared.ring.chunk_id(class, &plain));
+            match id {
+                Some(id) => {
+                    // Nobody may be waiting any more.
+                    let _ = name.map(|name| name.send(id));
+                    guard.shared.store(worker, class, id, &plain);
+                }
+                None => guard.shared.fail_all(),
+            }
+        });
+    }
+}
+
+impl MetaSink for ChunkWriter {
+    type Error = VaultError;
+
+    fn put_meta(&mut self, plain: Vec<u8>) -> Result<ChunkId, VaultError> {
+        if self.has_failed() {
+            return Err(VaultError::GivenUp);
+        }
+        let id = self.shared.ring.chunk_id(ChunkClass::Meta, &plain).ok_or(VaultError::GivenUp)?;
+        self.queue(ChunkClass::Meta, plain.into(), Some(id), None);
+        Ok(id)
+    }
+}
+
+impl Shared {
+    fn store(&self, worker: &mut Worker, class: ChunkClass, id: ChunkId, plain: &Bytes) {
+        let count = |counter: &AtomicU64, by: usize| counter.fetch_add(by as u64, Ordering::Relaxed);
+        count(&self.totals.chunks, 1);
+        count(&self.totals.plain_bytes, plain.len());
+        if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+            return;
+        }
+        let lacking: Vec<&Target> =
+            self.targets.iter().filter(|t| !t.packer.has_failed() && !t.view.has(&id)).collect();
+        if lacking.is_empty() {
+            return;
+        }
+        let number = count(&self.totals.new_chunks, 1);
+        match self.seal(worker, class, id, plain, number.is_multiple_of(PROBE_ONE_IN)) {
+            Ok(record) => {
+                count(&self.totals.new_plain_bytes, plain.len());
+                count(&self.totals.stored_bytes, record.len());
+                for target in &lacking[1..] {
+                    target.packer.add(class, id, plain.len() as u32, record.clone());
+                }
+                lacking[0].packer.add(class, id, plain.len() as u32, record);
+            }
+            Err(error) => {
+                lacking[0].packer.fail(error);
+                self.fail_all();
+            }
+        }
+    }
+
+    fn seal(
+        &self,
+        worker: &mut Worker,
+        class: ChunkClass,
+        id: ChunkId,
+        plain: &[u8],
+        probe: bool,
+    ) -> Result<Vec<u8>, VaultError> {
+        let record = worker.sealer.seal(&self.ring, class, id, plain)?;
+        if probe && let Err(cause) = open_record(&self.ring, &id, record.clone()) {
+            let place = "the memory of this machine (test it, for example with memtester)".into();
+            return Err(VaultError::Damaged { object: format!("chunk {id}"), place, cause });
+        }
+        Ok(record)
+    }
+
+    fn fail_all(&self) {
+        self.targets.iter().for_each(|target| target.packer.fail(VaultError::GivenUp));
+    }
+}
+
+/// Bytes in flight; given back also when the task panics.
+struct InFlight {
+    shared: Arc<Shared>,
+    taken: usize,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.fail_all();
+        }
+        self.shared.in_flight.give_back(self.taken);
+    }
+}
