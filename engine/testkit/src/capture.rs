@@ -1,0 +1,354 @@
+//! Captures of a made-up kind of source: a map from key to value, whose values are data chunks. Writes points as
+//! edits of their parents and reads them back, the way every kind of source does.
+//!
+//! A row is, per chunk of the value, its id and its length (u32, little endian); its element covers key and row.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use backstay_core::digest::StateDigest;
+use backstay_core::fold::NewestStands;
+use backstay_core::id::{CaptureId, ChunkId, Element, PointId};
+use backstay_core::point::{Facts, Partial, PointCommon, PointLink};
+use backstay_core::run::{Change, Entry, PartRef};
+use backstay_core::units::Timestamp;
+use backstay_vault::error::VaultError;
+use backstay_vault::keys::{KeyRing, random_bytes};
+use backstay_vault::read::ChunkReader;
+use backstay_vault::table::PartWriter;
+use backstay_vault::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault};
+use backstay_vault::write::{ChunkWriter, WriteTotals};
+
+use crate::fixture::{NODE, VaultFixture};
+
+/// What a source holds.
+pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Values are cut into chunks of this many bytes.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// One reference of a row: chunk id and length.
+const REFERENCE_BYTES: usize = 36;
+
+/// A point as it was read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadBack {
+    /// The state.
+    pub state: State,
+    /// Its digest, computed from what was read.
+    pub digest: StateDigest,
+}
+
+/// How a capture goes about it.
+#[derive(Debug, Clone)]
+pub struct Style {
+    /// A part is closed after this many entries.
+    pub part_entries: u64,
+    /// Commits a partial point that ends with the last key up to this one.
+    pub stop_at: Option<Vec<u8>>,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { part_entries: 1000, stop_at: None }
+    }
+}
+
+/// What a capture has committed to one vault.
+#[derive(Debug)]
+pub struct Captured {
+    /// The point.
+    pub link: PointLink,
+    /// Its common part.
+    pub common: PointCommon,
+    /// What its writer has written, over all targets.
+    pub totals: WriteTotals,
+}
+
+/// A capture whose sessions are open.
+#[derive(Debug)]
+pub struct OpenCapture<'a> {
+    fixture: &'a VaultFixture,
+    source_name: String,
+    at: Timestamp,
+    targets: Vec<(Session, Catalogue)>,
+}
+
+impl VaultFixture {
+    /// Captures a whole state into one vault.
+    pub fn capture(
+        &self,
+        vault: &Arc<Vault>,
+        source_name: &str,
+        at: Timestamp,
+        state: &State,
+    ) -> Result<Captured, VaultError> {
+        self.capture_in_style(vault, source_name, at, state, &Style::default())
+    }
+
+    /// Captures a state into one vault.
+    pub fn capture_in_style(
+        &self,
+        vault: &Arc<Vault>,
+        source_name: &str,
+        at: Timestamp,
+        state: &State,
+        style: &Style,
+    ) -> Result<Captured, VaultError> {
+        let open = self.open_capture(std::slice::from_ref(vault), source_name, at)?;
+        open.commit(state, style).pop().expect("one target, one outcome")
+    }
+
+    /// Opens a session in each vault. All of them hold the same newest point of the source, or none.
+    pub fn open_capture(
+        &self,
+        vaults: &[Arc<Vault>],
+        source_name: &str,
+        at: Timestamp,
+    ) -> Result<OpenCapture<'_>, VaultError> {
+        let open = |vault| Session::open(vault, self.writer(), source_name, at);
+        let targets = vaults.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok(OpenCapture { fixture: self, source_name: source_name.to_owned(), at, targets })
+    }
+
+    /// Commits that the source has not changed: a head and nothing else.
+    pub fn commit_head(
+        &self,
+        vault: &Arc<Vault>,
+        source_name: &str,
+        at: Timestamp,
+    ) -> Result<(), VaultError> {
+        let (session, catalogue) = Session::open(vault, self.writer(), source_name, at)?;
+        let writer = ChunkWriter::new(Arc::clone(self.pool()), Arc::clone(self.ring()), vec![session.view()]);
+        let written = writer.flush().pop().expect("one target")?;
+        let head = head_draft(&catalogue, at);
+        session.commit(written, &[], &[head]).map(|_| ())
+    }
+}
+
+impl OpenCapture<'_> {
+    /// Writes the state as an edit of the newest point of the first target and commits it to each. Outcomes in the
+    /// order of the targets.
+    pub fn commit(self, state: &State, style: &Style) -> Vec<Result<Captured, VaultError>> {
+        let views = self.targets.iter().map(|(session, _)| session.view()).collect();
+        let ring = Arc::clone(self.fixture.ring());
+        let mut writer = ChunkWriter::new(Arc::clone(self.fixture.pool()), ring, views);
+        let edit = self.write_edit(&mut writer, state, style);
+        let totals = writer.meter().totals();
+        let flushed = writer.flush();
+        let Self { targets, at, .. } = self;
+        let outcomes = targets.into_iter().zip(flushed).map(|((session, catalogue), written)| {
+            // What the pool met on its way says more than that the writer gave up.
+            let written = written?;
+            let edit = edit.as_ref().map_err(|_| VaultError::GivenUp)?;
+            let head = edit.partial.is_none().then(|| head_draft(&catalogue, at));
+            let draft = edit.draft(&catalogue);
+            let drafts = [draft];
+            let mut committed = session.commit(written, &drafts, head.as_slice())?;
+            let [draft] = drafts;
+            Ok(Captured { link: committed.points.remove(0), common: draft.common, totals })
+        });
+        outcomes.collect()
+    }
+
+    /// The sessions, for what a test does to them.
+    pub fn targets(&self) -> &[(Session, Catalogue)] {
+        &self.targets
+    }
+
+    fn write_edit(&self, writer: &mut ChunkWriter, state: &State, style: &Style) -> Result<Edit, VaultError> {
+        let (session, catalogue) = &self.targets[0];
+        let parent = catalogue.newest();
+        let before = match parent {
+            Some(parent) => read_rows(session.vault(), catalogue, parent.link.point)?,
+            None => Rows::new(),
+        };
+        let after = write_rows(writer, state)?;
+        let capture = capture_id(state);
+        let resumed = catalogue.partial_points().iter().rev().find(|point| continues(point, parent, capture));
+        let resumed =
+            resumed.and_then(|point| Some((point.vault_part.run.clone(), point.vault_part.partial.clone()?)));
+        let (parts, resume_key) = resumed.map_or((Vec::new(), None), |(run, p)| (run, Some(p.resume_key)));
+        let changes: Vec<_> = changes(&before, &after)
+            .filter(|entry| resume_key.as_ref().is_none_or(|done| entry.key > done.as_slice()))
+            .filter(|entry| style.stop_at.as_ref().is_none_or(|stop| entry.key <= stop.as_slice()))
+            .collect();
+        let digest = digest_after(parent.map(|p| &p.common.digest), &before, &after);
+        let parts = write_parts(self.fixture.ring(), writer, parts, &changes, style.part_entries)?;
+        let partial = style.stop_at.clone();
+        let partial = partial.map(|resume_key| Partial { capture, resume_key, capture_start: self.at });
+        Ok(Edit { common: self.common(state, digest), parts, partial })
+    }
+
+    fn common(&self, state: &State, digest: StateDigest) -> PointCommon {
+        let greatest =
+            self.targets.iter().map(|(_, catalogue)| catalogue.greatest_sequence()).max().unwrap_or(0);
+        PointCommon {
+            id: PointId::new(random_bytes()),
+            source: self.fixture.source(&self.source_name),
+            kind: "command".into(),
+            source_name: self.source_name.clone(),
+            node: NODE.into(),
+            capture_start: self.at,
+            capture_end: self.at,
+            sequence: greatest + 1,
+            digest,
+            facts: Facts::default(),
+            entries: state.len() as u64,
+            bytes: state.values().map(|value| value.len() as u64).sum(),
+            defects: Vec::new(),
+        }
+    }
+}
+
+/// Reads a point back: catalogue, stack, fold, chunks.
+pub fn read_back(vault: &Arc<Vault>, source_name: &str, point: PointId) -> Result<ReadBack, VaultError> {
+    let catalogue = vault.catalogue(vault.ring().source_id(source_name))?;
+    let rows = read_rows(vault, &catalogue, point)?;
+    let mut digest = StateDigest::empty();
+    rows.iter().for_each(|(key, row)| digest.add(&element(key, row)));
+    let chunks = read_chunks(vault, &rows)?;
+    let value = |row: &Vec<u8>| references(row).flat_map(|(id, _)| chunks[&id].clone()).collect();
+    let state = rows.iter().map(|(key, row)| (key.clone(), value(row))).collect();
+    Ok(ReadBack { state, digest })
+}
+
+/// The run of a capture, and what is said about the state.
+struct Edit {
+    common: PointCommon,
+    parts: Vec<PartRef>,
+    partial: Option<Partial>,
+}
+
+impl Edit {
+    fn draft(&self, catalogue: &Catalogue) -> PointDraft {
+        PointDraft {
+            common: self.common.clone(),
+            parent: catalogue.newest().map(|point| point.link),
+            run: self.parts.clone(),
+            previous_head: catalogue.head.as_ref().map(|(hash, _)| *hash),
+            partial: self.partial.clone(),
+        }
+    }
+}
+
+fn head_draft(catalogue: &Catalogue, at: Timestamp) -> HeadDraft {
+    HeadDraft {
+        source: catalogue.source,
+        sequence: catalogue.greatest_sequence() + 1,
+        time: at,
+        newest: catalogue.newest().map(|point| (point.common.sequence, point.link)),
+        previous: catalogue.head.as_ref().map(|(hash, _)| *hash),
+    }
+}
+
+fn capture_id(state: &State) -> CaptureId {
+    let mut hasher = blake3::Hasher::new();
+    for (key, value) in state {
+        hasher.update(&(key.len() as u64).to_le_bytes()).update(key);
+        hasher.update(&(value.len() as u64).to_le_bytes()).update(value);
+    }
+    CaptureId::from_slice(&hasher.finalize().as_bytes()[..16]).expect("16 of 32 bytes")
+}
+
+fn continues(partial: &PointObject, parent: Option<&Arc<PointObject>>, capture: CaptureId) -> bool {
+    let same_capture = partial.vault_part.partial.as_ref().is_some_and(|partial| partial.capture == capture);
+    same_capture && partial.vault_part.parent == parent.map(|parent| parent.link)
+}
+
+fn write_rows(writer: &ChunkWriter, state: &State) -> Result<Rows, VaultError> {
+    let mut rows = Rows::new();
+    for (key, value) in state {
+        let mut row = Vec::new();
+        for piece in value.chunks(CHUNK_BYTES) {
+            let id = writer.put_data(piece.to_vec().into()).wait()?;
+            row.extend_from_slice(id.as_bytes());
+            row.extend_from_slice(&(piece.len() as u32).to_le_bytes());
+        }
+        rows.insert(key.clone(), row);
+    }
+    Ok(rows)
+}
+
+fn changes<'a>(before: &'a Rows, after: &'a Rows) -> impl Iterator<Item = Entry<'a>> {
+    let keys: std::collections::BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
+    keys.into_iter().filter(|key| before.get(*key) != after.get(*key)).map(|key| Entry {
+        key,
+        change: after.get(key).map_or(Change::Tombstone, |row| Change::Put(row)),
+        replaced: before.get(key).map(|row| element(key, row)),
+    })
+}
+
+fn digest_after(parent: Option<&StateDigest>, before: &Rows, after: &Rows) -> StateDigest {
+    let mut digest = parent.cloned().unwrap_or_else(StateDigest::empty);
+    for entry in changes(before, after) {
+        if let Some(replaced) = &entry.replaced {
+            digest.remove(replaced);
+        }
+        if let Some(row) = entry.change.value() {
+            digest.add(&element(entry.key, row));
+        }
+    }
+    digest
+}
+
+fn write_parts(
+    ring: &KeyRing,
+    writer: &mut ChunkWriter,
+    mut parts: Vec<PartRef>,
+    changes: &[Entry<'_>],
+    part_entries: u64,
+) -> Result<Vec<PartRef>, VaultError> {
+    for entries in changes.chunks(part_entries as usize) {
+        let mut part = PartWriter::new();
+        for entry in entries {
+            part.push(ring, writer, entry)?;
+            for (id, bytes) in entry.change.value().into_iter().flat_map(references) {
+                part.refer(id, bytes);
+            }
+        }
+        parts.extend(part.finish(writer)?);
+    }
+    Ok(parts)
+}
+
+fn read_rows(vault: &Arc<Vault>, catalogue: &Catalogue, point: PointId) -> Result<Rows, VaultError> {
+    if catalogue.point(point).is_none() {
+        return Err(VaultError::NoPoint { point, place: vault.place() });
+    }
+    let mut fold = vault.fold(&catalogue.stack(point)?, NewestStands, b"");
+    let mut rows = Rows::new();
+    while let Some((key, row)) = fold.next()? {
+        rows.insert(key.to_vec(), row.to_vec());
+    }
+    Ok(rows)
+}
+
+fn read_chunks(vault: &Arc<Vault>, rows: &Rows) -> Result<HashMap<ChunkId, Vec<u8>>, VaultError> {
+    let reader = ChunkReader::new(Arc::clone(vault));
+    let wanted = rows.values().flat_map(|row| references(row)).map(|(id, _)| id);
+    let mut chunks = HashMap::new();
+    for read in reader.plan(wanted)? {
+        let stretch = reader.read(&read);
+        for (place, (id, ..)) in read.records.iter().enumerate() {
+            chunks.insert(*id, reader.open(&read, &stretch, place)?);
+        }
+    }
+    Ok(chunks)
+}
+
+fn references(row: &[u8]) -> impl Iterator<Item = (ChunkId, u64)> {
+    row.chunks_exact(REFERENCE_BYTES).map(|reference| {
+        let (id, length) = reference.split_at(32);
+        let length = u32::from_le_bytes(length.try_into().expect("4 of 36 bytes"));
+        (ChunkId::from_slice(id).expect("32 of 36 bytes"), u64::from(length))
+    })
+}
+
+fn element(key: &[u8], row: &[u8]) -> Element {
+    let mut hasher = blake3::Hasher::new_derive_key("backstay testkit element");
+    hasher.update(&(key.len() as u32).to_be_bytes()).update(key).update(row);
+    Element::new(*hasher.finalize().as_bytes())
+}

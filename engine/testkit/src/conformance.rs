@@ -1,0 +1,186 @@
+//! The suite that every store passes. What it asks is what the vault relies on (docs/format.md, section 1).
+
+use std::sync::Arc;
+
+use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
+use backstay_vault::name::{Named, ObjectName};
+use backstay_vault::store::{Folder, Store, StoreErrorKind, Stretch};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use crate::random::Random;
+
+/// Objects that are put at the same time.
+const PUTS_AT_ONCE: u64 = 300;
+
+/// The largest pack, more or less.
+const LARGE_BYTES: usize = 32 << 20;
+
+/// Runs the whole suite; every rule gets an empty store of its own from `make`.
+///
+/// # Panics
+/// When a rule does not hold.
+pub async fn store_conforms<S: Store + 'static>(make: impl Fn() -> S) {
+    what_is_put_is_read_and_listed(&make()).await;
+    a_folder_lists_in_order_what_is_below_it_and_nothing_else(&make()).await;
+    the_last_put_stands(&make()).await;
+    empty_and_large_objects_are_kept(&make()).await;
+    ranges_are_exact(&make()).await;
+    what_is_missing_is_named(&make()).await;
+    what_is_deleted_is_gone(&make()).await;
+    many_puts_at_once_all_arrive(Arc::new(make())).await;
+    puts_of_one_name_at_once_leave_one_of_them_whole(Arc::new(make())).await;
+}
+
+/// A name of every kind.
+pub fn names_of_every_kind() -> Vec<ObjectName> {
+    let (source, session) = (SourceId::new([0x5c; 16]), SessionId::new([0x5e; 16]));
+    let hash = ObjectHash::new([0x4a; 32]);
+    let named = [
+        Named::Format(1),
+        Named::Trust(u64::MAX),
+        Named::Key("nullstone-recovery_1".into()),
+        Named::Pack(PackId::new([0xab; 32])),
+        Named::Index(session, hash),
+        Named::Point(source, PointId::new([4; 16]), hash),
+        Named::Layout(source, 7, hash),
+        Named::Head(source, 8, hash),
+        Named::Session(session),
+        Named::Fence(session),
+        Named::Gc(3),
+    ];
+    named.iter().map(Named::to_name).collect()
+}
+
+async fn what_is_put_is_read_and_listed(store: &dyn Store) {
+    for (number, name) in names_of_every_kind().into_iter().enumerate() {
+        let content = Bytes::from(vec![number as u8; 100 + number]);
+        store.put(&name, content.clone()).await.expect("put");
+        assert_eq!(store.get(&name).await.expect("get"), content, "{name}");
+        let folder = name.as_str().split('/').next().expect("names have folders").to_owned();
+        let listed = store.list(&Folder::new(&[&folder])).await.expect("list");
+        let (_, named) = ObjectName::parse(name.as_str()).expect("a name");
+        assert_eq!(listed.len(), 1, "{folder} holds {name} alone");
+        assert_eq!((&listed[0].name, &listed[0].named), (&name, &named));
+        assert_eq!(listed[0].bytes, content.len() as u64, "{name}");
+    }
+}
+
+async fn a_folder_lists_in_order_what_is_below_it_and_nothing_else(store: &dyn Store) {
+    let mut random = Random::new(1);
+    let (one, other) = (SourceId::new([0x11; 16]), SourceId::new([0x12; 16]));
+    let mut names: Vec<ObjectName> = (0..40)
+        .map(|n| {
+            let source = if n % 2 == 0 { one } else { other };
+            Named::Head(source, random.number(), ObjectHash::new([n; 32])).to_name()
+        })
+        .collect();
+    for name in names.iter().chain(&names_of_every_kind()[4..7]) {
+        store.put(name, Bytes::from_static(b"x")).await.expect("put");
+    }
+    names.sort();
+    let list = async |folder: Folder| -> Vec<ObjectName> {
+        store.list(&folder).await.expect("list").into_iter().map(|listed| listed.name).collect()
+    };
+    assert_eq!(list(Folder::new(&[&"heads"])).await, names);
+    let below = format!("heads/{one}/");
+    let of_one: Vec<_> = names.iter().filter(|n| n.as_str().starts_with(&below)).cloned().collect();
+    assert_eq!(list(Folder::new(&[&"heads", &one])).await, of_one);
+    assert!(list(Folder::new(&[&"gc"])).await.is_empty(), "a folder to which nobody has written is empty");
+}
+
+async fn the_last_put_stands(store: &dyn Store) {
+    let name = Named::Session(SessionId::new([1; 16])).to_name();
+    for content in [&b"first"[..], b"a longer second", b"3"] {
+        store.put(&name, Bytes::copy_from_slice(content)).await.expect("put");
+        assert_eq!(store.get(&name).await.expect("get"), content);
+        let listed = store.list(&Folder::new(&[&"sessions"])).await.expect("list");
+        assert_eq!(listed.iter().map(|l| l.bytes).collect::<Vec<_>>(), [content.len() as u64]);
+    }
+}
+
+async fn empty_and_large_objects_are_kept(store: &dyn Store) {
+    let large = Bytes::from(Random::new(2).bytes(LARGE_BYTES));
+    for (number, content) in [Bytes::new(), large].into_iter().enumerate() {
+        let name = Named::Pack(PackId::new([number as u8; 32])).to_name();
+        store.put(&name, content.clone()).await.expect("put");
+        assert!(store.get(&name).await.expect("get") == content, "{} bytes come back", content.len());
+    }
+}
+
+async fn ranges_are_exact(store: &dyn Store) {
+    let name = Named::Pack(PackId::new([1; 32])).to_name();
+    let content = Bytes::from(Random::new(3).bytes(10_000));
+    store.put(&name, content.clone()).await.expect("put");
+    for (offset, length) in [(0, 1), (0, 10_000), (1, 9_999), (4_096, 4_096), (9_999, 1)] {
+        let stretch = Stretch { offset, length };
+        let read = store.get_range(&name, stretch).await.expect("within the object");
+        assert_eq!(read, content.slice(offset as usize..(offset + length) as usize), "{stretch:?}");
+    }
+    for (offset, length) in [(0, 10_001), (9_999, 2), (10_000, 1), (1 << 40, 1), (u64::MAX, 2)] {
+        let stretch = Stretch { offset, length };
+        let error = store.get_range(&name, stretch).await.expect_err("past the end");
+        assert_eq!(error.kind, StoreErrorKind::Truncated, "{stretch:?}: {error}");
+    }
+}
+
+async fn what_is_missing_is_named(store: &dyn Store) {
+    // So that the store itself exists.
+    store.put(&Named::Gc(1).to_name(), Bytes::from_static(b"x")).await.expect("put");
+    for name in names_of_every_kind() {
+        if name == Named::Gc(3).to_name() {
+            continue;
+        }
+        let stretch = Stretch { offset: 0, length: 1 };
+        let whole = store.get(&name).await.expect_err("missing");
+        let range = store.get_range(&name, stretch).await.expect_err("missing");
+        for error in [whole, range] {
+            assert_eq!((error.kind, error.object.as_str()), (StoreErrorKind::NotFound, name.as_str()));
+            assert!(error.to_string().contains(&store.place()), "{error}");
+        }
+    }
+}
+
+async fn what_is_deleted_is_gone(store: &dyn Store) {
+    let name = Named::Gc(1).to_name();
+    store.delete(&name).await.expect("the absent is deleted already");
+    store.put(&name, Bytes::from_static(b"before")).await.expect("put");
+    store.delete(&name).await.expect("delete");
+    assert_eq!(store.get(&name).await.expect_err("gone").kind, StoreErrorKind::NotFound);
+    assert!(store.list(&Folder::new(&[&"gc"])).await.expect("list").is_empty());
+    store.delete(&name).await.expect("again");
+    store.put(&name, Bytes::from_static(b"after")).await.expect("put");
+    assert_eq!(store.get(&name).await.expect("get"), &b"after"[..]);
+}
+
+async fn many_puts_at_once_all_arrive(store: Arc<dyn Store>) {
+    let mut puts = JoinSet::new();
+    let content = |n: u64| Bytes::from(n.to_le_bytes().repeat(1 + n as usize % 50));
+    for n in 0..PUTS_AT_ONCE {
+        let store = Arc::clone(&store);
+        puts.spawn(async move { store.put(&Named::Gc(n).to_name(), content(n)).await });
+    }
+    while let Some(put) = puts.join_next().await {
+        put.expect("no panic").expect("put");
+    }
+    let listed = store.list(&Folder::new(&[&"gc"])).await.expect("list");
+    assert_eq!(listed.len() as u64, PUTS_AT_ONCE);
+    for n in 0..PUTS_AT_ONCE {
+        assert_eq!(store.get(&Named::Gc(n).to_name()).await.expect("get"), content(n));
+    }
+}
+
+async fn puts_of_one_name_at_once_leave_one_of_them_whole(store: Arc<dyn Store>) {
+    let name = Named::Session(SessionId::new([1; 16])).to_name();
+    let mut puts = JoinSet::new();
+    for n in 0..40u8 {
+        let (store, name) = (Arc::clone(&store), name.clone());
+        puts.spawn(async move { store.put(&name, Bytes::from(vec![n; 5000 + usize::from(n)])).await });
+    }
+    while let Some(put) = puts.join_next().await {
+        put.expect("no panic").expect("put");
+    }
+    let content = store.get(&name).await.expect("get");
+    assert!(content.iter().all(|byte| *byte == content[0]), "of one put");
+    assert_eq!(content.len(), 5000 + usize::from(content[0]), "whole");
+}

@@ -1,0 +1,145 @@
+//! A key domain for tests: keys, a node that writes, threads for CPU work and for input and output. Makes and
+//! opens vaults in any store.
+
+use std::sync::Arc;
+
+use backstay_core::id::SourceId;
+use backstay_core::units::Timestamp;
+use backstay_vault::clear::TrustedNode;
+use backstay_vault::error::VaultError;
+use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing, Secret, Signer};
+use backstay_vault::store::Store;
+use backstay_vault::vault::{NewVault, Vault, WriterIdentity};
+use backstay_vault::write::CpuPool;
+use tokio::runtime::{Handle, Runtime};
+
+use crate::forge::Object;
+
+/// Name of the node that writes.
+pub const NODE: &str = "nullstone";
+
+/// Keys, node, threads. Its methods block: never call them from a task of a runtime.
+#[derive(Debug)]
+pub struct VaultFixture {
+    bundle: Bundle,
+    admin: Signer,
+    ring: Arc<KeyRing>,
+    writer: Arc<WriterIdentity>,
+    identity: AgeIdentity,
+    pool: Arc<CpuPool>,
+    io: Runtime,
+}
+
+impl VaultFixture {
+    /// A new domain with random keys.
+    pub fn new() -> Self {
+        Self::with_keys(Bundle::generate(), &Secret::random(), AgeIdentity::generate())
+    }
+
+    /// A domain with these keys. The bundle holds the admin's seed.
+    pub fn with_keys(bundle: Bundle, node_seed: &Secret, identity: AgeIdentity) -> Self {
+        let admin = Signer::from_seed(bundle.admin_seed.as_ref().expect("a bundle with the admin's seed"));
+        let writer = WriterIdentity { node: NODE.into(), signer: Signer::from_seed(node_seed) };
+        let io = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Self {
+            ring: Arc::new(KeyRing::new(&bundle)),
+            bundle,
+            admin,
+            writer: Arc::new(writer),
+            identity,
+            pool: Arc::new(CpuPool::with_threads(2)),
+            io: io.expect("a runtime can be started"),
+        }
+    }
+
+    /// Makes a vault in an empty store.
+    pub fn create(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, VaultError> {
+        let new = NewVault {
+            bundle: &self.bundle,
+            admin: &self.admin,
+            node: self.node(),
+            holders: vec![(NODE.into(), self.identity.recipient(), self.bundle.without_admin())],
+            now: Timestamp::from_seconds(1),
+        };
+        Vault::create(store, self.handle(), new).map(Arc::new)
+    }
+
+    /// Opens the vault in a store and reads its index, as a process does that has just started.
+    pub fn open(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, VaultError> {
+        let vault = Arc::new(Vault::open(store, self.handle(), Arc::clone(&self.ring))?);
+        vault.refresh_index(None)?;
+        Ok(vault)
+    }
+
+    /// Puts an object.
+    pub fn put(&self, store: &dyn Store, object: Object) {
+        let put = self.io.block_on(store.put(&object.name, object.content));
+        put.expect("the store of a test takes what the test puts");
+    }
+
+    /// Runs a future to its end.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.io.block_on(future)
+    }
+
+    /// Where input and output run.
+    pub fn handle(&self) -> Handle {
+        self.io.handle().clone()
+    }
+
+    /// Threads for CPU work.
+    pub fn pool(&self) -> &Arc<CpuPool> {
+        &self.pool
+    }
+
+    /// The domain's keys, with the admin's seed.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The same, ready for use.
+    pub fn ring(&self) -> &Arc<KeyRing> {
+        &self.ring
+    }
+
+    /// Signs `format/` and `trust/`.
+    pub fn admin(&self) -> &Signer {
+        &self.admin
+    }
+
+    /// Opens the wrapped keys.
+    pub fn identity(&self) -> &AgeIdentity {
+        &self.identity
+    }
+
+    /// The node that writes, and is custodian.
+    pub fn writer(&self) -> &Arc<WriterIdentity> {
+        &self.writer
+    }
+
+    /// Its signing key.
+    pub fn signer(&self) -> &Signer {
+        &self.writer.signer
+    }
+
+    /// The same, as `trust/` lists it.
+    pub fn node(&self) -> TrustedNode {
+        TrustedNode {
+            name: NODE.into(),
+            signer: self.signer().public(),
+            recipient: self.identity.recipient(),
+            writes: vec!["*".into()],
+        }
+    }
+
+    /// Id of a source of the domain.
+    pub fn source(&self, name: &str) -> SourceId {
+        self.ring.source_id(name)
+    }
+}
+
+impl Default for VaultFixture {
+    fn default() -> Self {
+        Self::new()
+    }
+}

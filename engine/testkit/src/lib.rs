@@ -1,0 +1,10 @@
+//! What tests of several crates share: stores that fail and crash on demand, the suite that every store
+//! passes, and a vault with keys, captures and objects written by hand. Never part of a release.
+
+pub mod capture;
+pub mod conformance;
+pub mod crash;
+pub mod fault;
+pub mod fixture;
+pub mod forge;
+pub mod random;

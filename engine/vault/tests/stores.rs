@@ -1,0 +1,156 @@
+//! Every store passes the conformance suite, bare and wrapped; and what is peculiar to a directory.
+
+use std::cell::Cell;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use backstay_testkit::conformance::store_conforms;
+use backstay_testkit::crash::{CrashStore, Landing};
+use backstay_testkit::fault::{FaultStore, Trigger};
+use backstay_vault::name::Named;
+use backstay_vault::store::{
+    Counted, DirStore, Folder, MemStore, Operation, RequestCounts, Retried, RetryPolicy, Store,
+    StoreErrorKind,
+};
+use bytes::Bytes;
+use tempfile::TempDir;
+
+/// Makes stores in folders of their own below `root`.
+fn directories(root: &TempDir) -> impl Fn() -> DirStore {
+    let made = Cell::new(0);
+    move || {
+        made.set(made.get() + 1);
+        DirStore::new(root.path().join(made.get().to_string()))
+    }
+}
+
+fn quick() -> RetryPolicy {
+    RetryPolicy { tries: 4, first_pause: Duration::ZERO, longest_pause: Duration::ZERO }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_conforms() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    store_conforms(directories(&root)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_conforms() {
+    store_conforms(MemStore::new).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_could_crash_but_does_not_conforms() {
+    store_conforms(|| CrashStore::new(Default::default(), 0, Landing::Lost, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_observed_directory_conforms_and_its_requests_are_counted() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let make = directories(&root);
+    let counts = Arc::new(RequestCounts::default());
+    store_conforms(|| Counted::new(make(), counts.clone())).await;
+    for operation in [Operation::Put, Operation::Get, Operation::GetRange, Operation::List, Operation::Delete]
+    {
+        assert!(counts.succeeded(operation) > 0, "{operation:?}");
+    }
+    assert!(counts.failed(Operation::Get) >= 10 && counts.failed(Operation::Put) == 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retried_store_conforms_although_every_kind_of_request_fails_now_and_then() {
+    store_conforms(|| {
+        let faulty = FaultStore::new(MemStore::new());
+        for operation in
+            [Operation::Put, Operation::Get, Operation::GetRange, Operation::List, Operation::Delete]
+        {
+            faulty.fail(Trigger::on(operation).times(2), StoreErrorKind::Transient);
+            faulty.lose_answer(Trigger::on(operation).after(3).times(3), StoreErrorKind::Transient);
+        }
+        Retried::new(faulty, quick())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn retrying_ends_after_the_tries_and_leaves_lasting_faults_alone() {
+    let faulty = Arc::new(FaultStore::new(MemStore::new()));
+    let counts = Arc::new(RequestCounts::default());
+    let store = Retried::new(Counted::new(Arc::clone(&faulty), counts.clone()), quick());
+    faulty.fail(Trigger::on(Operation::Put).always(), StoreErrorKind::Transient);
+    let name = Named::Gc(1).to_name();
+    let error = store.put(&name, Bytes::new()).await.expect_err("always fails");
+    assert_eq!((error.kind, counts.failed(Operation::Put)), (StoreErrorKind::Transient, 4));
+    faulty.heal();
+    faulty.fail(Trigger::on(Operation::Put).always(), StoreErrorKind::NoSpace);
+    let error = store.put(&name, Bytes::new()).await.expect_err("full");
+    assert_eq!((error.kind, counts.failed(Operation::Put)), (StoreErrorKind::NoSpace, 5));
+    assert!(error.to_string().contains("free space"), "says what to do: {error}");
+}
+
+#[tokio::test]
+async fn what_is_foreign_in_a_directory_is_left_out_and_left_alone() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let store = DirStore::new(root.path());
+    let name = Named::Gc(1).to_name();
+    store.put(&name, Bytes::from_static(b"ours")).await.expect("put");
+    let foreign =
+        ["gc/README", "gc/1", "gc/0000000000000001.tmp", "gc/lost+found/0000000000000002", ".snapshot"];
+    for path in foreign {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().expect("below the root")).expect("mkdir");
+        fs::write(path, b"foreign").expect("write");
+    }
+    fs::create_dir(root.path().join("gc/0000000000000003")).expect("a folder with the name of an object");
+    let listed = store.list(&Folder::new(&[&"gc"])).await.expect("list");
+    assert_eq!(listed.into_iter().map(|l| l.name).collect::<Vec<_>>(), [name]);
+    for path in foreign {
+        assert_eq!(fs::read(root.path().join(path)).expect("still there"), b"foreign", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_no_empty_store() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let store = DirStore::new(root.path().join("unmounted"));
+    let error = store.list(&Folder::new(&[&"gc"])).await.expect_err("no such directory");
+    assert_eq!(error.kind, StoreErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_unfinished_is_never_listed_and_goes_after_a_day() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let unfinished = root.path().join("unfinished");
+    fs::create_dir(&unfinished).expect("mkdir");
+    let long_ago = SystemTime::now() - Duration::from_secs(25 * 3600);
+    for (name, modified) in [("1-0", SystemTime::now()), ("2-0", long_ago)] {
+        let file = fs::File::create(unfinished.join(name)).expect("create");
+        file.set_modified(modified).expect("set the time");
+    }
+    let store = DirStore::new(root.path());
+    store.put(&Named::Gc(1).to_name(), Bytes::new()).await.expect("put");
+    let left: Vec<_> =
+        fs::read_dir(&unfinished).expect("list").map(|e| e.expect("entry").file_name()).collect();
+    assert_eq!(left, ["1-0"]);
+    assert!(store.list(&Folder::new(&[&"unfinished"])).await.expect("list").is_empty());
+}
+
+#[tokio::test]
+async fn a_directory_keeps_its_objects_from_other_users() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let store = DirStore::new(root.path());
+    let name = Named::Gc(1).to_name();
+    store.put(&name, Bytes::new()).await.expect("put");
+    let mode = fs::metadata(root.path().join(name.as_str())).expect("metadata").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_directory_reopened_holds_what_was_put() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let name = Named::Key("nullstone".into()).to_name();
+    DirStore::new(root.path()).put(&name, Bytes::from_static(b"kept")).await.expect("put");
+    assert_eq!(DirStore::new(root.path()).get(&name).await.expect("get"), &b"kept"[..]);
+}
