@@ -1,0 +1,489 @@
+//! Capturing a directory tree: the walk is merged with the state before, what is new or differs is read, split
+//! and stored, and the edit becomes a run. Owns the order of these steps; sessions and commits are the
+//! vault's, the schedule is the daemon's.
+
+mod finish;
+mod join;
+mod large;
+mod links;
+mod observation;
+mod options;
+mod problem;
+mod queue;
+mod resume;
+mod rows;
+mod sink;
+mod small;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backstay_core::clock::Clock;
+use backstay_core::id::{LinkId, PointId};
+use backstay_core::point::{Defect, DefectCount};
+use backstay_core::run::PartRef;
+use backstay_core::units::Timestamp;
+use backstay_vault::error::VaultError;
+use backstay_vault::keys::KeyRing;
+use backstay_vault::split::{Gear, SMALL_FILE_BYTES};
+use backstay_vault::targets::{CapturedState, Standing, TargetResult, Targets};
+use backstay_vault::write::{ChunkWriter, CpuPool};
+use bytes::BytesMut;
+
+use self::finish::Finished;
+use self::join::{Join, Joined};
+use self::large::{LargeProblem, read_large};
+use self::links::LinkRows;
+use self::observation::Observer;
+pub use self::options::{
+    CaptureOptions, CaptureProgress, CaptureSummary, PartLimits, WARNINGS_MAX, Warnings,
+};
+pub use self::problem::CaptureError;
+use self::problem::ReadProblem;
+use self::queue::{Drain, FileContents, Pieces, Place, Queue, Task, Work};
+pub(crate) use self::resume::{PointRows, rows_of};
+use self::sink::RowSink;
+pub(crate) use self::sink::identity_of;
+use self::small::SmallReaders;
+use crate::heads::FoundRow;
+use crate::read::Stability;
+use crate::stat::{FileKind, FileStat};
+use crate::state::{RowsByInode, State};
+use crate::walk::{Found, Walk};
+
+/// Threads that read small files.
+const READER_THREADS: usize = 4;
+
+/// A file whose ctime is not older than this before the last scan may have changed within one tick of the
+/// file system's clock.
+const CLOCK_TICK_NANOS: i64 = 20_000_000;
+
+/// How often a large file that changes while it is read is read.
+const LARGE_TRIES: usize = 2;
+
+/// What the capture works with.
+#[derive(Debug, Clone)]
+pub struct CaptureMeans {
+    /// Threads for CPU work.
+    pub pool: Arc<CpuPool>,
+    /// Folder for states of this source; one folder below it for each point.
+    pub states: PathBuf,
+}
+
+/// What a capture has made.
+#[derive(Debug)]
+pub struct Captured {
+    /// What was found.
+    pub summary: CaptureSummary,
+    /// For each target, the point at which it stands now.
+    pub targets: Vec<TargetResult>,
+}
+
+/// Captures the tree as an edit of the state before and commits it to all targets, or only a head when nothing
+/// differs.
+pub fn capture(
+    options: &CaptureOptions,
+    means: &CaptureMeans,
+    mut targets: Targets,
+    standing: &Standing,
+    clock: &dyn Clock,
+    progress: &CaptureProgress,
+) -> Result<Captured, CaptureError> {
+    let prepared = prepare(options, means, standing, clock);
+    let outcome = prepared.and_then(|(walk, previous, start)| {
+        let mut run =
+            CaptureRun::begin(options, means, &mut targets, previous.as_ref(), start, clock, progress)?;
+        let resumed = run.resume(standing)?;
+        run.scan(walk, resumed)?;
+        run.finish()
+    });
+    match outcome {
+        Ok(finished) => Ok(finished.commit(targets, means, clock)),
+        Err(error) => {
+            let failures = targets.give_up(clock);
+            // A target that failed has the reason when the capture only says that it was given up.
+            match (error, failures.into_iter().flatten().next()) {
+                (CaptureError::Vault(VaultError::GivenUp), Some(reason)) => Err(reason.into()),
+                (error, _) => Err(error),
+            }
+        }
+    }
+}
+
+/// The path of the local state of a point.
+pub fn state_folder(states: &Path, point: PointId) -> PathBuf {
+    states.join(point.to_string())
+}
+
+fn prepare(
+    options: &CaptureOptions,
+    means: &CaptureMeans,
+    standing: &Standing,
+    clock: &dyn Clock,
+) -> Result<(Walk, Option<State>, Timestamp), CaptureError> {
+    check_root(&options.root)?;
+    let previous = match standing.catalogue.newest() {
+        Some(point) => Some(resume::state_of(&means.states, standing, point)?),
+        None => None,
+    };
+    let start = clock.now();
+    Ok((Walk::start(&options.root, options.walk.clone())?, previous, start))
+}
+
+fn check_root(root: &Path) -> Result<(), CaptureError> {
+    let Ok(metadata) = std::fs::metadata(root) else { return Ok(()) };
+    if metadata.is_dir() {
+        return Ok(());
+    }
+    let kind = if metadata.is_file() { "file" } else { "special file" };
+    Err(CaptureError::NotADirectory { path: root.to_path_buf(), kind })
+}
+
+/// A capture in progress.
+struct CaptureRun<'p> {
+    options: &'p CaptureOptions,
+    clock: &'p dyn Clock,
+    progress: &'p CaptureProgress,
+    pool: Arc<CpuPool>,
+    targets: &'p mut Targets,
+    ring: Arc<KeyRing>,
+    gear: Gear,
+    observer: Arc<Observer>,
+    chunks: Option<ChunkWriter>,
+    buffer: BytesMut,
+    queue: Queue,
+    sink: RowSink<'p>,
+    links: LinkRows,
+    previous: Option<&'p State>,
+    by_inode: Option<RowsByInode>,
+    warnings: Warnings,
+    start: Timestamp,
+    root_device: u64,
+    parts: Vec<PartRef>,
+    part_start: Timestamp,
+    part_read_bytes: u64,
+}
+
+impl<'p> CaptureRun<'p> {
+    fn begin(
+        options: &'p CaptureOptions,
+        means: &CaptureMeans,
+        targets: &'p mut Targets,
+        previous: Option<&'p State>,
+        start: Timestamp,
+        clock: &'p dyn Clock,
+        progress: &'p CaptureProgress,
+    ) -> Result<Self, CaptureError> {
+        let chunks = targets.chunk_writer(&means.pool).ok_or(VaultError::GivenUp)?;
+        progress.watch(chunks.meter());
+        let ring = Arc::clone(chunks.ring());
+        let cut = ring.cut_key().ok_or(VaultError::GivenUp)?;
+        let gear = Gear::new(cut);
+        let observer = Arc::new(Observer::new());
+        let readers = SmallReaders::start(READER_THREADS, &ring, &observer).map_err(CaptureError::Thread)?;
+        let by_inode = previous.map(State::by_inode).transpose()?;
+        let work = means.states.join("unfinished");
+        Ok(Self {
+            options,
+            clock,
+            progress,
+            pool: Arc::clone(&means.pool),
+            targets,
+            sink: RowSink::new(Arc::clone(&ring), previous, work.join("state"))?,
+            links: LinkRows::new(&work),
+            ring,
+            gear,
+            observer,
+            chunks: Some(chunks),
+            buffer: BytesMut::new(),
+            queue: Queue::new(readers),
+            previous,
+            by_inode,
+            warnings: Warnings::default(),
+            start,
+            root_device: 0,
+            parts: Vec::new(),
+            part_start: start,
+            part_read_bytes: 0,
+        })
+    }
+
+    fn scan(&mut self, walk: Walk, resumed: Option<Vec<u8>>) -> Result<(), CaptureError> {
+        self.root_device = walk.root_stat().identity.device;
+        self.check_device();
+        let old = self.previous.map(State::paths).transpose()?;
+        let mut join = Join::new(walk, old, resumed);
+        while let Some(joined) = join.next()? {
+            if self.progress.is_stopped() {
+                return Err(CaptureError::Stopped);
+            }
+            self.take(joined)?;
+            let last = self.work(Drain::TooMany)?;
+            if self.part_is_full() {
+                // With all that was read for it: rows that wait would be read again after a crash.
+                let last = self.work(Drain::All)?.or(last);
+                self.commit_part(last)?;
+            }
+        }
+        self.work(Drain::All)?;
+        Ok(())
+    }
+
+    fn take(&mut self, joined: Joined) -> Result<(), CaptureError> {
+        match joined {
+            Joined::New(found) => {
+                self.progress.saw_entry();
+                self.look_at(found, None)
+            }
+            Joined::Both(found, old) => {
+                self.progress.saw_entry();
+                self.look_at(found, Some(old))
+            }
+            Joined::Gone(old) => self.enqueue_old(old, Task::Remove),
+            Joined::Kept(old) => {
+                self.links.still_named(&old)?;
+                self.enqueue_old(old, Task::Keep)
+            }
+            Joined::Unreadable(unreadable) => {
+                self.warnings.unreadable(rows::unreadable_line(&self.options.root, &unreadable));
+                Ok(())
+            }
+            Joined::LeftOut(key) => {
+                let path = rows::shown(&self.options.root, &key);
+                self.warnings.remark(format!("{path}: left out, it is a vault or the state of Backstay"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Decides what is to be done with an object that is there.
+    fn look_at(&mut self, found: Found, old: Option<FoundRow>) -> Result<(), CaptureError> {
+        let is_file = found.stat.kind == FileKind::File;
+        if is_file && found.stat.links > 1 {
+            return self.look_at_name(found, old);
+        }
+        if let Some(old) = &old
+            && rows::unchanged(old, &found.stat, self.unchanged_before())?
+        {
+            let place = Place::Path(found.key);
+            self.queue.push(Work { place, old: Some(old.clone()), task: Task::Keep });
+            return Ok(());
+        }
+        let place = Place::Path(found.key.clone());
+        if is_file { self.look_at_file(found, place, old) } else { self.observe(&found, place, old) }
+    }
+
+    /// One of several names of a file: its row says which file, and the file has a row of its own.
+    fn look_at_name(&mut self, found: Found, old: Option<FoundRow>) -> Result<(), CaptureError> {
+        let id = rows::link_id(&self.ring, found.stat.identity);
+        let name = Work { place: Place::Path(found.key.clone()), old, task: Task::Name(id) };
+        if self.links.is_first_name(found.stat.identity, found.stat.links) {
+            // The file before its first name: where it has vanished meanwhile, its names have as well.
+            self.look_at_linked(found, id)?;
+        }
+        self.queue.push(name);
+        Ok(())
+    }
+
+    fn look_at_linked(&mut self, found: Found, id: LinkId) -> Result<(), CaptureError> {
+        let old = self.old_link(id, &found.stat)?;
+        let unchanged = match &old {
+            Some(old) => rows::unchanged(old, &found.stat, self.unchanged_before())?,
+            None => false,
+        };
+        let place = Place::Link(id, found.key.clone());
+        if unchanged {
+            self.queue.push(Work { place, old, task: Task::Keep });
+            return Ok(());
+        }
+        self.look_at_file(found, place, old)
+    }
+
+    fn look_at_file(
+        &mut self,
+        found: Found,
+        place: Place,
+        old: Option<FoundRow>,
+    ) -> Result<(), CaptureError> {
+        if let Place::Path(_) = &place
+            && let Some(moved) = self.moved_from(&found.stat)?
+        {
+            self.queue.push(Work { place, old, task: Task::Moved(moved) });
+            return Ok(());
+        }
+        if found.stat.size_bytes < SMALL_FILE_BYTES as u64 {
+            self.queue.push_small(found, place, old);
+            return Ok(());
+        }
+        let task = self.read_file(&found)?;
+        self.queue.push(Work { place, old, task });
+        Ok(())
+    }
+
+    fn read_file(&mut self, found: &Found) -> Result<Task, CaptureError> {
+        let mut last = None;
+        for _ in 0..LARGE_TRIES {
+            match self.read_once(found) {
+                Ok(contents) if contents.stability == Stability::Stable => return Ok(Task::File(contents)),
+                Ok(contents) => last = Some(contents),
+                Err(LargeProblem::Entry(ReadProblem::Vanished)) => return Ok(Task::Remove),
+                Err(LargeProblem::Entry(problem)) => return Ok(Task::Unreadable(problem)),
+                Err(LargeProblem::Capture(error)) => return Err(error),
+            }
+        }
+        Ok(last.map_or(Task::Unreadable(ReadProblem::Grown), Task::File))
+    }
+
+    fn read_once(&mut self, found: &Found) -> Result<FileContents, LargeProblem> {
+        let refused = |errno| LargeProblem::Entry(ReadProblem::Refused(errno));
+        let file = small::open(found).map_err(LargeProblem::Entry)?;
+        let chunks = self.chunks.as_ref().ok_or(LargeProblem::Capture(VaultError::GivenUp.into()))?;
+        let pieces = read_large(&file, &self.gear, chunks, self.progress, &mut self.buffer)?;
+        let observation = self.observer.file(found, &file).map_err(refused)?;
+        let stability = file.stability().map_err(refused)?;
+        Ok(FileContents { stat: *file.stat(), observation, pieces: Pieces::Chunks(pieces), stability })
+    }
+
+    fn observe(&mut self, found: &Found, place: Place, old: Option<FoundRow>) -> Result<(), CaptureError> {
+        let task = match self.observer.object(found) {
+            Ok(observation) => Task::Plain(found.stat, observation),
+            Err(errno) => match ReadProblem::from(errno) {
+                ReadProblem::Vanished => Task::Remove,
+                problem => Task::Unreadable(problem),
+            },
+        };
+        self.queue.push(Work { place, old, task });
+        Ok(())
+    }
+
+    fn enqueue_old(&mut self, old: FoundRow, task: Task) -> Result<(), CaptureError> {
+        let place = Place::Path(crate::keys::PathKey::parse(&old.key)?);
+        self.queue.push(Work { place, old: Some(old), task });
+        Ok(())
+    }
+
+    /// Rows whose ctime is at or after this may have changed unseen since the last scan.
+    fn unchanged_before(&self) -> Timestamp {
+        let scan = self.previous.map_or(Timestamp::from_nanos(i64::MIN), |state| state.header().scan_start);
+        Timestamp::from_nanos(scan.as_nanos().saturating_sub(CLOCK_TICK_NANOS))
+    }
+
+    fn old_link(&mut self, id: LinkId, stat: &FileStat) -> Result<Option<FoundRow>, CaptureError> {
+        let Some(by_inode) = &mut self.by_inode else { return Ok(None) };
+        let found = by_inode.find(stat.identity, |value| rows::is_of(value, stat))?;
+        Ok(found.filter(|row| row.key == crate::keys::link_key(&id)))
+    }
+
+    /// The row of an unchanged file that had another name at the last scan.
+    fn moved_from(&mut self, stat: &FileStat) -> Result<Option<FoundRow>, CaptureError> {
+        let before = self.unchanged_before();
+        let Some(by_inode) = &mut self.by_inode else { return Ok(None) };
+        let found = by_inode.find(stat.identity, |value| rows::is_of(value, stat))?;
+        match found {
+            Some(row) if rows::unchanged(&row, stat, before)? => Ok(Some(row)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Finishes rows whose turn has come; the key of the last path among them.
+    fn work(&mut self, drain: Drain) -> Result<Option<Vec<u8>>, CaptureError> {
+        let mut last = None;
+        loop {
+            let chunks = self.chunks.as_ref().ok_or(VaultError::GivenUp)?;
+            let Some(work) = self.queue.pop(drain, chunks)? else { return Ok(last) };
+            if let Place::Path(path) = &work.place {
+                last = Some(path.as_bytes().to_vec());
+            }
+            self.finish_row(work)?;
+        }
+    }
+
+    fn part_is_full(&self) -> bool {
+        let limits = &self.options.part_limits;
+        self.progress.read_bytes() - self.part_read_bytes >= limits.read_bytes
+            || self.sink.chunks() >= limits.chunks
+            || self.clock.now().duration_since(self.part_start) >= limits.duration
+    }
+
+    /// Commits everything up to and with `resume_key` as a partial point.
+    fn commit_part(&mut self, resume_key: Option<Vec<u8>>) -> Result<(), CaptureError> {
+        let Some(resume_key) = resume_key else { return Ok(()) };
+        let mut chunks = self.chunks.take().ok_or(VaultError::GivenUp)?;
+        self.parts.extend(self.sink.finish_part(&mut chunks)?);
+        let links = self.links.part_so_far(self.previous, &self.ring, &mut chunks)?;
+        let parts: Vec<PartRef> = links.into_iter().chain(self.parts.iter().cloned()).collect();
+        let state = self.state_so_far();
+        if !parts.is_empty() {
+            self.targets.commit_partial(chunks, &parts, &resume_key, &state, self.clock)?;
+            let chunks = self.targets.chunk_writer(&self.pool).ok_or(VaultError::GivenUp)?;
+            self.progress.watch(chunks.meter());
+            self.chunks = Some(chunks);
+        } else {
+            self.chunks = Some(chunks);
+        }
+        self.part_start = self.clock.now();
+        self.part_read_bytes = self.progress.read_bytes();
+        Ok(())
+    }
+
+    fn state_so_far(&self) -> CapturedState {
+        let count = |defect, count| (count > 0).then_some(DefectCount { defect, count });
+        let unreadable = count(Defect::Unreadable, self.warnings.unreadable);
+        let changed = count(Defect::ChangedWhileRead, self.warnings.changed_while_read);
+        CapturedState {
+            digest: self.sink.digest.clone(),
+            entries: self.sink.entries,
+            bytes: self.sink.bytes,
+            defects: unreadable.into_iter().chain(changed).collect(),
+            start: self.start,
+        }
+    }
+
+    fn finish(mut self) -> Result<Finished, CaptureError> {
+        let mut chunks = self.chunks.take().ok_or(VaultError::GivenUp)?;
+        self.parts.extend(self.sink.finish_part(&mut chunks)?);
+        let links = self.links.finish(self.previous, &self.ring, &mut self.sink, &mut chunks)?;
+        self.check_losses();
+        let found = self.state_so_far();
+        let summary = CaptureSummary {
+            capture_start: self.start,
+            changed: self.sink.changed,
+            entries: found.entries,
+            bytes: found.bytes,
+            warnings: self.warnings,
+        };
+        let run = self.sink.changed.then(|| links.into_iter().chain(self.parts).collect());
+        Ok(Finished {
+            chunks,
+            found,
+            summary,
+            run,
+            state: self.sink.into_state(),
+            root_device: self.root_device,
+            previous: self.previous.map(|state| state.header().point),
+        })
+    }
+
+    /// A tree on another device than before is most likely an unmounted disk.
+    fn check_device(&mut self) {
+        let before = self.previous.map(|state| state.header().root_device);
+        if before.is_some_and(|before| before != self.root_device) {
+            let root = self.options.root.display();
+            self.warnings.remark(format!(
+                "{root}: the root is on another device than at the last capture; if a disk is not mounted, mount it. Points before stay restorable"
+            ));
+        }
+    }
+
+    /// A tree that has lost almost everything was most likely not meant to.
+    fn check_losses(&mut self) {
+        let Some(before) = self.previous.map(|state| state.header().entries) else { return };
+        let gone = self.sink.gone.saturating_sub(self.sink.moved);
+        if gone > 10 && gone > before / 10 * 9 {
+            let root = self.options.root.display();
+            self.warnings.remark(format!(
+                "{root}: {gone} of {before} entries are gone since the last capture; if that was a mistake, restore the point before"
+            ));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What a capture is asked to do, how it is watched and stopped, and what it reports.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use backstay_core::units::Timestamp;
+use backstay_vault::write::WriteMeter;
+
+use crate::walk::WalkOptions;
+
+/// Most warnings that are listed one by one.
+pub const WARNINGS_MAX: usize = 1000;
+
+/// What is captured, and how.
+#[derive(Debug, Clone)]
+pub struct CaptureOptions {
+    /// Root of the tree.
+    pub root: PathBuf,
+    /// What of it is visited.
+    pub walk: WalkOptions,
+    /// When a partial point is committed.
+    pub part_limits: PartLimits,
+}
+
+/// A long capture commits what it has done so far when one of these is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct PartLimits {
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Data chunks referred to; bounds the memory of the live table.
+    pub chunks: usize,
+    /// Time.
+    pub duration: Duration,
+}
+
+impl Default for PartLimits {
+    fn default() -> Self {
+        Self { read_bytes: 16 << 30, chunks: 128 << 10, duration: Duration::from_secs(600) }
+    }
+}
+
+/// How far a capture is; read by others while it runs. Also the way to stop it.
+#[derive(Debug, Default)]
+pub struct CaptureProgress {
+    entries: AtomicU64,
+    read_bytes: AtomicU64,
+    /// One for each part of the capture.
+    written: Mutex<Vec<WriteMeter>>,
+    stop: AtomicBool,
+}
+
+impl CaptureProgress {
+    /// Entries seen.
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of contents read.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of new records.
+    pub fn stored_bytes(&self) -> u64 {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.iter().map(|meter| meter.totals().stored_bytes).sum()
+    }
+
+    /// Asks the capture to give up soon.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn saw_entry(&self) {
+        self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self, bytes: u64) {
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn watch(&self, meter: WriteMeter) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(meter);
+    }
+}
+
+/// What could not be captured as it should be.
+#[derive(Debug, Default)]
+pub struct Warnings {
+    /// In words, at most [`WARNINGS_MAX`].
+    pub lines: Vec<String>,
+    /// Entries that could not be read.
+    pub unreadable: u64,
+    /// Files that changed while they were read, twice.
+    pub changed_while_read: u64,
+    /// Remarks on the source as a whole.
+    pub remarks: u64,
+}
+
+impl Warnings {
+    /// Entries that are not as they should be.
+    pub fn defects(&self) -> u64 {
+        self.unreadable + self.changed_while_read
+    }
+
+    pub(super) fn unreadable(&mut self, line: String) {
+        self.unreadable += 1;
+        self.add(line);
+    }
+
+    pub(super) fn changed(&mut self, line: String) {
+        self.changed_while_read += 1;
+        self.add(line);
+    }
+
+    pub(super) fn remark(&mut self, line: String) {
+        self.remarks += 1;
+        self.add(line);
+    }
+
+    fn add(&mut self, line: String) {
+        if self.lines.len() < WARNINGS_MAX {
+            self.lines.push(line);
+        }
+    }
+}
+
+/// What a capture has found.
+#[derive(Debug)]
+pub struct CaptureSummary {
+    /// Start of the scan to which the state belongs.
+    pub capture_start: Timestamp,
+    /// Whether anything differs from the point before.
+    pub changed: bool,
+    /// Restorable entries.
+    pub entries: u64,
+    /// Bytes that a restore writes.
+    pub bytes: u64,
+    /// What is not as it should be.
+    pub warnings: Warnings,
+}

@@ -1,0 +1,88 @@
+//! Making rows from what was seen, and telling whether an old row still holds. Pure, but for the names in
+//! messages.
+
+use std::path::Path;
+
+use backstay_core::id::LinkId;
+use backstay_core::units::Timestamp;
+use backstay_vault::keys::KeyRing;
+
+use super::problem::CaptureError;
+use crate::heads::FoundRow;
+use crate::keys::PathKey;
+use crate::row::{HeadRow, Object, Restored, RowError, RowFault};
+use crate::stat::{FileKind, FileStat, FileTime, Identity};
+use crate::walk::{Unreadable, UnreadablePart};
+
+/// Names the group of links of a file.
+pub(super) fn link_id(ring: &KeyRing, identity: Identity) -> LinkId {
+    let mut message = [0; 16];
+    message[..8].copy_from_slice(&identity.device.to_be_bytes());
+    message[8..].copy_from_slice(&identity.inode.to_be_bytes());
+    let hash = ring.meta_hash(b"link\0", &message);
+    LinkId::from_slice(&hash[..16]).expect("16 of 32 bytes")
+}
+
+/// Whether an object still is what its old row says: same inode, kind, size, mtime and ctime, and a ctime before
+/// `before`, so that a change within the same tick of the clock is not missed.
+pub(super) fn unchanged(old: &FoundRow, stat: &FileStat, before: Timestamp) -> Result<bool, CaptureError> {
+    let row = HeadRow::decode(&old.value)?;
+    let Restored::Object { object, meta } = &row.restored else { return Ok(false) };
+    let Some(seen) = row.facts.seen else { return Ok(false) };
+    Ok(seen.identity == stat.identity
+        && seen.ctime == stat.ctime
+        && meta.mtime == stat.mtime
+        && kind_of(object) == stat.kind
+        && (stat.kind != FileKind::File || object.size_bytes() == stat.size_bytes)
+        && nanos(stat.ctime) < before.as_nanos()
+        && row.facts.marks == crate::row::Marks::default())
+}
+
+/// Whether a row is that of this inode, with the same ctime.
+pub(super) fn is_of(value: &[u8], stat: &FileStat) -> bool {
+    let seen = HeadRow::decode(value).ok().and_then(|row| row.facts.seen);
+    seen.is_some_and(|seen| seen.identity == stat.identity && seen.ctime == stat.ctime)
+}
+
+/// A path as messages show it.
+pub(super) fn shown(root: &Path, key: &PathKey) -> String {
+    let relative = key.relative_path();
+    if relative.is_empty() {
+        return root.display().to_string();
+    }
+    format!("{}/{}", root.display(), String::from_utf8_lossy(&relative).escape_debug())
+}
+
+/// What is said of something that the walk could not read.
+pub(super) fn unreadable_line(root: &Path, unreadable: &Unreadable) -> String {
+    let path = shown(root, &unreadable.key);
+    let error = unreadable.error;
+    match unreadable.part {
+        UnreadablePart::Object => format!("{path}: cannot be looked at: {error}"),
+        UnreadablePart::Listing => {
+            format!("{path}: cannot be listed: {error}; what was captured of it before stays")
+        }
+        UnreadablePart::LongerPath => format!("{path}: something below it has a path longer than 4096 bytes"),
+    }
+}
+
+/// The error for an object that no row can describe.
+pub(super) fn impossible(field: &'static str) -> CaptureError {
+    RowError { field, fault: RowFault::Bounds }.into()
+}
+
+fn kind_of(object: &Object) -> FileKind {
+    match object {
+        Object::File(_) => FileKind::File,
+        Object::Directory => FileKind::Directory,
+        Object::Symlink(_) => FileKind::Symlink,
+        Object::Fifo => FileKind::Fifo,
+        Object::Socket => FileKind::Socket,
+        Object::CharDevice(_) => FileKind::CharDevice,
+        Object::BlockDevice(_) => FileKind::BlockDevice,
+    }
+}
+
+fn nanos(time: FileTime) -> i64 {
+    time.seconds().saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos()))
+}

@@ -1,0 +1,63 @@
+//! A file that was made and waits for its contents.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::keys::HeadKey;
+
+use super::error::{Defect, PlaceError};
+use super::finish::{Finish, ModeWanted, Privilege, Reproduced};
+
+/// An empty file under its final name. Until [`Self::finish`] only its owner may read it, and nothing takes
+/// it for done.
+#[derive(Debug)]
+pub struct NewFile {
+    fd: OwnedFd,
+    key: HeadKey,
+    wanted: Reproduced,
+    privilege: Privilege,
+}
+
+impl NewFile {
+    pub(super) fn new(fd: OwnedFd, key: HeadKey, wanted: Reproduced, privilege: Privilege) -> Self {
+        Self { fd, key, wanted, privilege }
+    }
+
+    /// Which file it is.
+    pub fn key(&self) -> &HeadKey {
+        &self.key
+    }
+
+    /// Gives it its length. What is not written is a hole then.
+    pub fn set_size(&self, size_bytes: u64) -> Result<(), PlaceError> {
+        rustix::fs::ftruncate(&self.fd, size_bytes).map_err(|error| self.error("setting its length", error))
+    }
+
+    /// Writes all of `bytes`. May be called from several threads at once.
+    pub fn write_at(&self, offset_bytes: u64, mut bytes: &[u8]) -> Result<(), PlaceError> {
+        let mut at = offset_bytes;
+        while !bytes.is_empty() {
+            match rustix::io::pwrite(&self.fd, bytes, at) {
+                Ok(0) => return Err(self.error("writing its contents", Errno::IO)),
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    at += written as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(self.error("writing its contents", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// After the last byte: gives it everything else, the time last. Says what it lacks.
+    pub fn finish(self) -> Vec<Defect> {
+        let finish = Finish::open(self.fd.as_fd(), &self.key, self.privilege);
+        finish.whole(&self.wanted, ModeWanted::Yes)
+    }
+
+    fn error(&self, doing: &'static str, error: Errno) -> PlaceError {
+        PlaceError::Entry { key: self.key.clone(), doing, error }
+    }
+}

@@ -1,0 +1,164 @@
+//! The restore's own directory inside the destination: a marker that says what is being restored, and the
+//! files that have several names until these are made. Owns its safety: what somebody else put there is not
+//! taken for ours.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use backstay_core::id::LinkId;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::beneath;
+use crate::names::Names;
+use crate::stat::{FileKind, FileStat};
+
+/// Its name in the root of the destination.
+pub const STAGING_NAME: &str = ".backstay-restore";
+
+/// Greatest length of a marker, bytes.
+pub const MARKER_BYTES_MAX: usize = 64 * 1024;
+
+const LINKS: &str = "links";
+const MARKER: &str = "marker";
+const MARKER_NEW: &str = "marker.new";
+
+/// The staging directory of a restore that is under way.
+#[derive(Debug)]
+pub(super) struct Staging {
+    directory: OwnedFd,
+    links: OwnedFd,
+}
+
+/// What was found in the place of the staging directory.
+#[derive(Debug)]
+pub(super) enum Earlier {
+    /// Nothing, or a restore that had not even begun.
+    Nothing,
+    /// A restore with this marker.
+    Restore(Vec<u8>),
+    /// Something that no restore of this user made.
+    Foreign,
+}
+
+impl Staging {
+    /// Looks without changing anything.
+    pub(super) fn look(root: BorrowedFd<'_>) -> Result<Earlier, Errno> {
+        let directory = match beneath::open_child(root, STAGING_NAME.as_bytes()) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT) => return Ok(Earlier::Nothing),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Ok(Earlier::Foreign),
+            Err(error) => return Err(error),
+        };
+        if !is_ours(&directory)? {
+            return Ok(Earlier::Foreign);
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&directory, MARKER, flags, Mode::empty()) {
+            Ok(marker) => Ok(read_marker(&marker)?.map_or(Earlier::Foreign, Earlier::Restore)),
+            Err(Errno::NOENT) => Ok(Earlier::Nothing),
+            Err(Errno::LOOP) => Ok(Earlier::Foreign),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins a restore; what an earlier one left is thrown away.
+    pub(super) fn begin(root: BorrowedFd<'_>, marker: &[u8]) -> Result<Self, Errno> {
+        clear_the_way(root)?;
+        let staging = Self::open(root)?;
+        remove_all_in(staging.links.as_fd())?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&staging.directory, MARKER_NEW, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut rest = marker;
+        while !rest.is_empty() {
+            let written = rustix::io::write(&file, rest)?;
+            rest = &rest[written..];
+        }
+        rustix::fs::fsync(&file)?;
+        rustix::fs::renameat(&staging.directory, MARKER_NEW, &staging.directory, MARKER)?;
+        Ok(staging)
+    }
+
+    /// Goes on with the restore that is there.
+    pub(super) fn resume(root: BorrowedFd<'_>) -> Result<Self, Errno> {
+        Self::open(root)
+    }
+
+    /// Takes it away. The root's time of last change moves.
+    pub(super) fn remove(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
+        remove_all_in(self.links.as_fd())?;
+        rustix::fs::unlinkat(&self.directory, LINKS, AtFlags::REMOVEDIR)?;
+        remove_all_in(self.directory.as_fd())?;
+        rustix::fs::unlinkat(root, STAGING_NAME, AtFlags::REMOVEDIR)
+    }
+
+    /// The directory of the files with several names.
+    pub(super) fn links(&self) -> BorrowedFd<'_> {
+        self.links.as_fd()
+    }
+
+    /// The name there of a file with several names.
+    pub(super) fn link_name(link: &LinkId) -> String {
+        link.to_string()
+    }
+
+    fn open(root: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let directory = make_directory(root, STAGING_NAME)?;
+        let links = make_directory(directory.as_fd(), LINKS)?;
+        Ok(Self { directory, links })
+    }
+}
+
+fn make_directory(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => beneath::open_child(parent, name.as_bytes()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves nothing and follows nothing: what is not a directory of ours goes if it can go alone.
+fn clear_the_way(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    match FileStat::at(root, STAGING_NAME.as_bytes()) {
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error),
+        Ok(stat) if stat.kind != FileKind::Directory => {
+            rustix::fs::unlinkat(root, STAGING_NAME, AtFlags::empty())
+        }
+        Ok(_) if is_ours(&beneath::open_child(root, STAGING_NAME.as_bytes())?)? => Ok(()),
+        Ok(_) => rustix::fs::unlinkat(root, STAGING_NAME, AtFlags::REMOVEDIR),
+    }
+}
+
+/// Whether nobody but this user can have written there.
+fn is_ours(directory: &OwnedFd) -> Result<bool, Errno> {
+    let stat = FileStat::of(directory)?;
+    Ok(stat.uid == rustix::process::geteuid().as_raw() && stat.mode & 0o022 == 0)
+}
+
+/// `None` if it is too long, or no file.
+fn read_marker(marker: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
+    if FileStat::of(marker)?.kind != FileKind::File {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; MARKER_BYTES_MAX + 1];
+    let mut length = 0;
+    while length < bytes.len() {
+        match rustix::io::read(marker, &mut bytes[length..])? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    bytes.truncate(length);
+    Ok((length <= MARKER_BYTES_MAX).then_some(bytes))
+}
+
+/// Takes away the files in `directory`; fails if there are directories.
+fn remove_all_in(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    let names = Names::read(beneath::open_child(directory, b".")?, |_| true)?;
+    for place in 0..names.len() {
+        match rustix::fs::unlinkat(directory, names.get(place), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! Restoring a directory tree: the rows of a point are placed in the order of their keys, contents follow window
+//! by window. Owns which rows are restored and the comparison with the point's signed state; placing is `place`'s.
+
+mod report;
+mod select;
+mod window;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use backstay_core::digest::StateDigest;
+use backstay_vault::error::VaultError;
+use backstay_vault::read::ChunkReader;
+use backstay_vault::vault::{Catalogue, PointObject, Vault};
+use backstay_vault::write::CpuPool;
+
+use self::report::Collected;
+pub use self::report::{PROBLEMS_MAX, RestoreProgress, RestoreReport};
+pub use self::select::Selection;
+use self::window::{Failure, Windows};
+use crate::capture::rows_of;
+use crate::heads::FoundRow;
+use crate::keys::{HeadKey, KeyError, split_further};
+use crate::place::{Begin, Defect, Destination, Existing, PlaceError, Placed, Placer, Reach, Reproduced};
+use crate::row::{
+    AttributeValue, HeadRow, Object, Reference, ReferenceCheck, Restored, RowError, decode_further, element,
+};
+
+/// Why a restore failed. What it has placed stays; the same command continues it.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The vault has a problem.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The destination has a problem.
+    #[error("{}{}", .0, advice(.0))]
+    Place(#[from] PlaceError),
+    /// A row breaks the rules of its format.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// A key breaks the rules of its format.
+    #[error("a key of the run is damaged: {0}; run `backstay vault check`")]
+    Key(#[from] KeyError),
+    /// A path that was asked for is not in the point.
+    #[error("{path} is not in the point; `backstay ls SOURCE` shows what is")]
+    NotThere {
+        /// The path, as it was typed.
+        path: String,
+    },
+    /// The rows do not add up to what the source's node has signed.
+    #[error(
+        "the state of point {point} is not what its node has signed: its runs are damaged; run `backstay vault check`, or restore another point"
+    )]
+    Digest {
+        /// The point.
+        point: String,
+    },
+    /// It was asked to stop.
+    #[error("stopped; run the same command again to go on")]
+    Stopped,
+}
+
+impl From<Failure> for RestoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Vault(error) => Self::Vault(error),
+            Failure::Place(error) => Self::Place(error),
+        }
+    }
+}
+
+/// What is restored, and where to.
+#[derive(Debug)]
+pub struct RestoreRequest<'r> {
+    /// The vault.
+    pub vault: &'r Arc<Vault>,
+    /// What it holds of the source.
+    pub catalogue: &'r Catalogue,
+    /// The point.
+    pub point: &'r PointObject,
+    /// Which rows of it.
+    pub selection: &'r Selection,
+    /// The destination.
+    pub destination: &'r Path,
+    /// What may happen to what is there.
+    pub existing: Existing,
+}
+
+/// Restores.
+pub fn restore(
+    request: &RestoreRequest<'_>,
+    pool: &Arc<CpuPool>,
+    progress: &Arc<RestoreProgress>,
+) -> Result<RestoreReport, RestoreError> {
+    let marker = format!("vault {}\npoint {}\n", request.vault.id(), request.point.link.point);
+    let stack = request.catalogue.stack(request.point.link.point)?;
+    let links = request.selection.links(request.vault, &stack)?;
+    let destination = Destination::open(request.destination, marker.as_bytes(), request.existing)?;
+    let collected = Arc::new(Collected::default());
+    let reader = ChunkReader::new(Arc::clone(request.vault));
+    let windows =
+        Windows::new(reader.clone(), Arc::clone(pool), Arc::clone(&collected), Arc::clone(progress));
+    let mut rows = rows_of(request.vault, &stack, &[]);
+    let placer = destination.placer(|defect: Defect| collected.problem(defect.to_string()));
+    let mut run = RestoreRun { reader, windows, placer, collected: &collected, progress, already_done: 0 };
+    let mut digest = request.selection.is_all().then(StateDigest::empty);
+    while let Some(row) = rows.next()? {
+        if progress.is_stopped() {
+            return Err(RestoreError::Stopped);
+        }
+        if let Some(digest) = &mut digest {
+            digest.add(&element(&row.key, &row.value)?);
+        }
+        let key = HeadKey::parse(&row.key)?;
+        if request.selection.wants(&key, &links) {
+            run.place(&key, &row)?;
+        }
+    }
+    let RestoreRun { windows, placer, already_done, .. } = run;
+    windows.finish()?;
+    let finished = placer.finish();
+    if digest.is_some_and(|digest| digest != request.point.common.digest) {
+        return Err(RestoreError::Digest { point: request.point.link.point.to_string() });
+    }
+    let resumed = destination.begin() == Begin::Resumed;
+    let lacking = destination.complete(finished)?;
+    collected.defects(lacking);
+    let (problems, problems_total) = collected.take();
+    debug_assert!(
+        resumed || already_done == 0 || request.existing == Existing::Replace,
+        "only resumed files are done"
+    );
+    Ok(RestoreReport {
+        entries: progress.entries(),
+        bytes: progress.bytes(),
+        already_done,
+        problems,
+        problems_total,
+    })
+}
+
+struct RestoreRun<'d, R> {
+    reader: ChunkReader,
+    windows: Windows,
+    placer: Placer<'d, R>,
+    collected: &'d Collected,
+    progress: &'d RestoreProgress,
+    already_done: u64,
+}
+
+impl<R: FnMut(Defect)> RestoreRun<'_, R> {
+    fn place(&mut self, key: &HeadKey, row: &FoundRow) -> Result<(), RestoreError> {
+        let head = HeadRow::decode(&row.value)?;
+        self.progress.placed();
+        match (&head.restored, key) {
+            (Restored::Link(link), HeadKey::Path(path)) => {
+                let linked = self.placer.link(path, link);
+                self.judge(linked).map(|_| ())
+            }
+            (Restored::Link(_), HeadKey::Link(_)) => Err(KeyError::Form.into()),
+            (Restored::Object { object, meta }, _) => {
+                let references = references(object, row, &head)?;
+                let large_values = self.large_values(&head)?;
+                let wanted = Reproduced { meta: meta.clone(), large_values };
+                let placed = self.placer.place(key, object, wanted);
+                match self.judge(placed)? {
+                    Some(Placed::File(file)) => {
+                        if let Err(error) = file.set_size(object.size_bytes()) {
+                            return self.judge(Err::<(), _>(error)).map(|_| ());
+                        }
+                        Ok(self.windows.add(file, &references)?)
+                    }
+                    Some(Placed::AlreadyDone) => {
+                        self.already_done += 1;
+                        Ok(())
+                    }
+                    Some(Placed::Done) | None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// An error that reaches one object is noted, and the restore goes on.
+    fn judge<T>(&self, placed: Result<T, PlaceError>) -> Result<Option<T>, RestoreError> {
+        match placed {
+            Ok(placed) => Ok(Some(placed)),
+            Err(error) if error.reach() == Reach::Object => {
+                self.collected.problem(error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn large_values(&self, head: &HeadRow) -> Result<Vec<Vec<u8>>, RestoreError> {
+        let Restored::Object { meta, .. } = &head.restored else { return Ok(Vec::new()) };
+        let large =
+            meta.attributes.iter().filter(|a| matches!(a.value, AttributeValue::Large { .. })).count();
+        if large == 0 {
+            return Ok(Vec::new());
+        }
+        let values = head.facts.attribute_references.iter().map(|reference| {
+            let plain = self.reader.fetch(reference.chunk)?;
+            let begins = reference.chunk_offset_bytes as usize;
+            let value = plain.get(begins..begins.saturating_add(reference.length_bytes as usize));
+            value.map(<[u8]>::to_vec).ok_or_else(|| {
+                let what = "a row refers to bytes that its chunk does not have: the run is damaged; run `backstay vault check`";
+                VaultError::Table(what.to_owned()).into()
+            })
+        });
+        values.collect()
+    }
+}
+
+/// All references of a file, checked against its size.
+fn references(object: &Object, row: &FoundRow, head: &HeadRow) -> Result<Vec<Reference>, RestoreError> {
+    let mut references = head.facts.references.clone();
+    let mut check = ReferenceCheck::new(object.size_bytes(), &head.facts)?;
+    for (key, value) in &row.further {
+        let (_, first) = split_further(key);
+        let further = decode_further(first.unwrap_or_default(), value)?;
+        check.row(&further)?;
+        references.extend(further);
+    }
+    check.finish()?;
+    Ok(references)
+}
+
+fn advice(error: &PlaceError) -> &'static str {
+    use rustix::io::Errno;
+    match error {
+        PlaceError::Entry { error: Errno::NOSPC | Errno::DQUOT, .. } => {
+            "; make room there and run the same command again: it goes on where it was"
+        }
+        PlaceError::Entry { error: Errno::ROFS, .. } => "; mount it writable and run the same command again",
+        _ => "",
+    }
+}

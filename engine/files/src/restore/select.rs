@@ -1,0 +1,72 @@
+//! Which rows of a point are restored: all, or some paths with all below them and the directories above.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use backstay_core::id::LinkId;
+use backstay_core::run::Run;
+use backstay_vault::vault::Vault;
+
+use super::RestoreError;
+use crate::capture::rows_of;
+use crate::keys::{HeadKey, PathKey};
+use crate::row::{HeadRow, Restored};
+
+/// A selection of rows.
+#[derive(Debug, Clone)]
+pub struct Selection(Option<Vec<PathKey>>);
+
+/// Files with several names that a selection needs; `None` is all.
+#[derive(Debug)]
+pub(super) struct Links(Option<HashSet<LinkId>>);
+
+impl Selection {
+    /// Everything.
+    pub fn all() -> Self {
+        Self(None)
+    }
+
+    /// These paths, relative to the root; everything when there are none.
+    pub fn paths(paths: Vec<PathKey>) -> Self {
+        Self((!paths.is_empty()).then_some(paths))
+    }
+
+    /// Whether it is everything.
+    pub fn is_all(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The files with several names that are needed; fails on a path that is not in the point.
+    pub(super) fn links(&self, vault: &Arc<Vault>, stack: &[Run]) -> Result<Links, RestoreError> {
+        let Some(paths) = &self.0 else { return Ok(Links(None)) };
+        let mut links = HashSet::new();
+        for path in paths {
+            let mut rows = rows_of(vault, stack, path.as_bytes());
+            let mut found = false;
+            while let Some(row) = rows.next()? {
+                if !PathKey::parse(&row.key).is_ok_and(|key| key.is_within(path)) {
+                    break;
+                }
+                found = true;
+                if let Restored::Link(link) = HeadRow::decode(&row.value)?.restored {
+                    links.insert(link);
+                }
+            }
+            if !found {
+                return Err(RestoreError::NotThere { path: path.to_string() });
+            }
+        }
+        Ok(Links(Some(links)))
+    }
+
+    /// Whether the row of this key is restored.
+    pub(super) fn wants(&self, key: &HeadKey, links: &Links) -> bool {
+        match (&self.0, key) {
+            (None, _) => true,
+            (Some(_), HeadKey::Link(link)) => links.0.as_ref().is_none_or(|links| links.contains(link)),
+            (Some(paths), HeadKey::Path(path)) => {
+                paths.iter().any(|wanted| path.is_within(wanted) || wanted.is_within(path))
+            }
+        }
+    }
+}
