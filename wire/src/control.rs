@@ -1,0 +1,135 @@
+//! The control socket: what a command asks the daemon of its node, and what that answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::NodeStatus;
+
+/// Version of the protocol. A daemon refuses a greater one by name; fields that it does not know are ignored.
+pub const VERSION: u32 = 1;
+
+/// What is asked. One request for each connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Version that the client speaks.
+    pub version: u32,
+    /// What it wants.
+    pub ask: Ask,
+}
+
+/// The questions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// How every flow is.
+    Status,
+    /// Capture now. Answered by any number of [`Reply::Progress`] and one [`Reply::Captured`].
+    Now {
+        /// Names of sources; all of this node when empty.
+        sources: Vec<String>,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Ask::Status`].
+    Status(Box<NodeStatus>),
+    /// Work goes on.
+    Progress(Progress),
+    /// To [`Ask::Now`]: what became of each source.
+    Captured(Vec<CaptureReport>),
+    /// The request was refused or failed as a whole.
+    Failed {
+        /// What, why and what to do, in one text.
+        message: String,
+    },
+}
+
+/// How far a capture is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// The source.
+    pub source: String,
+    /// Entries seen.
+    pub entries: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes of new records.
+    pub stored_bytes: u64,
+}
+
+/// What became of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureReport {
+    /// The source.
+    pub source: String,
+    /// Target by target.
+    pub targets: Vec<TargetReport>,
+    /// What could not be captured as it should be: at most 1000 lines.
+    pub warnings: Vec<String>,
+    /// Entries that are unreadable or changed while they were read, in all.
+    pub defects: u64,
+    /// Entries in the state.
+    pub entries: u64,
+    /// Bytes that a restore writes.
+    pub bytes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes of new records.
+    pub stored_bytes: u64,
+    /// How long it took, milliseconds.
+    pub took_millis: u64,
+}
+
+/// What became of one source on one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// The target.
+    pub target: String,
+    /// What happened.
+    pub outcome: TargetOutcome,
+}
+
+/// What happened on a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetOutcome {
+    /// A new point is durable there.
+    Point {
+        /// The point.
+        point: String,
+    },
+    /// Nothing has changed since that point; that is durable there.
+    Unchanged {
+        /// The newest point; absent when the source is new and empty.
+        point: Option<String>,
+    },
+    /// Nothing of this capture is durable there.
+    Failed {
+        /// What, why and what to do.
+        message: String,
+    },
+}
+
+impl CaptureReport {
+    /// The report of a capture that has not begun.
+    pub fn of_nothing(source: &str) -> Self {
+        Self {
+            source: source.to_owned(),
+            targets: Vec::new(),
+            warnings: Vec::new(),
+            defects: 0,
+            entries: 0,
+            bytes: 0,
+            read_bytes: 0,
+            stored_bytes: 0,
+            took_millis: 0,
+        }
+    }
+
+    /// Whether anything failed on any target.
+    pub fn has_failures(&self) -> bool {
+        self.targets.iter().any(|target| matches!(target.outcome, TargetOutcome::Failed { .. }))
+    }
+}

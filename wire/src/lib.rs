@@ -1,0 +1,6 @@
+//! Messages on the control socket: their shapes, framing, limits and versions. Sans-I/O: no sockets, no
+//! clock, no runtime. What the messages make the daemon do is the daemon's business.
+
+pub mod control;
+pub mod frame;
+pub mod status;
