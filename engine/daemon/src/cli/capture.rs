@@ -1,0 +1,152 @@
+//! `now`: capture and wait until it is durable, through the daemon where one runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::config::Source;
+use backstay_core::units::ByteSize;
+use backstay_files::capture::CaptureProgress;
+use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome};
+use clap::Args;
+
+use super::{Context, print_json};
+use crate::clock::SystemClock;
+use crate::control::Conversation;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::node::StateLock;
+use crate::terminal::{ProgressLine, print, remark};
+
+/// How often progress is shown.
+const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Args)]
+pub(super) struct NowArgs {
+    /// Sources; all that are at home on this node where none is given.
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+}
+
+pub(super) fn now(context: &Context, arguments: &NowArgs) -> Result<u8, Failure> {
+    let sources = named(context, &arguments.sources)?;
+    let names = sources.iter().map(|source| source.name.to_string()).collect();
+    let reports = match Conversation::ask(&context.config.node.state, Ask::Now { sources: names })? {
+        Some(conversation) => follow(conversation)?,
+        None => alone(context, &sources)?,
+    };
+    tell(context, &reports)
+}
+
+/// The sources that were named; all of this node when none was.
+pub(super) fn named<'c>(context: &'c Context, typed: &[String]) -> Result<Vec<&'c Source>, Failure> {
+    let config = &context.config;
+    if typed.is_empty() {
+        return Ok(config.sources_at_home_on(&config.node.name).collect());
+    }
+    typed.iter().map(|typed| config.find_source(typed).map_err(Failure::usage)).collect()
+}
+
+/// An engine of this process's own; takes the lock.
+pub(super) fn engine(context: &Context) -> Result<(Engine, StateLock), Failure> {
+    let lock = StateLock::take(&context.config.node.state)?;
+    let (vaults, _) = context.vaults()?;
+    let engine = Engine::new(Arc::clone(&context.config), vaults, Arc::new(SystemClock));
+    engine.fence_dead_sessions();
+    Ok((engine, lock))
+}
+
+/// Captures without a daemon.
+fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, Failure> {
+    let (engine, lock) = engine(context)?;
+    let reports = sources.iter().map(|source| capture(&engine, source)).collect();
+    if engine.vaults().lacks_recovery() {
+        remark(
+            "no recovery key exists: if this node is lost, its vaults cannot be read. Make one: `backstay vault init VAULT --recovery FILE`, and keep FILE elsewhere",
+        );
+    }
+    drop(lock);
+    Ok(reports)
+}
+
+/// Captures one source for all its targets, with a progress line.
+pub(super) fn capture(engine: &Engine, source: &Source) -> CaptureReport {
+    let progress = CaptureProgress::default();
+    let line = ProgressLine::start(source.name.as_str());
+    let targets: Vec<_> = source.flows.iter().map(|flow| flow.target.clone()).collect();
+    let report = std::thread::scope(|scope| {
+        let work = scope.spawn(|| engine.capture(source, &targets, &progress));
+        while !work.is_finished() {
+            line.show(progress.entries(), progress.read_bytes());
+            // Short captures do not wait for a whole period.
+            std::thread::sleep(PROGRESS_PERIOD.min(Duration::from_millis(10)));
+        }
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    line.end();
+    report
+}
+
+fn follow(mut conversation: Conversation) -> Result<Vec<CaptureReport>, Failure> {
+    let line = ProgressLine::start("capturing");
+    let reports = loop {
+        match conversation.next()? {
+            Reply::Progress(progress) => line.show(progress.entries, progress.read_bytes),
+            Reply::Captured(reports) => break reports,
+            Reply::Failed { message } => return Err(Failure::failed(message)),
+            Reply::Status(_) => {
+                return Err(Failure::failed("the daemon gave an answer that was not asked for"));
+            }
+        }
+    };
+    line.end();
+    Ok(reports)
+}
+
+/// Prints what became of the captures; the exit code.
+pub(super) fn tell(context: &Context, reports: &[CaptureReport]) -> Result<u8, Failure> {
+    if context.json {
+        print_json(&reports)?;
+    } else {
+        reports.iter().for_each(tell_one);
+    }
+    let outcomes: Vec<bool> = reports
+        .iter()
+        .flat_map(|report| &report.targets)
+        .map(|target| !matches!(target.outcome, TargetOutcome::Failed { .. }))
+        .collect();
+    let defects: u64 = reports.iter().map(|report| report.defects).sum();
+    match (outcomes.iter().any(|good| *good), outcomes.iter().all(|good| *good)) {
+        (false, false) => Err(Failure::failed("nothing was captured; see above")),
+        (true, false) => Err(Failure::partly("some targets failed; see above")),
+        _ if defects > 0 => Err(Failure::partly(format!(
+            "{defects} things could not be captured as they should be; see above"
+        ))),
+        _ => Ok(0),
+    }
+}
+
+fn tell_one(report: &CaptureReport) {
+    for warning in &report.warnings {
+        remark(&format!("warning: {warning}"));
+    }
+    for target in &report.targets {
+        let name = format!("{} to {}", report.source, target.target);
+        match &target.outcome {
+            TargetOutcome::Point { point } => {
+                let seconds = report.took_millis as f64 / 1000.0;
+                print(&format!(
+                    "{name}: point {point}, {} entries, {}; read {}, stored {} in {seconds:.1} s",
+                    report.entries,
+                    ByteSize(report.bytes),
+                    ByteSize(report.read_bytes),
+                    ByteSize(report.stored_bytes)
+                ));
+            }
+            TargetOutcome::Unchanged { point } => {
+                let point = point.as_deref().unwrap_or("none");
+                print(&format!("{name}: unchanged since point {point}, {} entries", report.entries));
+            }
+            TargetOutcome::Failed { message } => remark(&format!("{name}: failed: {message}")),
+        }
+    }
+}

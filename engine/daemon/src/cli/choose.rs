@@ -1,0 +1,123 @@
+//! Choosing a vault and a point from what was typed.
+
+use std::sync::Arc;
+
+use backstay_core::config::{Source, Target};
+use backstay_core::units::Timestamp;
+use backstay_vault::vault::{Catalogue, PointObject, Vault};
+
+use super::PointArgs;
+use crate::failure::Failure;
+use crate::terminal::remark;
+use crate::vaults::{Absent, Vaults};
+
+/// Fewest digits by which a point is found.
+const PREFIX_DIGITS_LEAST: usize = 4;
+
+/// A vault and what it holds of a source.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) name: String,
+    pub(super) vault: Arc<Vault>,
+    pub(super) catalogue: Catalogue,
+}
+
+/// What each vault of a source holds of it. A vault that cannot be read is said and passed over, unless it is
+/// the only one or was asked for by name.
+pub(super) fn held(vaults: &Vaults, source: &Source, from: Option<&str>) -> Result<Vec<Held>, Failure> {
+    let names: Vec<String> = match from {
+        Some(name) => vec![name.to_owned()],
+        None => source
+            .flows
+            .iter()
+            .filter_map(|flow| match &flow.target {
+                Target::Vault(name) => Some(name.to_string()),
+                _ => None,
+            })
+            .collect(),
+    };
+    let mut held = Vec::new();
+    let mut failures = Vec::new();
+    for name in names {
+        match hold(vaults, source, &name) {
+            Ok(one) => held.push(one),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match (held.is_empty(), failures.pop()) {
+        (true, Some(failure)) => Err(failure),
+        (true, None) => Err(Failure::failed(format!("{} goes to no vault", source.name))),
+        (false, failure) => {
+            failures.into_iter().chain(failure).for_each(|failure| remark(&format!("warning: {failure}")));
+            Ok(held)
+        }
+    }
+}
+
+fn hold(vaults: &Vaults, source: &Source, name: &str) -> Result<Held, Failure> {
+    let vault = vaults.open(name, Absent::Refuse)?;
+    let catalogue = vault.catalogue(vault.ring().source_id(source.name.as_str()))?;
+    for left_out in &catalogue.left_out {
+        remark(&format!("warning: {left_out}"));
+    }
+    Ok(Held { name: name.to_owned(), vault, catalogue })
+}
+
+/// The point that was asked for, and the vault that has it: of several, the first that is configured.
+pub(super) fn point(
+    held: Vec<Held>,
+    source: &Source,
+    asked: &PointArgs,
+) -> Result<(Held, Arc<PointObject>), Failure> {
+    let at =
+        asked.at.as_deref().map(Timestamp::parse).transpose().map_err(Failure::usage)?.map(to_end_of_second);
+    let mut best: Option<(Held, Arc<PointObject>)> = None;
+    for held in held {
+        let Some(found) = find(&held.catalogue, asked.point.as_deref(), at)? else { continue };
+        let newer =
+            best.as_ref().is_none_or(|(_, best)| found.common.capture_start > best.common.capture_start);
+        if newer {
+            best = Some((held, found));
+        }
+    }
+    best.ok_or_else(|| {
+        let asked = match (&asked.point, at) {
+            (Some(id), _) => format!(" {id}"),
+            (None, Some(at)) => format!(" at or before {at}"),
+            (None, None) => String::new(),
+        };
+        Failure::failed(format!(
+            "{} has no point{asked}; `backstay points {}` lists what there is",
+            source.name, source.name
+        ))
+    })
+}
+
+/// Times of points are shown to the second, rounded down: a whole second that was typed means all of it.
+fn to_end_of_second(at: Timestamp) -> Timestamp {
+    let is_whole = at.as_nanos().rem_euclid(1_000_000_000) == 0;
+    if is_whole { Timestamp::from_nanos(at.as_nanos().saturating_add(999_999_999)) } else { at }
+}
+
+fn find(
+    catalogue: &Catalogue,
+    id: Option<&str>,
+    at: Option<Timestamp>,
+) -> Result<Option<Arc<PointObject>>, Failure> {
+    let points = catalogue.points();
+    if let Some(id) = id {
+        if id.len() < PREFIX_DIGITS_LEAST {
+            return Err(Failure::usage(format!(
+                "give at least {PREFIX_DIGITS_LEAST} digits of the point's id"
+            )));
+        }
+        let mut matching = points.iter().filter(|point| point.link.point.to_string().starts_with(id));
+        return match (matching.next(), matching.next()) {
+            (Some(_), Some(_)) => {
+                Err(Failure::usage(format!("several points begin with {id}; give more digits")))
+            }
+            (found, _) => Ok(found.cloned()),
+        };
+    }
+    Ok(points.iter().rev().find(|point| at.is_none_or(|at| point.common.capture_start <= at)).cloned())
+}

@@ -1,0 +1,68 @@
+//! `run`: the daemon, or one cycle of what is due.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use backstay_core::clock::Clock;
+use backstay_core::schedule::{Load, decide};
+use clap::Args;
+
+use super::{Context, capture, check_config};
+use crate::clock::SystemClock;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::flows::Flows;
+use crate::node::StateLock;
+use crate::serve::Daemon;
+use crate::terminal::remark;
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Do what is due by the clock, then end.
+    #[arg(long)]
+    once: bool,
+    /// With --once: these sources only.
+    #[arg(value_name = "SOURCE", requires = "once")]
+    sources: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: &RunArgs) -> Result<u8, Failure> {
+    for warning in check_config::warnings(context) {
+        remark(&format!("warning: {warning}"));
+    }
+    if arguments.once { once(context, &arguments.sources) } else { forever(context) }
+}
+
+fn forever(context: &Context) -> Result<u8, Failure> {
+    let lock = StateLock::take(&context.config.node.state)?;
+    let (vaults, metrics) = context.vaults()?;
+    let engine = Arc::new(Engine::new(Arc::clone(&context.config), vaults, Arc::new(SystemClock)));
+    engine.fence_dead_sessions();
+    let daemon = Daemon::new(Arc::clone(&context.config), engine, Arc::new(SystemClock), metrics);
+    context.io.block_on(Arc::new(daemon).serve(lock))?;
+    Ok(0)
+}
+
+/// Captures the flows that are due now, one source after the other.
+fn once(context: &Context, typed: &[String]) -> Result<u8, Failure> {
+    let chosen: Vec<String> = capture::named(context, typed)?.iter().map(|s| s.name.to_string()).collect();
+    let (engine, lock) = capture::engine(context)?;
+    let flows = Flows::load(&context.config, engine.vaults());
+    let scheduled: Vec<_> = flows
+        .scheduled()
+        .into_iter()
+        .filter(|flow| chosen.iter().any(|name| name == flow.source.as_str()))
+        .collect();
+    let load = Load { captures_max: NonZeroUsize::MAX, running: &[] };
+    let mut due = BTreeMap::new();
+    for job in decide(&scheduled, load, SystemClock.now()).start {
+        due.entry(job.source.to_string()).or_insert_with(Vec::new).extend(job.targets);
+    }
+    let mut reports = Vec::new();
+    for source in context.config.sources.iter().filter(|source| due.contains_key(source.name.as_str())) {
+        reports.push(capture::capture(&engine, source));
+    }
+    drop(lock);
+    capture::tell(context, &reports)
+}

@@ -1,0 +1,153 @@
+//! The commands: their arguments, and what each prints.
+
+mod capture;
+mod check_config;
+mod choose;
+mod daemon;
+mod demo;
+mod list;
+mod restore;
+mod status;
+mod vault;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backstay_core::config::Config;
+use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Handle;
+
+use crate::clock::SystemClock;
+use crate::failure::Failure;
+use crate::metrics::{MeteredVaults, Metrics};
+use crate::vaults::{Access, Vaults};
+
+/// Keeps the data of a host restorable elsewhere, within a recovery point objective that it enforces and measures.
+#[derive(Debug, Parser)]
+#[command(name = "backstay", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Directory with fleet.toml and node.toml, or one file with all tables.
+    #[arg(long, global = true, default_value = "/etc/backstay", value_name = "PATH")]
+    config: PathBuf,
+    /// Print results as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Tell what is going on as well.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the main job on data of its own: protect, lose, restore, compare.
+    #[command(after_help = "Example: backstay demo /usr/share/doc")]
+    Demo(demo::DemoArgs),
+    /// Parse the configuration and explain it.
+    #[command(after_help = "Example: backstay --config ./backstay.toml check-config")]
+    CheckConfig,
+    /// Run the daemon; with --once, do what is due and end.
+    #[command(after_help = "Example: backstay run --once static.files")]
+    Run(daemon::RunArgs),
+    /// How every flow is: exposure against objective, last point, what is wrong.
+    #[command(after_help = "Example: backstay status --check || notify-operator")]
+    Status(status::StatusArgs),
+    /// Capture now; ends well only when the capture is durable on every target.
+    #[command(after_help = "Example: backstay now static")]
+    Now(capture::NowArgs),
+    /// List the points from which a source can be restored.
+    #[command(after_help = "Example: backstay points static")]
+    Points(list::PointsArgs),
+    /// List what is in a point.
+    #[command(after_help = "Example: backstay ls static --at 2026-11-01T12:00:00Z www/img")]
+    Ls(list::LsArgs),
+    /// Restore a source, or paths of it.
+    #[command(
+        after_help = "Example: backstay restore static --at 2026-11-01T12:00:00Z --to /srv/static.restored www/img"
+    )]
+    Restore(restore::RestoreArgs),
+    /// Care of vaults.
+    #[command(
+        subcommand,
+        after_help = "Example: backstay vault init local --recovery /root/backstay-recovery.key"
+    )]
+    Vault(vault::VaultCommand),
+}
+
+/// Which point of a source.
+#[derive(Debug, Args)]
+pub struct PointArgs {
+    /// The newest point at or before this time (RFC 3339; UTC where no zone is given).
+    #[arg(long, value_name = "TIME", conflicts_with = "point")]
+    at: Option<String>,
+    /// The point with this id, or whose id begins so.
+    #[arg(long, value_name = "ID")]
+    point: Option<String>,
+    /// The vault to read from; where none is given, the one with the newest point.
+    #[arg(long, value_name = "VAULT")]
+    from: Option<String>,
+    /// Read with this recovery key instead of the node's own identity: for a new machine on the worst day.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+/// What commands share.
+pub struct Context {
+    config: Arc<Config>,
+    io: Handle,
+    json: bool,
+}
+
+/// Runs the command; the exit code when nothing failed.
+pub fn run(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
+    if let Command::Demo(demo) = &arguments.command {
+        return demo::run(demo, io);
+    }
+    let config = Arc::new(crate::load::load(&arguments.config)?);
+    let context = Context { config, io: io.clone(), json: arguments.json };
+    match &arguments.command {
+        Command::Demo(_) => Ok(0),
+        Command::CheckConfig => check_config::run(&context),
+        Command::Run(run) => daemon::run(&context, run),
+        Command::Status(status) => status::run(&context, status),
+        Command::Now(now) => capture::now(&context, now),
+        Command::Points(points) => list::points(&context, points),
+        Command::Ls(ls) => list::ls(&context, ls),
+        Command::Restore(restore) => restore::run(&context, restore),
+        Command::Vault(vault) => vault::run(&context, vault),
+    }
+}
+
+impl Context {
+    /// A context without a command line, as the demo needs it.
+    fn of(config: Config, io: &Handle) -> Self {
+        Self { config: Arc::new(config), io: io.clone(), json: false }
+    }
+
+    /// The vaults, to be read with a recovery key where one is given.
+    fn vaults_to_read(&self, key_file: Option<&Path>) -> Result<Vaults, Failure> {
+        let observer = Arc::new(MeteredVaults(Arc::new(Metrics::new()?)));
+        let config = Arc::clone(&self.config);
+        let vaults = Vaults::new(config, self.io.clone(), Arc::new(SystemClock), observer, Access::ReadOnly)?;
+        match key_file {
+            Some(file) => vaults.with_key_file(file),
+            None => Ok(vaults),
+        }
+    }
+
+    /// The vaults, for a process that holds the state lock, with metrics of their requests.
+    fn vaults(&self) -> Result<(Arc<Vaults>, Arc<Metrics>), Failure> {
+        let metrics = Arc::new(Metrics::new()?);
+        let observer = Arc::new(MeteredVaults(Arc::clone(&metrics)));
+        let config = Arc::clone(&self.config);
+        let vaults = Vaults::new(config, self.io.clone(), Arc::new(SystemClock), observer, Access::Keep)?;
+        Ok((Arc::new(vaults), metrics))
+    }
+}
+
+/// Prints a value as JSON.
+fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
+    crate::terminal::print(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! `restore`: brings a source back, or paths of it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstay_core::units::ByteSize;
+use backstay_files::place::Existing;
+use backstay_files::restore::{
+    RestoreError, RestoreProgress, RestoreReport, RestoreRequest, Selection, restore,
+};
+use backstay_vault::write::CpuPool;
+use clap::Args;
+use serde::Serialize;
+
+use super::choose::{held, point};
+use super::list::parse_path;
+use super::{Context, PointArgs, print_json};
+use crate::failure::Failure;
+use crate::terminal::{ProgressLine, print, remark};
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The source.
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    /// Paths in it, relative to its root; everything where none is given.
+    #[arg(value_name = "PATH")]
+    paths: Vec<OsString>,
+    /// The directory to restore to; it must be empty or not exist.
+    #[arg(long, value_name = "DEST", required_unless_present = "into", conflicts_with = "into")]
+    to: Option<PathBuf>,
+    /// An existing directory to restore into: what is restored replaces what has its name, the rest stays.
+    #[arg(long, value_name = "DEST")]
+    into: Option<PathBuf>,
+    #[command(flatten)]
+    point: PointArgs,
+}
+
+#[derive(Serialize)]
+struct ShownRestore {
+    source: String,
+    point: String,
+    time: String,
+    vault: String,
+    entries: u64,
+    bytes: u64,
+    already_done: u64,
+    problems: Vec<String>,
+    problems_total: u64,
+    seconds: f64,
+}
+
+pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Failure> {
+    let start = Instant::now();
+    let vaults = context.vaults_to_read(arguments.point.key_file.as_deref())?;
+    let source = context.config.find_source(&arguments.source).map_err(Failure::usage)?;
+    let held = held(&vaults, source, arguments.point.from.as_deref())?;
+    let (held, point) = point(held, source, &arguments.point)?;
+    let paths = arguments.paths.iter().map(|path| parse_path(path)).collect::<Result<_, _>>()?;
+    let (destination, existing) = match (&arguments.to, &arguments.into) {
+        (_, Some(into)) => (into, Existing::Replace),
+        (Some(to), None) => (to, Existing::Refuse),
+        (None, None) => return Err(Failure::usage("give --to DEST or --into DEST")),
+    };
+    let selection = Selection::paths(paths);
+    let request = RestoreRequest {
+        vault: &held.vault,
+        catalogue: &held.catalogue,
+        point: &point,
+        selection: &selection,
+        destination,
+        existing,
+    };
+    let report = watched(&request)?;
+    let shown = ShownRestore {
+        source: source.name.to_string(),
+        point: point.link.point.to_string(),
+        time: point.common.capture_start.to_string(),
+        vault: held.name,
+        entries: report.entries,
+        bytes: report.bytes,
+        already_done: report.already_done,
+        problems: report.problems,
+        problems_total: report.problems_total,
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    if context.json {
+        print_json(&shown)?;
+    } else {
+        shown.problems.iter().for_each(|problem| remark(&format!("warning: {problem}")));
+        print(&format!(
+            "{} restored to {} from {} as of {}: {} entries, {} written in {:.1} s",
+            shown.source,
+            destination.display(),
+            shown.vault,
+            shown.time,
+            shown.entries,
+            ByteSize(shown.bytes),
+            shown.seconds
+        ));
+    }
+    match shown.problems_total {
+        0 => Ok(0),
+        problems => Err(Failure::partly(format!("{problems} things are not as they were; see above"))),
+    }
+}
+
+/// Restores with a progress line.
+pub(super) fn watched(request: &RestoreRequest<'_>) -> Result<RestoreReport, RestoreError> {
+    let progress = Arc::new(RestoreProgress::default());
+    let pool = Arc::new(CpuPool::new());
+    let line = ProgressLine::start("restoring");
+    let report = std::thread::scope(|scope| {
+        let work = scope.spawn(|| restore(request, &pool, &progress));
+        while !work.is_finished() {
+            line.show(progress.entries(), progress.bytes());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    line.end();
+    report
+}

@@ -1,0 +1,93 @@
+//! `status`: how every flow is, from the daemon, or from the vaults when none runs.
+
+use std::time::Duration;
+
+use backstay_core::units::format_duration;
+use backstay_wire::control::{Ask, Reply};
+use backstay_wire::status::NodeStatus;
+use clap::Args;
+
+use super::{Context, print_json};
+use crate::clock::SystemClock;
+use crate::control::Conversation;
+use crate::failure::Failure;
+use crate::flows::Flows;
+use crate::terminal::print;
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// End with 0 when all is well, 1 on a warning, 2 when critical, 3 when unknown.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &StatusArgs) -> Result<u8, Failure> {
+    let status = match Conversation::ask(&context.config.node.state, Ask::Status)? {
+        Some(mut conversation) => match conversation.next()? {
+            Reply::Status(status) => *status,
+            Reply::Failed { message } => return Err(Failure::failed(message)),
+            _ => return Err(Failure::failed("the daemon gave an answer that was not asked for")),
+        },
+        None => {
+            let vaults = context.vaults_to_read(None)?;
+            Flows::load(&context.config, &vaults).status(false, &SystemClock)
+        }
+    };
+    if context.json {
+        print_json(&status)?;
+    } else {
+        show(&status);
+    }
+    Ok(if arguments.check { exit_code(&status) } else { 0 })
+}
+
+fn exit_code(status: &NodeStatus) -> u8 {
+    match status.severity.as_str() {
+        "ok" => 0,
+        "warning" => 1,
+        "critical" => 2,
+        _ => 3,
+    }
+}
+
+fn show(status: &NodeStatus) {
+    let daemon = if status.daemon { "" } else { ", no daemon runs" };
+    print(&format!("{} at {}: {}{daemon}", status.node, status.time, status.severity));
+    let mut table =
+        vec![["SOURCE", "TARGET", "STATE", "EXPOSURE", "OBJECTIVE", "LAST POINT"].map(str::to_owned)];
+    for flow in &status.flows {
+        let state = if flow.capturing { format!("{}, capturing", flow.state) } else { flow.state.clone() };
+        table.push([
+            flow.source.clone(),
+            flow.target.clone(),
+            state,
+            flow.exposure_seconds.map_or_else(|| "unknown".to_owned(), whole_seconds),
+            whole_seconds(flow.objective_seconds),
+            flow.last_point.clone().unwrap_or_else(|| "none".to_owned()),
+        ]);
+    }
+    show_table(&table);
+    for flow in &status.flows {
+        if let Some(problem) = &flow.problem {
+            print(&format!("{} to {}: {problem}", flow.source, flow.target));
+        }
+    }
+}
+
+fn whole_seconds(seconds: f64) -> String {
+    format_duration(Duration::from_secs(seconds.max(0.0) as u64))
+}
+
+/// Prints rows in columns.
+pub(super) fn show_table<const N: usize>(rows: &[[String; N]]) {
+    let widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())))
+            .collect();
+        print(cells.join("  ").trim_end());
+    }
+}

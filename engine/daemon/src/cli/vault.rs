@@ -1,0 +1,173 @@
+//! `vault init|stat|check`: care of vaults.
+
+use std::path::PathBuf;
+
+use backstay_core::units::ByteSize;
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{Context, print_json};
+use crate::failure::Failure;
+use crate::node::StateLock;
+use crate::terminal::{print, remark};
+use crate::vaults::{Absent, InitOutcome, Recovery};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VaultCommand {
+    /// Make a vault, or add a recovery key to one.
+    Init {
+        /// Its name in the configuration.
+        vault: String,
+        /// Write a recovery key to this file, which must not be lost; or use the one that is there.
+        #[arg(long, value_name = "FILE")]
+        recovery: Option<PathBuf>,
+    },
+    /// Sizes and numbers.
+    Stat {
+        /// Its name in the configuration.
+        vault: String,
+    },
+    /// Whether everything is there that the points need. Reads metadata, not payload.
+    Check {
+        /// Its name in the configuration.
+        vault: String,
+    },
+}
+
+#[derive(Serialize)]
+struct ShownStat {
+    vault: String,
+    id: String,
+    domain: String,
+    place: String,
+    custodian: String,
+    sources: usize,
+    points: usize,
+    chunks: u64,
+    plain_bytes: u64,
+    packs: u64,
+    data_pack_bytes: u64,
+    meta_pack_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct ShownCheck {
+    vault: String,
+    good: bool,
+    good_points: u64,
+    bad_points: u64,
+    packs: u64,
+    pack_bytes: u64,
+    unindexed_packs: u64,
+    findings: Vec<(String, String)>,
+    more_findings: u64,
+}
+
+pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failure> {
+    match command {
+        VaultCommand::Init { vault, recovery } => init(context, vault, recovery.clone()),
+        VaultCommand::Stat { vault } => stat(context, vault),
+        VaultCommand::Check { vault } => check(context, vault),
+    }
+}
+
+fn init(context: &Context, name: &str, recovery: Option<PathBuf>) -> Result<u8, Failure> {
+    let _lock = StateLock::take(&context.config.node.state)?;
+    let (vaults, _) = context.vaults()?;
+    let recovery = recovery.map_or(Recovery::None, Recovery::File);
+    let (vault, outcome) = vaults.init(name, &recovery)?;
+    match outcome {
+        InitOutcome::Made => print(&format!("vault {name} made in {}, id {}", vault.place(), vault.id())),
+        InitOutcome::RecoveryAdded => print(&format!("a recovery key was added to vault {name}")),
+    }
+    match &recovery {
+        Recovery::File(file) => print(&format!(
+            "recovery key in {}: print it or keep it on another machine. With it and the vault alone everything can be read",
+            file.display()
+        )),
+        Recovery::None => remark(
+            "warning: there is no recovery key yet: if this node is lost, its vaults cannot be read. Add one with --recovery FILE",
+        ),
+    }
+    Ok(0)
+}
+
+fn stat(context: &Context, name: &str) -> Result<u8, Failure> {
+    let vaults = context.vaults_to_read(None)?;
+    let vault = vaults.open(name, Absent::Refuse)?;
+    let totals = vault.totals();
+    let sources = vault.sources()?;
+    let mut points = 0;
+    for source in &sources {
+        points += vault.catalogue(*source)?.points().len();
+    }
+    let shown = ShownStat {
+        vault: name.to_owned(),
+        id: vault.id().to_string(),
+        domain: vault.format().domain.to_string(),
+        place: vault.place(),
+        custodian: vault.trust().custodian.node.clone(),
+        sources: sources.len(),
+        points,
+        chunks: totals.chunks,
+        plain_bytes: totals.plain_bytes,
+        packs: totals.packs,
+        data_pack_bytes: totals.data_pack_bytes,
+        meta_pack_bytes: totals.meta_pack_bytes,
+    };
+    if context.json {
+        print_json(&shown)?;
+        return Ok(0);
+    }
+    print(&format!("vault {} ({}) in {}, custodian {}", shown.vault, shown.id, shown.place, shown.custodian));
+    print(&format!("{} sources, {} points", shown.sources, shown.points));
+    print(&format!(
+        "{} chunks with {} of contents, in {} packs: {} of data and {} of metadata",
+        shown.chunks,
+        ByteSize(shown.plain_bytes),
+        shown.packs,
+        ByteSize(shown.data_pack_bytes),
+        ByteSize(shown.meta_pack_bytes)
+    ));
+    Ok(0)
+}
+
+fn check(context: &Context, name: &str) -> Result<u8, Failure> {
+    let vaults = context.vaults_to_read(None)?;
+    let vault = vaults.open(name, Absent::Refuse)?;
+    let report = vault.check()?;
+    let shown = ShownCheck {
+        vault: name.to_owned(),
+        good: report.is_good(),
+        good_points: report.good_points,
+        bad_points: report.bad_points,
+        packs: report.packs,
+        pack_bytes: report.pack_bytes,
+        unindexed_packs: report.unindexed_packs,
+        findings: report.findings.into_iter().map(|finding| (finding.what, finding.wrong)).collect(),
+        more_findings: report.more_findings,
+    };
+    if context.json {
+        print_json(&shown)?;
+    } else {
+        for (what, wrong) in &shown.findings {
+            print(&format!("{what}: {wrong}"));
+        }
+        print(&format!(
+            "vault {}: {} good points, {} bad; {} packs with {}, {} of them not indexed",
+            shown.vault,
+            shown.good_points,
+            shown.bad_points,
+            shown.packs,
+            ByteSize(shown.pack_bytes),
+            shown.unindexed_packs
+        ));
+    }
+    if shown.good {
+        return Ok(0);
+    }
+    let findings = shown.findings.len() as u64 + shown.more_findings;
+    Err(Failure::failed(format!(
+        "{findings} things are wrong with vault {name}; capture again (`backstay now`) to store anew what the sources still have, and restore older points from another vault"
+    )))
+}

@@ -1,0 +1,56 @@
+//! The client's side of the control socket: asks the daemon of this node, if one answers.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use backstay_wire::control::{Ask, Reply, Request, VERSION};
+use backstay_wire::frame;
+
+use crate::failure::Failure;
+
+/// Where the socket of a node is.
+pub fn socket_path(state: &Path) -> PathBuf {
+    state.join("control.sock")
+}
+
+/// A question that was put to the daemon.
+#[derive(Debug)]
+pub struct Conversation(UnixStream);
+
+impl Conversation {
+    /// Asks the daemon; `None` when there is none.
+    pub fn ask(state: &Path, ask: Ask) -> Result<Option<Self>, Failure> {
+        let path = socket_path(state);
+        let mut stream = match UnixStream::connect(&path) {
+            Ok(stream) => stream,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(Failure::failed(format!(
+                    "cannot reach the daemon at {}: {error}; run as the user that runs the daemon",
+                    path.display()
+                )));
+            }
+        };
+        let request = frame::encode(&Request { version: VERSION, ask })?;
+        stream.write_all(&request).map_err(lost)?;
+        Ok(Some(Self(stream)))
+    }
+
+    /// The next answer.
+    pub fn next(&mut self) -> Result<Reply, Failure> {
+        let mut prefix = [0; frame::PREFIX_BYTES];
+        self.0.read_exact(&mut prefix).map_err(lost)?;
+        let mut body = vec![0; frame::body_length(prefix)?];
+        self.0.read_exact(&mut body).map_err(lost)?;
+        Ok(frame::decode(&body)?)
+    }
+}
+
+fn lost(error: std::io::Error) -> Failure {
+    Failure::failed(format!(
+        "the daemon ended the conversation: {error}; it may have been stopped, `backstay status` shows what is durable"
+    ))
+}

@@ -1,0 +1,264 @@
+//! One capture of one source to its targets: opens vaults, groups targets by their cursor, and reports target
+//! by target. Used by the daemon and by commands that work without it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use backstay_core::config::{Config, FilesSource, Source, SourceKind, Target, VaultKind};
+use backstay_core::id::PointId;
+use backstay_core::point::Facts;
+use backstay_files::capture::{
+    CaptureError, CaptureMeans, CaptureOptions, CaptureProgress, Captured, PartLimits, capture,
+};
+use backstay_files::exclude::Exclude;
+use backstay_files::walk::{Crossing, WalkOptions};
+use backstay_vault::targets::{CaptureSource, Targets};
+use backstay_vault::vault::{Vault, WriterIdentity};
+use backstay_vault::write::CpuPool;
+use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
+
+use crate::failure::Failure;
+use crate::vaults::{Absent, ClockDebug, Vaults};
+
+/// Threads that walk a tree.
+const WALK_THREADS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
+
+/// What captures with.
+#[derive(Debug)]
+pub struct Engine {
+    config: Arc<Config>,
+    vaults: Arc<Vaults>,
+    writer: Arc<WriterIdentity>,
+    clock: Arc<dyn ClockDebug>,
+    pool: Arc<CpuPool>,
+    part_limits: PartLimits,
+}
+
+impl Engine {
+    /// An engine with its own pool of threads.
+    pub fn new(config: Arc<Config>, vaults: Arc<Vaults>, clock: Arc<dyn ClockDebug>) -> Self {
+        let writer = Arc::new(vaults.writer());
+        Self { config, vaults, writer, clock, pool: Arc::new(CpuPool::new()), part_limits: part_limits() }
+    }
+
+    /// The vaults.
+    pub fn vaults(&self) -> &Arc<Vaults> {
+        &self.vaults
+    }
+
+    /// Fences what this node has left open in its vaults when it died. Called once, under the state lock. A
+    /// vault that cannot be opened now has it done when it is first used.
+    pub fn fence_dead_sessions(&self) {
+        for name in self.config.vaults.keys() {
+            let Ok(vault) = self.vaults.open(name.as_str(), Absent::Refuse) else { continue };
+            match vault.fence_dead_sessions(&self.writer, self.clock.now()) {
+                Ok(0) => {}
+                Ok(dead) => tracing::info!(vault = %name, dead, "fenced sessions that were left open"),
+                Err(error) => {
+                    tracing::warn!(vault = %name, %error, "cannot fence sessions that were left open")
+                }
+            }
+        }
+    }
+
+    /// Captures `source` now for `targets`. Never fails as a whole: the report says what became of each target.
+    pub fn capture(&self, source: &Source, targets: &[Target], progress: &CaptureProgress) -> CaptureReport {
+        let start = Instant::now();
+        let mut report = CaptureReport::of_nothing(source.name.as_str());
+        let (groups, failed) = self.groups(source, targets);
+        report.targets.extend(failed);
+        for (cursor, group) in groups {
+            self.capture_group(source, cursor, group, progress, &mut report);
+        }
+        report.read_bytes = progress.read_bytes();
+        report.stored_bytes = progress.stored_bytes();
+        report.took_millis = start.elapsed().as_millis() as u64;
+        report
+    }
+
+    /// Targets whose newest point is the same share one read of the source.
+    fn groups(
+        &self,
+        source: &Source,
+        targets: &[Target],
+    ) -> (BTreeMap<Option<PointId>, Vec<OpenTarget>>, Vec<TargetReport>) {
+        let mut groups: BTreeMap<Option<PointId>, Vec<OpenTarget>> = BTreeMap::new();
+        let mut failed = Vec::new();
+        for target in targets {
+            match self.open_target(source, target) {
+                Ok((cursor, open)) => groups.entry(cursor).or_default().push(open),
+                Err(failure) => failed.push(TargetReport {
+                    target: target.to_string(),
+                    outcome: TargetOutcome::Failed { message: failure.message },
+                }),
+            }
+        }
+        (groups, failed)
+    }
+
+    fn open_target(
+        &self,
+        source: &Source,
+        target: &Target,
+    ) -> Result<(Option<PointId>, OpenTarget), Failure> {
+        let Target::Vault(name) = target else {
+            return Err(Failure::failed(format!("target {target} is not supported by this version yet")));
+        };
+        let vault = self.vaults.open(name.as_str(), Absent::Make)?;
+        let source_id = vault.ring().source_id(source.name.as_str());
+        let cursor = vault.catalogue(source_id)?.newest().map(|point| point.link.point);
+        Ok((cursor, OpenTarget { name: target.to_string(), vault }))
+    }
+
+    fn capture_group(
+        &self,
+        source: &Source,
+        cursor: Option<PointId>,
+        group: Vec<OpenTarget>,
+        progress: &CaptureProgress,
+        report: &mut CaptureReport,
+    ) {
+        let vaults = group.iter().map(|target| Arc::clone(&target.vault)).collect();
+        let outcome = self.capture_files(source, cursor, vaults, progress);
+        match outcome {
+            Ok(captured) => {
+                let summary = captured.summary;
+                report.entries = summary.entries;
+                report.bytes = summary.bytes;
+                report.defects += summary.warnings.defects() + summary.warnings.remarks;
+                report.warnings.extend(summary.warnings.lines);
+                for (target, result) in group.into_iter().zip(captured.targets) {
+                    let outcome = match result {
+                        Ok(Some(link)) if summary.changed => {
+                            TargetOutcome::Point { point: link.point.to_string() }
+                        }
+                        Ok(link) => {
+                            TargetOutcome::Unchanged { point: link.map(|link| link.point.to_string()) }
+                        }
+                        Err(error) => TargetOutcome::Failed { message: error.to_string() },
+                    };
+                    report.targets.push(TargetReport { target: target.name, outcome });
+                }
+            }
+            Err(failure) => {
+                report.targets.extend(group.into_iter().map(|target| TargetReport {
+                    target: target.name,
+                    outcome: TargetOutcome::Failed { message: failure.message.clone() },
+                }));
+            }
+        }
+    }
+
+    /// Captures; when the local state turns out torn (it is a cache, and a crash may tear it), once more without it.
+    fn capture_files(
+        &self,
+        source: &Source,
+        cursor: Option<PointId>,
+        vaults: Vec<Arc<Vault>>,
+        progress: &CaptureProgress,
+    ) -> Result<Captured, Failure> {
+        let states = self.config.node.state.join("sources").join(source.name.as_str());
+        match self.try_capture_files(source, cursor, vaults.clone(), &states, progress) {
+            Err(CaptureFailure::Capture(CaptureError::State(error))) if error.is_torn() => {
+                tracing::warn!(source = %source.name, %error, "captured again with a state from the vault");
+                std::fs::remove_dir_all(&states)?;
+                Ok(self.try_capture_files(source, cursor, vaults, &states, progress)?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn try_capture_files(
+        &self,
+        source: &Source,
+        cursor: Option<PointId>,
+        vaults: Vec<Arc<Vault>>,
+        states: &Path,
+        progress: &CaptureProgress,
+    ) -> Result<Captured, CaptureFailure> {
+        let SourceKind::Files(files) = &source.kind else {
+            let kind = source.kind.label();
+            let message = format!("sources of kind {kind} are not supported by this version yet");
+            return Err(Failure::failed(message).into());
+        };
+        let options = self.options(files)?;
+        let described =
+            CaptureSource { name: source.name.to_string(), kind: source.kind.label(), facts: facts(files) };
+        let clock: &dyn ClockDebug = &*self.clock;
+        let (mut targets, first) = Targets::open(vaults, Arc::clone(&self.writer), described, cursor, clock)
+            .map_err(CaptureError::from)?;
+        let Some(standing) = first else {
+            let reason = targets.take_failure();
+            return Err(Failure::failed(reason).into());
+        };
+        let means = CaptureMeans { pool: Arc::clone(&self.pool), states: states.to_path_buf() };
+        Ok(capture(&options, &means, targets, &standing, clock, progress)?)
+    }
+
+    fn options(&self, files: &FilesSource) -> Result<CaptureOptions, Failure> {
+        let exclude = Exclude::new(&files.exclude).map_err(Failure::usage)?;
+        let vaults = self.config.vaults.values().filter_map(|vault| match &vault.kind {
+            VaultKind::Dir(dir) => Some(dir.path.clone()),
+            _ => None,
+        });
+        let leave_out: Vec<PathBuf> = vaults.chain([self.config.node.state.clone()]).collect();
+        let crossing = if files.one_file_system { Crossing::Stay } else { Crossing::Cross };
+        let walk = WalkOptions { exclude, leave_out, crossing, threads: WALK_THREADS };
+        Ok(CaptureOptions { root: files.path.clone(), walk, part_limits: self.part_limits })
+    }
+}
+
+/// Why a capture did not come about, as far as somebody decides by it.
+#[derive(Debug)]
+enum CaptureFailure {
+    Capture(CaptureError),
+    Other(Failure),
+}
+
+impl From<CaptureFailure> for Failure {
+    fn from(failure: CaptureFailure) -> Self {
+        match failure {
+            CaptureFailure::Capture(error) => Self::failed(error),
+            CaptureFailure::Other(failure) => failure,
+        }
+    }
+}
+
+impl From<Failure> for CaptureFailure {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+impl From<CaptureError> for CaptureFailure {
+    fn from(error: CaptureError) -> Self {
+        Self::Capture(error)
+    }
+}
+
+#[derive(Debug)]
+struct OpenTarget {
+    name: String,
+    vault: Arc<Vault>,
+}
+
+fn facts(files: &FilesSource) -> Facts {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Facts {
+        root_path: Some(files.path.as_os_str().as_bytes().to_vec()),
+        root_device: std::fs::metadata(&files.path).ok().map(|metadata| metadata.dev()),
+        host: Some(host),
+    }
+}
+
+/// The limits of parts; tests make them small by an environment variable (`BACKSTAY_PART_BYTES`).
+fn part_limits() -> PartLimits {
+    let bytes = std::env::var("BACKSTAY_PART_BYTES").ok().and_then(|text| text.parse().ok());
+    let default = PartLimits::default();
+    PartLimits { read_bytes: bytes.unwrap_or(default.read_bytes), ..default }
+}

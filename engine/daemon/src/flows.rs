@@ -1,0 +1,297 @@
+//! The flows of this node: what is known of each, and what follows for status, metrics and schedule. Owns the
+//! facts; decisions are core's, captures are the engine's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backstay_core::clock::Clock;
+use backstay_core::config::{Config, Source, Target};
+use backstay_core::id::PointId;
+use backstay_core::rpo::{Durable, FlowFacts, FlowStatus, Permission, Severity};
+use backstay_core::schedule::{Activity, DurationEstimate, Jitter, ScheduledFlow, backoff};
+use backstay_core::units::Timestamp;
+use backstay_wire::control::{CaptureReport, TargetOutcome};
+use backstay_wire::status::{FlowReport, NodeStatus};
+
+use crate::vaults::{Absent, Vaults};
+
+/// One flow and what is known of it.
+#[derive(Debug, Clone)]
+pub struct FlowRecord {
+    service: String,
+    kind: &'static str,
+    /// Its source.
+    pub source: backstay_core::config::SourceName,
+    /// Its target.
+    pub target: Target,
+    rpo: Duration,
+    durable: Durable,
+    cursor: Option<PointId>,
+    last_point: Option<Timestamp>,
+    failures: u32,
+    problem: Option<String>,
+    capturing: bool,
+    retry_at: Option<Timestamp>,
+    estimate: DurationEstimate,
+}
+
+/// All flows of this node.
+#[derive(Debug, Clone)]
+pub struct Flows {
+    fleet: String,
+    node: String,
+    records: Vec<FlowRecord>,
+}
+
+impl Flows {
+    /// The flows whose sources are at home on this node, with what their vaults say of them. A vault that cannot
+    /// be asked leaves its flows unknown.
+    pub fn load(config: &Config, vaults: &Vaults) -> Self {
+        let mut flows = Self {
+            fleet: config.fleet.name.to_string(),
+            node: config.node.name.to_string(),
+            records: Vec::new(),
+        };
+        for source in config.sources_at_home_on(&config.node.name) {
+            for flow in &source.flows {
+                let mut record = FlowRecord {
+                    service: source.service.to_string(),
+                    kind: source.kind.label(),
+                    source: source.name.clone(),
+                    target: flow.target.clone(),
+                    rpo: flow.rpo,
+                    durable: Durable::Unknown,
+                    cursor: None,
+                    last_point: None,
+                    failures: 0,
+                    problem: None,
+                    capturing: false,
+                    retry_at: None,
+                    estimate: DurationEstimate::default(),
+                };
+                record.ask(source, vaults);
+                flows.records.push(record);
+            }
+        }
+        flows
+    }
+
+    /// The flows.
+    pub fn records(&self) -> &[FlowRecord] {
+        &self.records
+    }
+
+    /// For the schedule.
+    pub fn scheduled(&self) -> Vec<ScheduledFlow> {
+        self.records.iter().map(FlowRecord::scheduled).collect()
+    }
+
+    /// Notes that a capture of a source for these targets has begun.
+    pub fn begin(&mut self, source: &str, targets: &[Target]) {
+        for record in self.of(source) {
+            record.capturing |= targets.contains(&record.target);
+        }
+    }
+
+    /// Notes what a capture that began at `start` has done.
+    pub fn end(&mut self, report: &CaptureReport, start: Timestamp, now: Timestamp, jitter: Jitter) {
+        for outcome in &report.targets {
+            let took = now.duration_since(start);
+            for record in self.of(&report.source).filter(|record| record.target.as_str() == outcome.target) {
+                record.capturing = false;
+                record.note(&outcome.outcome, start, took, now, jitter);
+                record.add_remarks(report);
+            }
+        }
+        for record in self.of(&report.source) {
+            let reported = report.targets.iter().any(|outcome| record.target.as_str() == outcome.target);
+            record.capturing &= !reported;
+        }
+    }
+
+    /// As status shows them.
+    pub fn status(&self, daemon: bool, clock: &dyn Clock) -> NodeStatus {
+        let now = clock.now();
+        let flows: Vec<FlowReport> = self.records.iter().map(|record| record.report(now)).collect();
+        let severity =
+            Severity::overall(self.records.iter().map(|record| record.status(now).condition.severity()));
+        NodeStatus {
+            fleet: self.fleet.clone(),
+            node: self.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            daemon,
+            time: now.to_string(),
+            flows,
+            severity: severity_word(severity).to_owned(),
+        }
+    }
+
+    fn of(&mut self, source: &str) -> impl Iterator<Item = &mut FlowRecord> {
+        self.records.iter_mut().filter(move |record| record.source.as_str() == source)
+    }
+}
+
+impl FlowRecord {
+    /// Its status now.
+    pub fn status(&self, now: Timestamp) -> FlowStatus {
+        let facts =
+            FlowFacts { durable: self.durable, failures: self.failures, permission: Permission::Running };
+        FlowStatus::assess(&facts, self.rpo, now)
+    }
+
+    /// Labels of its metrics: service, source, kind, target.
+    pub fn labels(&self) -> [&str; 4] {
+        [&self.service, self.source.as_str(), self.kind, self.target.as_str()]
+    }
+
+    /// Everything before this is restorable.
+    pub fn restorable(&self) -> Option<Timestamp> {
+        match self.durable {
+            Durable::Since(time) => Some(time),
+            Durable::Nothing | Durable::Unknown => None,
+        }
+    }
+
+    /// Time of the newest point.
+    pub fn last_point(&self) -> Option<Timestamp> {
+        self.last_point
+    }
+
+    /// Asks the vault what it has.
+    fn ask(&mut self, source: &Source, vaults: &Vaults) {
+        let Target::Vault(name) = &self.target else {
+            self.problem = Some("this version cannot keep replicas yet".to_owned());
+            return;
+        };
+        let asked = vaults.open(name.as_str(), Absent::Refuse).and_then(|vault| {
+            let source_id = vault.ring().source_id(source.name.as_str());
+            Ok(vault.catalogue(source_id)?)
+        });
+        match asked {
+            Ok(catalogue) => {
+                let newest = catalogue.newest().map(|point| point.common.capture_start);
+                let head = catalogue.head.as_ref().map(|(_, head)| head.time);
+                self.durable = newest.max(head).map_or(Durable::Nothing, Durable::Since);
+                self.last_point = newest;
+                self.cursor = catalogue.newest().map(|point| point.link.point);
+            }
+            Err(failure) => self.problem = Some(failure.message),
+        }
+    }
+
+    fn note(
+        &mut self,
+        outcome: &TargetOutcome,
+        start: Timestamp,
+        took: Duration,
+        now: Timestamp,
+        jitter: Jitter,
+    ) {
+        match outcome {
+            TargetOutcome::Point { point } | TargetOutcome::Unchanged { point: Some(point) } => {
+                if matches!(outcome, TargetOutcome::Point { .. }) {
+                    self.last_point = Some(start);
+                }
+                self.cursor = point.parse().ok().or(self.cursor);
+                self.succeed(start, took);
+            }
+            TargetOutcome::Unchanged { point: None } => self.succeed(start, took),
+            TargetOutcome::Failed { message } => {
+                self.failures = self.failures.saturating_add(1);
+                self.problem = Some(message.clone());
+                self.retry_at = Some(now.saturating_add(backoff(self.failures, jitter)));
+            }
+        }
+    }
+
+    fn succeed(&mut self, start: Timestamp, took: Duration) {
+        self.durable = Durable::Since(start);
+        self.failures = 0;
+        self.problem = None;
+        self.retry_at = None;
+        self.estimate.observe(took);
+    }
+
+    /// What was captured with defects is captured, and still to be looked at.
+    fn add_remarks(&mut self, report: &CaptureReport) {
+        if self.problem.is_none() && report.defects > 0 {
+            let first = report.warnings.first().map_or("", String::as_str);
+            self.problem = Some(format!("{} entries are not as they should be; {first}", report.defects));
+        }
+    }
+
+    fn scheduled(&self) -> ScheduledFlow {
+        let activity = match (self.capturing, self.retry_at) {
+            (true, _) => Activity::Capturing,
+            (false, Some(until)) => Activity::BackingOff { until },
+            (false, None) => Activity::Idle,
+        };
+        ScheduledFlow {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            rpo: self.rpo,
+            cursor: self.cursor,
+            durable_scan_start: self.restorable(),
+            expected: self.estimate.expected(),
+            activity,
+        }
+    }
+
+    fn report(&self, now: Timestamp) -> FlowReport {
+        let status = self.status(now);
+        let exposure = status.exposure.as_seconds_f64();
+        FlowReport {
+            service: self.service.clone(),
+            source: self.source.to_string(),
+            kind: self.kind.to_owned(),
+            target: self.target.to_string(),
+            state: status.condition.label().to_owned(),
+            capturing: self.capturing,
+            exposure_seconds: (!exposure.is_nan()).then_some(exposure),
+            objective_seconds: self.rpo.as_secs_f64(),
+            restorable: self.restorable().map(|time| time.to_string()),
+            last_point: self.last_point.map(|time| time.to_string()),
+            problem: self.problem.clone(),
+        }
+    }
+}
+
+/// The word for a severity, on the wire.
+fn severity_word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Ok => "ok",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+        Severity::Unknown => "unknown",
+    }
+}
+
+/// How many bytes each flow has captured and stored, and how often it failed, since the process began.
+#[derive(Debug, Default, Clone)]
+pub struct FlowCounters {
+    /// By (source, target).
+    pub by_flow: BTreeMap<(String, String), FlowCounter>,
+}
+
+/// Counters of one flow.
+#[derive(Debug, Default, Clone)]
+pub struct FlowCounter {
+    /// Bytes of contents read.
+    pub captured_bytes: u64,
+    /// Bytes of new records.
+    pub sent_bytes: u64,
+    /// Failed captures.
+    pub errors: u64,
+}
+
+impl FlowCounters {
+    /// Counts a capture.
+    pub fn count(&mut self, report: &CaptureReport) {
+        for target in &report.targets {
+            let counter = self.by_flow.entry((report.source.clone(), target.target.clone())).or_default();
+            counter.captured_bytes += report.read_bytes;
+            counter.sent_bytes += report.stored_bytes;
+            counter.errors += u64::from(matches!(target.outcome, TargetOutcome::Failed { .. }));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The binary `backstay`: the daemon of a node and the commands that people type. Owns processes, files of the
+//! configuration and of the state, the clock, the terminal; what is captured and stored is the business of the crates
+//! below.
+
+#![expect(unreachable_pub, reason = "a binary has no outside: `pub` means for the other modules here")]
+
+mod cli;
+mod clock;
+mod control;
+mod engine;
+mod failure;
+mod flows;
+mod load;
+mod metrics;
+mod node;
+mod serve;
+mod terminal;
+mod vaults;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    terminal::start_log(arguments.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            terminal::complain(&format!("cannot start: {error}; see `ulimit -u` and TasksMax"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = cli::run(&arguments, runtime.handle());
+    // What still runs then is a request to a store that hangs; nothing of it was acknowledged.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            terminal::complain(&failure.message);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}

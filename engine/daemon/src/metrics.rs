@@ -1,0 +1,205 @@
+//! The metrics of a node in Prometheus' text form. Owns names and labels; the figures are those of the flows and
+//! of the vaults' requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::rpo::Condition;
+use backstay_core::units::Timestamp;
+use backstay_vault::store::{Operation, RequestObserver, StoreError};
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::flows::{FlowCounters, Flows};
+use crate::vaults::VaultObserver;
+
+const FLOW_LABELS: [&str; 4] = ["service", "source", "kind", "target"];
+
+/// All metrics of a node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    exposure: GaugeVec,
+    objective: GaugeVec,
+    restorable: GaugeVec,
+    last_point: GaugeVec,
+    state: GaugeVec,
+    captured: IntCounterVec,
+    sent: IntCounterVec,
+    errors: IntCounterVec,
+    vault_bytes: IntGaugeVec,
+    vault_chunks: IntGaugeVec,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let labels_and =
+            |more: &'static str| -> Vec<&str> { FLOW_LABELS.into_iter().chain([more]).collect() };
+        let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<GaugeVec, prometheus::Error> {
+            let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let int_gauge = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let info = gauge("backstay_build_info", "Always 1; the version is a label.", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        let request_seconds = HistogramVec::new(
+            HistogramOpts::new("backstay_store_request_seconds", "How long requests to stores take."),
+            &["vault", "op"],
+        )?;
+        registry.register(Box::new(request_seconds.clone()))?;
+        Ok(Self {
+            exposure: gauge(
+                "backstay_rpo_exposure_seconds",
+                "Seconds of changes that would be lost if the host died now; NaN when unknown.",
+                &FLOW_LABELS,
+            )?,
+            objective: gauge(
+                "backstay_rpo_objective_seconds",
+                "Seconds of changes that may be lost.",
+                &FLOW_LABELS,
+            )?,
+            restorable: gauge(
+                "backstay_restorable_timestamp_seconds",
+                "Everything before this time is restorable; NaN when unknown.",
+                &FLOW_LABELS,
+            )?,
+            last_point: gauge(
+                "backstay_last_point_timestamp_seconds",
+                "Time of the newest point; NaN when there is none.",
+                &FLOW_LABELS,
+            )?,
+            state: gauge(
+                "backstay_flow_state",
+                "1 for the state in which the flow is, else 0.",
+                &labels_and("state"),
+            )?,
+            captured: counter("backstay_captured_bytes_total", "Bytes read from sources.", &FLOW_LABELS)?,
+            sent: counter(
+                "backstay_sent_bytes_total",
+                "Bytes of new records sent to targets.",
+                &FLOW_LABELS,
+            )?,
+            errors: counter(
+                "backstay_flow_errors_total",
+                "Failed captures, by class.",
+                &labels_and("class"),
+            )?,
+            vault_bytes: int_gauge("backstay_vault_bytes", "Bytes of packs, by class.", &["vault", "class"])?,
+            vault_chunks: int_gauge("backstay_vault_chunks", "Chunks that the index knows.", &["vault"])?,
+            requests: counter(
+                "backstay_store_requests_total",
+                "Requests to stores.",
+                &["vault", "op", "outcome"],
+            )?,
+            request_seconds,
+            registry,
+        })
+    }
+
+    /// The text form, with the flows as they are at `now`.
+    pub fn render(
+        &self,
+        flows: &Flows,
+        counters: &FlowCounters,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, prometheus::Error> {
+        for record in flows.records() {
+            let labels = record.labels();
+            let status = record.status(now);
+            self.exposure.with_label_values(&labels).set(status.exposure.as_seconds_f64());
+            self.objective.with_label_values(&labels).set(status.objective.as_secs_f64());
+            let seconds = |time: Option<Timestamp>| time.map_or(f64::NAN, Timestamp::as_seconds_f64);
+            self.restorable.with_label_values(&labels).set(seconds(record.restorable()));
+            self.last_point.with_label_values(&labels).set(seconds(record.last_point()));
+            for condition in Condition::ALL {
+                let [service, source, kind, target] = labels;
+                let value = if condition == status.condition { 1.0 } else { 0.0 };
+                self.state.with_label_values(&[service, source, kind, target, condition.label()]).set(value);
+            }
+            let key = (labels[1].to_owned(), labels[3].to_owned());
+            let counter = counters.by_flow.get(&key).cloned().unwrap_or_default();
+            set(&self.captured, &labels, counter.captured_bytes);
+            set(&self.sent, &labels, counter.sent_bytes);
+            let [service, source, kind, target] = labels;
+            set(&self.errors, &[service, source, kind, target, "capture"], counter.errors);
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// Sets the sums of a vault.
+    pub fn set_vault(&self, name: &str, totals: backstay_vault::index::IndexTotals) {
+        let set = |gauge: &IntGaugeVec, labels: &[&str], value: u64| {
+            gauge.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.vault_bytes, &[name, "data"], totals.data_pack_bytes);
+        set(&self.vault_bytes, &[name, "metadata"], totals.meta_pack_bytes);
+        set(&self.vault_chunks, &[name], totals.chunks);
+    }
+}
+
+/// Counters of the flows are kept elsewhere: brings the metric to their value.
+fn set(counter: &IntCounterVec, labels: &[&str], value: u64) {
+    let counter = counter.with_label_values(labels);
+    counter.inc_by(value.saturating_sub(counter.get()));
+}
+
+/// Observes the requests of all vaults.
+#[derive(Debug)]
+pub struct MeteredVaults(pub Arc<Metrics>);
+
+impl VaultObserver for MeteredVaults {
+    fn of_vault(&self, name: &str) -> Arc<dyn RequestObserver> {
+        Arc::new(MeteredRequests { vault: name.to_owned(), metrics: Arc::clone(&self.0) })
+    }
+}
+
+#[derive(Debug)]
+struct MeteredRequests {
+    vault: String,
+    metrics: Arc<Metrics>,
+}
+
+impl RequestObserver for MeteredRequests {
+    fn observe(&self, operation: Operation, failed: Option<&StoreError>, took: Duration, _: u64) {
+        let outcome = match failed {
+            None => "ok",
+            Some(error) if error.is_not_found() => "not_found",
+            Some(_) => "error",
+        };
+        let (vault, op) = (self.vault.as_str(), operation.as_str());
+        self.metrics.requests.with_label_values(&[vault, op, outcome]).inc();
+        self.metrics.request_seconds.with_label_values(&[vault, op]).observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_can_be_registered() {
+        let metrics = Metrics::new().expect("registers");
+        metrics.set_vault("local", backstay_vault::index::IndexTotals::default());
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&metrics.registry.gather(), &mut text).expect("encodes");
+        let text = String::from_utf8(text).expect("text");
+        assert!(text.contains("backstay_vault_chunks{vault=\"local\"} 0"), "{text}");
+    }
+}

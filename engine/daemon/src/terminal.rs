@@ -1,0 +1,65 @@
+//! What people see: results on standard output, everything else on standard error. The only place that
+//! prints.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use backstay_core::units::ByteSize;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::EnvFilter;
+
+/// How often a progress line is drawn on a terminal.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Starts the log on standard error; `BACKSTAY_LOG` chooses what is in it, as in `tracing`'s `EnvFilter`.
+pub fn start_log(verbose: bool) {
+    let default = if verbose { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("BACKSTAY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// Prints a result. A reader that went away (`| head`) is no error.
+pub fn print(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Says what went wrong.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "backstay: {text}");
+}
+
+/// Says something beside the result.
+pub fn remark(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A line that tells how far something is: drawn on a terminal, silent elsewhere.
+#[derive(Debug)]
+pub struct ProgressLine(ProgressBar);
+
+impl ProgressLine {
+    /// A line that begins with `what`.
+    pub fn start(what: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}  {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(what.to_owned());
+        if std::io::stderr().is_terminal() {
+            bar.enable_steady_tick(TICK);
+        }
+        Self(bar)
+    }
+
+    /// Shows entries and bytes.
+    pub fn show(&self, entries: u64, bytes: u64) {
+        let per_second = bytes as f64 / self.0.elapsed().as_secs_f64().max(0.001);
+        let rate = ByteSize(per_second as u64);
+        self.0.set_message(format!("{entries} entries, {}, {rate}/s", ByteSize(bytes)));
+    }
+
+    /// Takes the line away.
+    pub fn end(self) {
+        self.0.finish_and_clear();
+    }
+}

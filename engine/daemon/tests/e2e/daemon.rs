@@ -1,0 +1,278 @@
+//! The daemon as its operator meets it: it keeps the objective, answers, and ends when it is told to.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::time::{Duration, Instant};
+
+use backstay_testkit::random::Random;
+use serde_json::Value;
+
+use crate::judge::assert_same;
+use crate::outcome::Running;
+use crate::sandbox::{Capture, Sandbox, free_port, text};
+use crate::tree;
+
+/// What a daemon has to do is done by then, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Promised: a daemon has ended so long after SIGTERM.
+const END_TIME: Duration = Duration::from_secs(10);
+
+/// Every metric of a flow that this version has.
+const FLOW_METRICS: [&str; 7] = [
+    "backstay_rpo_exposure_seconds",
+    "backstay_rpo_objective_seconds",
+    "backstay_restorable_timestamp_seconds",
+    "backstay_last_point_timestamp_seconds",
+    "backstay_captured_bytes_total",
+    "backstay_sent_bytes_total",
+    "backstay_flow_state",
+];
+
+const FLOW_LABELS: [&str; 4] =
+    ["service=\"data\"", "source=\"data.files\"", "kind=\"files\"", "target=\"local\""];
+
+/// A daemon and the port of its metrics.
+struct Daemon {
+    running: Running,
+    port: u16,
+}
+
+impl Daemon {
+    fn start(sandbox: &mut Sandbox) -> Self {
+        let port = free_port();
+        sandbox.node_lines = format!("metrics = \"127.0.0.1:{port}\"");
+        let mut running = sandbox.start(["run"]);
+        wait_for("the daemon's answer", || {
+            assert!(running.is_running(), "the daemon has ended: {}", running.stderr_so_far());
+            get(port, "/healthz").is_some()
+        });
+        Self { running, port }
+    }
+
+    /// Value of a series of the flow; `None` while it has none.
+    fn value(&self, name: &str) -> Option<f64> {
+        let page = get(self.port, "/metrics").expect("the daemon answers");
+        let line = series(&page, name).into_iter().next()?;
+        let value: f64 = line.rsplit(' ').next()?.parse().expect("a number");
+        (!value.is_nan()).then_some(value)
+    }
+}
+
+#[test]
+fn the_daemon_keeps_a_changing_tree_within_its_objective() {
+    let mut sandbox = Sandbox::new();
+    sandbox.rpo = "3s";
+    tree::make_plain(&sandbox.source, 100, 20_000, &mut Random::new(10));
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the first point", || daemon.value("backstay_rpo_exposure_seconds").is_some());
+    let mut samples = Vec::new();
+    let start = Instant::now();
+    let mut n = 0;
+    while start.elapsed() < Duration::from_secs(12) {
+        fs::write(sandbox.source.join(format!("changing {}", n % 5)), format!("for the {n}th time")).unwrap();
+        n += 1;
+        samples.push(daemon.value("backstay_rpo_exposure_seconds").expect("it stays known"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(samples.len() > 20, "{samples:?}");
+    assert!(samples.iter().all(|exposure| *exposure < 3.0), "{samples:?}");
+    assert!(samples.iter().any(|exposure| *exposure > 0.1), "always 0 is not measured: {samples:?}");
+    assert!(sandbox.points().len() >= 4, "{:?}", sandbox.points());
+
+    let page = get(daemon.port, "/metrics").unwrap();
+    for name in FLOW_METRICS {
+        let found = series(&page, name);
+        assert!(!found.is_empty(), "{name} is not in\n{page}");
+        for line in found {
+            assert!(FLOW_LABELS.iter().all(|label| line.contains(label)), "{line}");
+        }
+        assert!(page.contains(&format!("# HELP {name} ")), "{name} is not explained");
+    }
+    assert_eq!(daemon.value("backstay_rpo_objective_seconds"), Some(3.0));
+    let in_state: Vec<&str> =
+        series(&page, "backstay_flow_state").into_iter().filter(|line| line.ends_with(" 1")).collect();
+    assert!(in_state.len() == 1 && in_state[0].contains("state=\"ok\""), "{in_state:?}");
+    for name in ["backstay_vault_bytes", "backstay_vault_chunks", "backstay_store_requests_total"] {
+        assert!(!series(&page, name).is_empty(), "{name} is not in\n{page}");
+    }
+    assert!(page.contains("backstay_store_request_seconds_bucket{"), "{page}");
+    daemon.running.terminate().good();
+}
+
+#[test]
+fn now_goes_through_the_daemon() {
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "first").unwrap();
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the first point", || daemon.value("backstay_last_point_timestamp_seconds").is_some());
+    // Who holds the lock is the daemon, so that no other process captures.
+    assert_eq!(
+        fs::read_to_string(sandbox.state.join("lock")).unwrap().trim(),
+        daemon.running.id().to_string()
+    );
+    fs::write(sandbox.source.join("file"), "second").unwrap();
+    let captured = sandbox.capture();
+    assert!(captured.is_new);
+    assert_same(&sandbox.source, &sandbox.restore_with("restored", &["--point", &captured.point]));
+    let twice = [sandbox.start(["now", "--json"]), sandbox.start(["now", "--json", "data.files"])];
+    for now in twice {
+        assert_eq!(Capture::of(&now.wait().good()).point, captured.point);
+    }
+    sandbox.run(["now", "nosuch"]).refused(2, &["no source \"nosuch\""]);
+    daemon.running.terminate().good();
+}
+
+#[test]
+fn status_says_how_it_is_to_people_and_to_programs() {
+    let mut sandbox = Sandbox::new();
+    let check = |sandbox: &Sandbox| sandbox.run(["status", "--check"]).code;
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    assert_eq!(check(&sandbox), Some(3), "nothing is known before the first point");
+    let unknown = sandbox.run(["status", "--json"]).good().json();
+    assert_eq!(unknown["flows"][0]["exposure_seconds"], Value::Null, "unknown is not zero: {unknown:#}");
+
+    sandbox.capture();
+    let start = Instant::now();
+    assert_eq!(check(&sandbox), Some(0));
+    let status = sandbox.run(["status", "--json"]).good().json();
+    let flow = &status["flows"][0];
+    assert_eq!((text(&status["severity"]), &status["daemon"]), ("ok".to_owned(), &Value::Bool(false)));
+    assert_eq!(
+        [text(&flow["source"]), text(&flow["target"]), text(&flow["state"])],
+        ["data.files", "local", "ok"]
+    );
+    assert_eq!(flow["objective_seconds"], 900.0);
+    assert!(flow["exposure_seconds"].as_f64().unwrap() < 60.0, "{status:#}");
+    let shown = sandbox.run(["status"]).good().text();
+    assert!(
+        ["data.files", "local", "15m", "no daemon runs"].iter().all(|part| shown.contains(part)),
+        "{shown}"
+    );
+
+    // Past the objective, and past twice of it.
+    std::thread::sleep(Duration::from_secs(6).saturating_sub(start.elapsed()));
+    sandbox.rpo = "5s";
+    assert_eq!(check(&sandbox), Some(1));
+    sandbox.rpo = "1s";
+    assert_eq!(check(&sandbox), Some(2));
+    assert_eq!(sandbox.run(["status"]).code, Some(0), "without --check it is only told");
+
+    // The daemon's own view.
+    sandbox.rpo = "15m";
+    let daemon = Daemon::start(&mut sandbox);
+    let of_daemon = sandbox.run(["status", "--json"]).good().json();
+    assert_eq!(of_daemon["daemon"], true, "{of_daemon:#}");
+    let served: Value = serde_json::from_str(&get(daemon.port, "/status.json").unwrap()).unwrap();
+    assert_eq!(served["flows"][0]["last_point"], of_daemon["flows"][0]["last_point"]);
+    assert!(get(daemon.port, "/").unwrap().contains("data.files"));
+    assert_eq!(get(daemon.port, "/etc/passwd"), None);
+    daemon.running.terminate().good();
+}
+
+#[test]
+fn sigterm_ends_the_daemon_within_ten_seconds_and_a_restart_goes_on() {
+    let mut sandbox = Sandbox::new();
+    tree::make_plain(&sandbox.source, 4000, 40_000, &mut Random::new(11));
+    fs::write(sandbox.source.join("large"), Random::new(12).bytes(250 << 20)).unwrap();
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the capture", || {
+        let status: Value = serde_json::from_str(&get(daemon.port, "/status.json").unwrap()).unwrap();
+        status["flows"][0]["capturing"] == true
+    });
+    let start = Instant::now();
+    daemon.running.terminate().good();
+    let took = start.elapsed();
+    assert!(took < END_TIME, "it took {took:?}");
+    assert!(sandbox.points().is_empty(), "the capture was over before the signal");
+    assert!(!sandbox.run(["status", "--json"]).good().json()["daemon"].as_bool().unwrap());
+
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the first point", || daemon.value("backstay_last_point_timestamp_seconds").is_some());
+    let start = Instant::now();
+    daemon.running.terminate().good();
+    assert!(start.elapsed() < END_TIME, "it took {:?}", start.elapsed());
+    assert_same(&sandbox.source, &sandbox.restore("restored"));
+    sandbox.check_vault();
+}
+
+#[test]
+fn a_daemon_that_was_killed_is_followed_by_the_next_without_repair() {
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the first point", || daemon.value("backstay_last_point_timestamp_seconds").is_some());
+    daemon.running.kill();
+    // Its socket is still there, and nobody answers on it.
+    assert!(sandbox.state.join("control.sock").exists());
+    tree::append(&sandbox.source.join("file"), b" and more");
+    assert!(sandbox.capture().is_new);
+    let daemon = Daemon::start(&mut sandbox);
+    tree::append(&sandbox.source.join("file"), b" and more");
+    assert!(sandbox.capture().is_new);
+    daemon.running.terminate().good();
+    assert_eq!(sandbox.points().len(), 3);
+    assert_same(&sandbox.source, &sandbox.restore("restored"));
+}
+
+#[test]
+fn run_once_does_what_is_due_and_nothing_else() {
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "first").unwrap();
+    // The first capture is due at once.
+    sandbox.run(["run", "--once"]).good();
+    assert_eq!(sandbox.points().len(), 1);
+    fs::write(sandbox.source.join("file"), "second").unwrap();
+    sandbox.run(["run", "--once"]).good();
+    assert_eq!(sandbox.points().len(), 1, "nothing was due");
+    sandbox.rpo = "1s";
+    std::thread::sleep(Duration::from_millis(1100));
+    sandbox.run(["run", "--once", "data"]).good();
+    assert_eq!(sandbox.points().len(), 2);
+    assert_same(&sandbox.source, &sandbox.restore("restored"));
+}
+
+#[test]
+fn nobody_else_may_look_into_the_state_or_talk_to_the_daemon() {
+    let mut sandbox = Sandbox::new();
+    let daemon = Daemon::start(&mut sandbox);
+    let socket = fs::metadata(sandbox.state.join("control.sock")).unwrap();
+    assert!(socket.file_type().is_socket());
+    assert_eq!(socket.permissions().mode() & 0o7777, 0o600);
+    for folder in ["", "identity"] {
+        let mode = fs::metadata(sandbox.state.join(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700, "{folder:?}");
+    }
+    for file in fs::read_dir(sandbox.state.join("identity")).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600, "{file:?}");
+    }
+    daemon.running.terminate().good();
+}
+
+#[track_caller]
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The body of a page; `None` when nobody listens or the answer is not 200.
+fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200 ").then(|| body.to_owned())
+}
+
+/// Lines of the series with this name.
+fn series<'p>(page: &'p str, name: &str) -> Vec<&'p str> {
+    page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))).collect()
+}

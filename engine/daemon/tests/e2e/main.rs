@@ -1,0 +1,19 @@
+//! The real binary, as a user runs it: every test writes a configuration, types commands, and looks at what came
+//! of it with tools that are not Backstay's. Nothing in here uses the crates below the command line.
+//!
+//! What a machine does not permit (mounting, device nodes, other users) is left out with a line that says so;
+//! CI runs as root, where nothing may be left out.
+
+#![expect(clippy::print_stdout, reason = "a seed is printed so that a failure can be replayed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
+
+mod crash;
+mod daemon;
+mod fidelity;
+mod judge;
+mod mistakes;
+mod mount;
+mod outcome;
+mod restore_rules;
+mod sandbox;
+mod tree;
