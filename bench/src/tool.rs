@@ -1,0 +1,172 @@
+//! The tools that are measured, driven as their users drive them.
+//!
+//! Owns their command lines and configuration. Both keep their defaults: compression, caches (in a folder of
+//! the round) and parallelism are what a user gets. Refuses to help either with options that the other lacks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+/// The name of the source in Backstay's configuration.
+const SERVICE: &str = "data";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Tool {
+    Backstay,
+    Restic,
+}
+
+/// A tool with a fresh, empty repository for one round.
+pub(crate) struct Setup {
+    tool: Tool,
+    program: PathBuf,
+    home: PathBuf,
+    tree: PathBuf,
+}
+
+impl Tool {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Tool::Backstay => "backstay",
+            Tool::Restic => "restic",
+        }
+    }
+
+    /// The first line of what the program says of its version.
+    pub(crate) fn version(self, program: &Path) -> Result<String> {
+        let argument = match self {
+            Tool::Backstay => "--version",
+            Tool::Restic => "version",
+        };
+        let output = Command::new(program).arg(argument).output().with_context(|| missing(self, program))?;
+        if !output.status.success() {
+            bail!("{} {argument} failed: {}", program.display(), output.status);
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+fn missing(tool: Tool, program: &Path) -> String {
+    let advice = match tool {
+        Tool::Backstay => "build it (`cargo xtask bench ingest` does) or name it with --backstay",
+        Tool::Restic => "install the package restic, or leave it out with --tool backstay",
+    };
+    format!("cannot start {}: {advice}", program.display())
+}
+
+impl Setup {
+    /// Makes what must exist before the first backup, in the empty folder `home`. Not timed: for restic this
+    /// includes `init`, whereas Backstay makes its vault within the first backup.
+    pub(crate) fn new(tool: Tool, program: &Path, home: &Path, tree: &Path) -> Result<Setup> {
+        let setup = Setup { tool, program: program.into(), home: home.into(), tree: tree.into() };
+        match tool {
+            Tool::Backstay => {
+                fs::create_dir(home.join("state"))?;
+                fs::write(setup.config(), setup.configuration()?)?;
+            }
+            Tool::Restic => {
+                fs::write(setup.password(), "bench\n")?;
+                let output = setup.restic(&["init"]).output().with_context(|| missing(tool, program))?;
+                if !output.status.success() {
+                    bail!("restic init failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+                }
+            }
+        }
+        Ok(setup)
+    }
+
+    /// One backup of the tree.
+    pub(crate) fn backup(&self) -> Command {
+        match self.tool {
+            Tool::Backstay => self.backstay(&["now", SERVICE]),
+            Tool::Restic => self.restic(&["backup", "."]),
+        }
+    }
+
+    /// A restore of the newest backup to `destination`, which does not exist yet.
+    pub(crate) fn restore(&self, destination: &Path) -> Command {
+        let mut command = match self.tool {
+            Tool::Backstay => self.backstay(&["restore", SERVICE, "--to"]),
+            Tool::Restic => self.restic(&["restore", "latest", "--target"]),
+        };
+        command.arg(destination);
+        command
+    }
+
+    /// Where the backups are, for their size.
+    pub(crate) fn repository(&self) -> PathBuf {
+        self.home.join("repository")
+    }
+
+    fn backstay(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(self.config()).args(arguments);
+        command
+    }
+
+    fn restic(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .current_dir(&self.tree)
+            .arg("--repo")
+            .arg(self.repository())
+            .arg("--password-file")
+            .arg(self.password())
+            .arg("--cache-dir")
+            .arg(self.home.join("cache"))
+            .args(arguments);
+        command
+    }
+
+    fn config(&self) -> PathBuf {
+        self.home.join("backstay.toml")
+    }
+
+    fn password(&self) -> PathBuf {
+        self.home.join("password")
+    }
+
+    fn configuration(&self) -> Result<String> {
+        Ok(format!(
+            "[fleet]\nname = \"bench\"\n\
+             [node]\nname = \"bench\"\nstate = {}\n\
+             [vault.local]\nkind = \"dir\"\npath = {}\n\
+             [policy.default]\nto = [\"local\"]\nrpo = \"15m\"\n\
+             [service.{SERVICE}]\nfiles = {{ path = {} }}\n",
+            toml_string(&self.home.join("state"))?,
+            toml_string(&self.repository())?,
+            toml_string(&self.tree)?,
+        ))
+    }
+}
+
+/// JSON strings are TOML strings.
+fn toml_string(path: &Path) -> Result<String> {
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(serde_json::to_string(text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_names_the_three_folders_of_the_round() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        Setup::new(Tool::Backstay, Path::new("backstay"), home.path(), Path::new("/a \"tree\""))
+            .expect("set up");
+        let text = fs::read_to_string(home.path().join("backstay.toml")).expect("written");
+        assert!(text.contains(r#"files = { path = "/a \"tree\"" }"#), "{text}");
+        assert!(text.contains(&format!("path = \"{}/repository\"", home.path().display())), "{text}");
+        assert!(text.contains(&format!("state = \"{}/state\"", home.path().display())), "{text}");
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_advice() {
+        let error = Tool::Restic.version(Path::new("/nonexistent/restic")).expect_err("not there");
+        assert!(format!("{error:#}").contains("--tool backstay"), "{error:#}");
+    }
+}
