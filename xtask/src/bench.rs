@@ -1,0 +1,47 @@
+//! `cargo xtask bench`: builds the release binaries and runs a measurement.
+//!
+//! Owns what must be built and installed first. Refuses to measure: that is the package `backstay-bench`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::cargo::{self, cargo, root};
+use crate::provision::{self, Program};
+
+const RESTIC: Program = Program { name: "restic", package: "restic" };
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// First backup, unchanged rescan, 1 % changed, restore: Backstay and restic on the same tree.
+    Ingest {
+        /// Passed on: --size 4GiB, --rounds 3, --tool backstay|restic|both, --json FILE, --keep, … (`-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// Builds, provisions, measures.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let Bench::Ingest { arguments } = &options.bench;
+    provision::ensure(&[RESTIC])?;
+    let mut build = cargo("build");
+    build.args(["--release", "--package", "backstay-daemon", "--package", "backstay-bench"]);
+    cargo::run(&mut build)?;
+    let release = target_folder().join("release");
+    let mut measure = Command::new(release.join("backstay-bench"));
+    measure.arg("ingest").arg("--backstay").arg(release.join("backstay")).args(arguments);
+    cargo::run(&mut measure)
+}
+
+fn target_folder() -> PathBuf {
+    // A relative CARGO_TARGET_DIR is relative to where cargo runs, which is the root of the repository.
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
+}

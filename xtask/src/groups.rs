@@ -1,0 +1,200 @@
+//! The groups of `cargo xtask test`: what each runs and what it needs installed.
+//!
+//! Owns the map from a group to its steps, and the rule that every integration test belongs to exactly one
+//! group. Refuses to run anything: see `test`.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::cargo::cargo;
+use crate::provision::Program;
+use crate::targets::{TestTarget, test_targets};
+
+/// The package of the real binary: its integration tests drive it as a user would.
+const DAEMON: &str = "backstay-daemon";
+/// The package that replays the corpora of the fuzzed decoders.
+const FUZZ: &str = "backstay-fuzz";
+/// The state-space model of commit and collection, which runs long enough to want its own line.
+const MODEL: (&str, &str) = ("backstay-vault", "commit_and_collect");
+
+/// What the tests of the real binary compare with.
+const E2E_PROGRAMS: &[Program] = &[
+    Program { name: "getfattr", package: "attr" },
+    Program { name: "getfacl", package: "acl" },
+    Program { name: "python3", package: "python3-minimal" },
+    Program { name: "rsync", package: "rsync" },
+    Program { name: "unshare", package: "util-linux" },
+];
+
+/// A set of checks with one subject, in the order in which they run: what fails fast comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Group {
+    /// Formatting, clippy with warnings denied, and the size of files.
+    Style,
+    /// Unit tests of all crates.
+    Unit,
+    /// Integration tests of the libraries.
+    Integration,
+    /// The model of commit and collection, every interleaving.
+    Model,
+    /// The corpora of the fuzzed decoders, replayed on stable.
+    Fuzz,
+    /// Tests of the real `backstay` binary (installs attr, acl, rsync, …).
+    E2e,
+    /// The documentation builds without a warning, and its examples run.
+    Docs,
+    /// Licences, sources and advisories of the dependencies (builds cargo-deny once).
+    Deny,
+    /// Tests marked `#[ignore]`: hours. Never part of CI.
+    Long,
+}
+
+/// One thing to run.
+pub(crate) enum Step {
+    /// Must succeed.
+    Check(Command),
+    /// Must succeed; the tests it runs are counted.
+    Tests(Command),
+    /// `cargo xtask deny`.
+    Deny,
+    /// `cargo xtask size`.
+    Size,
+}
+
+/// Whether a group has passed without running a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expects {
+    /// It consists of checks; tests may be part of it.
+    Success,
+    /// At least one test must have run: none means that the group did not do its work.
+    Tests,
+}
+
+impl Group {
+    /// Programs that must be installed first.
+    pub(crate) fn programs(self) -> &'static [Program] {
+        match self {
+            Group::E2e | Group::Long => E2E_PROGRAMS,
+            _ => &[],
+        }
+    }
+
+    /// Whether the group asks nothing of the machine but the Rust toolchain: what `--quick` keeps.
+    pub(crate) fn is_quick(self) -> bool {
+        self.programs().is_empty() && self != Group::Deny
+    }
+
+    pub(crate) fn expects(self) -> Expects {
+        match self {
+            Group::Style | Group::Docs | Group::Deny => Expects::Success,
+            Group::Unit | Group::Integration | Group::Model | Group::Fuzz | Group::E2e | Group::Long => {
+                Expects::Tests
+            }
+        }
+    }
+
+    /// What to run, in order.
+    pub(crate) fn steps(self) -> Result<Vec<Step>> {
+        Ok(match self {
+            Group::Style => style(),
+            Group::Docs => docs(),
+            Group::Deny => vec![Step::Deny],
+            Group::Unit => vec![run_tests(&["--workspace", "--exclude", FUZZ, "--lib", "--bins"])],
+            Group::Fuzz => vec![run_tests(&["--package", FUZZ])],
+            Group::Long => vec![run_tests(&["--workspace", "--tests", "--", "--ignored"])],
+            Group::Integration | Group::Model | Group::E2e => integration_steps(self, &test_targets()?),
+        })
+    }
+}
+
+fn style() -> Vec<Step> {
+    let mut format = cargo("fmt");
+    format.args(["--all", "--check"]);
+    let mut clippy = cargo("clippy");
+    clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
+    vec![Step::Check(format), Step::Size, Step::Check(clippy)]
+}
+
+fn docs() -> Vec<Step> {
+    let mut build = cargo("doc");
+    build.args(["--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
+    vec![Step::Check(build), run_tests(&["--workspace", "--doc"])]
+}
+
+fn run_tests(arguments: &[&str]) -> Step {
+    let mut command = cargo("test");
+    command.arg("--no-fail-fast").args(arguments);
+    Step::Tests(command)
+}
+
+/// One step for each package with tests in the group. A group without any has no step, and so does not pass.
+fn integration_steps(group: Group, targets: &[TestTarget]) -> Vec<Step> {
+    let mine: Vec<_> = targets.iter().filter(|target| group_of(target) == group).collect();
+    mine.chunk_by(|a, b| a.package == b.package)
+        .map(|of_package| {
+            let mut arguments = vec!["--package", &of_package[0].package];
+            arguments.extend(of_package.iter().flat_map(|target| ["--test", &target.name]));
+            run_tests(&arguments)
+        })
+        .collect()
+}
+
+fn group_of(target: &TestTarget) -> Group {
+    match (target.package.as_str(), target.name.as_str()) {
+        MODEL => Group::Model,
+        (DAEMON, _) => Group::E2e,
+        (FUZZ, _) => Group::Fuzz,
+        _ => Group::Integration,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(package: &str, name: &str) -> TestTarget {
+        TestTarget { package: package.to_owned(), name: name.to_owned() }
+    }
+
+    fn words(steps: Vec<Step>) -> Vec<String> {
+        let show = |command: Command| {
+            command.get_args().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        steps
+            .into_iter()
+            .filter_map(|step| if let Step::Tests(command) = step { Some(show(command)) } else { None })
+            .collect()
+    }
+
+    #[test]
+    fn a_new_integration_test_is_run_without_being_listed() {
+        let steps = integration_steps(
+            Group::Integration,
+            &[target(DAEMON, "restore"), target("new", "a"), target("new", "b"), target(MODEL.0, MODEL.1)],
+        );
+        let shown = words(steps);
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        assert!(shown[0].ends_with("--package new --test a --test b"), "{shown:?}");
+    }
+
+    #[test]
+    fn the_model_is_not_run_twice() {
+        let model = target(MODEL.0, MODEL.1);
+        let ran_by = Group::value_variants().iter().filter(|&&group| group_of(&model) == group).count();
+        assert_eq!((ran_by, group_of(&model)), (1, Group::Model));
+    }
+
+    #[test]
+    fn a_group_that_runs_nothing_has_no_steps_to_pass() {
+        assert!(integration_steps(Group::Model, &[target(DAEMON, "restore")]).is_empty());
+        assert_eq!(Group::Model.expects(), Expects::Tests);
+    }
+
+    #[test]
+    fn quick_leaves_out_what_installs() {
+        let left_out: Vec<_> = Group::value_variants().iter().filter(|group| !group.is_quick()).collect();
+        assert_eq!(left_out, [&Group::E2e, &Group::Deny, &Group::Long]);
+    }
+}

@@ -1,0 +1,111 @@
+//! `cargo xtask test`: provision, run the groups, report.
+//!
+//! Owns the order and the verdict. A group that fails does not stop the next one: a run tells all it can.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::ValueEnum;
+
+use crate::deny::{self, Judged};
+use crate::groups::{Expects, Group, Step};
+use crate::report::{Outcome, Row, summary};
+use crate::tally::Tally;
+use crate::{cargo, provision, size};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Groups to run; all but `long` when none is named.
+    groups: Vec<Group>,
+    /// Leave out the groups that need something installed.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Runs the groups and prints a table, whose last line is `N passed, N failed`. Fails if any group did.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let groups = wanted(options);
+    if groups.is_empty() {
+        bail!("nothing to run: --quick leaves out every group that was named");
+    }
+    let programs: Vec<_> = groups.iter().flat_map(|group| group.programs()).copied().collect();
+    provision::ensure(&programs).context("provisioning failed (`--quick` needs none)")?;
+    let rows: Vec<_> = groups.into_iter().map(run_group).collect();
+    print!("{}", summary(&rows));
+    match rows.iter().filter(|row| row.failures() > 0).count() {
+        0 => Ok(()),
+        count => bail!("{count} of {} groups failed", rows.len()),
+    }
+}
+
+fn wanted(options: &Options) -> Vec<Group> {
+    let named = |group: &Group| match options.groups.as_slice() {
+        [] => *group != Group::Long,
+        named => named.contains(group),
+    };
+    let chosen = Group::value_variants().iter().copied().filter(named);
+    chosen.filter(|group| !options.quick || group.is_quick()).collect()
+}
+
+fn run_group(group: Group) -> Row {
+    let name = group.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    eprintln!("== {name}");
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    let outcome = match run_steps(group, &mut tally) {
+        Ok(note) => Outcome::Passed { note },
+        Err(error) => {
+            eprintln!("== {name}: {error:#}");
+            Outcome::Failed { why: format!("{error:#}") }
+        }
+    };
+    Row { name, elapsed: start.elapsed(), tally, outcome }
+}
+
+/// Runs all steps, also after one failed. The value is what a reader of the table should know of a success.
+fn run_steps(group: Group, tally: &mut Tally) -> Result<Option<&'static str>> {
+    let mut note = None;
+    let mut failures = Vec::new();
+    for step in group.steps()? {
+        let result = match step {
+            Step::Check(mut command) => cargo::run(&mut command),
+            Step::Size => size::run(),
+            Step::Deny => deny::run().map(|judged| {
+                note = (judged == Judged::WithoutAdvisories).then_some("advisories NOT checked, no database");
+            }),
+            Step::Tests(mut command) => {
+                let (counted, result) = cargo::run_tests(&mut command);
+                tally.add(counted);
+                result
+            }
+        };
+        failures.extend(result.err().map(|error| format!("{error:#}")));
+    }
+    if failures.is_empty() && group.expects() == Expects::Tests && tally.ran() == 0 {
+        failures.push("no test ran".to_owned());
+    }
+    if failures.is_empty() { Ok(note) } else { Err(anyhow!(failures.join("; "))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_arguments_all_run_but_the_long_ones() {
+        let groups = wanted(&Options { groups: vec![], quick: false });
+        assert_eq!(groups.len(), Group::value_variants().len() - 1);
+        assert!(!groups.contains(&Group::Long));
+    }
+
+    #[test]
+    fn named_groups_run_once_in_their_own_order() {
+        let groups = wanted(&Options { groups: vec![Group::Unit, Group::Style, Group::Unit], quick: false });
+        assert_eq!(groups, [Group::Style, Group::Unit]);
+    }
+
+    #[test]
+    fn quick_applies_to_named_groups_too() {
+        assert_eq!(wanted(&Options { groups: vec![Group::E2e, Group::Unit], quick: true }), [Group::Unit]);
+    }
+}
