@@ -16,7 +16,6 @@ use backstay_vault::chunk::ChunkClass;
 use backstay_vault::keys::AgeIdentity;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::pack::read_contents;
-use backstay_vault::read::ChunkReader;
 use backstay_vault::store::{Folder, Listed, MemStore, Store, StoreError, Stretch};
 use backstay_vault::vault::{PackShare, Vault, VaultKeys};
 use bytes::Bytes;
@@ -357,69 +356,6 @@ fn whatever_is_damaged_is_named_or_does_not_matter_and_nothing_read_is_wrong() {
 }
 
 #[test]
-fn a_chunk_that_is_damaged_in_one_pack_is_read_from_another() {
-    let fixture = VaultFixture::new();
-    let store = Arc::new(MemStore::new());
-    let vault = fixture.create(store.clone()).expect("create");
-    let state = State::from([(b"key".to_vec(), Random::new(1).bytes(40_000))]);
-    fixture.capture(&vault, FILES, Timestamp::from_seconds(1), &state).expect("capture");
-    let first = packs(&store);
-    fixture.put(&*store, forge::gc(fixture.ring(), fixture.signer(), 1, first.clone()));
-    let again = fixture.capture(&vault, DUMP, Timestamp::from_seconds(2), &state).expect("capture");
-    let second: Vec<PackId> = packs(&store).into_iter().filter(|pack| !first.contains(pack)).collect();
-    assert_eq!((first.len(), second.len()), (2, 2), "payload and metadata, twice");
-    for (one, other) in [(&first, &second), (&second, &first)] {
-        let mut objects = store.objects();
-        for pack in one {
-            let damaged = objects.get_mut(Named::Pack(*pack).to_name().as_str()).expect("there");
-            *damaged = damaged.iter().map(|byte| byte ^ 1).collect();
-        }
-        let vault = fixture.open(Arc::new(MemStore::with_objects(objects.clone()))).expect("open");
-        assert!(read_back(&vault, DUMP, again.link.point).expect("from the other").state == state);
-        let named = vault.check_data(PackShare::ALL).expect("check").findings;
-        assert_eq!(named.len(), 2, "{named:?}");
-        for pack in other {
-            objects.remove(Named::Pack(*pack).to_name().as_str());
-        }
-        let vault = fixture.open(Arc::new(MemStore::with_objects(objects))).expect("open");
-        let error = read_back(&vault, DUMP, again.link.point).expect_err("nowhere else");
-        assert_eq!(error.class(), "damaged", "{error}");
-    }
-}
-
-#[test]
-fn a_pack_that_was_cut_short_loses_only_what_was_cut_off() {
-    let fixture = VaultFixture::new();
-    let store = Arc::new(MemStore::new());
-    let vault = fixture.create(store.clone()).expect("create");
-    let mut random = Random::new(3);
-    let state: State = (0..40u8).map(|n| (vec![n], random.bytes(2000))).collect();
-    fixture.capture(&vault, FILES, Timestamp::from_seconds(1), &state).expect("capture");
-    let mut objects = store.objects();
-    let is_data = |content: &Bytes| content[9] == ChunkClass::Data.code();
-    let (_, pack) = objects
-        .iter_mut()
-        .find(|(name, content)| name.starts_with("packs/") && is_data(content))
-        .expect("one");
-    let (_, entries) = read_contents(fixture.ring(), pack).expect("reads");
-    let cut = pack.len() / 2;
-    *pack = pack.slice(..cut);
-    let vault = fixture.open(Arc::new(MemStore::with_objects(objects))).expect("open");
-    let reader = ChunkReader::new(Arc::clone(&vault));
-    let mut left = 0;
-    for read in reader.plan(entries.iter().map(|entry| entry.id)).expect("all are indexed") {
-        let stretch = reader.read(&read);
-        for (place, (id, begins, length)) in read.records.iter().enumerate() {
-            let whole = (read.offset + begins + length) as usize <= cut;
-            assert_eq!(reader.open(&read, &stretch, place).is_ok(), whole, "{id}");
-            left += usize::from(whole);
-        }
-    }
-    assert!((15..25).contains(&left), "{left} of {} chunks are left", entries.len());
-    assert!(!vault.check().expect("check").is_good());
-}
-
-#[test]
 fn a_share_of_the_packs_is_read_at_a_time_and_all_shares_are_all_packs() {
     let sample = Sample::new();
     let vault = sample.open(sample.objects.clone()).expect("open");
@@ -469,14 +405,6 @@ fn sealed_objects_of_another_domain_are_named_as_such() {
     let error = sample.fixture.capture(&vault, FILES, Timestamp::from_seconds(99), &State::new()).err();
     let error = error.expect("what is about to go is not known: nothing can be counted on").to_string();
     assert!(error.contains(stranger.name.as_str()) && error.contains("vault check"), "{error}");
-}
-
-fn packs(store: &MemStore) -> Vec<PackId> {
-    let id = |name: &String| match ObjectName::parse(name)?.1 {
-        Named::Pack(id) => Some(id),
-        _ => None,
-    };
-    store.objects().keys().filter_map(id).collect()
 }
 
 #[test]
