@@ -177,6 +177,8 @@ impl Targets {
         state: &CapturedState,
         clock: &dyn Clock,
     ) -> Result<(), VaultError> {
+        // Later ones sort after earlier ones of the same start.
+        self.sequence += 1;
         let partial =
             Partial { capture: self.capture, resume_key: resume_key.to_vec(), capture_start: state.start };
         self.commit(chunks, |targets, target| {
