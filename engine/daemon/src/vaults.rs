@@ -330,7 +330,8 @@ fn read_recovery(file: &Path) -> Result<Option<AgeIdentity>, Failure> {
 
 /// A folder that holds something else does not become a vault.
 fn refuse_foreign_folder(name: &str, path: &Path) -> Result<(), Failure> {
-    let ours = ["unfinished", "keys", "trust", "lost+found"];
+    // What a making that was killed has left is not foreign.
+    let ours = ["unfinished", "keys", "trust", "format", "lost+found"];
     let Ok(entries) = fs::read_dir(path) else { return Ok(()) };
     for entry in entries.flatten() {
         if !ours.iter().any(|ours| entry.file_name() == *ours) {

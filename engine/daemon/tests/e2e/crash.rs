@@ -9,8 +9,7 @@ use backstay_testkit::random::Random;
 
 use crate::judge::Picture;
 use crate::outcome::{Running, run};
-use crate::restore_rules::seeded;
-use crate::sandbox::{Capture, Sandbox};
+use crate::sandbox::{Capture, Sandbox, seeded};
 use crate::tree;
 
 const FILES: usize = 400;
@@ -106,6 +105,17 @@ fn a_vault_whose_making_was_killed_is_made_by_the_next_command() {
         let picture = Picture::of(&sandbox.source);
         picture.assert_same(&Picture::of(&sandbox.restore("restored")));
     }
+}
+
+#[test]
+fn what_a_killed_making_of_a_vault_leaves_is_no_obstacle() {
+    let sandbox = Sandbox::new();
+    for folder in ["unfinished", "keys", "trust", "format", "lost+found"] {
+        fs::create_dir_all(sandbox.vault.join(folder)).unwrap();
+    }
+    fs::write(sandbox.vault.join("unfinished/half an object"), "half").unwrap();
+    assert!(sandbox.capture().is_new);
+    sandbox.check_vault();
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Whether two trees are the same, in the eyes of others: find, stat, getfattr, getfacl, sha256sum and python3.
 //! Nothing of Backstay takes part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
 use crate::outcome::run;
+
+/// Paths below the root.
+type Paths = Vec<Vec<u8>>;
 
 /// What each of the tools sees of a tree.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,7 +16,7 @@ pub(crate) struct Picture {
     /// By path: type, mode, owner, group, size, time, link target, number of names.
     entries: BTreeMap<Vec<u8>, String>,
     /// The paths of each file that has several.
-    groups: Vec<Vec<Vec<u8>>>,
+    groups: Vec<Paths>,
     reports: BTreeMap<&'static str, Vec<u8>>,
 }
 
@@ -82,8 +85,15 @@ impl Picture {
     /// `other` must be the same tree.
     #[track_caller]
     pub(crate) fn assert_same(&self, other: &Self) {
+        let mut differences = self.differences(other);
+        let count = differences.len();
+        differences.truncate(SHOWN_MAX);
+        assert!(count == 0, "{count} differences:\n{}", differences.join("\n"));
+    }
+
+    fn differences(&self, other: &Self) -> Vec<String> {
         let mut differences = Vec::new();
-        let paths: std::collections::BTreeSet<_> = self.entries.keys().chain(other.entries.keys()).collect();
+        let paths: BTreeSet<_> = self.entries.keys().chain(other.entries.keys()).collect();
         for path in paths {
             let (before, after) = (self.entries.get(path), other.entries.get(path));
             if before != after {
@@ -91,11 +101,8 @@ impl Picture {
             }
         }
         if self.groups != other.groups {
-            differences.push(format!(
-                "{} files with several names, then {}",
-                self.groups.len(),
-                other.groups.len()
-            ));
+            let (before, after) = (self.groups.len(), other.groups.len());
+            differences.push(format!("other names share files: {before} such files, then {after}"));
         }
         for (tool, before) in &self.reports {
             let after = &other.reports[tool];
@@ -103,9 +110,7 @@ impl Picture {
                 differences.push(format!("{tool}: {}", first_difference(before, after)));
             }
         }
-        let count = differences.len();
-        differences.truncate(SHOWN_MAX);
-        assert!(count == 0, "{count} differences:\n{}", differences.join("\n"));
+        differences
     }
 }
 
@@ -117,7 +122,7 @@ pub(crate) fn assert_same(before: &Path, after: &Path) {
 
 /// Device and inode, as `find` prints them.
 type Inode<'a> = (&'a [u8], &'a [u8]);
-type Found = (BTreeMap<Vec<u8>, String>, Vec<Vec<Vec<u8>>>);
+type Found = (BTreeMap<Vec<u8>, String>, Vec<Paths>);
 
 fn found(root: &Path) -> Found {
     let format: String = FIELDS.map(|field| format!("{field}\\0")).concat();
@@ -162,4 +167,36 @@ fn first_difference(before: &[u8], after: &[u8]) -> String {
         lines[at.saturating_sub(3).min(lines.len())..(at + 2).min(lines.len())].join(" | ")
     };
     format!("\n  before: {}\n  after:  {}", around(&before), around(&after))
+}
+
+/// A judge who sees nothing would pass everything.
+#[test]
+fn every_kind_of_difference_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    let make = "mkdir -p d/e && echo a > f && echo a > d/f && ln f g && ln -s f s && mkfifo p && truncate -s 1M h \
+        && echo a >> h && setfattr -n user.x -v 1 f && setfacl -m u:7:r d";
+    std::fs::create_dir(&one).unwrap();
+    shell(&one, make);
+    let edits = [
+        "echo b > f && touch -r d f",
+        "touch -d @1 d/f",
+        "touch -h -d @1.000000001 s",
+        "chmod 4755 d/f",
+        "rm s && ln -s g s",
+        "rm g && cp -p f g",
+        "rm d/f && ln f d/f",
+        "rm p && mkdir p",
+        "cp --sparse=never h i && touch -r h i && mv i h",
+        "setfattr -n user.x -v 2 f",
+        "setfacl -m u:7:rw d",
+        "rmdir d/e",
+        "touch d/new",
+    ];
+    for edit in [":"].into_iter().chain(edits) {
+        shell(folder.path(), "rm -rf other && cp -a one other");
+        shell(&other, edit);
+        let differences = Picture::of(&one).differences(&Picture::of(&other));
+        assert_eq!(differences.is_empty(), edit == ":", "{edit}: {differences:?}");
+    }
 }

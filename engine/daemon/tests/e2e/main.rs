@@ -1,5 +1,6 @@
 //! The real binary, as a user runs it: every test writes a configuration, types commands, and looks at what came
-//! of it with tools that are not Backstay's. Nothing in here uses the crates below the command line.
+//! of it with tools that are not Backstay's. The crates below the command line are used for nothing but to forge
+//! what no release can write yet.
 //!
 //! What a machine does not permit (mounting, device nodes, other users) is left out with a line that says so;
 //! CI runs as root, where nothing may be left out.

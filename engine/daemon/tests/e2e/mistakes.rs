@@ -144,6 +144,24 @@ fn a_source_of_which_almost_all_is_gone_is_captured_and_said() {
 }
 
 #[test]
+fn a_vault_and_a_state_inside_the_source_are_left_out_and_it_is_said() {
+    let mut sandbox = Sandbox::new();
+    sandbox.vault = sandbox.source.join("srv/vault");
+    sandbox.state = sandbox.source.join("srv/state");
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    for _ in 0..3 {
+        let now = sandbox.run(["now"]);
+        assert!(matches!(now.code, Some(0 | 3)), "{now:?}");
+        let said =
+            |folder: &str| now.stderr.lines().any(|line| line.contains(folder) && line.contains("left out"));
+        assert!(said("srv/vault") && said("srv/state"), "{now:?}");
+    }
+    let restored = sandbox.restore("restored");
+    assert_eq!(fs::read_to_string(restored.join("file")).unwrap(), "contents");
+    assert_eq!(fs::read_dir(restored.join("srv")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_known_vault_that_is_not_mounted_is_never_made_anew() {
     let (sandbox, first) = captured();
     let before = Picture::of(&sandbox.source);

@@ -12,7 +12,7 @@ use backstay_testkit::random::Random;
 
 use crate::judge::{Picture, assert_same};
 use crate::outcome::{Running, run};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, seeded};
 use crate::tree;
 
 /// How often a restore is killed.
@@ -272,15 +272,4 @@ fn listed(root: &Path) -> Vec<String> {
     let mut paths: Vec<String> = run(find).good().text().lines().map(str::to_owned).collect();
     paths.sort();
     paths
-}
-
-/// Numbers that differ from run to run; the seed is printed, and can be given again.
-pub(crate) fn seeded() -> Random {
-    let given = std::env::var("BACKSTAY_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        u64::from(now.subsec_nanos()) ^ u64::from(std::process::id()) << 32
-    });
-    println!("seed: BACKSTAY_TEST_SEED={seed}");
-    Random::new(seed)
 }
