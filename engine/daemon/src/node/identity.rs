@@ -80,8 +80,21 @@ impl Identity {
         let folder = state.join("identity");
         super::make_state_folder(&folder)?;
         let signing_seed = Secret::random();
-        let age = AgeIdentity::generate();
-        super::write_durably(&folder.join(AGE_IDENTITY), age.to_file().as_bytes())?;
+        let path = folder.join(AGE_IDENTITY);
+        // One that is there already may be all that opens a vault: it is taken up and never written over.
+        let age = match read(&path)? {
+            Some(text) => AgeIdentity::from_file(&text).map_err(|error| {
+                Failure::failed(format!(
+                    "{} is damaged: {error}; move it away to get a new identity",
+                    path.display()
+                ))
+            })?,
+            None => {
+                let age = AgeIdentity::generate();
+                super::write_durably(&path, age.to_file().as_bytes())?;
+                age
+            }
+        };
         // Last, because its presence says that the identity is whole.
         let seed = backstay_core::id::ChunkId::new(*signing_seed.as_bytes());
         super::write_durably(&folder.join(SIGNING_KEY), format!("{seed}\n").as_bytes())?;
@@ -113,5 +126,15 @@ mod tests {
         let read = Identity::load_or_make(state.path()).expect("reads");
         assert_eq!(read.signer().public(), made.signer().public());
         assert_eq!(read.bundle, Some(bundle));
+    }
+
+    #[test]
+    fn a_key_that_opens_vaults_is_never_written_over() {
+        let state = tempfile::tempdir().expect("a folder");
+        let made = Identity::load_or_make(state.path()).expect("makes");
+        fs::remove_file(state.path().join("identity").join(SIGNING_KEY)).expect("removes");
+        let again = Identity::load_or_make(state.path()).expect("makes the rest");
+        assert_eq!(again.age.recipient(), made.age.recipient());
+        assert_ne!(again.signer().public(), made.signer().public());
     }
 }
