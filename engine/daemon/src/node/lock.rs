@@ -39,7 +39,7 @@ impl StateLock {
             file.take(32).read_to_string(&mut holder).map_err(io)?;
             let holder = holder.trim();
             return Err(Failure::failed(format!(
-                "another backstay works on {} (pid {holder}) and does not answer on its control socket; wait for it, or stop it",
+                "another backstay works on {} (pid {holder}); wait for it, or stop it",
                 state.display()
             )));
         }

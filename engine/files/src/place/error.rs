@@ -48,7 +48,7 @@ pub enum PlaceError {
     },
     /// The name under which the restore keeps its own things.
     #[error(
-        "{key}: the name {STAGING_NAME} in the root is used by the restore itself; get it with `backstay cat`"
+        "{key}: the name {STAGING_NAME} in the root is used by the restore itself; rename it in the source and capture again to have it restored"
     )]
     Reserved {
         /// The object.
