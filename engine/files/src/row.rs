@@ -5,6 +5,7 @@
 mod attributes;
 mod decode;
 mod encode;
+mod kept;
 mod object;
 mod reference;
 mod strict;
@@ -16,6 +17,7 @@ pub use attributes::{
 };
 pub use decode::{decode_further, keeps_contents, split};
 pub use encode::encode_further;
+pub use kept::without_kept;
 pub use object::{
     Contents, DeviceNumber, Meta, Object, Permissions, Restored, SIZE_BYTES_MAX, SymlinkTarget,
 };

@@ -5,7 +5,7 @@ use backstay_core::fold::{FoldRule, Outcome, Version};
 use backstay_core::run::Change;
 
 use crate::keys::split_further;
-use crate::row::{OlderRows, keeps_contents};
+use crate::row::{OlderRows, keeps_contents, without_kept};
 
 /// Remembers which run of the stack last replaced the contents of the path at hand.
 #[derive(Debug, Default)]
@@ -22,14 +22,26 @@ impl FoldRule for FilesRule {
             (head, None) => {
                 self.head.clear();
                 self.head.extend_from_slice(head);
-                self.replaced_by = versions.iter().find(|v| replaces_contents(v.change)).map(|v| v.run);
-                Outcome::Newest
+                let replacing = versions.iter().find(|version| replaces_contents(version.change));
+                self.replaced_by = replacing.map(|version| version.run);
+                head_row(versions[0], self.replaced_by)
             }
             (head, Some(_)) => match self.replaced_by.filter(|_| self.head == head) {
                 Some(replaced_by) if versions[0].run > replaced_by => Outcome::Hidden,
                 _ => Outcome::Newest,
             },
         }
+    }
+}
+
+/// The newest head row. When it keeps contents that a version below it has replaced, the two together replace what was
+/// there before.
+fn head_row(newest: Version<'_>, replaced_by: Option<usize>) -> Outcome {
+    match (newest.change, replaced_by) {
+        (Change::Put(value), Some(replaced_by)) if replaced_by > newest.run => {
+            without_kept(value).map_or(Outcome::Newest, Outcome::Rewritten)
+        }
+        _ => Outcome::Newest,
     }
 }
 
@@ -46,7 +58,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::convert::Infallible;
 
-    use backstay_core::fold::{Cursor, Fold};
+    use backstay_core::fold::{Cursor, Fold, Merge};
     use backstay_core::run::Entry;
     use proptest::prelude::*;
 
@@ -75,9 +87,13 @@ mod tests {
         }
     }
 
-    fn folded(newest_first: &[OwnedRun]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    fn cursors(newest_first: &[OwnedRun]) -> Vec<MapCursor> {
         let cursor = |run: &OwnedRun| MapCursor { entries: run.clone().into_iter().collect(), next: 0 };
-        let mut fold = Fold::new(newest_first.iter().map(cursor).collect(), FilesRule::default());
+        newest_first.iter().map(cursor).collect()
+    }
+
+    fn folded(newest_first: &[OwnedRun]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut fold = Fold::new(cursors(newest_first), FilesRule::default());
         let mut state = BTreeMap::new();
         while let Some((key, value)) = fold.next().expect("infallible") {
             state.insert(key.to_vec(), value.to_vec());
@@ -85,17 +101,33 @@ mod tests {
         state
     }
 
-    /// What somebody does who applies one edit after the other to a whole state.
+    fn merged(newest_first: &[OwnedRun]) -> OwnedRun {
+        let mut merge = Merge::new(cursors(newest_first), FilesRule::default());
+        let mut run = OwnedRun::new();
+        while merge.advance().expect("infallible") {
+            let entry = merge.entry();
+            run.insert(entry.key.to_vec(), entry.change.value().map(<[u8]>::to_vec));
+        }
+        run
+    }
+
+    /// What somebody does who applies one edit after the other to a whole state. In it a row keeps what is older
+    /// for as long as no row of its path has replaced that.
     fn applied(newest_first: &[OwnedRun]) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut state: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let mut replaced = std::collections::BTreeSet::new();
         for run in newest_first.iter().rev() {
             for (head, value) in run.iter().filter(|(key, _)| !is_further(key)) {
                 if value.as_deref() != Some(&KEPT[..]) {
                     state.retain(|key, _| !(is_further(key) && split_further(key).0 == head));
+                    replaced.insert(head);
                 }
             }
             for (key, value) in run {
                 match value {
+                    Some(value) if replaced.contains(key) && value == &KEPT => {
+                        state.insert(key.clone(), REPLACING.to_vec())
+                    }
                     Some(value) => state.insert(key.clone(), value.clone()),
                     None => state.remove(key),
                 };
@@ -133,6 +165,23 @@ mod tests {
         fn the_fold_is_what_applying_the_edits_one_by_one_gives(newest_first in runs()) {
             prop_assert_eq!(folded(&newest_first), applied(&newest_first));
         }
+
+        #[test]
+        fn runs_may_be_merged_in_any_grouping(a in runs(), b in runs(), c in runs()) {
+            let all = [&a[..], &b, &c].concat();
+            let (a, b, c) = (merged(&a), merged(&b), merged(&c));
+            let newer_first = merged(&[merged(&[a.clone(), b.clone()]), c.clone()]);
+            let older_first = merged(&[a, merged(&[b, c])]);
+            prop_assert_eq!(&newer_first, &merged(&all));
+            prop_assert_eq!(&older_first, &merged(&all));
+        }
+
+        #[test]
+        fn a_merged_run_does_to_what_is_older_what_its_runs_do(newer in runs(), older in runs()) {
+            let all = [&newer[..], &older].concat();
+            let with_merged = [&[merged(&newer)][..], &older].concat();
+            prop_assert_eq!(folded(&with_merged), applied(&all));
+        }
     }
 
     #[test]
@@ -144,5 +193,15 @@ mod tests {
         assert!(folded(&[with(&KEPT), old.clone()]).contains_key(&further));
         assert!(!folded(&[with(&REPLACING), old.clone()]).contains_key(&further));
         assert!(!folded(&[with(&KEPT), with(&REPLACING), old]).contains_key(&further));
+    }
+
+    #[test]
+    fn a_merge_says_kept_only_when_all_its_rows_do() {
+        let with = |row: Option<&[u8]>| OwnedRun::from([(b"\x01a".to_vec(), row.map(<[u8]>::to_vec))]);
+        let (kept, replacing, gone) = (with(Some(&KEPT)), with(Some(&REPLACING)), with(None));
+        assert_eq!(merged(&[kept.clone(), kept.clone()]), kept);
+        assert_eq!(merged(&[kept.clone(), replacing.clone()]), replacing);
+        assert_eq!(merged(&[kept.clone(), kept.clone(), gone.clone(), kept.clone()]), replacing);
+        assert_eq!(merged(&[gone.clone(), kept]), gone, "a tombstone stays: it speaks to older runs");
     }
 }
