@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ObjectHash, PointId, SessionId, SourceId, VaultId};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{State, read_back};
-use backstay_testkit::forge::{self, Object, envelope, hashed_envelope};
+use backstay_testkit::forge::{self, Object, hashed_envelope};
 use backstay_vault::clear::FormatObject;
 use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::name::Named;
@@ -103,16 +104,17 @@ pub fn sealed_index(data: &[u8]) {
     look(&hashed(EnvelopeKind::Index, data, |hash| Named::Index(SessionId::new([1; 16]), hash)));
 }
 
-/// A session, a fence or an intent to collect, by the first byte.
+/// A session, a fence or an intent to collect, by the first byte. The names of the first two have no hash.
 pub fn sealed_commit(data: &[u8]) {
     let Some((which, payload)) = data.split_first() else { return };
     let session = SessionId::new([1; 16]);
-    let (kind, named) = match which % 3 {
-        0 => (EnvelopeKind::Session, Named::Session(session)),
-        1 => (EnvelopeKind::Fence, Named::Fence(session)),
-        _ => (EnvelopeKind::Gc, Named::Gc(1)),
+    let named = |hash| match which % 3 {
+        0 => Named::Session(session),
+        1 => Named::Fence(session),
+        _ => Named::Gc(CollectionNumber::new(1), hash),
     };
-    let vault = SAMPLE.with(envelope(&RING, FIXTURE.signer(), kind, &named, payload));
+    let kind = [EnvelopeKind::Session, EnvelopeKind::Fence, EnvelopeKind::Gc][usize::from(which % 3)];
+    let vault = hashed(kind, payload, named);
     let now = Timestamp::from_seconds(2);
     vault
         .fence_dead_sessions(FIXTURE.writer(), now)

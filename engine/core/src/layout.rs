@@ -1,17 +1,16 @@
 //! Layouts: which points count and which runs tile them. Owns the model, its CBOR form
 //! (docs/format.md, section 9) and the pure decisions on it; reading and writing are the vault's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use minicbor::{Decode, Encode};
 
+use crate::collection::CollectionNumber;
 use crate::id::{ObjectHash, PointId, SessionId};
 use crate::point::PointLink;
 use crate::run::Run;
 use crate::units::Timestamp;
-
-/// Longest chain of parents or stack of runs that is followed.
-pub const CHAIN_MAX: usize = 100_000;
 
 /// The custodian's decision on one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
@@ -31,13 +30,19 @@ pub struct Layout {
     pub accepted: Vec<Accepted>,
     /// Runs that exist.
     #[n(4)]
-    pub runs: Vec<Run>,
+    pub runs: Vec<PlacedRun>,
     /// Sessions on which the decision is final: only accepted points of theirs count.
     #[n(5)]
     pub decided: Vec<SessionId>,
     /// Points that were dropped and whose objects are not gone yet.
     #[n(6)]
     pub dropped: Vec<PointLink>,
+    /// Sessions that began in an earlier collection than this are decided, too.
+    #[n(7)]
+    pub decided_below: CollectionNumber,
+    /// The newest collection when this was written.
+    #[n(8)]
+    pub collection: CollectionNumber,
 }
 
 /// A point that a layout accepts.
@@ -54,6 +59,20 @@ pub struct Accepted {
     pub holds: Vec<String>,
 }
 
+/// A run (from, to]: all edits after `from` up to `to`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PlacedRun {
+    /// The point that the run edits; `None` when it starts from nothing.
+    #[n(0)]
+    pub from: Option<PointLink>,
+    /// The point it leads to.
+    #[n(1)]
+    pub to: PointLink,
+    /// The edit.
+    #[n(2)]
+    pub run: Run,
+}
+
 /// What the layout needs to know of a point object.
 #[derive(Debug, Clone)]
 pub struct Candidate {
@@ -63,8 +82,21 @@ pub struct Candidate {
     pub parent: Option<PointLink>,
     /// The session that wrote it.
     pub session: SessionId,
-    /// Its own run.
-    pub run: Run,
+    /// The newest collection when that session began.
+    pub collection: CollectionNumber,
+    /// Of an unfinished capture: nothing can build on it.
+    pub is_partial: bool,
+}
+
+/// Whether a point counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Counts,
+    /// It was dropped, or a layout has decided against it or against one that it builds on.
+    Refused,
+    /// This point, on which it builds, is not there.
+    Lacks(PointId),
 }
 
 /// Why a point has no stack of runs.
@@ -80,96 +112,140 @@ pub enum StackError {
         /// The one that is not there.
         missing: PointId,
     },
-    /// The chain loops or is longer than [`CHAIN_MAX`].
+    /// The chain loops.
     #[error("the chain of {point} does not end: the vault is damaged, run `backstay vault check`")]
     Endless {
         /// The point that was asked for.
         point: PointId,
     },
+    /// The point does not count, so it has none.
+    #[error("point {point} is not one that can be restored: `backstay points` lists those that are")]
+    DoesNotCount {
+        /// The point that was asked for.
+        point: PointId,
+    },
 }
 
-/// Those of `candidates` that count under `layout` (docs/format.md, section 9).
-pub fn counting<'a>(layout: Option<&Layout>, candidates: &'a [Candidate]) -> Vec<&'a Candidate> {
-    let by_id: HashMap<PointId, &Candidate> = candidates.iter().map(|c| (c.link.point, c)).collect();
-    let accepted: HashSet<PointLink> =
-        layout.iter().flat_map(|l| l.accepted.iter().map(|a| a.link)).collect();
-    let decided: HashSet<SessionId> = layout.iter().flat_map(|l| l.decided.iter().copied()).collect();
-    let mut verdicts: HashMap<PointId, bool> = HashMap::new();
-    for candidate in candidates {
-        judge(candidate, &by_id, &accepted, &decided, &mut verdicts);
-    }
-    candidates.iter().filter(|c| verdicts.get(&c.link.point) == Some(&true)).collect()
+/// Which of `candidates` count under `layout` (docs/format.md, section 9); in their order.
+pub fn verdicts(layout: Option<&Layout>, candidates: &[Candidate]) -> Vec<Verdict> {
+    let mut court = Court::new(layout, candidates);
+    candidates.iter().map(|candidate| court.judge(candidate)).collect()
 }
 
-fn judge(
-    candidate: &Candidate,
-    by_id: &HashMap<PointId, &Candidate>,
-    accepted: &HashSet<PointLink>,
-    decided: &HashSet<SessionId>,
-    verdicts: &mut HashMap<PointId, bool>,
-) {
-    let mut chain = Vec::new();
-    let mut current = candidate;
-    let verdict = loop {
-        if let Some(known) = verdicts.get(&current.link.point) {
-            break *known;
-        }
-        // "No" until shown otherwise, so that a loop of parents ends here.
-        verdicts.insert(current.link.point, false);
-        chain.push(current.link.point);
-        if accepted.contains(&current.link) {
-            break true;
-        }
-        if decided.contains(&current.session) {
-            break false;
-        }
-        match current.parent {
-            None => break true,
-            Some(parent) => match by_id.get(&parent.point) {
-                Some(next) if next.link == parent => current = next,
-                _ => break false,
-            },
-        }
-    };
-    verdicts.extend(chain.into_iter().map(|point| (point, verdict)));
+/// A layout's decisions, what it decides on, and the verdicts so far. A point is known by its link: two objects of one
+/// point id are two points.
+struct Court<'a> {
+    candidates: HashMap<PointLink, &'a Candidate>,
+    accepted: HashSet<PointLink>,
+    dropped: HashSet<PointLink>,
+    decided: HashSet<SessionId>,
+    decided_below: CollectionNumber,
+    verdicts: HashMap<PointLink, Verdict>,
 }
 
-/// The runs whose fold is the state of `point`, newest first: the layout's where it knows the
-/// point, the points' own otherwise.
-pub fn stack(
-    layout: Option<&Layout>,
-    candidates: &[Candidate],
-    point: PointId,
-) -> Result<Vec<Run>, StackError> {
-    let own: HashMap<PointId, &Run> = candidates.iter().map(|c| (c.link.point, &c.run)).collect();
-    // Of several runs that lead to a point, one from nothing ends the stack at once.
-    let mut listed: HashMap<PointId, &Run> = HashMap::new();
-    for run in layout.iter().flat_map(|l| l.runs.iter()) {
-        let entry = listed.entry(run.to).or_insert(run);
-        if run.from.is_none() {
-            *entry = run;
+impl<'a> Court<'a> {
+    fn new(layout: Option<&Layout>, candidates: &'a [Candidate]) -> Self {
+        Self {
+            candidates: candidates.iter().map(|candidate| (candidate.link, candidate)).collect(),
+            accepted: layout.iter().flat_map(|l| l.accepted.iter().map(|a| a.link)).collect(),
+            dropped: layout.iter().flat_map(|l| l.dropped.iter().copied()).collect(),
+            decided: layout.iter().flat_map(|l| l.decided.iter().copied()).collect(),
+            decided_below: layout.map_or(CollectionNumber::NONE, |l| l.decided_below),
+            verdicts: HashMap::new(),
         }
     }
-    let mut runs = Vec::new();
+
+    fn judge(&mut self, candidate: &'a Candidate) -> Verdict {
+        let mut chain = Vec::new();
+        let mut current = candidate;
+        let verdict = loop {
+            if let Some(known) = self.verdicts.get(&current.link) {
+                break *known;
+            }
+            // Until shown otherwise, so that a loop of parents ends here.
+            self.verdicts.insert(current.link, Verdict::Lacks(current.link.point));
+            chain.push(current.link);
+            match self.by_itself(current) {
+                Ok(verdict) => break verdict,
+                Err(parent) => current = parent,
+            }
+        };
+        self.verdicts.extend(chain.into_iter().map(|link| (link, verdict)));
+        verdict
+    }
+
+    /// The verdict, or the parent that has the same.
+    fn by_itself(&self, candidate: &Candidate) -> Result<Verdict, &'a Candidate> {
+        if self.dropped.contains(&candidate.link) {
+            return Ok(Verdict::Refused);
+        }
+        if self.accepted.contains(&candidate.link) {
+            return Ok(Verdict::Counts);
+        }
+        if self.decided.contains(&candidate.session) || candidate.collection < self.decided_below {
+            return Ok(Verdict::Refused);
+        }
+        let Some(parent) = candidate.parent else { return Ok(Verdict::Counts) };
+        // Retention may drop a parent under a commit that has pinned it; its runs stay until that is decided.
+        if self.accepted.contains(&parent) || self.dropped.contains(&parent) {
+            return Ok(Verdict::Counts);
+        }
+        match self.candidates.get(&parent) {
+            Some(parent) if !parent.is_partial => Err(parent),
+            _ => Ok(Verdict::Lacks(parent.point)),
+        }
+    }
+}
+
+/// The runs whose fold is the state of `point`, newest first: as few as there can be, of those of the layout and of
+/// `own`, the own runs of points that count.
+pub fn stack(layout: Option<&Layout>, own: &[PlacedRun], point: PointLink) -> Result<Vec<Run>, StackError> {
+    let runs = || layout.iter().flat_map(|l| &l.runs).chain(own);
+    let mut onwards: HashMap<Option<PointLink>, Vec<&PlacedRun>> = HashMap::new();
+    runs().for_each(|placed| onwards.entry(placed.from).or_default().push(placed));
+    // Breadth first from nothing: the run by which a point is reached first ends a shortest stack.
+    let mut reached: HashMap<PointLink, &PlacedRun> = HashMap::new();
+    let mut next = VecDeque::from([None]);
+    while let Some(from) = next.pop_front() {
+        for placed in onwards.remove(&from).into_iter().flatten() {
+            if let Entry::Vacant(first) = reached.entry(placed.to) {
+                first.insert(placed);
+                next.push_back(Some(placed.to));
+            }
+        }
+    }
+    let mut stack = Vec::new();
+    let mut current = Some(point);
+    while let Some(to) = current {
+        let placed = reached.get(&to).ok_or_else(|| gap(runs(), point))?;
+        stack.push(placed.run.clone());
+        current = placed.from;
+    }
+    Ok(stack)
+}
+
+/// Where the chain of a point without a stack breaks off.
+fn gap<'a>(runs: impl Iterator<Item = &'a PlacedRun>, point: PointLink) -> StackError {
+    let mut before: HashMap<PointLink, Option<PointLink>> =
+        runs.map(|placed| (placed.to, placed.from)).collect();
     let mut current = point;
     loop {
-        let Some(run) = listed.get(&current).or_else(|| own.get(&current)) else {
-            return Err(StackError::MissingParent { point, missing: current });
-        };
-        runs.push((*run).clone());
-        if runs.len() > CHAIN_MAX {
-            return Err(StackError::Endless { point });
-        }
-        match run.from {
-            None => return Ok(runs),
-            Some(from) => current = from,
+        match before.insert(current, None) {
+            None => return StackError::MissingParent { point: point.point, missing: current.point },
+            Some(None) => return StackError::Endless { point: point.point },
+            Some(Some(from)) => current = from,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::Verdict::{Counts, Lacks, Refused};
     use super::*;
+    use crate::id::ChunkId;
+    use crate::run::PartRef;
 
     fn point(n: u8) -> PointId {
         PointId::new([n; 16])
@@ -179,58 +255,174 @@ mod tests {
         PointLink { point: point(n), object: ObjectHash::new([n; 32]) }
     }
 
-    fn candidate(n: u8, parent: Option<u8>, session: u8) -> Candidate {
+    /// The same point as another object.
+    fn twin(n: u8) -> PointLink {
+        PointLink { object: ObjectHash::new([n + 100; 32]), ..link(n) }
+    }
+
+    fn session(n: u8) -> SessionId {
+        SessionId::new([n; 16])
+    }
+
+    /// Point `n` of session `n`, which began in collection `n`.
+    fn candidate(n: u8, parent: Option<u8>) -> Candidate {
         Candidate {
             link: link(n),
             parent: parent.map(link),
-            session: SessionId::new([session; 16]),
-            run: Run { from: parent.map(point), to: point(n), parts: Vec::new() },
+            session: session(n),
+            collection: CollectionNumber::new(u64::from(n)),
+            is_partial: false,
         }
     }
 
-    fn ids(counting: &[&Candidate]) -> Vec<PointId> {
-        counting.iter().map(|c| c.link.point).collect()
+    fn accepting(points: &[u8]) -> Layout {
+        let accepted =
+            |n: &u8| Accepted { link: link(*n), retention_time: Timestamp::from_nanos(0), holds: vec![] };
+        Layout { accepted: points.iter().map(accepted).collect(), ..Layout::default() }
+    }
+
+    /// A run that can be told from others by `name`.
+    fn placed(from: Option<PointLink>, to: PointLink, name: u8) -> PlacedRun {
+        let part = PartRef {
+            root: ChunkId::new([name; 32]),
+            root_length: 1,
+            first_key: vec![],
+            last_key: vec![],
+            entries: 1,
+        };
+        PlacedRun { from, to, run: Run { parts: vec![part] } }
+    }
+
+    fn names(stack: &[Run]) -> Vec<u8> {
+        stack.iter().map(|run| run.parts[0].root.as_bytes()[0]).collect()
     }
 
     #[test]
     fn before_the_first_layout_points_with_a_complete_chain_count() {
-        let points = [candidate(1, None, 1), candidate(2, Some(1), 2), candidate(4, Some(3), 4)];
-        assert_eq!(ids(&counting(None, &points)), [point(1), point(2)]);
+        let points =
+            [candidate(1, None), candidate(2, Some(1)), candidate(4, Some(3)), candidate(5, Some(4))];
+        assert_eq!(verdicts(None, &points), [Counts, Counts, Lacks(point(3)), Lacks(point(3))]);
     }
 
     #[test]
     fn a_decision_is_final_and_those_who_build_on_what_it_left_out_do_not_count() {
-        let points = [candidate(1, None, 1), candidate(2, Some(1), 2), candidate(3, Some(2), 3)];
+        let points = [candidate(1, None), candidate(2, Some(1)), candidate(3, Some(2))];
+        let layout = Layout { decided: vec![session(1), session(2)], ..accepting(&[1]) };
+        assert_eq!(verdicts(Some(&layout), &points), [Counts, Refused, Refused]);
+    }
+
+    #[test]
+    fn sessions_of_earlier_collections_are_decided_by_their_number() {
+        let points = [candidate(1, None), candidate(2, Some(1)), candidate(3, Some(1))];
+        let layout = Layout { decided_below: CollectionNumber::new(3), ..accepting(&[1]) };
+        assert_eq!(verdicts(Some(&layout), &points), [Counts, Refused, Counts]);
+    }
+
+    #[test]
+    fn a_dropped_point_does_not_count_and_those_that_build_on_it_do() {
+        let points = [candidate(1, None), candidate(2, Some(1)), candidate(3, Some(2))];
         let layout = Layout {
-            accepted: vec![Accepted {
-                link: link(1),
-                retention_time: Timestamp::from_nanos(0),
-                holds: vec![],
-            }],
-            decided: vec![SessionId::new([1; 16]), SessionId::new([2; 16])],
-            ..Layout::default()
+            dropped: vec![link(1)],
+            decided_below: CollectionNumber::new(2),
+            // Also if a layout has it on both lists.
+            ..accepting(&[1])
         };
-        assert_eq!(ids(&counting(Some(&layout), &points)), [point(1)]);
+        assert_eq!(verdicts(Some(&layout), &points), [Refused, Counts, Counts]);
+    }
+
+    #[test]
+    fn another_object_of_an_accepted_point_is_another_point() {
+        let other = Candidate { link: twin(1), ..candidate(1, None) };
+        let layout = Layout { decided: vec![session(1)], ..accepting(&[1]) };
+        assert_eq!(verdicts(Some(&layout), &[other.clone(), candidate(1, None)]), [Refused, Counts]);
+        assert_eq!(verdicts(Some(&layout), &[candidate(1, None), other.clone()]), [Counts, Refused]);
+        let on_the_other = Candidate { parent: Some(twin(1)), ..candidate(2, None) };
+        assert_eq!(
+            verdicts(None, &[candidate(1, None), on_the_other.clone()]),
+            [Counts, Lacks(point(1))],
+            "an equal id is not the parent"
+        );
+        assert_eq!(verdicts(None, &[other, on_the_other]), [Counts, Counts]);
+    }
+
+    #[test]
+    fn nothing_builds_on_a_partial_point() {
+        let partial = Candidate { is_partial: true, ..candidate(2, Some(1)) };
+        let points = [candidate(1, None), partial, candidate(3, Some(2))];
+        assert_eq!(verdicts(None, &points), [Counts, Counts, Lacks(point(2))]);
+    }
+
+    #[test]
+    fn a_loop_counts_nowhere() {
+        let looped = [candidate(1, Some(2)), candidate(2, Some(1))];
+        assert!(verdicts(None, &looped).iter().all(|verdict| matches!(verdict, Lacks(_))));
     }
 
     #[test]
     fn the_stack_follows_own_runs_down_to_a_run_of_the_layout() {
-        let points = [candidate(1, None, 1), candidate(3, Some(2), 3), candidate(4, Some(3), 4)];
-        let merged = Run { from: None, to: point(3), parts: Vec::new() };
-        let layout = Layout { runs: vec![merged.clone()], ..Layout::default() };
-        let stack = stack(Some(&layout), &points, point(4)).expect("complete");
-        assert_eq!(stack, [points[2].run.clone(), merged]);
+        let own = [placed(Some(link(2)), link(3), 23), placed(Some(link(3)), link(4), 34)];
+        let layout = Layout { runs: vec![placed(None, link(3), 3)], ..Layout::default() };
+        assert_eq!(stack(Some(&layout), &own, link(4)).map(|stack| names(&stack)), Ok(vec![34, 3]));
+    }
+
+    #[test]
+    fn a_run_to_another_object_of_a_point_is_no_run_to_it() {
+        let own = [placed(None, twin(1), 100), placed(None, link(1), 1), placed(Some(link(1)), link(2), 12)];
+        let layout = Layout { runs: vec![placed(None, twin(1), 101)], ..Layout::default() };
+        assert_eq!(stack(Some(&layout), &own, link(2)).map(|stack| names(&stack)), Ok(vec![12, 1]));
+        assert_eq!(
+            stack(Some(&layout), &own[2..], link(2)),
+            Err(StackError::MissingParent { point: point(2), missing: point(1) })
+        );
+    }
+
+    #[test]
+    fn a_run_that_leads_nowhere_does_not_hide_one_that_does() {
+        let runs = vec![placed(Some(link(2)), link(3), 23), placed(Some(link(1)), link(3), 13)];
+        let layout = Layout { runs, ..Layout::default() };
+        let own = [placed(None, link(1), 1)];
+        assert_eq!(stack(Some(&layout), &own, link(3)).map(|stack| names(&stack)), Ok(vec![13, 1]));
     }
 
     #[test]
     fn a_gap_and_a_loop_are_errors() {
-        let gap = [candidate(2, Some(1), 2)];
+        let gap = [placed(Some(link(1)), link(2), 12), placed(Some(link(2)), link(3), 23)];
         assert_eq!(
-            stack(None, &gap, point(2)),
-            Err(StackError::MissingParent { point: point(2), missing: point(1) })
+            stack(None, &gap, link(3)),
+            Err(StackError::MissingParent { point: point(3), missing: point(1) })
         );
-        let looped = [candidate(1, Some(2), 1), candidate(2, Some(1), 2)];
-        assert_eq!(stack(None, &looped, point(2)), Err(StackError::Endless { point: point(2) }));
-        assert!(counting(None, &looped).is_empty());
+        let looped = [placed(Some(link(2)), link(1), 21), placed(Some(link(1)), link(2), 12)];
+        assert_eq!(stack(None, &looped, link(2)), Err(StackError::Endless { point: point(2) }));
+    }
+
+    proptest! {
+        #[test]
+        fn a_stack_is_a_tiling_with_as_few_runs_as_there_can_be(
+            edges in proptest::collection::vec((0u8..6, 1u8..6), 0..14),
+        ) {
+            let place = |n: u8| (n > 0).then(|| link(n));
+            let runs = edges.iter().zip(0u8..).map(|((from, to), name)| placed(place(*from), link(*to), name));
+            let layout = Layout { runs: runs.collect(), ..Layout::default() };
+            // Least numbers of runs, by relaxing every edge often enough.
+            let mut least = [Some(0), None, None, None, None, None];
+            for _ in 0..edges.len() {
+                for (from, to) in &edges {
+                    let through = least[usize::from(*from)].map(|runs: usize| runs + 1);
+                    let known = least[usize::from(*to)];
+                    least[usize::from(*to)] = known.into_iter().chain(through).min();
+                }
+            }
+            for to in 1..6u8 {
+                let found = stack(Some(&layout), &[], link(to)).ok().map(|stack| names(&stack));
+                prop_assert_eq!(found.as_ref().map(Vec::len), least[usize::from(to)]);
+                let mut at = to;
+                for name in found.into_iter().flatten() {
+                    let (from, leads_to) = edges[usize::from(name)];
+                    prop_assert_eq!(leads_to, at);
+                    at = from;
+                }
+                prop_assert!(at == 0 || least[usize::from(to)].is_none());
+            }
+        }
     }
 }

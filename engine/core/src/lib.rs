@@ -2,6 +2,7 @@
 //! layouts, fold rules, configuration. Owns no I/O, no clock and no randomness: time and bytes are arguments.
 
 pub mod clock;
+pub mod collection;
 pub mod config;
 pub mod digest;
 pub mod fold;

@@ -3,6 +3,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::collection::CollectionNumber;
 use crate::digest::StateDigest;
 use crate::id::{CaptureId, ObjectHash, PointId, SessionId, SourceId, VaultId};
 use crate::run::PartRef;
@@ -124,6 +125,9 @@ pub struct VaultPart {
     /// Present in a partial point only.
     #[n(5)]
     pub partial: Option<Partial>,
+    /// The newest collection when that session began.
+    #[n(6)]
+    pub collection: CollectionNumber,
 }
 
 /// How far an unfinished capture came.

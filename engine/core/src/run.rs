@@ -3,7 +3,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::id::{ChunkId, Element, PointId};
+use crate::id::{ChunkId, Element};
 
 /// Greatest length of a key, bytes.
 pub const KEY_BYTES_MAX: usize = 8 * 1024;
@@ -61,17 +61,12 @@ pub struct PartRef {
     pub entries: u64,
 }
 
-/// A run (from, to]: all edits after `from` up to `to`.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+/// A run: the edit that turns one state into a later one. Between which points it leads, a point or a layout says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
 pub struct Run {
-    /// The point that the run edits; `None` when it starts from nothing.
-    #[n(0)]
-    pub from: Option<PointId>,
-    /// The point it leads to.
-    #[n(1)]
-    pub to: PointId,
     /// Parts with disjoint key ranges, in rising order.
-    #[n(2)]
+    #[n(0)]
     pub parts: Vec<PartRef>,
 }
 

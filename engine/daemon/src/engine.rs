@@ -109,7 +109,7 @@ impl Engine {
         };
         let vault = self.vaults.open(name.as_str(), Absent::Make)?;
         let source_id = vault.ring().source_id(source.name.as_str());
-        let cursor = vault.catalogue(source_id)?.newest().map(|point| point.link.point);
+        let cursor = vault.parent(&vault.catalogue(source_id)?)?.map(|point| point.link.point);
         Ok((cursor, OpenTarget { name: target.to_string(), vault }))
     }
 

@@ -122,7 +122,7 @@ fn prepare(
     clock: &dyn Clock,
 ) -> Result<(Walk, Option<State>, Timestamp), CaptureError> {
     check_root(&options.root)?;
-    let previous = match standing.catalogue.newest() {
+    let previous = match &standing.parent {
         Some(point) => Some(resume::state_of(&means.states, standing, point)?),
         None => None,
     };

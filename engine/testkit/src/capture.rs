@@ -19,7 +19,7 @@ use backstay_vault::table::PartWriter;
 use backstay_vault::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault};
 use backstay_vault::write::{ChunkWriter, WriteTotals};
 
-use crate::fixture::{NODE, VaultFixture};
+use crate::fixture::VaultFixture;
 
 /// What a source holds.
 pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -101,7 +101,7 @@ impl VaultFixture {
         open.commit(state, style).pop().expect("one target, one outcome")
     }
 
-    /// Opens a session in each vault. All of them hold the same newest point of the source, or none.
+    /// Opens a session in each vault. In all of them the source has the same parent, or none.
     pub fn open_capture(
         &self,
         vaults: &[Arc<Vault>],
@@ -123,28 +123,29 @@ impl VaultFixture {
         let (session, catalogue) = Session::open(vault, self.writer(), source_name, at)?;
         let writer = ChunkWriter::new(Arc::clone(self.pool()), Arc::clone(self.ring()), vec![session.view()]);
         let written = writer.flush().pop().expect("one target")?;
-        let head = head_draft(&catalogue, at);
+        let head = head_draft(&session, &catalogue, at);
         session.commit(written, &[], &[head]).map(|_| ())
     }
 }
 
 impl OpenCapture<'_> {
-    /// Writes the state as an edit of the newest point of the first target and commits it to each. Outcomes in the
+    /// Writes the state as an edit of the parent of the first target and commits it to each. Outcomes in the
     /// order of the targets.
     pub fn commit(self, state: &State, style: &Style) -> Vec<Result<Captured, VaultError>> {
         let views = self.targets.iter().map(|(session, _)| session.view()).collect();
         let ring = Arc::clone(self.fixture.ring());
         let mut writer = ChunkWriter::new(Arc::clone(self.fixture.pool()), ring, views);
         let edit = self.write_edit(&mut writer, state, style);
-        let totals = writer.meter().totals();
+        let meter = writer.meter();
         let flushed = writer.flush();
+        let totals = meter.totals();
         let Self { targets, at, .. } = self;
         let outcomes = targets.into_iter().zip(flushed).map(|((session, catalogue), written)| {
             // What the pool met on its way says more than that the writer gave up.
             let written = written?;
             let edit = edit.as_ref().map_err(|_| VaultError::GivenUp)?;
-            let head = edit.partial.is_none().then(|| head_draft(&catalogue, at));
-            let draft = edit.draft(&catalogue);
+            let head = edit.partial.is_none().then(|| head_draft(&session, &catalogue, at));
+            let draft = edit.draft(&session, &catalogue);
             let drafts = [draft];
             let mut committed = session.commit(written, &drafts, head.as_slice())?;
             let [draft] = drafts;
@@ -160,17 +161,20 @@ impl OpenCapture<'_> {
 
     fn write_edit(&self, writer: &mut ChunkWriter, state: &State, style: &Style) -> Result<Edit, VaultError> {
         let (session, catalogue) = &self.targets[0];
-        let parent = catalogue.newest();
+        let parent = session.parent();
         let before = match parent {
             Some(parent) => read_rows(session.vault(), catalogue, parent.link.point)?,
             None => Rows::new(),
         };
         let after = write_rows(writer, state)?;
         let capture = capture_id(state);
-        let resumed = catalogue.partial_points().iter().rev().find(|point| continues(point, parent, capture));
-        let resumed =
-            resumed.and_then(|point| Some((point.vault_part.run.clone(), point.vault_part.partial.clone()?)));
-        let (parts, resume_key) = resumed.map_or((Vec::new(), None), |(run, p)| (run, Some(p.resume_key)));
+        let (mut parts, mut resume_key) = (Vec::new(), None);
+        for point in catalogue.partial_points().iter().filter(|point| continues(point, parent, capture)) {
+            if session.vault().is_settled(catalogue, point)? {
+                parts = point.vault_part.run.clone();
+                resume_key = point.vault_part.partial.as_ref().map(|partial| partial.resume_key.clone());
+            }
+        }
         let changes: Vec<_> = changes(&before, &after)
             .filter(|entry| resume_key.as_ref().is_none_or(|done| entry.key > done.as_slice()))
             .filter(|entry| style.stop_at.as_ref().is_none_or(|stop| entry.key <= stop.as_slice()))
@@ -190,7 +194,7 @@ impl OpenCapture<'_> {
             source: self.fixture.source(&self.source_name),
             kind: "command".into(),
             source_name: self.source_name.clone(),
-            node: NODE.into(),
+            node: self.fixture.writer().node.clone(),
             capture_start: self.at,
             capture_end: self.at,
             sequence: greatest + 1,
@@ -223,10 +227,10 @@ struct Edit {
 }
 
 impl Edit {
-    fn draft(&self, catalogue: &Catalogue) -> PointDraft {
+    fn draft(&self, session: &Session, catalogue: &Catalogue) -> PointDraft {
         PointDraft {
             common: self.common.clone(),
-            parent: catalogue.newest().map(|point| point.link),
+            parent: session.parent().map(|point| point.link),
             run: self.parts.clone(),
             previous_head: catalogue.head.as_ref().map(|(hash, _)| *hash),
             partial: self.partial.clone(),
@@ -234,12 +238,12 @@ impl Edit {
     }
 }
 
-fn head_draft(catalogue: &Catalogue, at: Timestamp) -> HeadDraft {
+fn head_draft(session: &Session, catalogue: &Catalogue, at: Timestamp) -> HeadDraft {
     HeadDraft {
         source: catalogue.source,
         sequence: catalogue.greatest_sequence() + 1,
         time: at,
-        newest: catalogue.newest().map(|point| (point.common.sequence, point.link)),
+        newest: session.parent().map(|point| (point.common.sequence, point.link)),
         previous: catalogue.head.as_ref().map(|(hash, _)| *hash),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{Folder, Store, StoreErrorKind, Stretch};
@@ -47,7 +48,7 @@ pub fn names_of_every_kind() -> Vec<ObjectName> {
         Named::Head(source, 8, hash),
         Named::Session(session),
         Named::Fence(session),
-        Named::Gc(3),
+        Named::Gc(CollectionNumber::new(3), hash),
     ];
     named.iter().map(Named::to_name).collect()
 }
@@ -126,11 +127,8 @@ async fn ranges_are_exact(store: &dyn Store) {
 
 async fn what_is_missing_is_named(store: &dyn Store) {
     // So that the store itself exists.
-    store.put(&Named::Gc(1).to_name(), Bytes::from_static(b"x")).await.expect("put");
+    store.put(&Named::Trust(1).to_name(), Bytes::from_static(b"x")).await.expect("put");
     for name in names_of_every_kind() {
-        if name == Named::Gc(3).to_name() {
-            continue;
-        }
         let stretch = Stretch { offset: 0, length: 1 };
         let whole = store.get(&name).await.expect_err("missing");
         let range = store.get_range(&name, stretch).await.expect_err("missing");
@@ -142,12 +140,12 @@ async fn what_is_missing_is_named(store: &dyn Store) {
 }
 
 async fn what_is_deleted_is_gone(store: &dyn Store) {
-    let name = Named::Gc(1).to_name();
+    let name = Named::Trust(1).to_name();
     store.delete(&name).await.expect("the absent is deleted already");
     store.put(&name, Bytes::from_static(b"before")).await.expect("put");
     store.delete(&name).await.expect("delete");
     assert_eq!(store.get(&name).await.expect_err("gone").kind, StoreErrorKind::NotFound);
-    assert!(store.list(&Folder::new(&[&"gc"])).await.expect("list").is_empty());
+    assert!(store.list(&Folder::new(&[&"trust"])).await.expect("list").is_empty());
     store.delete(&name).await.expect("again");
     store.put(&name, Bytes::from_static(b"after")).await.expect("put");
     assert_eq!(store.get(&name).await.expect("get"), &b"after"[..]);
@@ -158,15 +156,15 @@ async fn many_puts_at_once_all_arrive(store: Arc<dyn Store>) {
     let content = |n: u64| Bytes::from(n.to_le_bytes().repeat(1 + n as usize % 50));
     for n in 0..PUTS_AT_ONCE {
         let store = Arc::clone(&store);
-        puts.spawn(async move { store.put(&Named::Gc(n).to_name(), content(n)).await });
+        puts.spawn(async move { store.put(&Named::Trust(n).to_name(), content(n)).await });
     }
     while let Some(put) = puts.join_next().await {
         put.expect("no panic").expect("put");
     }
-    let listed = store.list(&Folder::new(&[&"gc"])).await.expect("list");
+    let listed = store.list(&Folder::new(&[&"trust"])).await.expect("list");
     assert_eq!(listed.len() as u64, PUTS_AT_ONCE);
     for n in 0..PUTS_AT_ONCE {
-        assert_eq!(store.get(&Named::Gc(n).to_name()).await.expect("get"), content(n));
+        assert_eq!(store.get(&Named::Trust(n).to_name()).await.expect("get"), content(n));
     }
 }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use backstay_core::id::SourceId;
 use backstay_core::units::Timestamp;
 use backstay_vault::clear::TrustedNode;
+use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::error::VaultError;
 use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing, Secret, Signer};
-use backstay_vault::store::Store;
+use backstay_vault::name::ObjectName;
+use backstay_vault::store::{Folder, Store};
 use backstay_vault::vault::{NewVault, Vault, WriterIdentity};
 use backstay_vault::write::CpuPool;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::forge::Object;
+use crate::forge::{self, Object};
 
 /// Name of the node that writes.
 pub const NODE: &str = "nullstone";
@@ -52,6 +54,13 @@ impl VaultFixture {
         }
     }
 
+    /// Another node of the same domain, with a signing key and an age identity of its own.
+    pub fn other_node(&self, name: &str) -> Self {
+        let other = Self::with_keys(self.bundle.clone(), &Secret::random(), AgeIdentity::generate());
+        let signer = Signer::from_seed(&Secret::random());
+        Self { writer: Arc::new(WriterIdentity { node: name.into(), signer }), ..other }
+    }
+
     /// Makes a vault in an empty store.
     pub fn create(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, VaultError> {
         let new = NewVault {
@@ -75,6 +84,22 @@ impl VaultFixture {
     pub fn put(&self, store: &dyn Store, object: Object) {
         let put = self.io.block_on(store.put(&object.name, object.content));
         put.expect("the store of a test takes what the test puts");
+    }
+
+    /// The objects of a folder, in order of name.
+    pub fn objects(&self, store: &dyn Store, folder: &str) -> Vec<Object> {
+        let listed = self.io.block_on(store.list(&Folder::new(&[&folder]))).expect("a store of a test lists");
+        let read = |name: ObjectName| {
+            let content = self.io.block_on(store.get(&name)).expect("what is listed is there");
+            Object { name, content }
+        };
+        listed.into_iter().map(|listed| read(listed.name)).collect()
+    }
+
+    /// The payloads of a folder of envelopes, in order of name.
+    pub fn payloads(&self, store: &dyn Store, folder: &str, kind: EnvelopeKind) -> Vec<Vec<u8>> {
+        let objects = self.objects(store, folder);
+        objects.iter().map(|object| forge::payload_of(&self.ring, kind, object)).collect()
     }
 
     /// Runs a future to its end.
@@ -125,7 +150,7 @@ impl VaultFixture {
     /// The same, as `trust/` lists it.
     pub fn node(&self) -> TrustedNode {
         TrustedNode {
-            name: NODE.into(),
+            name: self.writer.node.clone(),
             signer: self.signer().public(),
             recipient: self.identity.recipient(),
             writes: vec!["*".into()],

@@ -1,17 +1,18 @@
-//! Objects written by hand, after docs/format.md and not with the vault's own writers: what another version, a
-//! custodian, another node or an intruder would put. That the vault reads them shows that it keeps to the
-//! document.
+//! Objects written by hand: what another version, a custodian, another node or an intruder would put. Their payloads have
+//! the vault's own shapes; that these are the document's, the golden vault shows.
 
-use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
+use backstay_core::collection::CollectionNumber;
+use backstay_core::id::{ObjectHash, PackId, SessionId, SourceId};
 use backstay_core::layout::Layout;
 use backstay_core::units::Timestamp;
 use backstay_vault::clear::{self, ClearKind, FormatObject, TrustObject};
-use backstay_vault::envelope::{EnvelopeKind, seal};
+use backstay_vault::commit_object::{FenceObject, GcRecord, SessionKind, SessionObject, SessionState};
+use backstay_vault::envelope::{EnvelopeKind, open, seal};
+use backstay_vault::index_object::IndexObject;
 use backstay_vault::keys::{KeyRing, Signer};
 use backstay_vault::malformed::encode_cbor;
 use backstay_vault::name::{Named, ObjectName};
 use bytes::Bytes;
-use minicbor::{Decode, Encode};
 
 /// An object: its name and its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,53 +23,11 @@ pub struct Object {
     pub content: Bytes,
 }
 
-/// `sessions/<session>` (section 10).
-#[derive(Debug, Clone, Encode, Decode)]
-#[cbor(map)]
-pub struct SessionCbor {
-    /// Its name.
-    #[n(0)]
-    pub session: SessionId,
-    /// Whose it is.
-    #[n(1)]
-    pub node: String,
-    /// Rises with each overwrite.
-    #[n(2)]
-    pub counter: u64,
-    /// 0 open, 1 ended and acknowledged, 2 ended and given up.
-    #[n(3)]
-    pub state: u32,
-    /// When it began.
-    #[n(4)]
-    pub start: Timestamp,
-    /// Points that must not go.
-    #[n(5)]
-    pub pins: Vec<PointId>,
-    /// Its sources.
-    #[n(6)]
-    pub sources: Vec<SourceId>,
-}
-
-#[derive(Encode)]
-#[cbor(map)]
-struct FenceCbor {
-    #[n(0)]
-    session: SessionId,
-    #[n(1)]
-    time: Timestamp,
-    #[n(2)]
-    reason: String,
-}
-
-#[derive(Encode)]
-#[cbor(map)]
-struct GcCbor {
-    #[n(0)]
-    n: u64,
-    #[n(1)]
-    term: u64,
-    #[n(2)]
-    packs: Vec<PackId>,
+impl Object {
+    /// The hash of its bytes.
+    pub fn hash(&self) -> ObjectHash {
+        ObjectHash::new(*blake3::hash(&self.content).as_bytes())
+    }
 }
 
 /// Any payload in an envelope whose name carries no hash.
@@ -92,10 +51,15 @@ pub fn hashed_envelope(
     payload: &[u8],
     named: impl Fn(ObjectHash) -> Named,
 ) -> Object {
-    let stem = named(ObjectHash::new([0; 32])).to_name();
-    let content = seal(ring, signer, kind, stem.stem(), payload);
-    let name = named(ObjectHash::new(*blake3::hash(&content).as_bytes())).to_name();
-    Object { name, content }
+    let mut object = envelope(ring, signer, kind, &named(ObjectHash::new([0; 32])), payload);
+    object.name = named(object.hash()).to_name();
+    object
+}
+
+/// What an envelope says.
+pub fn payload_of(ring: &KeyRing, kind: EnvelopeKind, object: &Object) -> Vec<u8> {
+    let opened = open(ring, kind, object.name.stem(), &object.content);
+    opened.expect("an envelope of this kind and domain").payload
 }
 
 /// A layout of a source (section 9).
@@ -106,21 +70,47 @@ pub fn layout(ring: &KeyRing, signer: &Signer, source: SourceId, layout: &Layout
     })
 }
 
+/// An index object (section 6), under the name of any session.
+pub fn index(ring: &KeyRing, signer: &Signer, session: SessionId, index: &IndexObject) -> Object {
+    hashed_envelope(ring, signer, EnvelopeKind::Index, &index.encode(), |hash| Named::Index(session, hash))
+}
+
 /// The intent to delete packs (section 10).
-pub fn gc(ring: &KeyRing, signer: &Signer, n: u64, packs: Vec<PackId>) -> Object {
-    let payload = encode_cbor(&GcCbor { n, term: 1, packs });
-    envelope(ring, signer, EnvelopeKind::Gc, &Named::Gc(n), &payload)
+pub fn gc(ring: &KeyRing, signer: &Signer, record: &GcRecord) -> Object {
+    let number = record.number;
+    hashed_envelope(ring, signer, EnvelopeKind::Gc, &encode_cbor(record), |hash| Named::Gc(number, hash))
+}
+
+/// A record of the custodian of the first term that dooms these packs and vouches for nothing.
+pub fn gc_record(number: u64, packs: Vec<PackId>) -> GcRecord {
+    GcRecord { number: CollectionNumber::new(number), term: 1, packs, index: Vec::new() }
 }
 
 /// The end of a session (section 10).
 pub fn fence(ring: &KeyRing, signer: &Signer, session: SessionId) -> Object {
-    let payload = encode_cbor(&FenceCbor { session, time: Timestamp::EPOCH, reason: "a test".into() });
-    envelope(ring, signer, EnvelopeKind::Fence, &Named::Fence(session), &payload)
+    let (time, collection) = (Timestamp::EPOCH, CollectionNumber::NONE);
+    let fence = FenceObject { session, time, reason: "a test".into(), collection, sources: Vec::new() };
+    envelope(ring, signer, EnvelopeKind::Fence, &Named::Fence(session), &encode_cbor(&fence))
 }
 
 /// A session (section 10).
-pub fn session(ring: &KeyRing, signer: &Signer, session: &SessionCbor) -> Object {
+pub fn session(ring: &KeyRing, signer: &Signer, session: &SessionObject) -> Object {
     envelope(ring, signer, EnvelopeKind::Session, &Named::Session(session.session), &encode_cbor(session))
+}
+
+/// An open commit of a node that pins nothing.
+pub fn open_session(session: SessionId, node: &str, sources: Vec<SourceId>) -> SessionObject {
+    SessionObject {
+        session,
+        node: node.into(),
+        counter: 1,
+        state: SessionState::Open,
+        start: Timestamp::EPOCH,
+        pins: Vec::new(),
+        sources,
+        kind: SessionKind::Writer,
+        collection: CollectionNumber::NONE,
+    }
 }
 
 /// `format/<n>` (section 3).

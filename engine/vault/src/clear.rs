@@ -7,10 +7,9 @@ use minicbor::{Decode, Encode};
 
 use crate::keys::{BadSignature, Signer, verify};
 use crate::malformed::{Malformed, decode_cbor, encode_cbor};
-use crate::take::Take;
+use crate::take::{Take, frame};
 
 const MAGIC: [u8; 4] = *b"BKSC";
-const VERSION: u8 = 0;
 const SIGNATURE_PURPOSE: &[u8] = b"backstay clear 0\0";
 const CLEAR_BYTES_MAX: u32 = 4 << 20;
 
@@ -116,8 +115,7 @@ impl TrustedNode {
 pub fn sign<T: Encode<()>>(admin: &Signer, kind: ClearKind, value: &T) -> Bytes {
     let cbor = encode_cbor(value);
     let mut object = Vec::with_capacity(cbor.len() + 108);
-    object.extend_from_slice(&MAGIC);
-    object.extend_from_slice(&[VERSION, kind as u8, 0, 0]);
+    object.extend_from_slice(&frame(MAGIC, kind as u8));
     object.extend_from_slice(&(cbor.len() as u32).to_le_bytes());
     object.extend_from_slice(&cbor);
     object.extend_from_slice(admin.public().as_bytes());
@@ -130,16 +128,7 @@ pub fn sign<T: Encode<()>>(admin: &Signer, kind: ClearKind, value: &T) -> Bytes 
 /// knows the admin key, if any is at hand.
 pub fn read<T: for<'b> Decode<'b, ()>>(kind: ClearKind, object: &[u8]) -> Result<(T, SignerKey), Malformed> {
     let mut take = Take::new(object);
-    if take.array()? != MAGIC {
-        return Err(Malformed::Field("magic"));
-    }
-    match take.u8()? {
-        VERSION => {}
-        found => return Err(Malformed::Newer { found, known: VERSION }),
-    }
-    if take.u8()? != kind as u8 || take.array()? != [0; 2] {
-        return Err(Malformed::Field("kind"));
-    }
+    take.frame(MAGIC, kind as u8)?;
     let length = take.u32()?;
     if length > CLEAR_BYTES_MAX {
         return Err(Malformed::Field("length"));

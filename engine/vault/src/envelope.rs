@@ -7,10 +7,9 @@ use bytes::Bytes;
 
 use crate::keys::{KeyRing, Signer, random_bytes, verify};
 use crate::malformed::Malformed;
-use crate::take::Take;
+use crate::take::{Take, frame};
 
 const MAGIC: [u8; 4] = *b"BKSE";
-const VERSION: u8 = 0;
 const HEAD_BYTES: usize = 68;
 const SIGNATURE_BYTES: usize = 64;
 const KEY_PURPOSE: &[u8] = b"backstay envelope 0\0";
@@ -52,8 +51,7 @@ pub fn seal(ring: &KeyRing, signer: &Signer, kind: EnvelopeKind, stem: &str, pay
     let mut object = Vec::with_capacity(HEAD_BYTES + payload.len() + 16 + SIGNATURE_BYTES);
     let nonce: [u8; 12] = random_bytes();
     let key_id = ring.meta_epoch();
-    object.extend_from_slice(&MAGIC);
-    object.extend_from_slice(&[VERSION, kind as u8, 0, 0]);
+    object.extend_from_slice(&frame(MAGIC, kind as u8));
     object.extend_from_slice(key_id.as_bytes());
     object.extend_from_slice(signer.public().as_bytes());
     object.extend_from_slice(&nonce);
@@ -100,17 +98,8 @@ pub fn check_signature(
         .filter(|n| *n >= HEAD_BYTES + 16)
         .ok_or(Malformed::Short)?;
     let mut take = Take::new(object);
-    if take.array()? != MAGIC {
-        return Err(Malformed::Field("magic"));
-    }
-    match take.u8()? {
-        VERSION => {}
-        found => return Err(Malformed::Newer { found, known: VERSION }),
-    }
-    if take.u8()? != kind as u8 {
-        return Err(Malformed::Field("kind"));
-    }
-    take.bytes(2 + 16)?;
+    take.frame(MAGIC, kind as u8)?;
+    take.bytes(KeyId::LENGTH)?;
     let signer = SignerKey::new(take.array()?);
     verify(&signer, &signed_message(domain, stem, &object[..signed]), &object[signed..])?;
     Ok(signer)

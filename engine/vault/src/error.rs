@@ -106,6 +106,24 @@ pub enum VaultError {
         /// The session.
         session: SessionId,
     },
+    /// Two collections have begun since the session was opened: its fence may be gone again.
+    #[error(
+        "two collections have begun in {place} while the commit {session} was under way: nothing of it is acknowledged, capture again; look why it took so long, or for a second custodian"
+    )]
+    Overtaken {
+        /// The session.
+        session: SessionId,
+        /// The store.
+        place: String,
+    },
+    /// A collection began each time that a session was opened.
+    #[error(
+        "a collection has begun in {place} each time a commit was opened: nothing was written, it will be tried again; look for two custodians"
+    )]
+    Collecting {
+        /// The store.
+        place: String,
+    },
     /// Somebody else has committed a point of the source meanwhile.
     #[error(
         "the source has another newest point in {place} than this capture goes on from; it is captured again from there"
@@ -147,7 +165,11 @@ impl VaultError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
-            Self::Fenced { .. } | Self::CursorMoved { .. } | Self::Unsettled { .. } => true,
+            Self::Fenced { .. }
+            | Self::Overtaken { .. }
+            | Self::Collecting { .. }
+            | Self::CursorMoved { .. }
+            | Self::Unsettled { .. } => true,
             _ => false,
         }
     }
@@ -169,6 +191,7 @@ impl VaultError {
             Self::Untrusted { .. } | Self::MayNotWrite { .. } => "untrusted",
             Self::NoPoint { .. } => "no_point",
             Self::Fenced { .. } => "fenced",
+            Self::Overtaken { .. } | Self::Collecting { .. } => "collection",
             Self::Unsettled { .. } => "unsettled",
             Self::CursorMoved { .. } => "cursor_moved",
             Self::GivenUp => "given_up",

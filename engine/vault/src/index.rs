@@ -4,9 +4,11 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ObjectHash, PackId};
 
 use crate::chunk::ChunkClass;
+use crate::collections::Collections;
 use crate::index_object::IndexObject;
 
 /// Where a record is.
@@ -25,8 +27,13 @@ pub struct Location {
 /// Whether a writer may count on what an index object lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Belief {
-    /// The custodian's, or of an acknowledged session of this node.
+    /// Of an acknowledged session of this node.
     Writers,
+    /// A custodian's, written when this was the newest collection: what `gc/` says now decides.
+    IfVouchedFor {
+        /// The collection.
+        written: CollectionNumber,
+    },
     /// Good for reading only.
     ReadersOnly,
 }
@@ -44,7 +51,8 @@ struct StoredPack {
     id: PackId,
     class: ChunkClass,
     bytes: u32,
-    belief: Belief,
+    /// Place in `objects` of the one that names it.
+    object: u32,
 }
 
 /// Sums over the index.
@@ -67,7 +75,8 @@ pub struct IndexTotals {
 pub struct ChunkIndex {
     /// The node for which it was judged what to believe.
     writer: Option<String>,
-    objects: HashSet<ObjectHash>,
+    known: HashSet<ObjectHash>,
+    objects: Vec<(ObjectHash, Belief)>,
     packs: Vec<StoredPack>,
     chunks: HashMap<ChunkId, Stored, BuildHasherDefault<IdHasher>>,
     /// Further places of chunks that were stored more than once.
@@ -92,29 +101,30 @@ impl ChunkIndex {
 
     /// Whether this object's entries are in.
     pub fn has_object(&self, object: &ObjectHash) -> bool {
-        self.objects.contains(object)
+        self.known.contains(object)
     }
 
     /// The objects whose entries are in.
     pub fn objects(&self) -> impl Iterator<Item = &ObjectHash> {
-        self.objects.iter()
+        self.known.iter()
     }
 
     /// Adds the entries of an object that was just seen in a listing, or just written.
     pub fn add(&mut self, object: ObjectHash, content: &IndexObject, belief: Belief) {
-        if !self.objects.insert(object) {
+        if !self.known.insert(object) {
             return;
         }
-        let first = self.packs.len() as u32;
+        let (place, first) = (self.objects.len() as u32, self.packs.len() as u32);
+        self.objects.push((object, belief));
         self.packs.extend(content.packs.iter().map(|pack| StoredPack {
             id: pack.id,
             class: pack.class,
             bytes: pack.bytes,
-            belief,
+            object: place,
         }));
-        for (place, entry) in &content.entries {
+        for (pack, entry) in &content.entries {
             let stored = Stored {
-                pack: first + place,
+                pack: first + pack,
                 offset: entry.offset,
                 length: entry.length,
                 plain_length: entry.plain_length,
@@ -135,11 +145,17 @@ impl ChunkIndex {
         self.stored(id).map(|stored| self.location(stored)).collect()
     }
 
-    /// Whether a writer may count on the chunk, given the packs that are about to go.
-    pub fn writer_has(&self, id: &ChunkId, doomed: &HashSet<PackId>) -> bool {
+    /// Whether a writer may count on the chunk, given what `gc/` said after its session had begun.
+    pub fn writer_has(&self, id: &ChunkId, collections: &Collections) -> bool {
         self.stored(id).any(|stored| {
             let pack = &self.packs[stored.pack as usize];
-            pack.belief == Belief::Writers && !doomed.contains(&pack.id)
+            let (object, belief) = &self.objects[pack.object as usize];
+            let believed = match belief {
+                Belief::Writers => true,
+                Belief::IfVouchedFor { written } => collections.vouches_for(object, *written),
+                Belief::ReadersOnly => false,
+            };
+            believed && !collections.dooms(&pack.id)
         })
     }
 
@@ -198,6 +214,7 @@ impl Hasher for IdHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commit_object::GcRecord;
     use crate::index_object::{IndexAuthor, IndexedPack};
     use crate::pack::PackEntry;
 
@@ -206,6 +223,7 @@ mod tests {
             |n: &u8| PackEntry { id: ChunkId::new([*n; 32]), offset: 32, length: 100, plain_length: 10 };
         IndexObject {
             author: IndexAuthor::Session,
+            collection: CollectionNumber::NONE,
             packs: vec![IndexedPack { id: PackId::new([pack; 32]), class: ChunkClass::Data, bytes: 4096 }],
             entries: chunks.iter().map(|n| (0, entry(n))).collect(),
         }
@@ -217,9 +235,33 @@ mod tests {
         index.add(ObjectHash::new([1; 32]), &object(1, &[5, 6]), Belief::ReadersOnly);
         index.add(ObjectHash::new([2; 32]), &object(2, &[6]), Belief::Writers);
         let (five, six) = (ChunkId::new([5; 32]), ChunkId::new([6; 32]));
-        let none = HashSet::new();
+        let none = Collections::default();
         assert_eq!((index.places(&five).len(), index.places(&six).len()), (1, 2));
         assert!(!index.writer_has(&five, &none) && index.writer_has(&six, &none));
-        assert!(!index.writer_has(&six, &HashSet::from([PackId::new([2; 32])])), "its pack is about to go");
+        assert!(!index.writer_has(&six, &collections(1, &[2], &[])), "its pack is about to go");
+    }
+
+    #[test]
+    fn what_a_writer_believes_of_a_custodian_changes_with_the_collections() {
+        let mut index = ChunkIndex::new();
+        let written = CollectionNumber::new(1);
+        index.add(ObjectHash::new([1; 32]), &object(1, &[5]), Belief::IfVouchedFor { written });
+        let five = ChunkId::new([5; 32]);
+        assert_eq!(index.places(&five).len(), 1);
+        assert!(index.writer_has(&five, &collections(1, &[], &[])));
+        assert!(!index.writer_has(&five, &collections(2, &[], &[])), "the next one does not know it");
+        assert!(index.writer_has(&five, &collections(2, &[], &[1])));
+        assert!(!index.writer_has(&five, &collections(2, &[1], &[1])));
+    }
+
+    fn collections(number: u64, doomed: &[u8], vouched: &[u8]) -> Collections {
+        let mut collections = Collections::default();
+        collections.add(GcRecord {
+            number: CollectionNumber::new(number),
+            term: 1,
+            packs: doomed.iter().map(|n| PackId::new([*n; 32])).collect(),
+            index: vouched.iter().map(|n| ObjectHash::new([*n; 32])).collect(),
+        });
+        collections
     }
 }

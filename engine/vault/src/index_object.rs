@@ -1,6 +1,7 @@
 //! Index objects: which chunk lies where (docs/format.md, section 6). Owns their bytes; what is
 //! believed of them is the index's.
 
+use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, PackId};
 
 use crate::chunk::ChunkClass;
@@ -15,6 +16,7 @@ pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
 pub const INDEX_PACKS_MAX: usize = 1 << 16;
 
 const VERSION: u8 = 0;
+const HEAD_BYTES: usize = 32;
 
 /// On whose authority an index object speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct IndexedPack {
 pub struct IndexObject {
     /// On whose authority.
     pub author: IndexAuthor,
+    /// The newest collection when it was written; a writer's carries that of its session.
+    pub collection: CollectionNumber,
     /// The packs.
     pub packs: Vec<IndexedPack>,
     /// Place of the pack in `packs`, and the record in it.
@@ -52,24 +56,29 @@ pub struct IndexObject {
 
 impl IndexObject {
     /// The index of these packs and their records, entries in the order of the format.
-    pub fn of_packs(author: IndexAuthor, packs: &[(IndexedPack, Vec<PackEntry>)]) -> Self {
+    pub fn of_packs(
+        author: IndexAuthor,
+        collection: CollectionNumber,
+        packs: &[(IndexedPack, Vec<PackEntry>)],
+    ) -> Self {
         let mut entries: Vec<(u32, PackEntry)> = (0u32..)
             .zip(packs)
             .flat_map(|(place, (_, records))| records.iter().map(move |entry| (place, *entry)))
             .collect();
         entries.sort_unstable_by_key(|(place, entry)| (packs[*place as usize].0.class, entry.id, *place));
-        Self { author, packs: packs.iter().map(|(pack, _)| *pack).collect(), entries }
+        Self { author, collection, packs: packs.iter().map(|(pack, _)| *pack).collect(), entries }
     }
 
     /// The payload of the object's envelope.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(24 + self.packs.len() * 37 + self.entries.len() * 48);
+        let mut out = Vec::with_capacity(HEAD_BYTES + self.packs.len() * 37 + self.entries.len() * 48);
         let (author, term) = match self.author {
             IndexAuthor::Session => (1, 0),
             IndexAuthor::Custodian { term } => (2, term),
         };
         out.extend_from_slice(&[VERSION, author, 0, 0]);
         out.extend_from_slice(&term.to_le_bytes());
+        out.extend_from_slice(&self.collection.get().to_le_bytes());
         out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
         out.extend_from_slice(&(self.entries.len() as u64).to_le_bytes());
         for pack in &self.packs {
@@ -100,6 +109,7 @@ impl IndexObject {
             (2, term) => IndexAuthor::Custodian { term },
             _ => return Err(Malformed::Field("author")),
         };
+        let collection = CollectionNumber::new(take.u64()?);
         let (packs, entries) = (take.u32()? as usize, take.u64()?);
         if packs > INDEX_PACKS_MAX || entries > INDEX_ENTRIES_MAX as u64 {
             return Err(Malformed::Field("number of entries"));
@@ -109,7 +119,7 @@ impl IndexObject {
         if !take.is_empty() {
             return Err(Malformed::Field("end"));
         }
-        Ok(Self { author, packs, entries })
+        Ok(Self { author, collection, packs, entries })
     }
 }
 
@@ -145,6 +155,7 @@ mod tests {
         let entry = PackEntry { id: ChunkId::new([3; 32]), offset: 32, length: 200, plain_length: 500 };
         IndexObject {
             author: IndexAuthor::Custodian { term: 4 },
+            collection: CollectionNumber::new(7),
             packs: vec![pack],
             entries: vec![(0, entry)],
         }
@@ -153,6 +164,15 @@ mod tests {
     #[test]
     fn an_index_object_reads_back() {
         assert_eq!(IndexObject::decode(&sample().encode()), Ok(sample()));
+    }
+
+    #[test]
+    fn the_numbers_of_an_index_object_stand_where_the_document_says() {
+        let bytes = sample().encode();
+        assert_eq!(bytes[..4], [0, 2, 0, 0]);
+        assert_eq!([&bytes[4..12], &bytes[12..20]], [4u64, 7].map(u64::to_le_bytes));
+        assert_eq!((&bytes[20..24], &bytes[24..32]), (&1u32.to_le_bytes()[..], &1u64.to_le_bytes()[..]));
+        assert_eq!(bytes[32..64], [9; 32]);
     }
 
     #[test]

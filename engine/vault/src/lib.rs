@@ -4,6 +4,8 @@
 
 pub mod chunk;
 pub mod clear;
+pub mod collections;
+pub mod commit_object;
 pub mod envelope;
 pub mod error;
 pub mod index;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
 
 /// The name of an object in a vault.
@@ -33,8 +34,8 @@ pub enum Named {
     Session(SessionId),
     /// `fences/<session>`.
     Fence(SessionId),
-    /// `gc/<n>`.
-    Gc(u64),
+    /// `gc/<n>-<hash>`.
+    Gc(CollectionNumber, ObjectHash),
 }
 
 impl Named {
@@ -54,7 +55,7 @@ impl Named {
             Self::Head(source, sequence, hash) => format!("heads/{source}/{sequence:016x}-{hash}"),
             Self::Session(session) => format!("sessions/{session}"),
             Self::Fence(session) => format!("fences/{session}"),
-            Self::Gc(n) => format!("gc/{n:016x}"),
+            Self::Gc(n, hash) => format!("gc/{:016x}-{hash}", n.get()),
         })
     }
 }
@@ -86,7 +87,10 @@ impl ObjectName {
             }
             ("sessions", session, None) => Named::Session(session.parse().ok()?),
             ("fences", session, None) => Named::Fence(session.parse().ok()?),
-            ("gc", n, None) => Named::Gc(number(n)?),
+            ("gc", rest, None) => {
+                let (n, hash) = rest.split_once('-')?;
+                Named::Gc(CollectionNumber::new(number(n)?), hash.parse().ok()?)
+            }
             _ => return None,
         };
         // One spelling only: what does not print as it was read is not a name.
@@ -140,7 +144,7 @@ mod tests {
             Named::Head(source, u64::MAX, hash),
             Named::Session(session),
             Named::Fence(session),
-            Named::Gc(7),
+            Named::Gc(CollectionNumber::new(7), hash),
         ] {
             let name = named.to_name();
             assert_eq!(ObjectName::parse(name.as_str()), Some((name, named)));
@@ -149,15 +153,19 @@ mod tests {
 
     #[test]
     fn a_stem_lacks_the_hash() {
-        let name = Named::Index(SessionId::new([3; 16]), ObjectHash::new([2; 32])).to_name();
+        let hash = ObjectHash::new([2; 32]);
+        let name = Named::Index(SessionId::new([3; 16]), hash).to_name();
         assert_eq!(name.stem(), format!("index/{}", SessionId::new([3; 16])));
-        assert_eq!(Named::Gc(7).to_name().stem(), "gc/0000000000000007");
+        assert_eq!(Named::Gc(CollectionNumber::new(7), hash).to_name().stem(), "gc/0000000000000007");
+        let session = Named::Session(SessionId::new([3; 16])).to_name();
+        assert_eq!(session.stem(), session.as_str());
     }
 
     #[test]
     fn foreign_names_are_refused() {
         let pack = "ab".repeat(32);
         let wrong_folder = format!("packs/cd/{pack}");
+        let signed_number = format!("gc/+000000000000001-{pack}");
         for text in [
             "",
             "/",
@@ -169,8 +177,9 @@ mod tests {
             "keys/.age",
             "keys/A.age",
             "keys/a/b.age",
-            "gc/+000000000000001",
+            "gc/0000000000000007",
             wrong_folder.as_str(),
+            signed_number.as_str(),
         ] {
             assert_eq!(ObjectName::parse(text), None, "{text:?}");
         }

@@ -2,6 +2,9 @@
 
 use crate::malformed::Malformed;
 
+/// Version of the frame of signed objects.
+const FRAME_VERSION: u8 = 0;
+
 /// Bytes of which one field after the other is taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Take<'a> {
@@ -51,6 +54,18 @@ impl<'a> Take<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// The eight bytes with which signed objects begin.
+    pub fn frame(&mut self, magic: [u8; 4], kind: u8) -> Result<(), Malformed> {
+        if self.array()? != magic {
+            return Err(Malformed::Field("magic"));
+        }
+        match self.array()? {
+            [FRAME_VERSION, found, 0, 0] if found == kind => Ok(()),
+            [FRAME_VERSION, ..] => Err(Malformed::Field("kind")),
+            [found, ..] => Err(Malformed::Newer { found, known: FRAME_VERSION }),
+        }
+    }
+
     /// LEB128, shortest form, at most 10 bytes.
     pub fn varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
@@ -74,6 +89,11 @@ impl<'a> Take<'a> {
     }
 }
 
+/// The eight bytes with which a signed object begins: magic, version, kind, two zero bytes.
+pub fn frame([a, b, c, d]: [u8; 4], kind: u8) -> [u8; 8] {
+    [a, b, c, d, FRAME_VERSION, kind, 0, 0]
+}
+
 /// Appends LEB128.
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -88,6 +108,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_frame_is_read_as_it_was_written_and_every_other_is_refused_by_its_reason() {
+        let good = frame(*b"BKSE", 5);
+        let read = |bytes: &[u8]| Take::new(bytes).frame(*b"BKSE", 5);
+        assert_eq!(read(&good), Ok(()));
+        for (place, expected) in [
+            (0, Malformed::Field("magic")),
+            (4, Malformed::Newer { found: 1, known: 0 }),
+            (5, Malformed::Field("kind")),
+            (6, Malformed::Field("kind")),
+            (7, Malformed::Field("kind")),
+        ] {
+            let mut other = good;
+            other[place] ^= 1;
+            assert_eq!(read(&other), Err(expected), "byte {place}");
+        }
+        assert_eq!(read(&good[..7]), Err(Malformed::Short));
+    }
 
     proptest! {
         #[test]

@@ -49,7 +49,6 @@ pub struct Targets {
     source_id: SourceId,
     capture: CaptureId,
     sequence: u64,
-    cursor: Option<PointId>,
     targets: Vec<Target>,
 }
 
@@ -60,8 +59,30 @@ struct Target {
     parent: Option<PointLink>,
     parent_sequence: u64,
     head: Option<ObjectHash>,
-    /// What unfinished captures have left here, oldest first.
+    /// What this capture may go on from, oldest first.
     partial: Vec<Arc<PointObject>>,
+}
+
+impl Target {
+    fn new(session: Session, standing: &Standing, node: &str, clock: &dyn Clock) -> Self {
+        let vault = Arc::clone(&standing.vault);
+        match standing.resumable(node) {
+            Ok(partial) => Self {
+                vault,
+                state: TargetState::Open(session),
+                parent: standing.parent_link(),
+                parent_sequence: standing.parent.as_ref().map_or(0, |point| point.common.sequence),
+                head: standing.catalogue.head.as_ref().map(|(hash, _)| *hash),
+                partial,
+            },
+            Err(error) => Self::failed(vault, give_up(session, clock).err().unwrap_or(error)),
+        }
+    }
+
+    fn failed(vault: Arc<Vault>, error: VaultError) -> Self {
+        let state = TargetState::Failed(error);
+        Self { vault, state, parent: None, parent_sequence: 0, head: None, partial: Vec::new() }
+    }
 }
 
 #[derive(Debug)]
@@ -79,6 +100,45 @@ pub struct Standing {
     pub vault: Arc<Vault>,
     /// What it holds of the source.
     pub catalogue: Catalogue,
+    /// The point on which the capture builds.
+    pub parent: Option<Arc<PointObject>>,
+}
+
+impl Standing {
+    /// Opens a session; gives it up when its parent is not the wanted one.
+    fn open(
+        vault: &Arc<Vault>,
+        writer: &Arc<WriterIdentity>,
+        source_name: &str,
+        clock: &dyn Clock,
+        is_wanted: impl Fn(Option<PointLink>) -> bool,
+    ) -> Result<(Session, Self), VaultError> {
+        let (session, catalogue) = Session::open(vault, writer, source_name, clock.now())?;
+        let standing = Self { vault: Arc::clone(vault), catalogue, parent: session.parent().cloned() };
+        if !is_wanted(standing.parent_link()) {
+            give_up(session, clock)?;
+            return Err(VaultError::CursorMoved { place: vault.place() });
+        }
+        Ok((session, standing))
+    }
+
+    fn parent_link(&self) -> Option<PointLink> {
+        self.parent.as_ref().map(|point| point.link)
+    }
+
+    /// The partial points from which a capture of this node may go on: of the same parent, and settled. What another
+    /// session has left may yet be decided against, and its chunks may go.
+    fn resumable(&self, node: &str) -> Result<Vec<Arc<PointObject>>, VaultError> {
+        let parent = self.parent_link();
+        let mut resumable = Vec::new();
+        for point in self.catalogue.partial_points() {
+            let continues = point.common.node == node && point.vault_part.parent == parent;
+            if continues && self.vault.is_settled(&self.catalogue, point)? {
+                resumable.push(Arc::clone(point));
+            }
+        }
+        Ok(resumable)
+    }
 }
 
 /// What became of one target.
@@ -86,7 +146,7 @@ pub type TargetResult = Result<Option<PointLink>, VaultError>;
 
 impl Targets {
     /// Opens a session on each vault. Also gives the first vault that could be opened, and what it holds of the source.
-    /// A vault whose newest point is not the one that the others have is left behind as failed.
+    /// A vault where the capture would not build on the point at `cursor` is left behind as failed.
     pub fn open(
         vaults: Vec<Arc<Vault>>,
         writer: Arc<WriterIdentity>,
@@ -94,37 +154,25 @@ impl Targets {
         cursor: Option<PointId>,
         clock: &dyn Clock,
     ) -> Result<(Self, Option<Standing>), VaultError> {
-        let mut first = None;
-        let mut source_id = None;
-        let mut sequence = 0;
-        let targets = vaults
-            .into_iter()
-            .map(|vault| {
-                source_id = Some(vault.ring().source_id(&source.name));
-                let opened = Session::open(&vault, &writer, &source.name, clock.now());
-                let mut partial = Vec::new();
-                let (state, parent, head) = match opened {
-                    Ok((session, catalogue)) if catalogue.newest().map(|p| p.link.point) == cursor => {
-                        sequence = sequence.max(catalogue.greatest_sequence());
-                        let parent = catalogue.newest().map(|point| (point.link, point.common.sequence));
-                        let head = catalogue.head.as_ref().map(|(hash, _)| *hash);
-                        partial = catalogue.partial_points().to_vec();
-                        first.get_or_insert(Standing { catalogue, vault: Arc::clone(&vault) });
-                        (TargetState::Open(session), parent, head)
-                    }
-                    Ok((session, _)) => {
-                        let moved = VaultError::CursorMoved { place: vault.place() };
-                        (TargetState::Failed(give_up(session, clock).err().unwrap_or(moved)), None, None)
-                    }
-                    Err(error) => (TargetState::Failed(error), None, None),
-                };
-                let (parent, parent_sequence) = parent.unzip();
-                Target { vault, state, parent, parent_sequence: parent_sequence.unwrap_or(0), head, partial }
-            })
-            .collect();
+        let source_id = vaults.first().map(|vault| vault.ring().source_id(&source.name));
         let source_id = source_id.ok_or(VaultError::GivenUp)?;
+        let (mut first, mut sequence) = (None, 0);
+        let mut targets = Vec::with_capacity(vaults.len());
+        for vault in vaults {
+            let at_cursor = |parent: Option<PointLink>| parent.map(|link| link.point) == cursor;
+            let target = match Standing::open(&vault, &writer, &source.name, clock, at_cursor) {
+                Ok((session, standing)) => {
+                    sequence = sequence.max(standing.catalogue.greatest_sequence());
+                    let target = Target::new(session, &standing, &writer.node, clock);
+                    first.get_or_insert(standing);
+                    target
+                }
+                Err(error) => Target::failed(vault, error),
+            };
+            targets.push(target);
+        }
         let capture = CaptureId::new(random_bytes());
-        Ok((Self { writer, source, source_id, capture, sequence, cursor, targets }, first))
+        Ok((Self { writer, source, source_id, capture, sequence, targets }, first))
     }
 
     /// A chunk writer for the sessions that are open; `None` when there is none.
@@ -152,17 +200,13 @@ impl Targets {
         let mut open = self.targets.iter().filter(|target| matches!(target.state, TargetState::Open(_)));
         let first = open.next()?;
         let others: Vec<&Target> = open.collect();
-        let is_mine = |point: &PointObject| {
-            point.common.node == self.writer.node
-                && point.vault_part.parent.map(|parent| parent.point) == self.cursor
-        };
         let same = |a: &PointObject, b: &PointObject| {
             (&a.vault_part.partial, &a.vault_part.run) == (&b.vault_part.partial, &b.vault_part.run)
         };
         let everywhere = |point: &PointObject| {
             others.iter().all(|target| target.partial.iter().any(|other| same(other, point)))
         };
-        let found = first.partial.iter().rev().find(|point| is_mine(point) && everywhere(point))?;
+        let found = first.partial.iter().rev().find(|point| everywhere(point))?;
         let (parts, partial) = (found.vault_part.run.clone(), found.vault_part.partial.clone()?);
         self.capture = partial.capture;
         Some((parts, partial))
@@ -196,12 +240,10 @@ impl Targets {
             if !matches!(target.state, TargetState::Committed) {
                 continue;
             }
-            let opened = Session::open(&target.vault, &self.writer, &self.source.name, clock.now());
+            let (writer, name, parent) = (&self.writer, &self.source.name, target.parent);
+            let opened = Standing::open(&target.vault, writer, name, clock, |link| link == parent);
             target.state = match opened {
-                Ok((session, catalogue)) if catalogue.newest().map(|p| p.link) == target.parent => {
-                    TargetState::Open(session)
-                }
-                Ok(_) => TargetState::Failed(VaultError::CursorMoved { place: target.vault.place() }),
+                Ok((session, _)) => TargetState::Open(session),
                 Err(error) => TargetState::Failed(error),
             };
         }

@@ -248,7 +248,8 @@ fn put_what_others_put(fixture: &VaultFixture, vault: &Arc<Vault>, store: &dyn S
     VaultKeys::add(vault, "recovery", &AgeIdentity::generate().recipient(), fixture.bundle()).expect("keys");
     for number in [1, 2] {
         fixture.put(store, forge::fence(ring, signer, SessionId::new([number; 16])));
-        fixture.put(store, forge::gc(ring, signer, u64::from(number), vec![PackId::new([number; 32])]));
+        let record = forge::gc_record(u64::from(number), vec![PackId::new([number; 32])]);
+        fixture.put(store, forge::gc(ring, signer, &record));
     }
 }
 
@@ -396,7 +397,7 @@ fn sealed_objects_of_another_domain_are_named_as_such() {
     let other = VaultFixture::new();
     let store = Arc::new(MemStore::with_objects(sample.objects.clone()));
     let vault = sample.open(sample.objects.clone()).expect("open");
-    let stranger = forge::gc(other.ring(), sample.fixture.signer(), 9, vec![]);
+    let stranger = forge::gc(other.ring(), sample.fixture.signer(), &forge::gc_record(9, vec![]));
     sample.fixture.put(&*store, stranger.clone());
     let report = sample.fixture.open(store.clone()).expect("open").check().expect("check");
     assert!(report.findings.iter().any(|finding| finding.what == stranger.name.as_str()), "{report:?}");

@@ -27,7 +27,7 @@ fn a_chunk_that_is_damaged_in_one_pack_is_read_from_another() {
     let state = State::from([(b"key".to_vec(), Random::new(1).bytes(40_000))]);
     fixture.capture(&vault, FILES, Timestamp::from_seconds(1), &state).expect("capture");
     let first = packs(&store);
-    fixture.put(&*store, forge::gc(fixture.ring(), fixture.signer(), 1, first.clone()));
+    fixture.put(&*store, forge::gc(fixture.ring(), fixture.signer(), &forge::gc_record(1, first.clone())));
     let again = fixture.capture(&vault, DUMP, Timestamp::from_seconds(2), &state).expect("capture");
     let second: Vec<PackId> = packs(&store).into_iter().filter(|pack| !first.contains(pack)).collect();
     assert_eq!((first.len(), second.len()), (2, 2), "payload and metadata, twice");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use backstay_core::id::{ChunkId, DomainId, Element, KeyId};
+use backstay_core::id::{ChunkId, DomainId, Element, KeyId, PackId, SessionId};
 use backstay_core::layout::{Accepted, Layout};
 use backstay_core::run::{Change, Entry};
 use backstay_core::units::Timestamp;
@@ -17,6 +17,9 @@ use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
 use backstay_vault::chunk::ChunkClass;
+use backstay_vault::commit_object::GcRecord;
+use backstay_vault::envelope::EnvelopeKind;
+use backstay_vault::index_object::{IndexAuthor, IndexObject};
 use backstay_vault::keys::{AgeIdentity, Bundle, Epoch, KeyRing, Secret};
 use backstay_vault::name::ObjectName;
 use backstay_vault::record::open_record;
@@ -92,10 +95,28 @@ fn write_golden(root: &Path) {
     points.push(fixture.capture(&vault, SOURCES[0], at(200), &files[1]).expect("edit"));
     points.push(fixture.capture(&vault, SOURCES[1], at(300), &dump[0]).expect("dump"));
     fixture.commit_head(&vault, SOURCES[1], at(400)).expect("head");
+    put_what_a_collection_leaves(&fixture, &*store);
     let lines: String =
         points.iter().map(|p| format!("{} {}\n", p.common.source_name, p.link.point)).collect();
     fs::write(root.join("points.txt"), lines).expect("write");
     fs::remove_dir(root.join("vault/unfinished")).expect("nothing is unfinished");
+}
+
+/// A record that dooms a pack which is gone and vouches for the custodian's index, which lists what the first commit
+/// wrote; the fence of a session of long ago.
+fn put_what_a_collection_leaves(fixture: &VaultFixture, store: &dyn Store) {
+    let (ring, signer) = (fixture.ring(), fixture.signer());
+    let written = fixture.payloads(store, "index", EnvelopeKind::Index).remove(0);
+    let index = IndexObject {
+        author: IndexAuthor::Custodian { term: 1 },
+        ..IndexObject::decode(&written).expect("an index object")
+    };
+    let index = forge::index(ring, signer, SessionId::new([0xcc; 16]), &index);
+    let record = forge::gc_record(1, vec![PackId::new([0xdd; 32])]);
+    let record = forge::gc(ring, signer, &GcRecord { index: vec![index.hash()], ..record });
+    for object in [index, record, forge::fence(ring, signer, SessionId::new([0xfe; 16]))] {
+        fixture.put(store, object);
+    }
 }
 
 /// The golden vault in memory, so that nothing can change it, and its keys.

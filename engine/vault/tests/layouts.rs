@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ObjectHash, SessionId};
-use backstay_core::layout::{Accepted, Layout};
+use backstay_core::layout::{Accepted, Layout, PlacedRun};
 use backstay_core::run::Run;
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{Captured, State, read_back};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
-use backstay_vault::clear::{TrustObject, TrustedNode};
-use backstay_vault::keys::{AgeIdentity, Secret};
+use backstay_vault::clear::{Custodian, TrustObject};
+use backstay_vault::envelope::EnvelopeKind;
+use backstay_vault::malformed::encode_cbor;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{MemStore, Store};
 use backstay_vault::vault::{PointObject, Vault};
@@ -63,15 +65,40 @@ impl Chain {
     }
 
     fn put(&self, layout: &Layout) {
-        let object =
-            forge::layout(self.fixture.ring(), self.fixture.signer(), self.fixture.source(SOURCE), layout);
+        self.put_by(&self.fixture, layout);
+    }
+
+    fn put_by(&self, node: &VaultFixture, layout: &Layout) {
+        let source = self.fixture.source(SOURCE);
+        let object = forge::layout(self.fixture.ring(), node.signer(), source, layout);
         self.fixture.put(&*self.store, object);
+    }
+
+    /// Puts the next object of the chain of trust.
+    fn trust(&self, nodes: &[&VaultFixture], custodian: &Custodian) {
+        let chain = self.fixture.objects(&*self.store, "trust");
+        let trust = TrustObject {
+            n: chain.len() as u64 + 1,
+            previous: chain.last().map(forge::Object::hash),
+            nodes: nodes.iter().map(|node| node.node()).collect(),
+            custodian: custodian.clone(),
+        };
+        self.fixture.put(&*self.store, forge::trust(self.fixture.admin(), &trust));
     }
 
     /// Which of the four count.
     fn counting(&self) -> Vec<usize> {
-        let catalogue = self.vault.catalogue(self.fixture.source(SOURCE)).expect("catalogue");
+        self.counting_in(&self.vault)
+    }
+
+    fn counting_in(&self, vault: &Vault) -> Vec<usize> {
+        let catalogue = vault.catalogue(self.fixture.source(SOURCE)).expect("catalogue");
         (0..4).filter(|n| catalogue.point(self.captured[*n].link.point).is_some()).collect()
+    }
+
+    /// The vault in another process, which has read `trust/` anew.
+    fn open(&self) -> Arc<Vault> {
+        self.fixture.open(self.store.clone()).expect("open")
     }
 
     fn reads_back(&self, point: usize) {
@@ -81,15 +108,15 @@ impl Chain {
     }
 
     /// Writes the run that leads from a state to a later one, as a custodian's merge would have it.
-    fn merged(&self, from: Option<usize>, to: usize) -> Run {
+    fn merged(&self, from: Option<usize>, to: usize) -> PlacedRun {
         let other = format!("merge{}.files", from.map_or(0, |from| from + 1));
         let first = from.map(|from| self.fixture.capture(&self.vault, &other, at(100), &self.states[from]));
         first.transpose().expect("capture");
         self.fixture.capture(&self.vault, &other, at(110), &self.states[to]).expect("capture");
         let catalogue = self.vault.catalogue(self.fixture.source(&other)).expect("catalogue");
         let parts = catalogue.newest().expect("captured").vault_part.run.clone();
-        let point = |n: usize| self.captured[n].link.point;
-        Run { from: from.map(point), to: point(to), parts }
+        let link = |n: usize| self.captured[n].link;
+        PlacedRun { from: from.map(link), to: link(to), run: Run { parts } }
     }
 
     fn delete_point(&self, point: usize) {
@@ -153,7 +180,7 @@ fn a_point_is_read_through_the_runs_that_a_layout_lists() {
     let catalogue = chain.vault.catalogue(chain.fixture.source(SOURCE)).expect("catalogue");
     assert_eq!(
         catalogue.stack(chain.captured[3].link.point).expect("complete"),
-        [runs[1].clone(), runs[0].clone()]
+        [runs[1].run.clone(), runs[0].run.clone()]
     );
     chain.reads_back(1);
     chain.reads_back(3);
@@ -200,24 +227,111 @@ fn the_highest_generation_of_the_custodian_is_in_force_and_nobody_elses() {
     chain.put(&only(8, 2, 2));
     assert_eq!(chain.counting(), [0], "of a term that has not begun");
 
-    let other =
-        VaultFixture::with_keys(chain.fixture.bundle().clone(), &Secret::random(), AgeIdentity::generate());
-    let node = TrustedNode { name: "cobblestone".into(), ..other.node() };
-    let previous = *blake3::hash(&chain.store.objects()[Named::Trust(1).to_name().as_str()]).as_bytes();
-    let trust = TrustObject {
-        n: 2,
-        previous: Some(ObjectHash::new(previous)),
-        nodes: vec![chain.fixture.node(), node],
-        ..chain.vault.trust().clone()
+    let other = chain.fixture.other_node("cobblestone");
+    chain.trust(&[&chain.fixture, &other], &chain.vault.trust().custodian);
+    chain.put_by(&other, &only(9, 1, 3));
+    assert_eq!(chain.counting_in(&chain.open()), [0], "a node that is trusted, and is not the custodian");
+}
+
+#[test]
+fn a_former_custodians_layout_stands_until_its_successor_writes_one() {
+    let chain = Chain::new();
+    let only = |generation, term, point: usize| Layout {
+        generation,
+        term,
+        accepted: vec![chain.accepted(point)],
+        decided: (0..4).map(|n| chain.session(n)).collect(),
+        ..Layout::default()
     };
-    chain.fixture.put(&*chain.store, forge::trust(chain.fixture.admin(), &trust));
+    let (former, successor) = (chain.fixture.other_node("cobblestone"), chain.fixture.other_node("slate"));
+    let custodian = |node: &VaultFixture, term| Custodian { node: node.writer().node.clone(), term };
+    chain.trust(&[&chain.fixture, &former], &custodian(&former, 2));
+    chain.put_by(&former, &only(7, 2, 1));
+    assert_eq!(chain.counting_in(&chain.open()), [1]);
+
+    chain.trust(&[&chain.fixture, &successor], &custodian(&successor, 3));
+    assert_eq!(chain.counting_in(&chain.open()), [1], "also when its node is gone");
+    let catalogue = chain.open().catalogue(chain.fixture.source(SOURCE)).expect("catalogue");
+    assert!(catalogue.left_out.is_empty(), "{:?}", catalogue.left_out);
+    chain.put_by(&successor, &only(8, 2, 2));
+    chain.put_by(&former, &only(9, 3, 2));
+    assert_eq!(chain.counting_in(&chain.open()), [1], "of another's term neither can write");
+    chain.put_by(&successor, &only(1, 3, 3));
+    assert_eq!(chain.counting_in(&chain.open()), [3], "a later term comes first, whatever its generation");
+}
+
+#[test]
+fn a_layout_that_is_not_of_its_name_or_decides_the_future_is_left_out() {
+    let chain = Chain::new();
+    let decides = Layout { generation: 1, term: 1, ..Layout::default() };
+    let decides = Layout { decided: vec![chain.session(0)], ..decides };
+    let (ring, signer) = (chain.fixture.ring(), chain.fixture.signer());
     let source = chain.fixture.source(SOURCE);
-    let forged = forge::layout(chain.fixture.ring(), other.signer(), source, &only(9, 1, 3));
-    chain.fixture.put(&*chain.store, forged);
-    let vault = chain.fixture.open(chain.store.clone()).expect("open");
-    let points =
-        vault.catalogue(source).expect("catalogue").points().iter().map(|p| p.link).collect::<Vec<_>>();
-    assert_eq!(points, [chain.captured[0].link], "a node that is trusted, and is not the custodian");
+    let renamed =
+        forge::hashed_envelope(ring, signer, EnvelopeKind::Layout, &encode_cbor(&decides), |hash| {
+            Named::Layout(source, 2, hash)
+        });
+    let below = |decided_below: u64, collection: u64| Layout {
+        decided: vec![],
+        decided_below: CollectionNumber::new(decided_below),
+        collection: CollectionNumber::new(collection),
+        ..decides.clone()
+    };
+    for object in [renamed, forge::layout(ring, signer, source, &below(2, 1))] {
+        chain.fixture.put(&*chain.store, object.clone());
+        assert_eq!(chain.counting(), [0, 1, 2, 3]);
+        let report = chain.vault.check().expect("check");
+        assert!(
+            report.findings.iter().any(|finding| finding.wrong.contains(object.name.as_str())),
+            "{report:?}"
+        );
+    }
+    chain.put(&below(1, 1));
+    assert!(chain.counting().is_empty(), "all began before the first collection, and none was accepted");
+}
+
+#[test]
+fn runs_of_points_that_do_not_count_make_up_nothing() {
+    let chain = Chain::new();
+    let source = chain.fixture.source(SOURCE);
+    let catalogue = chain.vault.catalogue(source).expect("catalogue");
+    let first = catalogue.point(chain.captured[0].link.point).expect("counts").own_run();
+    let without = Layout {
+        generation: 1,
+        term: 1,
+        accepted: vec![chain.accepted(1)],
+        decided: (0..4).map(|n| chain.session(n)).collect(),
+        ..Layout::default()
+    };
+    chain.put(&without);
+    assert_eq!(chain.counting(), [1]);
+    let read = read_back(&chain.vault, SOURCE, chain.captured[1].link.point);
+    let missing = chain.captured[0].link.point.to_string();
+    assert!(read.is_err_and(|error| error.to_string().contains(&missing)));
+    chain.put(&Layout { generation: 2, runs: vec![first], ..without });
+    chain.reads_back(1);
+}
+
+#[test]
+fn a_point_whose_parent_was_dropped_after_it_was_pinned_counts_and_is_read() {
+    let chain = Chain::new();
+    let catalogue = chain.vault.catalogue(chain.fixture.source(SOURCE)).expect("catalogue");
+    let own_run = |n: usize| catalogue.point(chain.captured[n].link.point).expect("counts").own_run();
+    chain.put(&Layout {
+        generation: 1,
+        term: 1,
+        accepted: vec![chain.accepted(0), chain.accepted(1)],
+        runs: vec![own_run(0), own_run(1)],
+        decided: vec![chain.session(0), chain.session(1)],
+        dropped: vec![chain.captured[1].link],
+        ..Layout::default()
+    });
+    assert_eq!(chain.counting(), [0, 2, 3]);
+    chain.delete_point(1);
+    chain.reads_back(2);
+    chain.reads_back(3);
+    let report = chain.vault.check().expect("check");
+    assert!(report.is_good(), "what was dropped is not missing: {report:?}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ async fn retrying_ends_after_the_tries_and_leaves_lasting_faults_alone() {
     let counts = Arc::new(RequestCounts::default());
     let store = Retried::new(Counted::new(Arc::clone(&faulty), counts.clone()), quick());
     faulty.fail(Trigger::on(Operation::Put).always(), StoreErrorKind::Transient);
-    let name = Named::Gc(1).to_name();
+    let name = Named::Trust(1).to_name();
     let error = store.put(&name, Bytes::new()).await.expect_err("always fails");
     assert_eq!((error.kind, counts.failed(Operation::Put)), (StoreErrorKind::Transient, 4));
     faulty.heal();
@@ -93,17 +93,22 @@ async fn retrying_ends_after_the_tries_and_leaves_lasting_faults_alone() {
 async fn what_is_foreign_in_a_directory_is_left_out_and_left_alone() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let store = DirStore::new(root.path());
-    let name = Named::Gc(1).to_name();
+    let name = Named::Trust(1).to_name();
     store.put(&name, Bytes::from_static(b"ours")).await.expect("put");
-    let foreign =
-        ["gc/README", "gc/1", "gc/0000000000000001.tmp", "gc/lost+found/0000000000000002", ".snapshot"];
+    let foreign = [
+        "trust/README",
+        "trust/1",
+        "trust/0000000000000001.tmp",
+        "trust/lost+found/0000000000000002",
+        ".snapshot",
+    ];
     for path in foreign {
         let path = root.path().join(path);
         fs::create_dir_all(path.parent().expect("below the root")).expect("mkdir");
         fs::write(path, b"foreign").expect("write");
     }
-    fs::create_dir(root.path().join("gc/0000000000000003")).expect("a folder with the name of an object");
-    let listed = store.list(&Folder::new(&[&"gc"])).await.expect("list");
+    fs::create_dir(root.path().join("trust/0000000000000003")).expect("a folder with the name of an object");
+    let listed = store.list(&Folder::new(&[&"trust"])).await.expect("list");
     assert_eq!(listed.into_iter().map(|l| l.name).collect::<Vec<_>>(), [name]);
     for path in foreign {
         assert_eq!(fs::read(root.path().join(path)).expect("still there"), b"foreign", "{path}");
@@ -114,7 +119,7 @@ async fn what_is_foreign_in_a_directory_is_left_out_and_left_alone() {
 async fn a_directory_that_is_not_there_is_no_empty_store() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let store = DirStore::new(root.path().join("unmounted"));
-    let error = store.list(&Folder::new(&[&"gc"])).await.expect_err("no such directory");
+    let error = store.list(&Folder::new(&[&"trust"])).await.expect_err("no such directory");
     assert_eq!(error.kind, StoreErrorKind::NotFound);
 }
 
@@ -129,7 +134,7 @@ async fn what_a_dead_process_left_unfinished_is_never_listed_and_goes_after_a_da
         file.set_modified(modified).expect("set the time");
     }
     let store = DirStore::new(root.path());
-    store.put(&Named::Gc(1).to_name(), Bytes::new()).await.expect("put");
+    store.put(&Named::Trust(1).to_name(), Bytes::new()).await.expect("put");
     let left: Vec<_> =
         fs::read_dir(&unfinished).expect("list").map(|e| e.expect("entry").file_name()).collect();
     assert_eq!(left, ["1-0"]);
@@ -141,7 +146,7 @@ async fn a_directory_keeps_its_objects_from_other_users() {
     use std::os::unix::fs::PermissionsExt;
     let root = tempfile::tempdir().expect("a temporary folder");
     let store = DirStore::new(root.path());
-    let name = Named::Gc(1).to_name();
+    let name = Named::Trust(1).to_name();
     store.put(&name, Bytes::new()).await.expect("put");
     let mode = fs::metadata(root.path().join(name.as_str())).expect("metadata").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

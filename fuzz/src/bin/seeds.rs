@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use backstay_core::id::{ChunkId, ContentId, LinkId, PackId, SessionId};
+use backstay_core::collection::CollectionNumber;
+use backstay_core::id::{ChunkId, ContentId, LinkId, ObjectHash, PackId, SessionId};
 use backstay_core::layout::{Accepted, Layout};
 use backstay_core::run::{Change, Entry, PartRef};
 use backstay_core::units::Timestamp;
@@ -19,7 +20,8 @@ use backstay_fuzz::{SOURCE, TARGETS, sample_vault};
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
 use backstay_vault::chunk::ChunkClass;
-use backstay_vault::envelope::{EnvelopeKind, open};
+use backstay_vault::commit_object::{GcRecord, SessionObject};
+use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::index_object::{IndexAuthor, IndexObject, IndexedPack};
 use backstay_vault::malformed::encode_cbor;
 use backstay_vault::name::Named;
@@ -89,7 +91,8 @@ fn records_and_packs(seeds: &mut Seeds) {
     for (name, author) in
         [("session", IndexAuthor::Session), ("custodian", IndexAuthor::Custodian { term: 1 })]
     {
-        let object = IndexObject::of_packs(author, &[(indexed, pack.entries.clone())]);
+        let object =
+            IndexObject::of_packs(author, CollectionNumber::new(1), &[(indexed, pack.entries.clone())]);
         seeds.push(("index", name, object.encode()));
         seeds.push(("sealed_index", name, object.encode()));
     }
@@ -159,30 +162,31 @@ fn envelopes(seeds: &mut Seeds) {
         }],
         runs: vec![point.own_run()],
         decided: vec![point.vault_part.session],
-        dropped: vec![point.link],
+        dropped: vec![],
+        decided_below: CollectionNumber::new(1),
+        collection: CollectionNumber::new(2),
         ..Layout::default()
     };
     seeds.push(("sealed_layout", "accepts", encode_cbor(&layout)));
+    let layout = Layout { accepted: vec![], dropped: vec![point.link], ..layout };
+    seeds.push(("sealed_layout", "drops", encode_cbor(&layout)));
     let (_, head) = catalogue.head.as_ref().expect("a capture writes a head");
     seeds.push(("sealed_head", "of-the-point", encode_cbor(head)));
     let session = SessionId::new([1; 16]);
-    let cbor = forge::SessionCbor {
-        session,
-        node: vault.trust().nodes[0].name.clone(),
-        counter: 1,
-        state: 0,
-        start: Timestamp::EPOCH,
+    let open_session = SessionObject {
         pins: vec![point.link.point],
-        sources: vec![source],
+        ..forge::open_session(session, &vault.trust().nodes[0].name, vec![source])
     };
+    let record =
+        GcRecord { index: vec![ObjectHash::new([4; 32])], ..forge::gc_record(1, vec![PackId::new([3; 32])]) };
     let objects = [
-        ("session", EnvelopeKind::Session, forge::session(&RING, FIXTURE.signer(), &cbor)),
+        ("session", EnvelopeKind::Session, forge::session(&RING, FIXTURE.signer(), &open_session)),
         ("fence", EnvelopeKind::Fence, forge::fence(&RING, FIXTURE.signer(), session)),
-        ("gc", EnvelopeKind::Gc, forge::gc(&RING, FIXTURE.signer(), 1, vec![PackId::new([3; 32])])),
+        ("gc", EnvelopeKind::Gc, forge::gc(&RING, FIXTURE.signer(), &record)),
     ];
     for (which, (name, kind, object)) in (0u8..).zip(objects) {
-        let opened = open(&RING, kind, object.name.stem(), &object.content).expect("just sealed");
-        seeds.push(("sealed_commit", name, [&[which], opened.payload.as_slice()].concat()));
+        let payload = forge::payload_of(&RING, kind, &object);
+        seeds.push(("sealed_commit", name, [&[which], payload.as_slice()].concat()));
         seeds.push(("envelope", name, [object.name.as_str().as_bytes(), &[0], &object.content].concat()));
     }
 }
@@ -207,7 +211,8 @@ fn clear_text(seeds: &mut Seeds) {
         ("pack", Named::Pack(PackId::new([0xab; 32]))),
         ("key", Named::Key("recovery-1".into())),
         ("session", Named::Session(session)),
-        ("head", Named::Head(RING.source_id(SOURCE), 5, backstay_core::id::ObjectHash::new([2; 32]))),
+        ("gc", Named::Gc(CollectionNumber::new(5), ObjectHash::new([2; 32]))),
+        ("head", Named::Head(RING.source_id(SOURCE), 5, ObjectHash::new([2; 32]))),
     ] {
         seeds.push(("name", name, named.to_name().to_string().into_bytes()));
     }

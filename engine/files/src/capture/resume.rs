@@ -98,10 +98,8 @@ impl CaptureRun<'_> {
             None => Vec::new(),
         };
         if let Some(first) = paths.first() {
-            // The point does not exist yet; only the parts of the run matter to the fold.
-            let to = backstay_core::id::PointId::new(*partial.capture.as_bytes());
             debug_assert!(first.entries > 0, "parts have entries");
-            stack.insert(0, Run { from: parent, to, parts: paths.to_vec() });
+            stack.insert(0, Run { parts: paths.to_vec() });
         }
         let mut rows = rows_of(&standing.vault, &stack, crate::keys::PathKey::root().as_bytes());
         while let Some(row) = rows.next()? {
@@ -128,7 +126,7 @@ impl CaptureRun<'_> {
     }
 
     fn take_over_links(&mut self, vault: &Arc<Vault>, links: &[PartRef]) -> Result<(), CaptureError> {
-        let run = Run { from: None, to: backstay_core::id::PointId::new([0; 16]), parts: links.to_vec() };
+        let run = Run { parts: links.to_vec() };
         let mut rows = rows_of(vault, &[run], &[]);
         while let Some(row) = rows.next()? {
             self.links.take_over(&row)?;

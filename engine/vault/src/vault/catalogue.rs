@@ -1,10 +1,9 @@
 //! The catalogue of one source: its points, its layout and its newest head, read and judged.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use backstay_core::id::{ObjectHash, PointId, SourceId};
-use backstay_core::layout::{Candidate, Layout, counting, stack};
+use backstay_core::id::{ObjectHash, PointId, SignerKey, SourceId};
+use backstay_core::layout::{Candidate, Layout, PlacedRun, StackError, Verdict, stack, verdicts};
 use backstay_core::point::{Head, PointCommon, PointLink, VaultPart};
 use backstay_core::run::{Run, check_parts};
 use minicbor::{Decode, Encode};
@@ -28,15 +27,24 @@ pub struct PointObject {
     pub common: PointCommon,
     /// What is this vault's.
     pub vault_part: VaultPart,
+    /// Who put it into this vault: it may be another than who captured.
+    pub put_by: SignerKey,
 }
 
 impl PointObject {
     /// The run from the parent to this point.
-    pub fn own_run(&self) -> Run {
-        Run {
-            from: self.vault_part.parent.map(|parent| parent.point),
-            to: self.link.point,
-            parts: self.vault_part.run.clone(),
+    pub fn own_run(&self) -> PlacedRun {
+        let run = Run { parts: self.vault_part.run.clone() };
+        PlacedRun { from: self.vault_part.parent, to: self.link, run }
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            link: self.link,
+            parent: self.vault_part.parent,
+            session: self.vault_part.session,
+            collection: self.vault_part.collection,
+            is_partial: self.vault_part.partial.is_some(),
         }
     }
 }
@@ -48,7 +56,7 @@ pub(super) struct PointPayload {
     #[cbor(n(0), with = "minicbor::bytes")]
     pub(super) common: Vec<u8>,
     #[n(1)]
-    pub(super) signer: backstay_core::id::SignerKey,
+    pub(super) signer: SignerKey,
     #[cbor(n(2), with = "minicbor::bytes")]
     pub(super) signature: Vec<u8>,
     #[n(3)]
@@ -68,11 +76,14 @@ pub struct Catalogue {
     pub left_out: Vec<String>,
     /// Points that count, by time of capture.
     counting: Vec<Arc<PointObject>>,
-    /// Partial points, by time of capture.
+    /// Partial points that count, by time of capture.
     partial: Vec<Arc<PointObject>>,
     /// Points whose chain is not complete, and what each lacks.
     broken: Vec<(Arc<PointObject>, PointId)>,
-    candidates: Vec<Candidate>,
+    /// Points that were decided against or dropped.
+    refused: Vec<PointLink>,
+    /// The own runs of the points that count.
+    runs: Vec<PlacedRun>,
 }
 
 impl Catalogue {
@@ -81,12 +92,12 @@ impl Catalogue {
         &self.counting
     }
 
-    /// The newest point that counts.
+    /// The newest point that counts. What a capture builds on is [`Vault::parent`].
     pub fn newest(&self) -> Option<&Arc<PointObject>> {
         self.counting.last()
     }
 
-    /// What unfinished captures have left, oldest first.
+    /// What unfinished captures have left and counts, oldest first.
     pub fn partial_points(&self) -> &[Arc<PointObject>] {
         &self.partial
     }
@@ -101,14 +112,41 @@ impl Catalogue {
         self.broken.iter().map(|(point, missing)| (point, *missing))
     }
 
-    /// Whether there is an object of this point, whether it counts or not.
-    pub fn has_object(&self, id: PointId) -> bool {
-        self.candidates.iter().any(|candidate| candidate.link.point == id)
+    /// Whether the layout accepts this point and has not dropped it since.
+    pub fn accepts(&self, link: PointLink) -> bool {
+        let Some(layout) = &self.layout else { return false };
+        layout.accepted.iter().any(|accepted| accepted.link == link) && !layout.dropped.contains(&link)
     }
 
-    /// The runs whose fold is the state of a point, newest first.
+    /// Whether there is an object of this point, whether it counts or not.
+    pub fn has_object(&self, id: PointId) -> bool {
+        let there = self.counting.iter().map(|point| point.link);
+        let broken = self.broken.iter().map(|(point, _)| point.link);
+        there.chain(broken).chain(self.refused.iter().copied()).any(|link| link.point == id)
+    }
+
+    /// The runs whose fold is the state of a point that counts, newest first.
     pub fn stack(&self, point: PointId) -> Result<Vec<Run>, VaultError> {
-        Ok(stack(self.layout.as_ref(), &self.candidates, point)?)
+        let found = self.point(point).ok_or(StackError::DoesNotCount { point })?;
+        self.stack_of(found.link)
+    }
+
+    /// The same by the point's object.
+    pub(super) fn stack_of(&self, link: PointLink) -> Result<Vec<Run>, VaultError> {
+        Ok(stack(self.layout.as_ref(), &self.runs, link)?)
+    }
+
+    fn add(&mut self, point: Arc<PointObject>, verdict: Verdict) {
+        match (verdict, point.vault_part.partial.is_some()) {
+            (Verdict::Counts, true) => self.partial.push(point),
+            (Verdict::Counts, false) => {
+                self.runs.push(point.own_run());
+                self.counting.push(point);
+            }
+            (Verdict::Lacks(missing), false) => self.broken.push((point, missing)),
+            // What a partial point builds on may go before it: nothing can go on from it then.
+            (Verdict::Lacks(_), true) | (Verdict::Refused, _) => self.refused.push(point.link),
+        }
     }
 
     /// The greatest sequence number that is known of the source.
@@ -135,32 +173,26 @@ impl Vault {
     /// Reads what the vault holds of a source. Damaged and untrusted objects are left out and named.
     pub fn catalogue(&self, source: SourceId) -> Result<Catalogue, VaultError> {
         let mut left_out = Vec::new();
-        let layout = self.newest_layout(source, &mut left_out)?;
+        let layout = self.layout_in_force(source, &mut left_out)?;
         let points = self.all_points(source, &mut left_out)?;
         let head = self.newest_head(source, &mut left_out)?;
-        let (partial, full): (Vec<_>, Vec<_>) =
-            points.into_iter().partition(|point| point.vault_part.partial.is_some());
-        let candidates: Vec<Candidate> = full
-            .iter()
-            .map(|point| Candidate {
-                link: point.link,
-                parent: point.vault_part.parent,
-                session: point.vault_part.session,
-                run: point.own_run(),
-            })
-            .collect();
-        let counting: std::collections::HashSet<PointLink> =
-            counting(layout.as_ref(), &candidates).iter().map(|candidate| candidate.link).collect();
-        let (counting, others): (Vec<_>, Vec<_>) =
-            full.into_iter().partition(|point| counting.contains(&point.link));
-        let broken = others
-            .into_iter()
-            .filter_map(|point| {
-                let missing = missing_parent(layout.as_ref(), &candidates, point.link)?;
-                Some((point, missing))
-            })
-            .collect();
-        Ok(Catalogue { source, layout, head, left_out, counting, partial, broken, candidates })
+        let candidates: Vec<Candidate> = points.iter().map(|point| point.candidate()).collect();
+        let verdicts = verdicts(layout.as_ref(), &candidates);
+        let mut catalogue = Catalogue {
+            source,
+            layout,
+            head,
+            left_out,
+            counting: Vec::new(),
+            partial: Vec::new(),
+            broken: Vec::new(),
+            refused: Vec::new(),
+            runs: Vec::new(),
+        };
+        for (point, verdict) in points.into_iter().zip(verdicts) {
+            catalogue.add(point, verdict);
+        }
+        Ok(catalogue)
     }
 
     fn all_points(
@@ -203,14 +235,14 @@ impl Vault {
         listed: &Listed,
     ) -> Result<PointObject, VaultError> {
         let wrong = |what| self.damaged(&listed.name, Malformed::Field(what));
-        let (payload, _): (PointPayload, _) =
+        let (payload, node): (PointPayload, _) =
             self.get_value(&listed.name, &listed.named, EnvelopeKind::Point)?;
         let message = [POINT_PURPOSE, self.ring().domain().as_bytes(), &payload.common].concat();
         verify(&payload.signer, &message, &payload.signature)
             .map_err(|cause| self.damaged(&listed.name, cause.into()))?;
         let common: PointCommon =
             decode_cbor(&payload.common).map_err(|cause| self.damaged(&listed.name, cause))?;
-        let author = self.trust.node(&payload.signer).filter(|node| node.may_write(&common.source_name));
+        let author = self.trust().node(&payload.signer).filter(|node| node.may_write(&common.source_name));
         if author.is_none() {
             let (object, place, signer) = (listed.name.to_string(), self.place(), payload.signer);
             return Err(VaultError::Untrusted { object, place, signer });
@@ -224,29 +256,7 @@ impl Vault {
         }
         check_parts(&payload.vault_part.run).map_err(|_| wrong("order of parts"))?;
         let link = PointLink { point, object: hash };
-        Ok(PointObject { link, common, vault_part: payload.vault_part })
-    }
-
-    /// The layout of the highest generation that a custodian of the highest term has written.
-    fn newest_layout(
-        &self,
-        source: SourceId,
-        left_out: &mut Vec<String>,
-    ) -> Result<Option<Layout>, VaultError> {
-        let mut newest: Option<Layout> = None;
-        for listed in self.list(&Folder::new(&[&"layout", &source]))?.iter().rev() {
-            let read = self.get_value::<Layout>(&listed.name, &listed.named, EnvelopeKind::Layout);
-            let Some((layout, node)) = judge(read, left_out)? else { continue };
-            let by_custodian =
-                node.name == self.trust.custodian.node && layout.term <= self.trust.custodian.term;
-            let newer = newest
-                .as_ref()
-                .is_none_or(|best| (layout.term, layout.generation) > (best.term, best.generation));
-            if by_custodian && newer {
-                newest = Some(layout);
-            }
-        }
-        Ok(newest)
+        Ok(PointObject { link, common, vault_part: payload.vault_part, put_by: node.signer })
     }
 
     fn newest_head(
@@ -268,24 +278,12 @@ impl Vault {
     }
 }
 
-/// The point that ends the chain of a point that does not count because it is not there; `None` when a layout
-/// has decided against it or against one that it builds on.
-fn missing_parent(layout: Option<&Layout>, candidates: &[Candidate], point: PointLink) -> Option<PointId> {
-    let by_link: HashMap<PointLink, &Candidate> = candidates.iter().map(|c| (c.link, c)).collect();
-    let mut current = point;
-    for _ in 0..=candidates.len() {
-        let Some(candidate) = by_link.get(&current) else { return Some(current.point) };
-        if layout.is_some_and(|layout| layout.decided.contains(&candidate.session)) {
-            return None;
-        }
-        current = candidate.parent?;
-    }
-    Some(current.point)
-}
-
 /// Damaged and untrusted objects are left out and named; what else fails is an error. An object that is
 /// gone since it was listed was collected.
-fn judge<T>(read: Result<T, VaultError>, left_out: &mut Vec<String>) -> Result<Option<T>, VaultError> {
+pub(super) fn judge<T>(
+    read: Result<T, VaultError>,
+    left_out: &mut Vec<String>,
+) -> Result<Option<T>, VaultError> {
     match read {
         Ok(value) => Ok(Some(value)),
         Err(VaultError::Store(error)) if error.is_not_found() => Ok(None),

@@ -1,6 +1,6 @@
 //! `vault check`: is everything there that the points need? Reads all metadata and no payload; payload is read
 //! a share at a time by [`Vault::check_data`]. Owns the report and what concerns single objects; points are
-//! `check_points`'s.
+//! `check_points`'s, sessions and collections `check_commits`'s.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use backstay_core::id::PackId;
 
 use super::Vault;
+use super::check_commits::noted;
 use crate::chunk::ChunkClass;
-use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::name::{Named, ObjectName};
 use crate::pack::read_pack;
@@ -91,13 +91,9 @@ impl Vault {
         self.refresh_index(None)?;
         self.check_keys(&mut report)?;
         self.check_index_objects(&mut report)?;
-        for (folder, kind) in
-            [("sessions", EnvelopeKind::Session), ("fences", EnvelopeKind::Fence), ("gc", EnvelopeKind::Gc)]
-        {
-            self.check_envelopes(folder, kind, &mut report)?;
-        }
+        let sessions = self.check_commits(&mut report)?;
         let packs = self.check_packs(&mut report)?;
-        self.check_points(&packs, &mut report)?;
+        self.check_points(&packs, &sessions, &mut report)?;
         Ok(report)
     }
 
@@ -136,25 +132,6 @@ impl Vault {
         Ok(())
     }
 
-    /// Envelopes whose contents matter to nobody but the protocol of commits and collections.
-    fn check_envelopes(
-        &self,
-        folder: &str,
-        kind: EnvelopeKind,
-        report: &mut CheckReport,
-    ) -> Result<(), VaultError> {
-        for listed in self.list(&Folder::new(&[&folder]))? {
-            match self.get_envelope(&listed.name, &listed.named, kind) {
-                Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
-                    report.add(listed.name.as_str(), error);
-                }
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     /// `None` when it has gone since it was listed.
     fn get_if_there(&self, name: &ObjectName) -> Result<Option<bytes::Bytes>, VaultError> {
         match self.get(name) {
@@ -166,13 +143,7 @@ impl Vault {
 
     fn check_index_objects(&self, report: &mut CheckReport) -> Result<(), VaultError> {
         for listed in self.list(&Folder::new(&[&"index"]))? {
-            match self.read_index_object(&listed) {
-                Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
-                    report.add(listed.name.as_str(), error);
-                }
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
+            noted(self.read_index_object(&listed), &listed, report)?;
         }
         Ok(())
     }

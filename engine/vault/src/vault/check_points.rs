@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use backstay_core::fold::Cursor;
 use backstay_core::id::{ChunkId, PackId, PointId, SourceId};
+use backstay_core::point::PointLink;
 use backstay_core::run::{PartRef, Run};
 
+use super::check_commits::{Sessions, check_writers};
 use super::{Catalogue, CheckReport, PointObject, Vault};
 use crate::error::VaultError;
 use crate::malformed::Malformed;
@@ -20,10 +22,12 @@ impl Vault {
     pub(super) fn check_points(
         self: &Arc<Self>,
         packs: &HashSet<PackId>,
+        sessions: &Sessions,
         report: &mut CheckReport,
     ) -> Result<(), VaultError> {
         for source in self.mentioned_sources()? {
             let catalogue = self.catalogue(source)?;
+            check_writers(&catalogue, sessions, report);
             for left_out in &catalogue.left_out {
                 report.add(format!("source {source}"), left_out);
             }
@@ -56,7 +60,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let mut runs = CheckedRuns::default();
         for point in catalogue.points() {
-            let stack = catalogue.stack(point.link.point);
+            let stack = catalogue.stack_of(point.link);
             let lacking = match stack.and_then(|stack| runs.check(self, &stack, packs)) {
                 Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
                 Err(error) => vec![error.to_string()],
@@ -82,12 +86,9 @@ impl Vault {
             );
         }
         let what = format!("source {}", catalogue.source);
-        for accepted in catalogue.layout.iter().flat_map(|layout| &layout.accepted) {
-            if catalogue.point(accepted.link.point).is_none() {
-                report.bad_points += 1;
-                report
-                    .add(&what, format!("point {} is missing, which the layout names", accepted.link.point));
-            }
+        for missing in accepted_and_missing(catalogue) {
+            report.bad_points += 1;
+            report.add(&what, format!("point {} is missing, which the layout names", missing.point));
         }
         if let Some(point) = self.head_without_point(catalogue)? {
             report.bad_points += 1;
@@ -111,6 +112,15 @@ impl Vault {
         let is_new = !dropped && self.catalogue(catalogue.source)?.has_object(target.point);
         Ok((!dropped && !is_new).then_some(target.point))
     }
+}
+
+/// Points that the layout accepts and that are not there.
+fn accepted_and_missing(catalogue: &Catalogue) -> impl Iterator<Item = PointLink> {
+    let there = catalogue.points().iter().chain(catalogue.partial_points()).map(|point| point.link);
+    let dropped = catalogue.layout.iter().flat_map(|layout| &layout.dropped).copied();
+    let known: HashSet<PointLink> = there.chain(dropped).collect();
+    let accepted = catalogue.layout.iter().flat_map(|layout| &layout.accepted).map(|accepted| accepted.link);
+    accepted.filter(move |link| !known.contains(link))
 }
 
 fn describe(point: &PointObject) -> String {

@@ -3,24 +3,32 @@
 
 mod catalogue;
 mod check;
+mod check_commits;
 mod check_points;
+mod draft;
+mod fence;
+mod gc;
+mod layout;
 mod objects;
 mod open;
 mod refresh;
 mod session;
+mod settled;
 mod state;
+mod trust;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use backstay_core::id::{ChunkId, ObjectHash, VaultId};
+use backstay_core::id::{ChunkId, ObjectHash, SessionId, VaultId};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
 pub use catalogue::{Catalogue, PointObject};
 pub use check::{CheckReport, Finding, PackShare};
+pub use draft::{HeadDraft, PointDraft};
 pub use open::{NewVault, VaultKeys};
-pub use session::{Acknowledged, HeadDraft, PointDraft, Session, WriterIdentity, WriterView};
+pub use session::{Acknowledged, Session, WriterIdentity, WriterView};
 pub use state::StateFold;
 
 use crate::clear::{FormatObject, TrustObject};
@@ -29,6 +37,8 @@ use crate::index::{ChunkIndex, IndexTotals, Location};
 use crate::keys::KeyRing;
 use crate::name::ObjectName;
 use crate::store::{Folder, Listed, Store, StoreError, Stretch};
+use settled::KnownSession;
+use trust::Trust;
 
 /// Point objects that are kept in memory once read.
 const POINTS_KEPT_MAX: usize = 4096;
@@ -40,9 +50,10 @@ pub struct Vault {
     io: Handle,
     ring: Arc<KeyRing>,
     format: FormatObject,
-    trust: TrustObject,
+    trust: Trust,
     index: RwLock<ChunkIndex>,
     points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
+    acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
 }
 
 impl Vault {
@@ -63,7 +74,7 @@ impl Vault {
 
     /// Who may do what.
     pub fn trust(&self) -> &TrustObject {
-        &self.trust
+        &self.trust.newest
     }
 
     /// What a reader and a writer must know.

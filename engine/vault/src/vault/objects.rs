@@ -1,67 +1,81 @@
 //! Reading and writing of enveloped objects: hash in the name, signature, trust, and only then the
 //! contents.
 
-use backstay_core::id::ObjectHash;
-use bytes::Bytes;
-use minicbor::Encode;
+use backstay_core::id::{ObjectHash, SignerKey};
+use minicbor::{Decode, Encode};
 
 use super::Vault;
 use crate::clear::TrustedNode;
-use crate::envelope::{self, EnvelopeKind};
+use crate::envelope::{self, EnvelopeKind, Opened};
 use crate::error::VaultError;
 use crate::keys::Signer;
 use crate::malformed::{Malformed, decode_cbor, encode_cbor};
 use crate::name::{Named, ObjectName};
 
-/// The payload of an envelope, and the trusted node that signed it.
-#[derive(Debug)]
-pub(super) struct Trusted<'a> {
-    pub(super) payload: Vec<u8>,
-    pub(super) node: &'a TrustedNode,
-}
-
 impl Vault {
-    /// Reads an envelope by its name.
+    /// Reads an envelope by its name. Its signature is good; whether the signer may write such an object is for the
+    /// caller to ask.
     pub(super) fn get_envelope(
         &self,
         name: &ObjectName,
         named: &Named,
         kind: EnvelopeKind,
-    ) -> Result<Trusted<'_>, VaultError> {
+    ) -> Result<Opened, VaultError> {
         let object = self.get(name)?;
-        self.open_envelope(name, named, kind, &object)
-    }
-
-    fn open_envelope(
-        &self,
-        name: &ObjectName,
-        named: &Named,
-        kind: EnvelopeKind,
-        object: &[u8],
-    ) -> Result<Trusted<'_>, VaultError> {
-        if hash_in(named).is_some_and(|hash| hash_of(object) != hash) {
+        if hash_in(named).is_some_and(|hash| hash_of(&object) != hash) {
             return Err(self.damaged(name, Malformed::Hash));
         }
-        let opened =
-            envelope::open(&self.ring, kind, name.stem(), object).map_err(|c| self.damaged(name, c))?;
-        let node = self.trust.node(&opened.signer).ok_or_else(|| VaultError::Untrusted {
-            object: name.to_string(),
-            place: self.place(),
-            signer: opened.signer,
-        })?;
-        Ok(Trusted { payload: opened.payload, node })
+        envelope::open(&self.ring, kind, name.stem(), &object).map_err(|cause| self.damaged(name, cause))
     }
 
-    /// Reads an envelope whose payload is one CBOR value.
-    pub(super) fn get_value<T: for<'b> minicbor::Decode<'b, ()>>(
+    /// The node that signs so now.
+    pub(super) fn trusted_node(
+        &self,
+        name: &ObjectName,
+        signer: SignerKey,
+    ) -> Result<&TrustedNode, VaultError> {
+        self.trust.newest.node(&signer).ok_or_else(|| self.untrusted(name, signer))
+    }
+
+    /// That the signer is or was custodian in this term. What it has written then stands until its successor writes,
+    /// also when the node is gone.
+    pub(super) fn check_custodian(
+        &self,
+        name: &ObjectName,
+        term: u64,
+        signer: SignerKey,
+    ) -> Result<(), VaultError> {
+        match self.trust.custodians.include(term, &signer) {
+            true => Ok(()),
+            false => Err(self.untrusted(name, signer)),
+        }
+    }
+
+    /// Reads an envelope of a node whose payload is one CBOR value.
+    pub(super) fn get_value<T: for<'b> Decode<'b, ()>>(
         &self,
         name: &ObjectName,
         named: &Named,
         kind: EnvelopeKind,
     ) -> Result<(T, &TrustedNode), VaultError> {
-        let trusted = self.get_envelope(name, named, kind)?;
-        let value = decode_cbor(&trusted.payload).map_err(|cause| self.damaged(name, cause))?;
-        Ok((value, trusted.node))
+        let opened = self.get_envelope(name, named, kind)?;
+        let node = self.trusted_node(name, opened.signer)?;
+        let value = decode_cbor(&opened.payload).map_err(|cause| self.damaged(name, cause))?;
+        Ok((value, node))
+    }
+
+    /// Reads an envelope of the custodian of the term that its payload, one CBOR value, carries.
+    pub(super) fn get_decision<T: for<'b> Decode<'b, ()>>(
+        &self,
+        name: &ObjectName,
+        named: &Named,
+        kind: EnvelopeKind,
+        term: impl Fn(&T) -> u64,
+    ) -> Result<T, VaultError> {
+        let opened = self.get_envelope(name, named, kind)?;
+        let value = decode_cbor(&opened.payload).map_err(|cause| self.damaged(name, cause))?;
+        self.check_custodian(name, term(&value), opened.signer)?;
+        Ok(value)
     }
 
     /// Seals a CBOR value under a name that its hash does not occur in, and puts it.
@@ -96,14 +110,14 @@ impl Vault {
     pub(super) fn damaged(&self, name: &ObjectName, cause: Malformed) -> VaultError {
         VaultError::Damaged { object: name.to_string(), place: self.place(), cause }
     }
+
+    fn untrusted(&self, name: &ObjectName, signer: SignerKey) -> VaultError {
+        VaultError::Untrusted { object: name.to_string(), place: self.place(), signer }
+    }
 }
 
 pub(super) fn hash_of(object: &[u8]) -> ObjectHash {
     ObjectHash::new(*blake3::hash(object).as_bytes())
-}
-
-pub(super) fn hash_of_bytes(object: &Bytes) -> ObjectHash {
-    hash_of(object)
 }
 
 fn hash_in(named: &Named) -> Option<ObjectHash> {
@@ -111,7 +125,8 @@ fn hash_in(named: &Named) -> Option<ObjectHash> {
         Named::Index(_, hash)
         | Named::Point(_, _, hash)
         | Named::Layout(_, _, hash)
-        | Named::Head(_, _, hash) => Some(*hash),
+        | Named::Head(_, _, hash)
+        | Named::Gc(_, hash) => Some(*hash),
         _ => None,
     }
 }

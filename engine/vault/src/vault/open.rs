@@ -1,6 +1,5 @@
 //! Making and opening of vaults.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 
 use backstay_core::id::VaultId;
@@ -8,7 +7,7 @@ use backstay_core::units::Timestamp;
 use tokio::runtime::Handle;
 
 use super::Vault;
-use super::objects::hash_of_bytes;
+use super::trust::Trust;
 use crate::clear::{self, ClearKind, Custodian, FORMAT_VERSION, FormatObject, TrustObject, TrustedNode};
 use crate::error::VaultError;
 use crate::index::ChunkIndex;
@@ -20,9 +19,6 @@ use crate::store::{Folder, Listed, Store, StoreError};
 
 /// Features that this code knows.
 const FEATURES: [&str; 0] = [];
-
-/// Most objects of `format/` or `trust/` that are followed.
-const CHAIN_MAX: usize = 100_000;
 
 /// What a new vault is made of.
 #[derive(Debug)]
@@ -107,9 +103,17 @@ impl Vault {
     /// Opens a vault with the keys of its domain. Its index is empty until [`Vault::refresh_index`].
     pub fn open(store: Arc<dyn Store>, io: Handle, ring: Arc<KeyRing>) -> Result<Self, VaultError> {
         let format = read_format(&store, &io, &ring)?;
-        let trust = read_trust(&store, &io, &ring)?;
-        let index = RwLock::new(ChunkIndex::new());
-        Ok(Self { store, io, ring, format, trust, index, points: Mutex::new(HashMap::new()) })
+        let trust = Trust::read(&store, &io, &ring)?;
+        Ok(Self {
+            store,
+            io,
+            ring,
+            format,
+            trust,
+            index: RwLock::new(ChunkIndex::new()),
+            points: Mutex::default(),
+            acknowledged: Mutex::default(),
+        })
     }
 
     /// Whether this code writes what the vault's readers expect.
@@ -153,38 +157,6 @@ fn read_format(store: &Arc<dyn Store>, io: &Handle, ring: &KeyRing) -> Result<Fo
     }
 }
 
-/// The newest trust object; its chain is followed back to the first, each signed by the admin.
-fn read_trust(store: &Arc<dyn Store>, io: &Handle, ring: &KeyRing) -> Result<TrustObject, VaultError> {
-    let listed = list(store, io, "trust")?;
-    let mut newest: Option<TrustObject> = None;
-    let mut hash = None;
-    for (n, object) in (1u64..).zip(&listed).take(CHAIN_MAX) {
-        let content = io.block_on(store.get(&object.name))?;
-        let read = clear::read::<TrustObject>(ClearKind::Trust, &content);
-        let (trust, signer) = read.map_err(|cause| damaged(store, &object.name, cause))?;
-        if signer != ring.admin() {
-            return Err(VaultError::Untrusted {
-                object: object.name.to_string(),
-                place: store.place(),
-                signer,
-            });
-        }
-        if trust.n != n || trust.previous != hash || object.named != Named::Trust(n) {
-            return Err(damaged(store, &object.name, Malformed::Field("place in the chain of trust")));
-        }
-        hash = Some(hash_of_bytes(&content));
-        newest = Some(trust);
-    }
-    let missing = || StoreError {
-        operation: crate::store::Operation::Get,
-        object: Named::Trust(1).to_name().to_string(),
-        place: store.place(),
-        kind: crate::store::StoreErrorKind::NotFound,
-        cause: "the vault has no trust object".into(),
-    };
-    newest.ok_or_else(|| missing().into())
-}
-
 fn put_keys(
     store: &Arc<dyn Store>,
     io: &Handle,
@@ -205,10 +177,10 @@ fn newest(store: &Arc<dyn Store>, io: &Handle, folder: &str) -> Result<Option<Li
     }
 }
 
-fn list(store: &Arc<dyn Store>, io: &Handle, folder: &str) -> Result<Vec<Listed>, StoreError> {
+pub(super) fn list(store: &Arc<dyn Store>, io: &Handle, folder: &str) -> Result<Vec<Listed>, StoreError> {
     io.block_on(store.list(&Folder::new(&[&folder])))
 }
 
-fn damaged(store: &Arc<dyn Store>, name: &ObjectName, cause: Malformed) -> VaultError {
+pub(super) fn damaged(store: &Arc<dyn Store>, name: &ObjectName, cause: Malformed) -> VaultError {
     VaultError::Damaged { object: name.to_string(), place: store.place(), cause }
 }

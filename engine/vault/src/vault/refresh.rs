@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::sync::PoisonError;
 
-use backstay_core::id::{ObjectHash, PackId, SessionId};
+use backstay_core::id::{ChunkId, ObjectHash, SessionId, SignerKey};
 
 use super::Vault;
-use super::session::{SessionObject, SessionState};
-use crate::clear::TrustedNode;
+use crate::collections::Collections;
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::index::{Belief, ChunkIndex};
@@ -37,12 +36,12 @@ impl Vault {
     }
 
     /// Whether a writer may count on a chunk.
-    pub(super) fn writer_has(&self, id: &backstay_core::id::ChunkId, doomed: &HashSet<PackId>) -> bool {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).writer_has(id, doomed)
+    pub(super) fn writer_has(&self, id: &ChunkId, collections: &Collections) -> bool {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).writer_has(id, collections)
     }
 
     fn take_in(&self, object: &Listed, hash: ObjectHash, writer: Option<&str>) -> Result<(), VaultError> {
-        let (content, node) = match self.read_index_object(object) {
+        let (content, signer) = match self.read_index_object(object) {
             // Collected between listing and reading.
             Err(VaultError::Store(error)) if error.is_not_found() => return Ok(()),
             // One bad index object costs what it alone lists; `check` reports it.
@@ -53,9 +52,9 @@ impl Vault {
             read => read?,
         };
         let belief = match (&object.named, content.author) {
-            (_, IndexAuthor::Custodian { .. }) if node.name == self.trust.custodian.node => Belief::Writers,
-            (Named::Index(session, _), IndexAuthor::Session) if Some(node.name.as_str()) == writer => {
-                self.belief_in_own(session)?
+            (_, IndexAuthor::Custodian { .. }) => Belief::IfVouchedFor { written: content.collection },
+            (Named::Index(session, _), IndexAuthor::Session) if self.is_key_of(&signer, writer) => {
+                self.belief_in_own(*session, signer)?
             }
             _ => Belief::ReadersOnly,
         };
@@ -63,27 +62,29 @@ impl Vault {
         Ok(())
     }
 
-    /// Reads one index object and says whose it is.
-    pub(super) fn read_index_object(
-        &self,
-        object: &Listed,
-    ) -> Result<(IndexObject, &TrustedNode), VaultError> {
-        let trusted = self.get_envelope(&object.name, &object.named, EnvelopeKind::Index)?;
+    /// Reads one index object, of a node that is trusted or of the custodian of its term, and says who signed it.
+    pub(super) fn read_index_object(&self, object: &Listed) -> Result<(IndexObject, SignerKey), VaultError> {
+        let opened = self.get_envelope(&object.name, &object.named, EnvelopeKind::Index)?;
         let content =
-            IndexObject::decode(&trusted.payload).map_err(|cause| self.damaged(&object.name, cause))?;
-        Ok((content, trusted.node))
+            IndexObject::decode(&opened.payload).map_err(|cause| self.damaged(&object.name, cause))?;
+        match content.author {
+            IndexAuthor::Session => drop(self.trusted_node(&object.name, opened.signer)?),
+            IndexAuthor::Custodian { term } => self.check_custodian(&object.name, term, opened.signer)?,
+        }
+        Ok((content, opened.signer))
     }
 
-    /// An own session counts when it was acknowledged. One that a custodian has cleared away is decided, and
-    /// what it wrote stands in the custodian's index.
-    fn belief_in_own(&self, session: &SessionId) -> Result<Belief, VaultError> {
-        let named = Named::Session(*session);
-        match self.get_value::<SessionObject>(&named.to_name(), &named, EnvelopeKind::Session) {
-            Ok((object, _)) if object.state == SessionState::Acknowledged => Ok(Belief::Writers),
-            Ok(_) => Ok(Belief::ReadersOnly),
-            Err(VaultError::Store(error)) if !error.is_not_found() => Err(error.into()),
-            Err(_) => Ok(Belief::ReadersOnly),
-        }
+    fn is_key_of(&self, signer: &SignerKey, writer: Option<&str>) -> bool {
+        self.trust().node(signer).is_some_and(|node| Some(node.name.as_str()) == writer)
+    }
+
+    /// An own session counts when it was acknowledged.
+    fn belief_in_own(&self, session: SessionId, signer: SignerKey) -> Result<Belief, VaultError> {
+        let acknowledged = self.acknowledged_session(session)?;
+        Ok(match acknowledged.is_some_and(|session| session.signer == signer) {
+            true => Belief::Writers,
+            false => Belief::ReadersOnly,
+        })
     }
 
     /// Begins the index anew when something has left the listing, or when it was not judged for this writer.

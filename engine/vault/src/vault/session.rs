@@ -1,28 +1,28 @@
 //! Sessions: one commit each (docs/format.md, section 10). Owns the order in which things become
 //! durable, and the answer to "was it acknowledged?".
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use backstay_core::id::{ChunkId, ObjectHash, PackId, PointId, SessionId, SourceId};
-use backstay_core::point::{Head, Partial, PointCommon, PointLink, VaultPart};
-use backstay_core::run::PartRef;
+use backstay_core::id::{ChunkId, ObjectHash, PointId, SessionId, SourceId};
+use backstay_core::point::PointLink;
 use backstay_core::units::Timestamp;
-use minicbor::{Decode, Encode};
 
-use super::catalogue::{POINT_PURPOSE, PointPayload};
-use super::{Catalogue, Vault};
+use super::settled::KnownSession;
+use super::{Catalogue, HeadDraft, PointDraft, PointObject, Vault};
+use crate::collections::Collections;
+use crate::commit_object::{SessionKind, SessionObject, SessionState};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
-use crate::index_object::{INDEX_ENTRIES_MAX, INDEX_PACKS_MAX, IndexAuthor, IndexObject};
+use crate::index_object::IndexObject;
 use crate::keys::{Signer, random_bytes};
-use crate::malformed::encode_cbor;
 use crate::name::Named;
-use crate::store::Folder;
 use crate::write::Written;
 
 /// How often another parent is chosen because the one before was thinned away or is no longer the newest.
 const PARENT_TRIES_MAX: usize = 5;
+
+/// How often a commit is opened because a collection began meanwhile.
+const STARTS_MAX: usize = 5;
 
 /// Who writes.
 #[derive(Debug)]
@@ -33,109 +33,23 @@ pub struct WriterIdentity {
     pub signer: Signer,
 }
 
-/// `sessions/<session>`.
-#[derive(Debug, Clone, Encode, Decode)]
-#[cbor(map)]
-pub(super) struct SessionObject {
-    #[n(0)]
-    session: SessionId,
-    #[n(1)]
-    node: String,
-    #[n(2)]
-    counter: u64,
-    #[n(3)]
-    pub(super) state: SessionState,
-    #[n(4)]
-    start: Timestamp,
-    #[n(5)]
-    pins: Vec<PointId>,
-    #[n(6)]
-    sources: Vec<SourceId>,
-}
-
-/// How far a session is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub(super) enum SessionState {
-    #[n(0)]
-    Open,
-    #[n(1)]
-    Acknowledged,
-    #[n(2)]
-    GivenUp,
-}
-
-/// `fences/<session>`.
-#[derive(Debug, Encode, Decode)]
-#[cbor(map)]
-struct FenceObject {
-    #[n(0)]
-    session: SessionId,
-    #[n(1)]
-    time: Timestamp,
-    #[n(2)]
-    reason: String,
-}
-
-/// `gc/<n>`.
-#[derive(Debug, Encode, Decode)]
-#[cbor(map)]
-struct GcObject {
-    #[n(0)]
-    n: u64,
-    #[n(1)]
-    term: u64,
-    #[n(2)]
-    packs: Vec<PackId>,
-}
-
 /// What a writer of a session may count on.
 #[derive(Debug, Clone)]
 pub struct WriterView {
     vault: Arc<Vault>,
-    doomed: Arc<HashSet<PackId>>,
+    collections: Arc<Collections>,
 }
 
 impl WriterView {
     /// Whether the vault has the chunk and will keep it at least until the session ends.
     pub fn has(&self, id: &ChunkId) -> bool {
-        self.vault.writer_has(id, &self.doomed)
+        self.vault.writer_has(id, &self.collections)
     }
 
     /// The vault.
     pub fn vault(&self) -> &Arc<Vault> {
         &self.vault
     }
-}
-
-/// A point to be committed.
-#[derive(Debug, Clone)]
-pub struct PointDraft {
-    /// What is the same in every vault.
-    pub common: PointCommon,
-    /// The point that the run edits.
-    pub parent: Option<PointLink>,
-    /// Parts of the run, in order of key.
-    pub run: Vec<PartRef>,
-    /// The newest head of the source that the session saw.
-    pub previous_head: Option<ObjectHash>,
-    /// For a capture that is not finished.
-    pub partial: Option<Partial>,
-}
-
-/// A head to be committed, with the newest point of its source.
-#[derive(Debug, Clone)]
-pub struct HeadDraft {
-    /// The source.
-    pub source: SourceId,
-    /// Rises with every head of the source.
-    pub sequence: u64,
-    /// Start of the capture.
-    pub time: Timestamp,
-    /// Sequence and link of the newest point; the one committed with it, if there is one.
-    pub newest: Option<(u64, PointLink)>,
-    /// The head before.
-    pub previous: Option<ObjectHash>,
 }
 
 /// What a commit has made durable.
@@ -151,14 +65,16 @@ type Put = (Vec<(ObjectHash, IndexObject)>, Vec<PointLink>);
 /// An open commit on one vault.
 #[derive(Debug)]
 pub struct Session {
-    writer: Arc<WriterIdentity>,
-    object: SessionObject,
+    pub(super) writer: Arc<WriterIdentity>,
+    pub(super) object: SessionObject,
+    parent: Option<Arc<PointObject>>,
     view: WriterView,
 }
 
 impl Session {
-    /// Opens a session for a capture of `source`: puts it with the newest point pinned, makes sure that the point
-    /// is still there, lists `gc/` and then `index/`. Returns what the vault holds of the source as well.
+    /// Opens a session for a capture of `source`: puts it with the parent pinned, makes sure that this is still the
+    /// parent to choose, lists `gc/` and then `index/`. Returns what the vault holds of the source as well. Begins
+    /// again, a few times, when a collection begins meanwhile.
     pub fn open(
         vault: &Arc<Vault>,
         writer: &Arc<WriterIdentity>,
@@ -173,21 +89,20 @@ impl Session {
             return Err(VaultError::MayNotWrite { node, source_name: source_name.to_owned(), place });
         }
         let source = vault.ring().source_id(source_name);
-        let object = SessionObject {
-            session: SessionId::new(random_bytes()),
-            node: writer.node.clone(),
-            counter: 0,
-            state: SessionState::Open,
-            start: now,
-            pins: Vec::new(),
-            sources: vec![source],
-        };
-        let view = WriterView { vault: Arc::clone(vault), doomed: Arc::default() };
-        let mut session = Self { writer: Arc::clone(writer), object, view };
-        match session.begin(source) {
-            Ok(catalogue) => Ok((session, catalogue)),
-            Err(error) => Err(session.fail(error)),
+        for _ in 0..STARTS_MAX {
+            let mut session = Self::new(vault, writer, source, now)?;
+            match session.begin(source) {
+                Ok(Some(catalogue)) => return Ok((session, catalogue)),
+                Ok(None) => session.fence("a collection began while it was opened")?,
+                Err(error) => return Err(session.fail(error)),
+            }
         }
+        Err(VaultError::Collecting { place: vault.place() })
+    }
+
+    /// The point on which the capture builds; it is pinned while the session is open.
+    pub fn parent(&self) -> Option<&Arc<PointObject>> {
+        self.parent.as_ref()
     }
 
     /// The points that are pinned while the session is open: the parent.
@@ -205,8 +120,8 @@ impl Session {
         &self.view.vault
     }
 
-    /// Commits what was written: index, points, heads, each durable before the next, and then asks for the
-    /// fence. Only when this returns `Ok` is anything acknowledged.
+    /// Commits what was written: index, points, heads, each durable before the next, and then asks whether all of
+    /// that came in time. Only when this returns `Ok` is anything acknowledged.
     pub fn commit(
         mut self,
         written: Written,
@@ -221,23 +136,53 @@ impl Session {
             self.vault().believe(*hash, content);
         }
         // Acknowledged already: if this fails, the session is fenced at the next start.
-        if let Err(error) = self.put_session(SessionState::Acknowledged) {
+        if let Err(error) = self.put(SessionState::Acknowledged) {
             tracing::warn!(%error, "the session stays open");
         }
+        let signer = self.writer.signer.public();
+        let session = KnownSession { object: self.object, signer };
+        self.view.vault.remember_acknowledged(Arc::new(session));
         Ok(Acknowledged { points: links })
     }
 
     /// Gives the session up; nothing of it was acknowledged. Puts that were sent may still land, so it is
     /// fenced and not ended.
     pub fn give_up(self, now: Timestamp) -> Result<(), VaultError> {
-        self.vault().fence(&self.writer, self.object.session, now, "given up by its node")
+        self.vault().fence(&self.writer, &self.object, now, "given up by its node")
     }
 
-    fn begin(&mut self, source: SourceId) -> Result<Catalogue, VaultError> {
-        let catalogue = self.pin_newest(source)?;
-        self.view.doomed = Arc::new(self.vault().doomed_packs()?);
+    /// A session that nobody has seen yet. Collections are counted before it is put.
+    fn new(
+        vault: &Arc<Vault>,
+        writer: &Arc<WriterIdentity>,
+        source: SourceId,
+        now: Timestamp,
+    ) -> Result<Self, VaultError> {
+        let object = SessionObject {
+            session: SessionId::new(random_bytes()),
+            node: writer.node.clone(),
+            counter: 0,
+            state: SessionState::Open,
+            start: now,
+            pins: Vec::new(),
+            sources: vec![source],
+            kind: SessionKind::Writer,
+            collection: vault.newest_collection()?,
+        };
+        let view = WriterView { vault: Arc::clone(vault), collections: Arc::default() };
+        Ok(Self { writer: Arc::clone(writer), object, parent: None, view })
+    }
+
+    /// `None` when a collection has begun since this session was made: it may not know of the session.
+    fn begin(&mut self, source: SourceId) -> Result<Option<Catalogue>, VaultError> {
+        let catalogue = self.pin_parent(source)?;
+        let collections = self.vault().collections()?;
+        let Some(collections) = collections.filter(|listed| listed.newest() == self.object.collection) else {
+            return Ok(None);
+        };
+        self.view.collections = Arc::new(collections);
         self.vault().refresh_index(Some(&self.writer.node))?;
-        Ok(catalogue)
+        Ok(Some(catalogue))
     }
 
     /// Index, points and heads, in this order, and then the question whether all of that came too late.
@@ -253,9 +198,19 @@ impl Session {
             let committed = points.iter().zip(&links).find(|(p, _)| p.common.source == head.source);
             self.put_head(head, committed.map(|(point, link)| (point.common.sequence, *link)))?;
         }
-        match self.is_fenced()? {
-            true => Err(VaultError::Fenced { session: self.object.session }),
-            false => Ok((index, links)),
+        self.check_in_time()?;
+        Ok((index, links))
+    }
+
+    /// First the fence, then `gc/`: two collections later a fence may be gone again.
+    fn check_in_time(&self) -> Result<(), VaultError> {
+        let session = self.object.session;
+        if self.vault().is_fenced(session)? {
+            return Err(VaultError::Fenced { session });
+        }
+        match self.object.collection.may_acknowledge(self.vault().newest_collection()?) {
+            true => Ok(()),
+            false => Err(VaultError::Overtaken { session, place: self.vault().place() }),
         }
     }
 
@@ -264,9 +219,7 @@ impl Session {
     fn fail(&self, error: VaultError) -> VaultError {
         let fenced = match error {
             VaultError::Fenced { .. } => Ok(()),
-            _ => {
-                self.vault().fence(&self.writer, self.object.session, self.object.start, "its commit failed")
-            }
+            _ => self.fence("its commit failed"),
         };
         if let Err(error) = fenced {
             tracing::warn!(%error, "the session stays open");
@@ -274,168 +227,33 @@ impl Session {
         error
     }
 
-    fn pin_newest(&mut self, source: SourceId) -> Result<Catalogue, VaultError> {
+    fn fence(&self, reason: &str) -> Result<(), VaultError> {
+        self.vault().fence(&self.writer, &self.object, self.object.start, reason)
+    }
+
+    /// Puts the session with its parent pinned, until that is the parent to choose also after it was put.
+    fn pin_parent(&mut self, source: SourceId) -> Result<Catalogue, VaultError> {
         let vault = Arc::clone(self.vault());
-        let mut newest = vault.catalogue(source)?.newest().map(|point| point.link);
+        let link = |point: &Option<Arc<PointObject>>| point.as_ref().map(|point| point.link);
+        self.parent = vault.parent(&vault.catalogue(source)?)?;
         for _ in 0..PARENT_TRIES_MAX {
-            self.object.pins = newest.iter().map(|link| link.point).collect();
-            self.put_session(SessionState::Open)?;
+            self.object.pins = self.parent.iter().map(|point| point.link.point).collect();
+            self.put(SessionState::Open)?;
             let catalogue = vault.catalogue(source)?;
-            let now_newest = catalogue.newest().map(|point| point.link);
             // Also one that has come meanwhile: the parent of what is written is the point that is pinned.
-            if now_newest == newest {
+            let parent = vault.parent(&catalogue)?;
+            if link(&parent) == link(&self.parent) {
                 return Ok(catalogue);
             }
-            newest = now_newest;
+            self.parent = parent;
         }
         Err(VaultError::Unsettled { source_id: source, place: vault.place() })
     }
 
-    fn put_session(&mut self, state: SessionState) -> Result<(), VaultError> {
+    fn put(&mut self, state: SessionState) -> Result<(), VaultError> {
         self.object.counter += 1;
         self.object.state = state;
         let named = Named::Session(self.object.session);
         self.vault().put_value(&self.writer.signer, EnvelopeKind::Session, &named, &self.object)
-    }
-
-    fn put_index(&self, written: Written) -> Result<Vec<(ObjectHash, IndexObject)>, VaultError> {
-        let mut objects = Vec::new();
-        let mut packs = written.packs;
-        while !packs.is_empty() {
-            let mut entries = 0;
-            let fitting = packs
-                .iter()
-                .take(INDEX_PACKS_MAX)
-                .take_while(|(_, records)| {
-                    entries += records.len();
-                    entries <= INDEX_ENTRIES_MAX
-                })
-                .count();
-            let rest = packs.split_off(fitting.max(1));
-            let object = IndexObject::of_packs(IndexAuthor::Session, &packs);
-            let session = self.object.session;
-            let hash = self.vault().put_hashed(
-                &self.writer.signer,
-                EnvelopeKind::Index,
-                &object.encode(),
-                |hash| Named::Index(session, hash),
-            )?;
-            objects.push((hash, object));
-            packs = rest;
-        }
-        Ok(objects)
-    }
-
-    fn put_point(&self, draft: &PointDraft) -> Result<PointLink, VaultError> {
-        let common = encode_cbor(&draft.common);
-        let message = [POINT_PURPOSE, self.vault().ring().domain().as_bytes(), &common].concat();
-        let payload = PointPayload {
-            common,
-            signer: self.writer.signer.public(),
-            signature: self.writer.signer.sign(&message).to_vec(),
-            vault_part: VaultPart {
-                vault: self.vault().id(),
-                parent: draft.parent,
-                run: draft.run.clone(),
-                previous_head: draft.previous_head,
-                session: self.object.session,
-                partial: draft.partial.clone(),
-            },
-        };
-        let (source, point) = (draft.common.source, draft.common.id);
-        let name = |hash| Named::Point(source, point, hash);
-        let object = self.vault().put_hashed(
-            &self.writer.signer,
-            EnvelopeKind::Point,
-            &encode_cbor(&payload),
-            name,
-        )?;
-        Ok(PointLink { point, object })
-    }
-
-    fn put_head(&self, draft: &HeadDraft, committed: Option<(u64, PointLink)>) -> Result<(), VaultError> {
-        let newest = committed.or(draft.newest).map(|(sequence, link)| backstay_core::point::HeadTarget {
-            vault: self.vault().id(),
-            sequence,
-            point: link.point,
-            object: link.object,
-            time: draft.time,
-        });
-        let head = Head {
-            source: draft.source,
-            sequence: draft.sequence,
-            time: draft.time,
-            targets: newest.into_iter().collect(),
-            previous: draft.previous,
-        };
-        let name = |hash| Named::Head(draft.source, draft.sequence, hash);
-        self.vault().put_hashed(&self.writer.signer, EnvelopeKind::Head, &encode_cbor(&head), name)?;
-        Ok(())
-    }
-
-    fn is_fenced(&self) -> Result<bool, VaultError> {
-        match self.vault().get(&Named::Fence(self.object.session).to_name()) {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-impl Vault {
-    /// Fences the open sessions that this node has left behind when it died. Called once at start, under the
-    /// lock on the node's state, before any session is opened. Returns how many.
-    pub fn fence_dead_sessions(&self, writer: &WriterIdentity, now: Timestamp) -> Result<usize, VaultError> {
-        let fenced: HashSet<SessionId> = self
-            .list(&Folder::new(&[&"fences"]))?
-            .iter()
-            .filter_map(|listed| match listed.named {
-                Named::Fence(session) => Some(session),
-                _ => None,
-            })
-            .collect();
-        let mut dead = 0;
-        for listed in self.list(&Folder::new(&[&"sessions"]))? {
-            let Named::Session(id) = listed.named else { continue };
-            if fenced.contains(&id) {
-                continue;
-            }
-            match self.get_value::<SessionObject>(&listed.name, &listed.named, EnvelopeKind::Session) {
-                Ok((object, node)) if node.name == writer.node && object.state == SessionState::Open => {
-                    self.fence(writer, id, now, "its node died while it was open")?;
-                    dead += 1;
-                }
-                Ok(_) => {}
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
-                // A session that cannot be read protects nothing of ours; the custodian deals with it.
-                Err(error) => tracing::warn!(%error, "left out"),
-            }
-        }
-        Ok(dead)
-    }
-
-    fn fence(
-        &self,
-        writer: &WriterIdentity,
-        session: SessionId,
-        time: Timestamp,
-        reason: &str,
-    ) -> Result<(), VaultError> {
-        let fence = FenceObject { session, time, reason: reason.to_owned() };
-        self.put_value(&writer.signer, EnvelopeKind::Fence, &Named::Fence(session), &fence)
-    }
-
-    /// The packs that a collection is about to delete.
-    fn doomed_packs(&self) -> Result<HashSet<PackId>, VaultError> {
-        let mut doomed = HashSet::new();
-        for listed in self.list(&Folder::new(&[&"gc"]))? {
-            match self.get_value::<GcObject>(&listed.name, &listed.named, EnvelopeKind::Gc) {
-                Ok((gc, _)) => doomed.extend(gc.packs),
-                // The collection has ended between listing and reading; what it deleted has left the index.
-                Err(VaultError::Store(error)) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(doomed)
     }
 }

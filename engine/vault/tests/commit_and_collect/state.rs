@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) tried: u8,
     /// What its first listing told: doomed packs (or trusted ones, where `index/` comes first).
     pub(crate) listed: Set<Pack>,
+    /// The index objects of custodians for which the newest gc records vouched in that listing.
+    pub(crate) vouched: Set<IndexSlot>,
     pub(crate) missing: Set<Chunk>,
     pub(crate) uploaded: Set<Pack>,
 }
@@ -176,6 +178,9 @@ impl State {
         }
         for custodian in &mut self.custodians {
             custodian.index = custodian.index.without(slot);
+        }
+        for node in &mut self.nodes {
+            node.vouched = node.vouched.without(slot);
         }
     }
 

@@ -83,11 +83,11 @@ impl Store {
         self.gcs.iter().filter(|gc| gc.exists).map(|gc| gc.collection).max().unwrap_or(0)
     }
 
-    /// The index object was vouched for by the newest gc record, or written since.
-    pub(crate) fn is_vouched(&self, slot: IndexSlot) -> bool {
+    /// The index objects for which the newest gc records vouch.
+    pub(crate) fn vouched(&self) -> Set<IndexSlot> {
         let newest = self.newest_collection();
-        let vouched = self.gcs.iter().any(|gc| gc.exists && gc.collection == newest && gc.index.has(slot));
-        vouched || self.custodian_index[slot.number()].collection == newest
+        let records = self.gcs.iter().filter(|gc| gc.exists && gc.collection == newest);
+        records.fold(Set::EMPTY, |all, gc| all | gc.index)
     }
 
     pub(crate) fn listed_gcs(&self) -> Set<GcSlot> {

@@ -5,7 +5,7 @@
 use crate::restart;
 use crate::rules::{Breach, World};
 use crate::scene::{ChoiceFacts, SessionFacts};
-use crate::sets::{Id, Pack, Point, Session, Set};
+use crate::sets::{Id, IndexSlot, Pack, Point, Session, Set};
 use crate::state::{Late, Node, NodeAt, State};
 use crate::step::{Actor, Steps, What, pack, session};
 
@@ -145,7 +145,8 @@ impl Writer<'_> {
         {
             return self.open_another(out);
         }
-        let next = self.remembering(Node { at: NodeAt::ListIndex, listed: store.doomed(), ..self.node });
+        let (listed, vouched) = (store.doomed(), store.vouched());
+        let next = self.remembering(Node { at: NodeAt::ListIndex, listed, vouched, ..self.node });
         self.push("lists gc/, which dooms", What::Packs(store.doomed()), next, out);
     }
 
@@ -179,11 +180,15 @@ impl Writer<'_> {
         }
     }
 
-    /// Packs named by an index object that this writer believes.
+    /// Packs named by an index object that this writer believes. What the gc records say it knows from their
+    /// listing; the newest had the number then that stands in the session.
     fn trusted(&self) -> Set<Pack> {
         let (world, store) = (self.world, &self.state.store);
         let any = !world.scene.is_numbered() || world.breaks(Breach::AnyCustodianIndexTrusted);
-        let believed = store.listed_custodian_index().iter().filter(|slot| any || store.is_vouched(*slot));
+        let newest = store.opened_in[self.session.number()];
+        let since = |slot: &IndexSlot| store.custodian_index[slot.number()].collection == newest;
+        let believed = store.listed_custodian_index().iter();
+        let believed = believed.filter(|slot| any || self.node.vouched.has(*slot) || since(slot));
         let mut packs =
             believed.fold(Set::EMPTY, |all, slot| all | store.custodian_index[slot.number()].packs);
         let own = world.scene.sessions_of(self.number);
@@ -207,7 +212,7 @@ impl Writer<'_> {
         }
         for missing in lacking {
             let at = if missing.is_empty() { NodeAt::PutPoint } else { NodeAt::PutPack };
-            let node = Node { at, missing, listed: Set::EMPTY, ..self.node };
+            let node = Node { at, missing, listed: Set::EMPTY, vouched: Set::EMPTY, ..self.node };
             self.push(does, What::Chunks(missing), self.remembering(node), out);
         }
     }

@@ -1,0 +1,73 @@
+//! The part of `vault check` that concerns the protocol of commits and collections: sessions, fences, `gc/` records.
+
+use std::collections::HashMap;
+
+use backstay_core::id::SessionId;
+
+use super::settled::KnownSession;
+use super::{Catalogue, CheckReport, Vault};
+use crate::commit_object::FenceObject;
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::malformed::Malformed;
+use crate::name::Named;
+use crate::store::{Folder, Listed};
+
+/// The sessions that are listed and can be read.
+pub(super) type Sessions = HashMap<SessionId, KnownSession>;
+
+impl Vault {
+    /// Reads all of them; returns the sessions.
+    pub(super) fn check_commits(&self, report: &mut CheckReport) -> Result<Sessions, VaultError> {
+        let mut sessions = Sessions::new();
+        for listed in self.list(&Folder::new(&[&"sessions"]))? {
+            let Named::Session(id) = listed.named else { continue };
+            sessions.extend(noted(self.session(&listed.name, id), &listed, report)?.map(|known| (id, known)));
+        }
+        for listed in self.list(&Folder::new(&[&"fences"]))? {
+            noted(self.fence_object(&listed), &listed, report)?;
+        }
+        for listed in self.list(&Folder::new(&[&"gc"]))? {
+            noted(self.gc_record(&listed), &listed, report)?;
+        }
+        Ok(sessions)
+    }
+
+    fn fence_object(&self, listed: &Listed) -> Result<(), VaultError> {
+        let (fence, _): (FenceObject, _) =
+            self.get_value(&listed.name, &listed.named, EnvelopeKind::Fence)?;
+        match listed.named == Named::Fence(fence.session) {
+            true => Ok(()),
+            false => Err(self.damaged(&listed.name, Malformed::Field("session"))),
+        }
+    }
+}
+
+/// Points that say they are of a session which says otherwise.
+pub(super) fn check_writers(catalogue: &Catalogue, sessions: &Sessions, report: &mut CheckReport) {
+    for point in catalogue.points().iter().chain(catalogue.partial_points()) {
+        let session = point.vault_part.session;
+        if sessions.get(&session).is_some_and(|known| !known.may_have_written(point)) {
+            let what = format!("{} {}", point.common.source_name, point.link.point);
+            report.add(what, format!("session {session}, which it names, was not opened for it"));
+        }
+    }
+}
+
+/// What was read; what is damaged or untrusted goes into the report.
+pub(super) fn noted<T>(
+    read: Result<T, VaultError>,
+    listed: &Listed,
+    report: &mut CheckReport,
+) -> Result<Option<T>, VaultError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        // Gone since it was listed.
+        Err(VaultError::Store(error)) if error.is_not_found() => Ok(None),
+        Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
+            report.add(listed.name.as_str(), error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,128 @@
+//! What is to be committed, and how it is put: index objects, points and heads (docs/format.md, sections 6 and 8).
+//! Their order is the session's.
+
+use backstay_core::id::{ObjectHash, SourceId};
+use backstay_core::point::{Head, HeadTarget, Partial, PointCommon, PointLink, VaultPart};
+use backstay_core::run::PartRef;
+use backstay_core::units::Timestamp;
+
+use super::Session;
+use super::catalogue::{POINT_PURPOSE, PointPayload};
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::index_object::{INDEX_ENTRIES_MAX, INDEX_PACKS_MAX, IndexAuthor, IndexObject};
+use crate::malformed::encode_cbor;
+use crate::name::Named;
+use crate::write::Written;
+
+/// A point to be committed.
+#[derive(Debug, Clone)]
+pub struct PointDraft {
+    /// What is the same in every vault.
+    pub common: PointCommon,
+    /// The point that the run edits.
+    pub parent: Option<PointLink>,
+    /// Parts of the run, in order of key.
+    pub run: Vec<PartRef>,
+    /// The newest head of the source that the session saw.
+    pub previous_head: Option<ObjectHash>,
+    /// For a capture that is not finished.
+    pub partial: Option<Partial>,
+}
+
+/// A head to be committed, with the newest point of its source.
+#[derive(Debug, Clone)]
+pub struct HeadDraft {
+    /// The source.
+    pub source: SourceId,
+    /// Rises with every head of the source.
+    pub sequence: u64,
+    /// Start of the capture.
+    pub time: Timestamp,
+    /// Sequence and link of the newest point; the one committed with it, if there is one.
+    pub newest: Option<(u64, PointLink)>,
+    /// The head before.
+    pub previous: Option<ObjectHash>,
+}
+
+impl Session {
+    pub(super) fn put_index(&self, written: Written) -> Result<Vec<(ObjectHash, IndexObject)>, VaultError> {
+        let mut objects = Vec::new();
+        let mut packs = written.packs;
+        while !packs.is_empty() {
+            let mut entries = 0;
+            let fitting = packs
+                .iter()
+                .take(INDEX_PACKS_MAX)
+                .take_while(|(_, records)| {
+                    entries += records.len();
+                    entries <= INDEX_ENTRIES_MAX
+                })
+                .count();
+            let rest = packs.split_off(fitting.max(1));
+            let object = IndexObject::of_packs(IndexAuthor::Session, self.object.collection, &packs);
+            let session = self.object.session;
+            let hash = self.vault().put_hashed(
+                &self.writer.signer,
+                EnvelopeKind::Index,
+                &object.encode(),
+                |hash| Named::Index(session, hash),
+            )?;
+            objects.push((hash, object));
+            packs = rest;
+        }
+        Ok(objects)
+    }
+
+    pub(super) fn put_point(&self, draft: &PointDraft) -> Result<PointLink, VaultError> {
+        let common = encode_cbor(&draft.common);
+        let message = [POINT_PURPOSE, self.vault().ring().domain().as_bytes(), &common].concat();
+        let payload = PointPayload {
+            common,
+            signer: self.writer.signer.public(),
+            signature: self.writer.signer.sign(&message).to_vec(),
+            vault_part: VaultPart {
+                vault: self.vault().id(),
+                parent: draft.parent,
+                run: draft.run.clone(),
+                previous_head: draft.previous_head,
+                session: self.object.session,
+                partial: draft.partial.clone(),
+                collection: self.object.collection,
+            },
+        };
+        let (source, point) = (draft.common.source, draft.common.id);
+        let name = |hash| Named::Point(source, point, hash);
+        let object = self.vault().put_hashed(
+            &self.writer.signer,
+            EnvelopeKind::Point,
+            &encode_cbor(&payload),
+            name,
+        )?;
+        Ok(PointLink { point, object })
+    }
+
+    pub(super) fn put_head(
+        &self,
+        draft: &HeadDraft,
+        committed: Option<(u64, PointLink)>,
+    ) -> Result<(), VaultError> {
+        let newest = committed.or(draft.newest).map(|(sequence, link)| HeadTarget {
+            vault: self.vault().id(),
+            sequence,
+            point: link.point,
+            object: link.object,
+            time: draft.time,
+        });
+        let head = Head {
+            source: draft.source,
+            sequence: draft.sequence,
+            time: draft.time,
+            targets: newest.into_iter().collect(),
+            previous: draft.previous,
+        };
+        let name = |hash| Named::Head(draft.source, draft.sequence, hash);
+        self.vault().put_hashed(&self.writer.signer, EnvelopeKind::Head, &encode_cbor(&head), name)?;
+        Ok(())
+    }
+}

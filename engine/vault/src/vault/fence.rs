@@ -1,0 +1,84 @@
+//! Fences: the end of sessions that are dead or have failed (docs/format.md, section 10).
+
+use std::collections::HashSet;
+
+use backstay_core::id::SessionId;
+use backstay_core::units::Timestamp;
+
+use super::settled::KnownSession;
+use super::{Vault, WriterIdentity};
+use crate::commit_object::{FenceObject, SessionKind, SessionObject, SessionState};
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::name::Named;
+use crate::store::Folder;
+
+impl Vault {
+    /// Fences the commits that this node has left open when it died. Called once at start, under the
+    /// lock on the node's state, before any session is opened. Returns how many. Sessions of readers stay: they may be
+    /// those of other processes, which need no lock.
+    pub fn fence_dead_sessions(&self, writer: &WriterIdentity, now: Timestamp) -> Result<usize, VaultError> {
+        let fenced: HashSet<SessionId> = self
+            .list(&Folder::new(&[&"fences"]))?
+            .iter()
+            .filter_map(|listed| match listed.named {
+                Named::Fence(session) => Some(session),
+                _ => None,
+            })
+            .collect();
+        let mut dead = 0;
+        for listed in self.list(&Folder::new(&[&"sessions"]))? {
+            let Named::Session(id) = listed.named else { continue };
+            if fenced.contains(&id) {
+                continue;
+            }
+            match self.session(&listed.name, id) {
+                Ok(session) if self.is_of(&session, writer) && is_open_commit(&session.object) => {
+                    self.fence(writer, &session.object, now, "its node died while it was open")?;
+                    dead += 1;
+                }
+                Ok(_) => {}
+                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                // A session that cannot be read protects nothing of ours; the custodian deals with it.
+                Err(error) => tracing::warn!(%error, "left out"),
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Ends a session for all sources that it names.
+    pub(super) fn fence(
+        &self,
+        writer: &WriterIdentity,
+        session: &SessionObject,
+        time: Timestamp,
+        reason: &str,
+    ) -> Result<(), VaultError> {
+        let fence = FenceObject {
+            session: session.session,
+            time,
+            reason: reason.to_owned(),
+            collection: session.collection,
+            sources: session.sources.clone(),
+        };
+        self.put_value(&writer.signer, EnvelopeKind::Fence, &Named::Fence(session.session), &fence)
+    }
+
+    /// Whether there is a fence, whatever it holds.
+    pub(super) fn is_fenced(&self, session: SessionId) -> Result<bool, VaultError> {
+        match self.get(&Named::Fence(session).to_name()) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// By the node's name: it may have another key by now.
+    fn is_of(&self, session: &KnownSession, writer: &WriterIdentity) -> bool {
+        self.trust().node(&session.signer).is_some_and(|node| node.name == writer.node)
+    }
+}
+
+fn is_open_commit(session: &SessionObject) -> bool {
+    session.state == SessionState::Open && session.kind == SessionKind::Writer
+}

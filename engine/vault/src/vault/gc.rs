@@ -1,0 +1,51 @@
+//! Listing of `gc/`: what collections are about to delete, and how many there were (docs/format.md, section 10).
+
+use backstay_core::collection::CollectionNumber;
+
+use super::Vault;
+use crate::collections::Collections;
+use crate::commit_object::GcRecord;
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::malformed::Malformed;
+use crate::name::Named;
+use crate::store::{Folder, Listed};
+
+impl Vault {
+    /// Number of the newest collection, as the names say.
+    pub(super) fn newest_collection(&self) -> Result<CollectionNumber, VaultError> {
+        let listed = self.list(&Folder::new(&[&"gc"]))?;
+        Ok(listed.iter().filter_map(number).max().unwrap_or(CollectionNumber::NONE))
+    }
+
+    /// What all records say. `None` when one was gone before it was read: then another collection has begun. A record
+    /// that cannot be read is an error: without it nothing can be counted on.
+    pub(super) fn collections(&self) -> Result<Option<Collections>, VaultError> {
+        let mut collections = Collections::default();
+        for listed in self.list(&Folder::new(&[&"gc"]))? {
+            match self.gc_record(&listed) {
+                Ok(record) => collections.add(record),
+                Err(VaultError::Store(error)) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(collections))
+    }
+
+    /// Reads one record; it must be of the custodian of its term.
+    pub(super) fn gc_record(&self, listed: &Listed) -> Result<GcRecord, VaultError> {
+        let term = |record: &GcRecord| record.term;
+        let record = self.get_decision(&listed.name, &listed.named, EnvelopeKind::Gc, term)?;
+        match number(listed) == Some(record.number) {
+            true => Ok(record),
+            false => Err(self.damaged(&listed.name, Malformed::Field("number"))),
+        }
+    }
+}
+
+fn number(listed: &Listed) -> Option<CollectionNumber> {
+    match listed.named {
+        Named::Gc(number, _) => Some(number),
+        _ => None,
+    }
+}

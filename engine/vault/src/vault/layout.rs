@@ -1,0 +1,48 @@
+//! Which layout of a source is in force (docs/format.md, section 9).
+
+use backstay_core::id::SourceId;
+use backstay_core::layout::Layout;
+
+use super::Vault;
+use super::catalogue::judge;
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::malformed::Malformed;
+use crate::name::Named;
+use crate::store::{Folder, Listed};
+
+impl Vault {
+    /// The layout of the greatest term, and in it of the greatest generation, that the custodian of that term has
+    /// signed. A former custodian's stands until its successor writes one. Their order in the listing says nothing: a
+    /// new term may begin at a generation that the one before has passed.
+    pub(super) fn layout_in_force(
+        &self,
+        source: SourceId,
+        left_out: &mut Vec<String>,
+    ) -> Result<Option<Layout>, VaultError> {
+        let mut best = None;
+        for listed in self.list(&Folder::new(&[&"layout", &source]))? {
+            let Named::Layout(_, generation, hash) = listed.named else { continue };
+            let Some(layout) = judge(self.read_layout(&listed, generation), left_out)? else { continue };
+            let rank = (layout.term, layout.generation, hash);
+            if best.as_ref().is_none_or(|(greatest, _)| rank > *greatest) {
+                best = Some((rank, layout));
+            }
+        }
+        Ok(best.map(|(_, layout)| layout))
+    }
+
+    fn read_layout(&self, listed: &Listed, generation: u64) -> Result<Layout, VaultError> {
+        let term = |layout: &Layout| layout.term;
+        let layout = self.get_decision(&listed.name, &listed.named, EnvelopeKind::Layout, term)?;
+        let wrong = |what| Err(self.damaged(&listed.name, Malformed::Field(what)));
+        if layout.generation != generation {
+            return wrong("generation");
+        }
+        // Such a layout would decide against sessions that have not begun.
+        if layout.decided_below > layout.collection {
+            return wrong("number below which sessions are decided");
+        }
+        Ok(layout)
+    }
+}

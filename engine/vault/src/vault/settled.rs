@@ -1,0 +1,101 @@
+//! Which points may be built on (docs/format.md, section 10, "Settled"). That a point counts is not enough: one whose
+//! session is open or fenced may yet be decided against.
+
+use std::sync::{Arc, PoisonError};
+
+use backstay_core::id::{SessionId, SignerKey};
+
+use super::{Catalogue, PointObject, Vault};
+use crate::commit_object::{SessionObject, SessionState};
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::malformed::Malformed;
+use crate::name::{Named, ObjectName};
+
+/// Acknowledged sessions that are kept in memory.
+const ACKNOWLEDGED_KEPT_MAX: usize = 4096;
+
+/// Points that are tried as parents. When none of so many is settled, a capture begins anew.
+const PARENTS_TRIED_MAX: usize = 64;
+
+/// A session as it was read, and who has signed it.
+#[derive(Debug)]
+pub(super) struct KnownSession {
+    pub(super) object: SessionObject,
+    pub(super) signer: SignerKey,
+}
+
+impl KnownSession {
+    /// Whether the point may be of this session: of the same writer, of a source that the session names, and begun
+    /// in the same collection.
+    pub(super) fn may_have_written(&self, point: &PointObject) -> bool {
+        self.signer == point.put_by
+            && self.object.sources.contains(&point.common.source)
+            && self.object.collection == point.vault_part.collection
+    }
+}
+
+impl Vault {
+    /// The point on which a capture builds that begins now: the newest that counts and is settled.
+    pub fn parent(&self, catalogue: &Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> {
+        for point in catalogue.points().iter().rev().take(PARENTS_TRIED_MAX) {
+            if self.is_settled(catalogue, point)? {
+                return Ok(Some(Arc::clone(point)));
+            }
+            tracing::info!(point = %point.link.point, "not built on: its commit has not ended");
+        }
+        Ok(None)
+    }
+
+    /// Whether nothing but retention can take away a point, partial or not, that counts in this catalogue.
+    pub fn is_settled(&self, catalogue: &Catalogue, point: &PointObject) -> Result<bool, VaultError> {
+        if catalogue.accepts(point.link) {
+            return Ok(true);
+        }
+        let session = self.acknowledged_session(point.vault_part.session)?;
+        Ok(session.is_some_and(|session| session.may_have_written(point)))
+    }
+
+    /// Remembers a session as acknowledged. That is final; if it is one of this process, it may stay open in the store.
+    pub(super) fn remember_acknowledged(&self, session: Arc<KnownSession>) {
+        let mut kept = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= ACKNOWLEDGED_KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(session.object.session, session);
+    }
+
+    /// The session, if it has ended acknowledged. `None` as well when it cannot be read, or was cleared away: then it is
+    /// decided, and what it wrote stands in the layout and in the custodian's index.
+    pub(super) fn acknowledged_session(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<Arc<KnownSession>>, VaultError> {
+        if let Some(known) = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let session = match self.session(&Named::Session(id).to_name(), id) {
+            Ok(session) => Arc::new(session),
+            Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "left out");
+                return Ok(None);
+            }
+        };
+        if session.object.state != SessionState::Acknowledged {
+            return Ok(None);
+        }
+        self.remember_acknowledged(Arc::clone(&session));
+        Ok(Some(session))
+    }
+
+    /// Reads a session.
+    pub(super) fn session(&self, name: &ObjectName, id: SessionId) -> Result<KnownSession, VaultError> {
+        let (object, node): (SessionObject, _) =
+            self.get_value(name, &Named::Session(id), EnvelopeKind::Session)?;
+        match object.session == id {
+            true => Ok(KnownSession { object, signer: node.signer }),
+            false => Err(self.damaged(name, Malformed::Field("session"))),
+        }
+    }
+}

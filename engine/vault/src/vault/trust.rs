@@ -1,0 +1,141 @@
+//! Reading of the chain of trust: who may do what now, and who was custodian in which term (docs/format.md, section
+//! 3). Refuses a chain that has a gap, is not the admin's, or gives one term to two nodes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use backstay_core::id::SignerKey;
+use tokio::runtime::Handle;
+
+use super::objects::hash_of;
+use super::open::{damaged, list};
+use crate::clear::{self, ClearKind, TrustObject};
+use crate::error::VaultError;
+use crate::keys::KeyRing;
+use crate::malformed::Malformed;
+use crate::name::Named;
+use crate::store::{Operation, Store, StoreError, StoreErrorKind};
+
+/// Most objects of `trust/` that are followed.
+const CHAIN_MAX: usize = 100_000;
+
+/// What the chain of trust says.
+#[derive(Debug)]
+pub(super) struct Trust {
+    pub(super) newest: TrustObject,
+    pub(super) custodians: Custodians,
+}
+
+impl Trust {
+    /// Follows the chain from the first object to the newest, each signed by the admin.
+    pub(super) fn read(store: &Arc<dyn Store>, io: &Handle, ring: &KeyRing) -> Result<Self, VaultError> {
+        let mut newest: Option<TrustObject> = None;
+        let mut custodians = Custodians::default();
+        let mut hash = None;
+        for (n, object) in (1u64..).zip(&list(store, io, "trust")?).take(CHAIN_MAX) {
+            let content = io.block_on(store.get(&object.name))?;
+            let read = clear::read::<TrustObject>(ClearKind::Trust, &content);
+            let (trust, signer) = read.map_err(|cause| damaged(store, &object.name, cause))?;
+            if signer != ring.admin() {
+                let (object, place) = (object.name.to_string(), store.place());
+                return Err(VaultError::Untrusted { object, place, signer });
+            }
+            if trust.n != n || trust.previous != hash || object.named != Named::Trust(n) {
+                return Err(damaged(store, &object.name, Malformed::Field("place in the chain of trust")));
+            }
+            custodians.add(&trust).map_err(|cause| damaged(store, &object.name, cause))?;
+            hash = Some(hash_of(&content));
+            newest = Some(trust);
+        }
+        let newest = newest.ok_or_else(|| StoreError {
+            operation: Operation::Get,
+            object: Named::Trust(1).to_name().to_string(),
+            place: store.place(),
+            kind: StoreErrorKind::NotFound,
+            cause: "the vault has no trust object".into(),
+        })?;
+        Ok(Self { newest, custodians })
+    }
+}
+
+/// Who was custodian in which term.
+#[derive(Debug, Default)]
+pub(super) struct Custodians(BTreeMap<u64, Tenure>);
+
+/// A node in one term, with every key by which `trust/` has known it then.
+#[derive(Debug)]
+struct Tenure {
+    node: String,
+    keys: Vec<SignerKey>,
+}
+
+impl Custodians {
+    /// Whether the signer is or was custodian in this term.
+    pub(super) fn include(&self, term: u64, signer: &SignerKey) -> bool {
+        self.0.get(&term).is_some_and(|tenure| tenure.keys.contains(signer))
+    }
+
+    /// Takes in the next object of the chain.
+    fn add(&mut self, trust: &TrustObject) -> Result<(), Malformed> {
+        let custodian = &trust.custodian;
+        if self.0.last_key_value().is_some_and(|(newest, _)| custodian.term < *newest) {
+            return Err(Malformed::Field("term of the custodian"));
+        }
+        let tenure = self.0.entry(custodian.term);
+        let tenure = tenure.or_insert_with(|| Tenure { node: custodian.node.clone(), keys: Vec::new() });
+        if tenure.node != custodian.node {
+            return Err(Malformed::Field("custodian, which changes within a term,"));
+        }
+        let listed = trust.nodes.iter().filter(|node| node.name == custodian.node);
+        tenure.keys.extend(listed.map(|node| node.signer));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clear::{Custodian, TrustedNode};
+
+    fn key(n: u8) -> SignerKey {
+        SignerKey::new([n; 32])
+    }
+
+    fn trust(custodian: &str, term: u64, nodes: &[(&str, u8)]) -> TrustObject {
+        let node = |(name, n): &(&str, u8)| TrustedNode {
+            name: (*name).into(),
+            signer: key(*n),
+            recipient: String::new(),
+            writes: vec![],
+        };
+        let custodian = Custodian { node: custodian.into(), term };
+        TrustObject { n: 1, previous: None, nodes: nodes.iter().map(node).collect(), custodian }
+    }
+
+    #[test]
+    fn a_custodian_is_known_by_the_keys_that_it_had_in_its_term() {
+        let mut custodians = Custodians::default();
+        for object in [
+            trust("one", 1, &[("one", 1), ("two", 2)]),
+            trust("one", 1, &[("one", 11), ("two", 2)]),
+            trust("two", 2, &[("two", 2), ("one", 21)]),
+            trust("two", 2, &[("two", 2)]),
+        ] {
+            custodians.add(&object).expect("a good chain");
+        }
+        let include = |term, keys: [u8; 4]| keys.map(|n| custodians.include(term, &key(n)));
+        assert_eq!(include(1, [1, 11, 21, 2]), [true, true, false, false]);
+        assert_eq!(include(2, [1, 11, 21, 2]), [false, false, false, true]);
+        assert_eq!(include(3, [1, 11, 21, 2]), [false; 4]);
+    }
+
+    #[test]
+    fn a_term_that_falls_or_has_two_custodians_is_refused() {
+        for (custodian, term) in [("two", 4), ("one", 3)] {
+            let mut custodians = Custodians::default();
+            custodians.add(&trust("one", 4, &[("one", 1)])).expect("the first");
+            let refused = custodians.add(&trust(custodian, term, &[("one", 1), ("two", 2)]));
+            assert!(matches!(refused, Err(Malformed::Field(_))), "{refused:?}");
+        }
+    }
+}
