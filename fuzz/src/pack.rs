@@ -73,7 +73,7 @@ pub fn sealed_record(data: &[u8]) {
 }
 
 fn open(id: &ChunkId, record: &[u8], plain_length: u32) {
-    if let Ok(plain) = open_record(&RING, id, record.to_vec()) {
+    if let Ok(plain) = open_record(&RING, id, record) {
         assert_eq!(plain.len(), plain_length as usize);
     }
 }

@@ -15,6 +15,7 @@ use backstay_core::units::Timestamp;
 use backstay_vault::error::VaultError;
 use backstay_vault::keys::{KeyRing, random_bytes};
 use backstay_vault::read::ChunkReader;
+use backstay_vault::record::RecordOpener;
 use backstay_vault::table::PartWriter;
 use backstay_vault::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault};
 use backstay_vault::write::{ChunkWriter, WriteTotals};
@@ -334,10 +335,11 @@ fn read_chunks(vault: &Arc<Vault>, rows: &Rows) -> Result<HashMap<ChunkId, Vec<u
     let reader = ChunkReader::new(Arc::clone(vault));
     let wanted = rows.values().flat_map(|row| references(row)).map(|(id, _)| id);
     let mut chunks = HashMap::new();
+    let mut opener = RecordOpener::new();
     for read in reader.plan(wanted)? {
         let stretch = reader.read(&read);
         for (place, (id, ..)) in read.records.iter().enumerate() {
-            chunks.insert(*id, reader.open(&read, &stretch, place)?);
+            chunks.insert(*id, reader.open(&mut opener, &read, &stretch, place)?.to_vec());
         }
     }
     Ok(chunks)

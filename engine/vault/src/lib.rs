@@ -2,6 +2,7 @@
 //! Owns everything from a chunk of plaintext to durable objects and back. What a source is and how it
 //! is read is the business of the crates above.
 
+pub mod buffer;
 pub mod chunk;
 pub mod clear;
 pub mod collections;

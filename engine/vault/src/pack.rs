@@ -5,6 +5,7 @@ use aws_lc_rs::aead::{Aad, Nonce};
 use backstay_core::id::{ChunkId, KeyId, PackId};
 use bytes::Bytes;
 
+use crate::buffer::{ALIGNMENT_BYTES, BufferPool};
 use crate::chunk::ChunkClass;
 use crate::keys::{KeyRing, random_bytes};
 use crate::malformed::Malformed;
@@ -24,7 +25,6 @@ const HEAD_BYTES: usize = 32;
 const FOOT_ENTRY_BYTES: usize = 44;
 const FOOT_FIXED_BYTES: usize = 16 + 12 + 16;
 const TRAILER_BYTES: usize = 12;
-const ALIGNMENT: usize = 4096;
 
 /// Where a record is within its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,20 +56,33 @@ pub struct Pack {
 #[derive(Debug)]
 pub struct PackBuilder {
     class: ChunkClass,
-    records: Vec<(ChunkId, u32, Vec<u8>)>,
-    bytes: usize,
+    /// Where each record begins in `gathered`.
+    records: Vec<PackEntry>,
+    /// The records in the order in which they came.
+    gathered: Vec<u8>,
+}
+
+/// A pack that has everything but its name.
+#[derive(Debug)]
+pub struct UnnamedPack {
+    class: ChunkClass,
+    content: Bytes,
+    entries: Vec<PackEntry>,
 }
 
 impl PackBuilder {
     /// An empty pack.
     pub fn new(class: ChunkClass) -> Self {
-        Self { class, records: Vec::new(), bytes: 0 }
+        Self { class, records: Vec::new(), gathered: Vec::new() }
     }
 
     /// Adds a sealed record of the pack's class.
-    pub fn add(&mut self, id: ChunkId, plain_length: u32, record: Vec<u8>) {
-        self.bytes += record.len();
-        self.records.push((id, plain_length, record));
+    pub fn add(&mut self, id: ChunkId, plain_length: u32, record: &[u8]) {
+        // Memory that is not written to takes none, and a pack that grew step by step would be copied each time.
+        self.gathered.reserve_exact(PACK_BYTES_AIM.saturating_sub(self.gathered.len()));
+        let (offset, length) = (self.gathered.len() as u32, record.len() as u32);
+        self.records.push(PackEntry { id, offset, length, plain_length });
+        self.gathered.extend_from_slice(record);
     }
 
     /// Whether there is nothing in it.
@@ -79,36 +92,60 @@ impl PackBuilder {
 
     /// Whether a record of this length still fits below the aim.
     pub fn has_room_for(&self, record_bytes: usize) -> bool {
-        self.is_empty() || self.bytes + record_bytes <= PACK_BYTES_AIM
+        self.is_empty() || self.gathered.len() + record_bytes <= PACK_BYTES_AIM
     }
 
     /// Puts the records in random order, so that their lengths in sequence do not betray a file, and
-    /// closes the pack.
-    pub fn finish(mut self, ring: &KeyRing) -> Pack {
+    /// closes the pack. The builder is empty then.
+    pub fn close(&mut self, ring: &KeyRing, buffers: &BufferPool) -> UnnamedPack {
         shuffle(&mut self.records);
         let foot_bytes = FOOT_FIXED_BYTES + self.records.len() * FOOT_ENTRY_BYTES;
-        let whole = (HEAD_BYTES + self.bytes + foot_bytes + TRAILER_BYTES).next_multiple_of(ALIGNMENT);
-        let mut content = Vec::with_capacity(whole);
-        content.extend_from_slice(&MAGIC);
-        content.extend_from_slice(&[VERSION, self.class.code(), 0, 0, 0, 0, 0, 0]);
-        content.extend_from_slice(&random_bytes::<16>());
-        let mut entries = Vec::with_capacity(self.records.len());
-        for (id, plain_length, record) in self.records {
-            entries.push(PackEntry {
-                id,
-                offset: content.len() as u32,
-                length: record.len() as u32,
-                plain_length,
-            });
-            content.extend_from_slice(&record);
+        let whole =
+            (HEAD_BYTES + self.gathered.len() + foot_bytes + TRAILER_BYTES).next_multiple_of(ALIGNMENT_BYTES);
+        let mut buffer = buffers.take(whole);
+        let mut content = Filling { bytes: buffer.as_mut(), at: 0 };
+        content.put(&MAGIC);
+        content.put(&[VERSION, self.class.code(), 0, 0, 0, 0, 0, 0]);
+        content.put(&random_bytes::<16>());
+        let mut entries = std::mem::take(&mut self.records);
+        for entry in &mut entries {
+            let record = entry.offset as usize..(entry.offset + entry.length) as usize;
+            entry.offset = content.at as u32;
+            content.put(&self.gathered[record]);
         }
-        content.resize(whole - TRAILER_BYTES - foot_bytes, 0);
-        let foot = seal_foot(ring, &content[..HEAD_BYTES], &entries);
-        content.extend_from_slice(&foot);
-        content.extend_from_slice(&(foot_bytes as u32).to_le_bytes());
-        content.extend_from_slice(&FOOT_MAGIC);
-        let id = PackId::new(*blake3::hash(&content).as_bytes());
-        Pack { id, class: self.class, content: content.into(), entries }
+        self.gathered.clear();
+        content.zeros_to(whole - TRAILER_BYTES - foot_bytes);
+        let foot = seal_foot(ring, &content.bytes[..HEAD_BYTES], &entries);
+        content.put(&foot);
+        content.put(&(foot_bytes as u32).to_le_bytes());
+        content.put(&FOOT_MAGIC);
+        UnnamedPack { class: self.class, content: buffer.freeze(), entries }
+    }
+}
+
+impl UnnamedPack {
+    /// Hashes it, which takes a while.
+    pub fn name(self) -> Pack {
+        let Self { class, content, entries } = self;
+        Pack { id: PackId::new(*blake3::hash(&content).as_bytes()), class, content, entries }
+    }
+}
+
+/// Fills a buffer from its beginning.
+struct Filling<'b> {
+    bytes: &'b mut [u8],
+    at: usize,
+}
+
+impl Filling<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    fn zeros_to(&mut self, end: usize) {
+        self.bytes[self.at..end].fill(0);
+        self.at = end;
     }
 }
 
@@ -265,10 +302,11 @@ mod tests {
         for n in 0..20u8 {
             let plain = vec![n; 100 + usize::from(n)];
             let id = ring.chunk_id(ChunkClass::Data, &plain).expect("full ring");
-            let record = RecordSealer::new().seal(ring, ChunkClass::Data, id, &plain).expect("seals");
+            let mut sealer = RecordSealer::new();
+            let record = sealer.seal(ring, ChunkClass::Data, id, &plain).expect("seals");
             builder.add(id, plain.len() as u32, record);
         }
-        builder.finish(ring)
+        builder.close(ring, &BufferPool::new(1)).name()
     }
 
     #[test]
@@ -279,7 +317,7 @@ mod tests {
         let read = read_pack(&ring, pack.id, pack.content.clone()).expect("reads");
         assert_eq!((read.entries.len(), &read.entries), (20, &pack.entries));
         for entry in read.entries {
-            let record = pack.content[entry.offset as usize..][..entry.length as usize].to_vec();
+            let record = &pack.content[entry.offset as usize..][..entry.length as usize];
             open_record(&ring, &entry.id, record).expect("opens");
         }
     }

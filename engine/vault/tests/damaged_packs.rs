@@ -12,6 +12,7 @@ use backstay_vault::chunk::ChunkClass;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::pack::read_contents;
 use backstay_vault::read::ChunkReader;
+use backstay_vault::record::RecordOpener;
 use backstay_vault::store::MemStore;
 use backstay_vault::vault::PackShare;
 use bytes::Bytes;
@@ -69,12 +70,13 @@ fn a_pack_that_was_cut_short_loses_only_what_was_cut_off() {
     *pack = pack.slice(..cut);
     let vault = fixture.open(Arc::new(MemStore::with_objects(objects))).expect("open");
     let reader = ChunkReader::new(Arc::clone(&vault));
+    let mut opener = RecordOpener::new();
     let mut left = 0;
     for read in reader.plan(entries.iter().map(|entry| entry.id)).expect("all are indexed") {
         let stretch = reader.read(&read);
         for (place, (id, begins, length)) in read.records.iter().enumerate() {
             let whole = (read.offset + begins + length) as usize <= cut;
-            assert_eq!(reader.open(&read, &stretch, place).is_ok(), whole, "{id}");
+            assert_eq!(reader.open(&mut opener, &read, &stretch, place).is_ok(), whole, "{id}");
             left += usize::from(whole);
         }
     }

@@ -272,8 +272,8 @@ fn records_with_these_bytes_open() {
     let ring = plain_ring();
     for (hex, plain) in [(RECORD_STORED, b"backstay".to_vec()), (RECORD_COMPRESSED, b"backstay".repeat(40))] {
         let id = ring.chunk_id(ChunkClass::Data, &plain).expect("full");
-        assert_eq!(open_record(&ring, &id, from_hex(hex)), Ok(plain));
-        assert!(open_record(&ring, &ChunkId::new([0; 32]), from_hex(hex)).is_err());
+        assert_eq!(open_record(&ring, &id, &from_hex(hex)), Ok(plain));
+        assert!(open_record(&ring, &ChunkId::new([0; 32]), &from_hex(hex)).is_err());
     }
 }
 

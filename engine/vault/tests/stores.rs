@@ -5,9 +5,11 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use backstay_core::id::PackId;
 use backstay_testkit::conformance::store_conforms;
 use backstay_testkit::crash::{CrashStore, Landing};
 use backstay_testkit::fault::{FaultStore, Trigger};
+use backstay_vault::buffer::BufferPool;
 use backstay_vault::name::Named;
 use backstay_vault::store::{
     Counted, DirStore, Folder, MemStore, Operation, RequestCounts, Retried, RetryPolicy, Store,
@@ -33,6 +35,27 @@ fn quick() -> RetryPolicy {
 async fn a_directory_conforms() {
     let root = tempfile::tempdir().expect("a temporary folder");
     store_conforms(directories(&root)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_keeps_what_goes_past_the_page_cache_and_what_does_not() {
+    // In the build folder: temporary folders may lie in memory, which has no other way.
+    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
+    let store = DirStore::new(root.path());
+    let pool = BufferPool::new(1);
+    let mut seed = 1u64;
+    for (length, begins) in [(1 << 20, 0), ((1 << 20) + 4096, 0), ((1 << 20) + 1, 0), (2 << 20, 1), (4096, 0)]
+    {
+        let mut buffer = pool.take(length + begins);
+        buffer.as_mut().fill_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 56) as u8
+        });
+        let content = buffer.freeze().slice(begins..);
+        let name = Named::Pack(PackId::new(*blake3::hash(&content).as_bytes())).to_name();
+        store.put(&name, content.clone()).await.expect("puts");
+        assert_eq!(store.get(&name).await.expect("gets"), content, "{length} from {begins}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,7 @@ use backstay_fuzz::keys::{FIXTURE, RING, bundle};
 use backstay_fuzz::{SOURCE, TARGETS, sample_vault};
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
+use backstay_vault::buffer::BufferPool;
 use backstay_vault::chunk::ChunkClass;
 use backstay_vault::commit_object::{GcRecord, SessionObject};
 use backstay_vault::envelope::EnvelopeKind;
@@ -56,10 +57,11 @@ fn sample_pack() -> Pack {
     let mut builder = PackBuilder::new(ChunkClass::Data);
     for plain in [b"stored".to_vec(), b"compressed ".repeat(20)] {
         let id = RING.chunk_id(ChunkClass::Data, &plain).expect("a full ring");
-        let record = RecordSealer::new().seal(&RING, ChunkClass::Data, id, &plain).expect("seals");
+        let mut sealer = RecordSealer::new();
+        let record = sealer.seal(&RING, ChunkClass::Data, id, &plain).expect("seals");
         builder.add(id, plain.len() as u32, record);
     }
-    builder.finish(&RING)
+    builder.close(&RING, &BufferPool::new(1)).name()
 }
 
 fn records_and_packs(seeds: &mut Seeds) {

@@ -51,6 +51,14 @@ impl NewFile {
         Ok(())
     }
 
+    /// Has what was written so far sent to the disk and taken out of the page cache once it is there, as far as the
+    /// system cares to: a large restore does not push out what the services of the host have cached, and the same pages
+    /// of memory are used again and again.
+    pub fn leave_cache(&self) {
+        // Advice: nothing depends on it.
+        let _ = rustix::fs::fadvise(&self.fd, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     /// After the last byte: gives it everything else, the time last. Says what it lacks.
     pub fn finish(self) -> Vec<Defect> {
         let finish = Finish::open(self.fd.as_fd(), &self.key, self.privilege);

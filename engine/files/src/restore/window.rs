@@ -1,5 +1,5 @@
 //! A window of a restore: pieces of files whose chunks are fetched together, each stretch of a pack read once,
-//! and written by the pool of threads while the next window is put together.
+//! and written by the pool of threads while the next windows are put together.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use backstay_core::id::ChunkId;
 use backstay_vault::error::VaultError;
 use backstay_vault::read::{ChunkReader, PackRead};
+use backstay_vault::record::RecordOpener;
 use backstay_vault::write::CpuPool;
 
 use super::report::{Collected, RestoreProgress};
@@ -17,11 +18,15 @@ use crate::row::Reference;
 /// Plain bytes of one window.
 const WINDOW_BYTES: u64 = 32 << 20;
 
-/// Files of one window; each is open.
-const WINDOW_FILES: usize = 256;
+/// Files of one window.
+const WINDOW_FILES: usize = 512;
 
-/// Windows that are worked on at once, beside the one that is put together.
-const WINDOWS_AT_ONCE: usize = 1;
+/// Files that are open, those of the window that is put together included. With directories and the rest this stays
+/// below the 1024 that a process may have as a rule.
+const OPEN_FILES_MAX: usize = 768;
+
+/// Files with pieces of this size are kept out of the page cache.
+const LEAVE_CACHE_BYTES_LEAST: usize = 256 << 10;
 
 /// A file whose pieces are being written.
 #[derive(Debug)]
@@ -29,6 +34,7 @@ struct OpenFile {
     file: Mutex<Option<NewFile>>,
     /// Pieces that are not written yet.
     left: AtomicUsize,
+    _counted: Counted,
 }
 
 /// One piece of a file.
@@ -51,12 +57,18 @@ pub(super) struct Windows {
 
 #[derive(Debug)]
 struct Shared {
-    /// Reads that are queued or worked on.
-    busy: Mutex<usize>,
+    under_way: Mutex<UnderWay>,
     changed: Condvar,
     failure: Mutex<Option<Failure>>,
     collected: Arc<Collected>,
     progress: Arc<RestoreProgress>,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// Reads that are queued or worked on.
+    reads: usize,
+    files: usize,
 }
 
 /// Why a restore cannot go on.
@@ -74,7 +86,7 @@ impl Windows {
         progress: Arc<RestoreProgress>,
     ) -> Self {
         let shared = Shared {
-            busy: Mutex::new(0),
+            under_way: Mutex::default(),
             changed: Condvar::new(),
             failure: Mutex::default(),
             collected,
@@ -89,8 +101,12 @@ impl Windows {
             self.shared.collected.defects(file.finish());
             return Ok(());
         }
-        let file =
-            Arc::new(OpenFile { file: Mutex::new(Some(file)), left: AtomicUsize::new(references.len()) });
+        self.wait(|under_way| under_way.files < OPEN_FILES_MAX);
+        let file = Arc::new(OpenFile {
+            file: Mutex::new(Some(file)),
+            left: AtomicUsize::new(references.len()),
+            _counted: Counted::begin(&self.shared, |under_way| &mut under_way.files),
+        });
         self.files += 1;
         for reference in references {
             self.bytes += u64::from(reference.length_bytes);
@@ -105,7 +121,7 @@ impl Windows {
     /// Works off what is left and waits for all of it.
     pub(super) fn finish(mut self) -> Result<(), Failure> {
         self.send()?;
-        self.wait(0);
+        self.wait(|under_way| under_way.reads == 0);
         self.shared.take_failure()
     }
 
@@ -119,7 +135,6 @@ impl Windows {
             by_chunk.entry(piece.reference.chunk).or_default().push(piece);
         }
         let reads = self.reader.plan(by_chunk.keys().copied()).map_err(Failure::Vault)?;
-        self.wait(WINDOWS_AT_ONCE.saturating_sub(1) * reads.len().max(1));
         for read in reads {
             let pieces =
                 read.records.iter().map(|(id, ..)| by_chunk.remove(id).unwrap_or_default()).collect();
@@ -129,28 +144,27 @@ impl Windows {
     }
 
     fn queue(&self, read: PackRead, pieces: Vec<Vec<Piece>>) {
-        *self.shared.busy() += 1;
-        let busy = Busy(Arc::clone(&self.shared));
+        let counted = Counted::begin(&self.shared, |under_way| &mut under_way.reads);
         let reader = self.reader.clone();
-        self.pool.run(move |_| {
-            if let Err(failure) = write(&reader, &read, pieces, &busy.0) {
-                busy.0.fail(failure);
+        self.pool.run(move |worker| {
+            let shared = &counted.shared;
+            if let Err(failure) = write(&reader, &mut worker.opener, &read, pieces, shared) {
+                shared.fail(failure);
             }
         });
     }
 
-    /// Waits until at most `most` reads are left.
-    fn wait(&self, most: usize) {
-        let busy = self.shared.busy();
-        drop(
-            self.shared.changed.wait_while(busy, |busy| *busy > most).unwrap_or_else(PoisonError::into_inner),
-        );
+    fn wait(&self, enough: impl Fn(&UnderWay) -> bool) {
+        let under_way = self.shared.under_way();
+        let waited = self.shared.changed.wait_while(under_way, |under_way| !enough(under_way));
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 /// Opens the records of one stretch and writes them to the files that refer to them.
 fn write(
     reader: &ChunkReader,
+    opener: &mut RecordOpener,
     read: &PackRead,
     pieces: Vec<Vec<Piece>>,
     shared: &Shared,
@@ -160,9 +174,9 @@ fn write(
     }
     let stretch = reader.read(read);
     for (record, pieces) in pieces.into_iter().enumerate() {
-        let plain = reader.open(read, &stretch, record).map_err(Failure::Vault)?;
+        let plain = reader.open(opener, read, &stretch, record).map_err(Failure::Vault)?;
         for piece in pieces {
-            piece.write(&plain, shared)?;
+            piece.write(plain, shared)?;
         }
     }
     Ok(())
@@ -179,7 +193,13 @@ impl Piece {
                 plain.len()
             )))
         })?;
-        let written = self.file.lock().as_ref().map_or(Ok(()), |file| file.write_at(offset_bytes, bytes));
+        let written: Result<(), PlaceError> = self.file.lock().as_ref().map_or(Ok(()), |file| {
+            file.write_at(offset_bytes, bytes)?;
+            if bytes.len() >= LEAVE_CACHE_BYTES_LEAST {
+                file.leave_cache();
+            }
+            Ok(())
+        });
         shared.progress.wrote(u64::from(length_bytes));
         match written {
             Err(error) if error.reach() == Reach::Restore => return Err(Failure::Place(error)),
@@ -206,8 +226,8 @@ impl OpenFile {
 }
 
 impl Shared {
-    fn busy(&self) -> MutexGuard<'_, usize> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
@@ -227,15 +247,26 @@ impl Shared {
     }
 }
 
-/// One read under way; counted down also when its task panics, which fails the restore.
-struct Busy(Arc<Shared>);
+/// One more under way; counted down also when a task panics, which fails the restore.
+#[derive(Debug)]
+struct Counted {
+    shared: Arc<Shared>,
+    counter: fn(&mut UnderWay) -> &mut usize,
+}
 
-impl Drop for Busy {
+impl Counted {
+    fn begin(shared: &Arc<Shared>, counter: fn(&mut UnderWay) -> &mut usize) -> Self {
+        *counter(&mut shared.under_way()) += 1;
+        Self { shared: Arc::clone(shared), counter }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail(Failure::Vault(VaultError::GivenUp));
+            self.shared.fail(Failure::Vault(VaultError::GivenUp));
         }
-        *self.0.busy() -= 1;
-        self.0.changed.notify_all();
+        *(self.counter)(&mut self.shared.under_way()) -= 1;
+        self.shared.changed.notify_all();
     }
 }

@@ -11,7 +11,7 @@ use super::plan::{PackRead, plan_reads};
 use crate::error::VaultError;
 use crate::index::Location;
 use crate::name::Named;
-use crate::record::open_record;
+use crate::record::RecordOpener;
 use crate::store::Stretch;
 use crate::table::ChunkSource;
 use crate::vault::Vault;
@@ -47,19 +47,20 @@ impl ChunkReader {
 
     /// Opens one record of a stretch; when the stretch could not be read or the record is damaged,
     /// tries the other places that the index knows.
-    pub fn open(
+    pub fn open<'o>(
         &self,
+        opener: &'o mut RecordOpener,
         read: &PackRead,
         stretch: &Result<Bytes, VaultError>,
         record: usize,
-    ) -> Result<Vec<u8>, VaultError> {
+    ) -> Result<&'o [u8], VaultError> {
         let (id, begins, length) = read.records[record];
         let why = match stretch {
             Ok(bytes) => {
                 // A store that gives less than was asked for is met like one that gives something else.
                 let record = bytes.get(begins as usize..(begins + length) as usize).unwrap_or_default();
-                match open_record(self.vault.ring(), &id, record.to_vec()) {
-                    Ok(plain) => return Ok(plain),
+                match opener.open(self.vault.ring(), &id, record) {
+                    Ok(_) => return Ok(opener.opened()),
                     Err(cause) => format!("{}: {cause}", Named::Pack(read.pack).to_name()),
                 }
             }
@@ -69,29 +70,30 @@ impl ChunkReader {
         // A pack that was cut short may still hold this record, though not the whole stretch.
         let alone = matches!(stretch, Err(VaultError::Store(error)) if !error.is_not_found());
         let tried = (!alone).then_some((read.pack, read.offset + begins));
-        self.open_elsewhere(id, tried, why)
+        self.open_elsewhere(opener, id, tried, why)
     }
 
     /// One chunk.
     pub fn fetch(&self, id: ChunkId) -> Result<Vec<u8>, VaultError> {
         let read = self.plan([id])?.remove(0);
         let stretch = self.read(&read);
-        self.open(&read, &stretch, 0)
+        Ok(self.open(&mut RecordOpener::new(), &read, &stretch, 0)?.to_vec())
     }
 
-    fn open_elsewhere(
+    fn open_elsewhere<'o>(
         &self,
+        opener: &'o mut RecordOpener,
         id: ChunkId,
         tried: Option<(PackId, u32)>,
         mut why: String,
-    ) -> Result<Vec<u8>, VaultError> {
+    ) -> Result<&'o [u8], VaultError> {
         for Location { pack, offset, length, .. } in self.vault.places(&id) {
             if tried == Some((pack, offset)) {
                 continue;
             }
             match self.read_stretch(pack, offset, length) {
-                Ok(bytes) => match open_record(self.vault.ring(), &id, bytes.to_vec()) {
-                    Ok(plain) => return Ok(plain),
+                Ok(bytes) => match opener.open(self.vault.ring(), &id, &bytes) {
+                    Ok(_) => return Ok(opener.opened()),
                     Err(cause) => why = format!("{}: {cause}", Named::Pack(pack).to_name()),
                 },
                 Err(error) => why = brief(&error),
@@ -123,10 +125,11 @@ impl ChunkSource for ChunkReader {
 
     fn fetch_meta(&self, chunks: &[ChunkId]) -> Result<Vec<Vec<u8>>, VaultError> {
         let mut opened = HashMap::with_capacity(chunks.len());
+        let mut opener = RecordOpener::new();
         for read in self.plan(chunks.iter().copied())? {
             let stretch = self.read(&read);
             for (record, (id, ..)) in read.records.iter().enumerate() {
-                opened.insert(*id, self.open(&read, &stretch, record)?);
+                opened.insert(*id, self.open(&mut opener, &read, &stretch, record)?.to_vec());
             }
         }
         // Asked for twice is rare (two equal blocks): the copy does not matter.

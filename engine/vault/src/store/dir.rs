@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
 
 use super::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
 };
+use crate::buffer::ALIGNMENT_BYTES;
 use crate::name::ObjectName;
 
 /// Where objects are before they get their name.
@@ -23,6 +25,10 @@ const UNFINISHED: &str = "unfinished";
 
 /// An unfinished object of this age belongs to nobody any more.
 const UNFINISHED_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Objects from this size on, packs as a rule, are written past the page cache: who writes a backup does not push out
+/// what others have cached, and a copy is saved.
+const DIRECT_BYTES_LEAST: usize = 1 << 20;
 
 /// How deep folders are: `packs/ab/…`, `points/…/…`.
 const FOLDER_DEPTH_MAX: usize = 3;
@@ -232,7 +238,20 @@ impl Inner {
 }
 
 fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let aligned = |number: usize| number.is_multiple_of(ALIGNMENT_BYTES);
+    if content.len() >= DIRECT_BYTES_LEAST && aligned(content.len()) && aligned(content.as_ptr().addr()) {
+        match write_and_sync(path, content, OFlags::DIRECT) {
+            // The file system has no such writes.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+            written => return written,
+        }
+    }
+    write_and_sync(path, content, OFlags::empty())
+}
+
+fn write_and_sync(path: &Path, content: &[u8], further: OFlags) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | further;
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     file.write_all(content)?;
     file.sync_data()
 }

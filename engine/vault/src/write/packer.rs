@@ -1,4 +1,4 @@
-//! Packs of one session for one vault: one of each class fills while the one before goes up.
+//! Packs of one session for one vault: one of each class fills while one goes up.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use backstay_core::id::ChunkId;
 
 use super::budget::Budget;
+use crate::buffer::BufferPool;
 use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::index_object::IndexedPack;
 use crate::name::Named;
-use crate::pack::{PackBuilder, PackEntry};
+use crate::pack::{PackBuilder, PackEntry, UnnamedPack};
 use crate::vault::Vault;
 
-/// Packs of a class that go up at the same time, beside the one that fills.
+/// Packs that go up at the same time, beside those that fill: each takes its memory.
 const UPLOADS_AT_ONCE: usize = 1;
 
 /// A pack that is durable in the store, and its records.
@@ -23,7 +24,8 @@ pub(crate) type StoredPack = (IndexedPack, Vec<PackEntry>);
 pub(super) struct Packer {
     vault: Arc<Vault>,
     filling: [Mutex<PackBuilder>; 2],
-    uploads: [Arc<Budget>; 2],
+    uploads: Arc<Budget>,
+    images: BufferPool,
     closed: AtomicUsize,
     outcome: Arc<Mutex<Outcome>>,
 }
@@ -39,7 +41,8 @@ impl Packer {
         Self {
             vault,
             filling: ChunkClass::ALL.map(|class| Mutex::new(PackBuilder::new(class))),
-            uploads: ChunkClass::ALL.map(|_| Arc::new(Budget::new(UPLOADS_AT_ONCE))),
+            uploads: Arc::new(Budget::new(UPLOADS_AT_ONCE)),
+            images: BufferPool::new(UPLOADS_AT_ONCE),
             closed: AtomicUsize::new(0),
             outcome: Arc::default(),
         }
@@ -55,30 +58,30 @@ impl Packer {
     }
 
     /// Adds a sealed record. When the pack is full, waits until the one before it has gone up, with everybody else
-    /// who adds: so no more than two packs of a class are in memory.
-    pub(super) fn add(&self, class: ChunkClass, id: ChunkId, plain_length: u32, record: Vec<u8>) {
+    /// who adds to it.
+    pub(super) fn add(&self, class: ChunkClass, id: ChunkId, plain_length: u32, record: &[u8]) {
         let mut filling = lock(&self.filling[slot(class)]);
         if filling.has_room_for(record.len()) {
             filling.add(id, plain_length, record);
             return;
         }
-        let permit = Permit::take(&self.uploads[slot(class)]);
-        let full = std::mem::replace(&mut *filling, PackBuilder::new(class));
+        let permit = Permit::take(&self.uploads);
+        let full = filling.close(self.vault.ring(), &self.images);
         filling.add(id, plain_length, record);
         drop(filling);
-        self.send(class, full, permit);
+        self.send(full, permit);
     }
 
     /// Sends what is left, waits for all packs, and returns those that are durable now.
     pub(super) fn flush(&self) -> Result<Vec<StoredPack>, VaultError> {
-        for class in ChunkClass::ALL {
-            let rest = std::mem::replace(&mut *lock(&self.filling[slot(class)]), PackBuilder::new(class));
-            if !rest.is_empty() {
-                let permit = Permit::take(&self.uploads[slot(class)]);
-                self.send(class, rest, permit);
+        for filling in &self.filling {
+            let mut filling = lock(filling);
+            if !filling.is_empty() {
+                let permit = Permit::take(&self.uploads);
+                self.send(filling.close(self.vault.ring(), &self.images), permit);
             }
         }
-        self.uploads.iter().for_each(|uploads| uploads.wait_until_whole());
+        self.uploads.wait_until_whole();
         let mut outcome = lock(&self.outcome);
         match outcome.failure.take() {
             Some(failure) => Err(failure),
@@ -88,13 +91,13 @@ impl Packer {
         }
     }
 
-    fn send(&self, class: ChunkClass, full: PackBuilder, permit: Permit) {
+    fn send(&self, full: UnnamedPack, permit: Permit) {
         if self.has_failed() {
             return;
         }
-        let pack = full.finish(self.vault.ring());
+        let pack = full.name();
         self.closed.fetch_add(1, Ordering::SeqCst);
-        let indexed = IndexedPack { id: pack.id, class, bytes: pack.content.len() as u32 };
+        let indexed = IndexedPack { id: pack.id, class: pack.class, bytes: pack.content.len() as u32 };
         let outcome = Arc::clone(&self.outcome);
         let vault = Arc::clone(&self.vault);
         self.vault.io().spawn(async move {

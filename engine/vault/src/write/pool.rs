@@ -4,10 +4,11 @@
 use std::fmt;
 use std::num::NonZero;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::record::RecordSealer;
+use crate::record::{RecordOpener, RecordSealer};
 
 /// Tasks that wait for a thread, for each thread.
 const QUEUE_PER_THREAD: usize = 8;
@@ -15,11 +16,17 @@ const QUEUE_PER_THREAD: usize = 8;
 /// Most threads.
 const THREADS_MAX: usize = 64;
 
+/// How long a thread keeps its buffers when there is nothing to do: a daemon that waits for its next capture has no
+/// use for them.
+const KEPT_FOR: Duration = Duration::from_secs(2);
+
 /// What each thread keeps between tasks.
 #[derive(Debug, Default)]
 pub struct Worker {
-    /// Its compression state.
+    /// For sealing.
     pub sealer: RecordSealer,
+    /// For opening.
+    pub opener: RecordOpener,
 }
 
 type Task = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -43,12 +50,7 @@ impl CpuPool {
         let threads = (0..threads)
             .map(|_| {
                 let tasks = tasks.clone();
-                let work = move || {
-                    let mut worker = Worker::default();
-                    for task in tasks {
-                        task(&mut worker);
-                    }
-                };
+                let work = move || while run_until_idle(&tasks) {};
                 thread::Builder::new()
                     .name("backstay-cpu".into())
                     .spawn(work)
@@ -68,6 +70,20 @@ impl CpuPool {
         let queue = self.queue.as_ref().expect("the queue is there until the pool is dropped");
         if queue.send(Box::new(task)).is_err() {
             unreachable!("threads take tasks as long as the queue exists");
+        }
+    }
+}
+
+/// Runs a first task and those that follow closely, then lets go of what was kept between them. False at the end.
+fn run_until_idle(tasks: &Receiver<Task>) -> bool {
+    let Ok(first) = tasks.recv() else { return false };
+    let mut worker = Worker::default();
+    first(&mut worker);
+    loop {
+        match tasks.recv_timeout(KEPT_FOR) {
+            Ok(task) => task(&mut worker),
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
         }
     }
 }

@@ -15,7 +15,6 @@ use super::pool::{CpuPool, Worker};
 use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::keys::KeyRing;
-use crate::record::open_record;
 use crate::table::MetaSink;
 use crate::vault::WriterView;
 
@@ -205,10 +204,9 @@ impl Shared {
             Ok(record) => {
                 count(&self.totals.new_plain_bytes, plain.len());
                 count(&self.totals.stored_bytes, record.len());
-                for target in &lacking[1..] {
-                    target.packer.add(class, id, plain.len() as u32, record.clone());
+                for target in lacking {
+                    target.packer.add(class, id, plain.len() as u32, record);
                 }
-                lacking[0].packer.add(class, id, plain.len() as u32, record);
             }
             Err(error) => {
                 lacking[0].packer.fail(error);
@@ -217,16 +215,16 @@ impl Shared {
         }
     }
 
-    fn seal(
+    fn seal<'w>(
         &self,
-        worker: &mut Worker,
+        worker: &'w mut Worker,
         class: ChunkClass,
         id: ChunkId,
         plain: &[u8],
         probe: bool,
-    ) -> Result<Vec<u8>, VaultError> {
+    ) -> Result<&'w [u8], VaultError> {
         let record = worker.sealer.seal(&self.ring, class, id, plain)?;
-        if probe && let Err(cause) = open_record(&self.ring, &id, record.clone()) {
+        if probe && let Err(cause) = worker.opener.open(&self.ring, &id, record) {
             let place = "the memory of this machine (test it, for example with memtester)".into();
             return Err(VaultError::Damaged { object: format!("chunk {id}"), place, cause });
         }
