@@ -28,11 +28,10 @@ use backstay_vault::keys::KeyRing;
 use backstay_vault::split::{Gear, SMALL_FILE_BYTES};
 use backstay_vault::targets::{CapturedState, Standing, TargetResult, Targets};
 use backstay_vault::write::{ChunkWriter, CpuPool};
-use bytes::BytesMut;
 
 use self::finish::Finished;
 use self::join::{Join, Joined};
-use self::large::{LargeProblem, read_large};
+use self::large::{LargeProblem, LargeReader};
 use self::links::LinkRows;
 use self::observation::Observer;
 pub use self::options::{
@@ -147,10 +146,9 @@ struct CaptureRun<'p> {
     pool: Arc<CpuPool>,
     targets: &'p mut Targets,
     ring: Arc<KeyRing>,
-    gear: Gear,
+    large: LargeReader,
     observer: Arc<Observer>,
     chunks: Option<ChunkWriter>,
-    buffer: BytesMut,
     queue: Queue,
     sink: RowSink<'p>,
     links: LinkRows,
@@ -178,7 +176,7 @@ impl<'p> CaptureRun<'p> {
         progress.watch(chunks.meter());
         let ring = Arc::clone(chunks.ring());
         let cut = ring.cut_key().ok_or(VaultError::GivenUp)?;
-        let gear = Gear::new(cut);
+        let large = LargeReader::new(Gear::new(cut));
         let observer = Arc::new(Observer::new());
         let readers = SmallReaders::start(READER_THREADS, &ring, &observer).map_err(CaptureError::Thread)?;
         let by_inode = previous.map(State::by_inode).transpose()?;
@@ -192,10 +190,9 @@ impl<'p> CaptureRun<'p> {
             sink: RowSink::new(Arc::clone(&ring), previous, work.join("state"))?,
             links: LinkRows::new(&work),
             ring,
-            gear,
+            large,
             observer,
             chunks: Some(chunks),
-            buffer: BytesMut::new(),
             queue: Queue::new(readers),
             previous,
             by_inode,
@@ -338,7 +335,7 @@ impl<'p> CaptureRun<'p> {
         let refused = |errno| LargeProblem::Entry(ReadProblem::Refused(errno));
         let file = small::open(found).map_err(LargeProblem::Entry)?;
         let chunks = self.chunks.as_ref().ok_or(LargeProblem::Capture(VaultError::GivenUp.into()))?;
-        let pieces = read_large(&file, &self.gear, chunks, self.progress, &mut self.buffer)?;
+        let pieces = self.large.read(&file, chunks, self.progress)?;
         let observation = self.observer.file(found, &file).map_err(refused)?;
         let stability = file.stability().map_err(refused)?;
         Ok(FileContents { stat: *file.stat(), observation, pieces: Pieces::Chunks(pieces), stability })

@@ -4,18 +4,22 @@
 use std::rc::Rc;
 
 use backstay_core::id::ChunkId;
+use backstay_vault::buffer::{Buffer, BufferPool};
 use backstay_vault::error::VaultError;
 use backstay_vault::split::{CHUNK_BYTES_GREATEST, Gear};
 use backstay_vault::write::{ChunkWriter, Ticket};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::cell::RefCell;
 
 use super::options::CaptureProgress;
 use super::problem::{CaptureError, ReadProblem};
 use crate::read::{Extent, SourceFile};
 
-/// What is read at once, bytes.
-const READ_BYTES: usize = 1 << 20;
+/// What is read at once, bytes: more than a chunk, so that little of it is left over for the next buffer.
+const BUFFER_BYTES: usize = 2 * CHUNK_BYTES_GREATEST;
+
+/// Buffers that are kept from one use to the next. How many are in use is bounded by the chunks in flight.
+const BUFFERS_KEPT: usize = 4;
 
 /// Chunks of one file whose names are not known yet.
 const UNNAMED_MAX: usize = 64;
@@ -64,70 +68,85 @@ pub(super) enum LargeProblem {
     Capture(CaptureError),
 }
 
-/// Reads all data of `file`. `buffer` goes from file to file: chunks of several share one allocation, which is
-/// free again when the last of them is stored.
-pub(super) fn read_large(
-    file: &SourceFile,
-    gear: &Gear,
-    writer: &ChunkWriter,
-    progress: &CaptureProgress,
-    buffer: &mut BytesMut,
-) -> Result<Vec<Piece>, LargeProblem> {
-    let mut pieces = Vec::new();
-    for extent in file.extents() {
-        let extent = extent.map_err(|errno| LargeProblem::Entry(ReadProblem::Refused(errno)))?;
-        read_extent(file, extent, gear, writer, progress, buffer, &mut pieces)?;
-    }
-    Ok(pieces)
+/// Reads files that are not small.
+#[derive(Debug)]
+pub(super) struct LargeReader {
+    gear: Gear,
+    buffers: BufferPool,
 }
 
-fn read_extent(
-    file: &SourceFile,
-    extent: Extent,
-    gear: &Gear,
-    writer: &ChunkWriter,
-    progress: &CaptureProgress,
-    buffer: &mut BytesMut,
-    pieces: &mut Vec<Piece>,
-) -> Result<(), LargeProblem> {
-    buffer.clear();
-    let mut offset = extent.offset_bytes;
-    let mut left = extent.length_bytes;
-    let mut whole = true;
-    while left > 0 || !buffer.is_empty() {
-        if progress.is_stopped() {
-            return Err(LargeProblem::Capture(CaptureError::Stopped));
+impl LargeReader {
+    pub(super) fn new(gear: Gear) -> Self {
+        Self { gear, buffers: BufferPool::new(BUFFERS_KEPT) }
+    }
+
+    /// Reads all data of `file`.
+    pub(super) fn read(
+        &self,
+        file: &SourceFile,
+        writer: &ChunkWriter,
+        progress: &CaptureProgress,
+    ) -> Result<Vec<Piece>, LargeProblem> {
+        let mut pieces = Vec::new();
+        for extent in file.extents() {
+            let extent = extent.map_err(|errno| LargeProblem::Entry(ReadProblem::Refused(errno)))?;
+            self.read_extent(file, extent, writer, progress, &mut pieces)?;
         }
-        while whole && left > 0 && buffer.len() < CHUNK_BYTES_GREATEST {
-            let wanted = left.min(READ_BYTES as u64) as usize;
-            let read = fill(file, extent.offset_bytes + extent.length_bytes - left, wanted, buffer)?;
+        Ok(pieces)
+    }
+
+    /// A buffer is filled, cut into chunks and shared by them. What follows the last cut is not a chunk yet and begins
+    /// the next buffer.
+    fn read_extent(
+        &self,
+        file: &SourceFile,
+        extent: Extent,
+        writer: &ChunkWriter,
+        progress: &CaptureProgress,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), LargeProblem> {
+        let end = extent.offset_bytes + extent.length_bytes;
+        let mut offset = extent.offset_bytes;
+        let mut carried = Bytes::new();
+        loop {
+            let wanted = (end - offset).min(BUFFER_BYTES as u64) as usize;
+            if wanted == 0 {
+                return Ok(());
+            }
+            let mut buffer = self.buffer(wanted);
+            buffer.as_mut()[..carried.len()].copy_from_slice(&carried);
+            let unread = &mut buffer.as_mut()[carried.len()..];
+            let read = file.read_at(offset + carried.len() as u64, unread);
+            let read = read.map_err(|errno| LargeProblem::Entry(ReadProblem::Refused(errno)))?;
+            let length = carried.len() + read;
             // A file that became shorter ends here; its stability tells.
-            whole = read == wanted;
-            left = if whole { left - read as u64 } else { 0 };
+            let is_last = length < wanted || offset + length as u64 == end;
+            buffer.truncate(length);
+            let mut rest = buffer.freeze();
+            while let Some(length) =
+                self.gear.cut(&rest).or((is_last && !rest.is_empty()).then_some(rest.len()))
+            {
+                if progress.is_stopped() {
+                    return Err(LargeProblem::Capture(CaptureError::Stopped));
+                }
+                put(rest.split_to(length), offset, writer, progress, pieces)
+                    .map_err(LargeProblem::Capture)?;
+                offset += length as u64;
+            }
+            if is_last {
+                return Ok(());
+            }
+            carried = rest;
         }
-        let length = gear.cut(buffer).unwrap_or(buffer.len());
-        if length == 0 {
-            break;
-        }
-        put(buffer.split_to(length).freeze(), offset, writer, progress, pieces)
-            .map_err(LargeProblem::Capture)?;
-        offset += length as u64;
     }
-    Ok(())
-}
 
-fn fill(file: &SourceFile, offset: u64, wanted: usize, buffer: &mut BytesMut) -> Result<usize, LargeProblem> {
-    let begins = buffer.len();
-    if buffer.capacity() < begins + wanted {
-        // Room for a greatest chunk and what may follow it, so that bytes are moved once in several chunks.
-        buffer.reserve(2 * CHUNK_BYTES_GREATEST);
+    /// Buffers of full size are kept; what a shorter file needs is asked for as it comes.
+    fn buffer(&self, wanted: usize) -> Buffer {
+        match wanted {
+            BUFFER_BYTES => self.buffers.take(BUFFER_BYTES),
+            shorter => BufferPool::new(0).take(shorter),
+        }
     }
-    buffer.resize(begins + wanted, 0);
-    let read = file
-        .read_at(offset, &mut buffer[begins..])
-        .map_err(|errno| LargeProblem::Entry(ReadProblem::Refused(errno)))?;
-    buffer.truncate(begins + read);
-    Ok(read)
 }
 
 fn put(
