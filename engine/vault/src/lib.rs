@@ -14,6 +14,7 @@ pub mod index_object;
 pub mod keys;
 pub mod malformed;
 pub mod name;
+mod noise;
 pub mod pack;
 pub mod read;
 pub mod record;
