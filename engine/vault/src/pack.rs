@@ -12,8 +12,14 @@ use crate::malformed::Malformed;
 use crate::record::{HEADER_BYTES, MARK, RECORD_BYTES_MAX, RecordHeader};
 use crate::take::Take;
 
-/// A pack is closed when its records reach this many bytes.
-pub const PACK_BYTES_AIM: usize = 32 << 20;
+/// A pack is closed when its records reach this many bytes. Metadata is asked for in smaller pieces, and a capture of
+/// millions of files is to take no more memory for it than one of thousands.
+const fn bytes_aim(class: ChunkClass) -> usize {
+    match class {
+        ChunkClass::Data => 32 << 20,
+        ChunkClass::Meta => 8 << 20,
+    }
+}
 
 /// Greatest pack, bytes.
 pub const PACK_BYTES_MAX: usize = 64 << 20;
@@ -79,7 +85,7 @@ impl PackBuilder {
     /// Adds a sealed record of the pack's class.
     pub fn add(&mut self, id: ChunkId, plain_length: u32, record: &[u8]) {
         // Memory that is not written to takes none, and a pack that grew step by step would be copied each time.
-        self.gathered.reserve_exact(PACK_BYTES_AIM.saturating_sub(self.gathered.len()));
+        self.gathered.reserve_exact(bytes_aim(self.class).saturating_sub(self.gathered.len()));
         let (offset, length) = (self.gathered.len() as u32, record.len() as u32);
         self.records.push(PackEntry { id, offset, length, plain_length });
         self.gathered.extend_from_slice(record);
@@ -92,7 +98,7 @@ impl PackBuilder {
 
     /// Whether a record of this length still fits below the aim.
     pub fn has_room_for(&self, record_bytes: usize) -> bool {
-        self.is_empty() || self.gathered.len() + record_bytes <= PACK_BYTES_AIM
+        self.is_empty() || self.gathered.len() + record_bytes <= bytes_aim(self.class)
     }
 
     /// Puts the records in random order, so that their lengths in sequence do not betray a file, and
