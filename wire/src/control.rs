@@ -68,6 +68,9 @@ pub struct CaptureReport {
     pub targets: Vec<TargetReport>,
     /// What could not be captured as it should be: at most 1000 lines.
     pub warnings: Vec<String>,
+    /// What is left out on purpose and is no defect: at most 1000 lines.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     /// Entries that are unreadable or changed while they were read, in all.
     pub defects: u64,
     /// Entries in the state.
@@ -78,6 +81,9 @@ pub struct CaptureReport {
     pub read_bytes: u64,
     /// Bytes of new records.
     pub stored_bytes: u64,
+    /// Bytes of contents that were read and not sent, because the targets have them already.
+    #[serde(default)]
+    pub saved_bytes: u64,
     /// How long it took, milliseconds.
     pub took_millis: u64,
 }
@@ -109,6 +115,9 @@ pub enum TargetOutcome {
     Failed {
         /// What, why and what to do.
         message: String,
+        /// A word for the class of the error.
+        #[serde(default)]
+        class: String,
     },
 }
 
@@ -119,11 +128,13 @@ impl CaptureReport {
             source: source.to_owned(),
             targets: Vec::new(),
             warnings: Vec::new(),
+            remarks: Vec::new(),
             defects: 0,
             entries: 0,
             bytes: 0,
             read_bytes: 0,
             stored_bytes: 0,
+            saved_bytes: 0,
             took_millis: 0,
         }
     }

@@ -46,4 +46,7 @@ pub struct FlowReport {
     pub last_point: Option<String>,
     /// What is wrong: message of the last failure since the last success.
     pub problem: Option<String>,
+    /// What the last capture has left out on purpose.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }

@@ -75,6 +75,7 @@ impl Engine {
         }
         report.read_bytes = progress.read_bytes();
         report.stored_bytes = progress.stored_bytes();
+        report.saved_bytes = progress.saved_bytes();
         report.took_millis = start.elapsed().as_millis() as u64;
         report
     }
@@ -90,10 +91,10 @@ impl Engine {
         for target in targets {
             match self.open_target(source, target) {
                 Ok((cursor, open)) => groups.entry(cursor).or_default().push(open),
-                Err(failure) => failed.push(TargetReport {
-                    target: target.to_string(),
-                    outcome: TargetOutcome::Failed { message: failure.message },
-                }),
+                Err(failure) => {
+                    failed
+                        .push(TargetReport { target: target.to_string(), outcome: failed_outcome(&failure) });
+                }
             }
         }
         (groups, failed)
@@ -130,6 +131,12 @@ impl Engine {
                 report.bytes = summary.bytes;
                 report.defects += summary.warnings.defects() + summary.warnings.remarks;
                 report.warnings.extend(summary.warnings.lines);
+                for line in summary.warnings.left_out {
+                    // The captures of several groups leave out the same.
+                    if !report.remarks.contains(&line) {
+                        report.remarks.push(line);
+                    }
+                }
                 for (target, result) in group.into_iter().zip(captured.targets) {
                     let outcome = match result {
                         Ok(Some(link)) if summary.changed => {
@@ -138,16 +145,18 @@ impl Engine {
                         Ok(link) => {
                             TargetOutcome::Unchanged { point: link.map(|link| link.point.to_string()) }
                         }
-                        Err(error) => TargetOutcome::Failed { message: error.to_string() },
+                        Err(error) => failed_outcome(&error.into()),
                     };
                     report.targets.push(TargetReport { target: target.name, outcome });
                 }
             }
             Err(failure) => {
-                report.targets.extend(group.into_iter().map(|target| TargetReport {
-                    target: target.name,
-                    outcome: TargetOutcome::Failed { message: failure.message.clone() },
-                }));
+                report.targets.extend(
+                    group.into_iter().map(|target| TargetReport {
+                        target: target.name,
+                        outcome: failed_outcome(&failure),
+                    }),
+                );
             }
         }
     }
@@ -192,7 +201,7 @@ impl Engine {
             .map_err(CaptureError::from)?;
         let Some(standing) = first else {
             let reason = targets.take_failure();
-            return Err(Failure::failed(reason).into());
+            return Err(Failure::from(reason).into());
         };
         let means = CaptureMeans { pool: Arc::clone(&self.pool), states: states.to_path_buf() };
         Ok(capture(&options, &means, targets, &standing, clock, progress)?)
@@ -221,7 +230,7 @@ enum CaptureFailure {
 impl From<CaptureFailure> for Failure {
     fn from(failure: CaptureFailure) -> Self {
         match failure {
-            CaptureFailure::Capture(error) => Self::failed(error),
+            CaptureFailure::Capture(error) => error.into(),
             CaptureFailure::Other(failure) => failure,
         }
     }
@@ -243,6 +252,10 @@ impl From<CaptureError> for CaptureFailure {
 struct OpenTarget {
     name: String,
     vault: Arc<Vault>,
+}
+
+fn failed_outcome(failure: &Failure) -> TargetOutcome {
+    TargetOutcome::Failed { message: failure.message.clone(), class: failure.class.to_owned() }
 }
 
 fn facts(files: &FilesSource) -> Facts {

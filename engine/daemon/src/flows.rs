@@ -1,7 +1,6 @@
 //! The flows of this node: what is known of each, and what follows for status, metrics and schedule. Owns the
 //! facts; decisions are core's, captures are the engine's.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
@@ -30,6 +29,8 @@ pub struct FlowRecord {
     last_point: Option<Timestamp>,
     failures: u32,
     problem: Option<String>,
+    /// What the last capture has left out on purpose.
+    remarks: Vec<String>,
     capturing: bool,
     retry_at: Option<Timestamp>,
     estimate: DurationEstimate,
@@ -65,6 +66,7 @@ impl Flows {
                     last_point: None,
                     failures: 0,
                     problem: None,
+                    remarks: Vec::new(),
                     capturing: false,
                     retry_at: None,
                     estimate: DurationEstimate::default(),
@@ -100,13 +102,25 @@ impl Flows {
             for record in self.of(&report.source).filter(|record| record.target.as_str() == outcome.target) {
                 record.capturing = false;
                 record.note(&outcome.outcome, start, took, now, jitter);
-                record.add_remarks(report);
+                record.note_defects(report);
+                if !matches!(outcome.outcome, TargetOutcome::Failed { .. }) {
+                    record.remarks.clone_from(&report.remarks);
+                }
             }
         }
         for record in self.of(&report.source) {
             let reported = report.targets.iter().any(|outcome| record.target.as_str() == outcome.target);
             record.capturing &= !reported;
         }
+    }
+
+    /// The remarks of a report that no flow of its source has yet: each is worth a line in the log once.
+    pub fn new_remarks<'r>(&self, report: &'r CaptureReport) -> Vec<&'r str> {
+        let known = |remark: &String| {
+            let mut of_source = self.records.iter().filter(|record| record.source.as_str() == report.source);
+            of_source.any(|record| record.remarks.contains(remark))
+        };
+        report.remarks.iter().filter(|remark| !known(remark)).map(String::as_str).collect()
     }
 
     /// As status shows them.
@@ -196,7 +210,7 @@ impl FlowRecord {
                 self.succeed(start, took);
             }
             TargetOutcome::Unchanged { point: None } => self.succeed(start, took),
-            TargetOutcome::Failed { message } => {
+            TargetOutcome::Failed { message, .. } => {
                 self.failures = self.failures.saturating_add(1);
                 self.problem = Some(message.clone());
                 self.retry_at = Some(now.saturating_add(backoff(self.failures, jitter)));
@@ -213,7 +227,7 @@ impl FlowRecord {
     }
 
     /// What was captured with defects is captured, and still to be looked at.
-    fn add_remarks(&mut self, report: &CaptureReport) {
+    fn note_defects(&mut self, report: &CaptureReport) {
         if self.problem.is_none() && report.defects > 0 {
             let first = report.warnings.first().map_or("", String::as_str);
             self.problem = Some(format!("{} entries are not as they should be; {first}", report.defects));
@@ -252,6 +266,7 @@ impl FlowRecord {
             restorable: self.restorable().map(|time| time.to_string()),
             last_point: self.last_point.map(|time| time.to_string()),
             problem: self.problem.clone(),
+            remarks: self.remarks.clone(),
         }
     }
 }
@@ -263,35 +278,5 @@ fn severity_word(severity: Severity) -> &'static str {
         Severity::Warning => "warning",
         Severity::Critical => "critical",
         Severity::Unknown => "unknown",
-    }
-}
-
-/// How many bytes each flow has captured and stored, and how often it failed, since the process began.
-#[derive(Debug, Default, Clone)]
-pub struct FlowCounters {
-    /// By (source, target).
-    pub by_flow: BTreeMap<(String, String), FlowCounter>,
-}
-
-/// Counters of one flow.
-#[derive(Debug, Default, Clone)]
-pub struct FlowCounter {
-    /// Bytes of contents read.
-    pub captured_bytes: u64,
-    /// Bytes of new records.
-    pub sent_bytes: u64,
-    /// Failed captures.
-    pub errors: u64,
-}
-
-impl FlowCounters {
-    /// Counts a capture.
-    pub fn count(&mut self, report: &CaptureReport) {
-        for target in &report.targets {
-            let counter = self.by_flow.entry((report.source.clone(), target.target.clone())).or_default();
-            counter.captured_bytes += report.read_bytes;
-            counter.sent_bytes += report.stored_bytes;
-            counter.errors += u64::from(matches!(target.outcome, TargetOutcome::Failed { .. }));
-        }
     }
 }

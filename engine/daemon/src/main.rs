@@ -9,6 +9,7 @@ mod clock;
 mod control;
 mod engine;
 mod failure;
+mod flow_counters;
 mod flows;
 mod load;
 mod metrics;

@@ -8,10 +8,12 @@ use backstay_core::rpo::Condition;
 use backstay_core::units::Timestamp;
 use backstay_vault::store::{Operation, RequestObserver, StoreError};
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
-use crate::flows::{FlowCounters, Flows};
+use crate::flow_counters::FlowCounters;
+use crate::flows::Flows;
 use crate::vaults::VaultObserver;
 
 const FLOW_LABELS: [&str; 4] = ["service", "source", "kind", "target"];
@@ -27,11 +29,26 @@ pub struct Metrics {
     state: GaugeVec,
     captured: IntCounterVec,
     sent: IntCounterVec,
+    saved: IntCounterVec,
     errors: IntCounterVec,
     vault_bytes: IntGaugeVec,
     vault_chunks: IntGaugeVec,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
+    captures_running: IntGauge,
+    queue_depth: IntGaugeVec,
+    resident_memory: IntGauge,
+}
+
+/// What a node is busy with.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct NodeLoad {
+    /// Captures under way.
+    pub captures_running: usize,
+    /// Requests to capture now that wait for their turn.
+    pub requests_waiting: usize,
+    /// Events that the daemon's loop has not taken up.
+    pub events_waiting: usize,
 }
 
 impl Metrics {
@@ -54,6 +71,11 @@ impl Metrics {
             let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
+        };
+        let plain = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
         };
         let info = gauge("backstay_build_info", "Always 1; the version is a label.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
@@ -94,6 +116,11 @@ impl Metrics {
                 "Bytes of new records sent to targets.",
                 &FLOW_LABELS,
             )?,
+            saved: counter(
+                "backstay_dedup_saved_bytes_total",
+                "Bytes of contents that were read and not sent, because the targets have them already.",
+                &FLOW_LABELS,
+            )?,
             errors: counter(
                 "backstay_flow_errors_total",
                 "Failed captures, by class.",
@@ -107,6 +134,16 @@ impl Metrics {
                 &["vault", "op", "outcome"],
             )?,
             request_seconds,
+            captures_running: plain("backstay_captures_running", "Captures under way.")?,
+            queue_depth: int_gauge(
+                "backstay_queue_depth",
+                "What waits: requests to capture now, and events of the daemon's loop.",
+                &["queue"],
+            )?,
+            resident_memory: plain(
+                "backstay_resident_memory_bytes",
+                "Memory of the process that is resident; 0 when the system does not tell.",
+            )?,
             registry,
         })
     }
@@ -116,6 +153,7 @@ impl Metrics {
         &self,
         flows: &Flows,
         counters: &FlowCounters,
+        load: NodeLoad,
         now: Timestamp,
     ) -> Result<Vec<u8>, prometheus::Error> {
         for record in flows.records() {
@@ -131,16 +169,28 @@ impl Metrics {
                 let value = if condition == status.condition { 1.0 } else { 0.0 };
                 self.state.with_label_values(&[service, source, kind, target, condition.label()]).set(value);
             }
-            let key = (labels[1].to_owned(), labels[3].to_owned());
-            let counter = counters.by_flow.get(&key).cloned().unwrap_or_default();
+            let counter = counters.of(labels[1], labels[3]);
             set(&self.captured, &labels, counter.captured_bytes);
             set(&self.sent, &labels, counter.sent_bytes);
+            set(&self.saved, &labels, counter.saved_bytes);
             let [service, source, kind, target] = labels;
-            set(&self.errors, &[service, source, kind, target, "capture"], counter.errors);
+            for (class, errors) in &counter.errors {
+                set(&self.errors, &[service, source, kind, target, class], *errors);
+            }
         }
+        self.set_node(load);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+
+    fn set_node(&self, load: NodeLoad) {
+        let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.captures_running.set(number(load.captures_running));
+        self.queue_depth.with_label_values(&["requests"]).set(number(load.requests_waiting));
+        self.queue_depth.with_label_values(&["events"]).set(number(load.events_waiting));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        self.resident_memory.set(resident_bytes(&status).unwrap_or(0));
     }
 
     /// Sets the sums of a vault.
@@ -158,6 +208,13 @@ impl Metrics {
 fn set(counter: &IntCounterVec, labels: &[&str], value: u64) {
     let counter = counter.with_label_values(labels);
     counter.inc_by(value.saturating_sub(counter.get()));
+}
+
+/// The resident memory that `/proc/self/status` tells; the kernel gives it in units of 1024 bytes.
+fn resident_bytes(status: &str) -> Option<i64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: i64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+    kibibytes.checked_mul(1024)
 }
 
 /// Observes the requests of all vaults.
@@ -192,6 +249,13 @@ impl RequestObserver for MeteredRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resident_memory_is_read_in_bytes() {
+        assert_eq!(resident_bytes("VmHWM:\t  900 kB\nVmRSS:\t    8 kB\n"), Some(8192));
+        assert_eq!(resident_bytes("VmRSS: nothing kB\n"), None);
+        assert_eq!(resident_bytes(""), None);
+    }
 
     #[test]
     fn names_and_labels_can_be_registered() {

@@ -11,6 +11,9 @@ use tracing_subscriber::EnvFilter;
 /// How often a progress line is drawn on a terminal.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How often work is looked at: what is short is not waited for any longer.
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
+
 /// Starts the log on standard error; `BACKSTAY_LOG` chooses what is in it, as in `tracing`'s `EnvFilter`.
 pub fn start_log(verbose: bool) {
     let default = if verbose { "info" } else { "warn" };
@@ -31,6 +34,22 @@ pub fn complain(text: &str) {
 /// Says something beside the result.
 pub fn remark(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Does the work on another thread; a line that begins with `what` tells how far it is: entries and bytes.
+pub fn watched<T: Send>(what: &str, figures: impl Fn() -> (u64, u64), work: impl FnOnce() -> T + Send) -> T {
+    let line = ProgressLine::start(what);
+    let outcome = std::thread::scope(|scope| {
+        let work = scope.spawn(work);
+        while !work.is_finished() {
+            let (entries, bytes) = figures();
+            line.show(entries, bytes);
+            std::thread::sleep(LOOK_PERIOD);
+        }
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    line.end();
+    outcome
 }
 
 /// A line that tells how far something is: drawn on a terminal, silent elsewhere.

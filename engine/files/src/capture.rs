@@ -247,7 +247,7 @@ impl<'p> CaptureRun<'p> {
             }
             Joined::LeftOut(key) => {
                 let path = rows::shown(&self.options.root, &key);
-                self.warnings.remark(format!("{path}: left out, it is a vault or the state of Backstay"));
+                self.warnings.left_out(format!("{path}: left out, it is a vault or the state of Backstay"));
                 Ok(())
             }
         }

@@ -1,9 +1,8 @@
 //! `now`: capture and wait until it is durable, through the daemon where one runs.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use backstay_core::config::Source;
+use backstay_core::config::{Source, Target};
 use backstay_core::units::ByteSize;
 use backstay_files::capture::CaptureProgress;
 use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome};
@@ -15,10 +14,10 @@ use crate::control::Conversation;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::node::StateLock;
-use crate::terminal::{ProgressLine, print, remark};
+use crate::terminal::{self, ProgressLine, print, remark};
 
-/// How often progress is shown.
-const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
+/// Said until a recovery key exists.
+pub(super) const NO_RECOVERY: &str = "warning: no recovery key exists: if this node is lost, its vaults cannot be read. Make one: `backstay vault init VAULT --recovery FILE`, and keep FILE elsewhere";
 
 #[derive(Debug, Args)]
 pub(super) struct NowArgs {
@@ -58,35 +57,28 @@ pub(super) fn engine(context: &Context) -> Result<(Engine, StateLock), Failure> 
 /// Captures without a daemon.
 fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, Failure> {
     let (engine, lock) = engine(context)?;
-    let reports = sources.iter().map(|source| capture(&engine, source)).collect();
+    let reports = sources.iter().map(|source| capture(&engine, source, &targets(source))).collect();
     if engine.vaults().lacks_recovery() {
-        remark(
-            "no recovery key exists: if this node is lost, its vaults cannot be read. Make one: `backstay vault init VAULT --recovery FILE`, and keep FILE elsewhere",
-        );
+        remark(NO_RECOVERY);
     }
     drop(lock);
     Ok(reports)
 }
 
-/// Captures one source for all its targets, with a progress line.
-pub(super) fn capture(engine: &Engine, source: &Source) -> CaptureReport {
+/// Captures one source for these targets, with a progress line.
+pub(super) fn capture(engine: &Engine, source: &Source, targets: &[Target]) -> CaptureReport {
     let progress = CaptureProgress::default();
-    let line = ProgressLine::start(source.name.as_str());
-    let targets: Vec<_> = source.flows.iter().map(|flow| flow.target.clone()).collect();
-    let report = std::thread::scope(|scope| {
-        let work = scope.spawn(|| engine.capture(source, &targets, &progress));
-        while !work.is_finished() {
-            line.show(progress.entries(), progress.read_bytes());
-            // Short captures do not wait for a whole period.
-            std::thread::sleep(PROGRESS_PERIOD.min(Duration::from_millis(10)));
-        }
-        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    line.end();
-    report
+    let figures = || (progress.entries(), progress.read_bytes());
+    terminal::watched(source.name.as_str(), figures, || engine.capture(source, targets, &progress))
 }
 
-fn follow(mut conversation: Conversation) -> Result<Vec<CaptureReport>, Failure> {
+/// All targets of a source.
+pub(super) fn targets(source: &Source) -> Vec<Target> {
+    source.flows.iter().map(|flow| flow.target.clone()).collect()
+}
+
+/// Shows progress until the daemon has captured; what became of it.
+pub(super) fn follow(mut conversation: Conversation) -> Result<Vec<CaptureReport>, Failure> {
     let line = ProgressLine::start("capturing");
     let reports = loop {
         match conversation.next()? {
@@ -129,6 +121,9 @@ fn tell_one(report: &CaptureReport) {
     for warning in &report.warnings {
         remark(&format!("warning: {warning}"));
     }
+    for line in &report.remarks {
+        remark(&format!("note: {line}"));
+    }
     for target in &report.targets {
         let name = format!("{} to {}", report.source, target.target);
         match &target.outcome {
@@ -146,7 +141,7 @@ fn tell_one(report: &CaptureReport) {
                 let point = point.as_deref().unwrap_or("none");
                 print(&format!("{name}: unchanged since point {point}, {} entries", report.entries));
             }
-            TargetOutcome::Failed { message } => remark(&format!("{name}: failed: {message}")),
+            TargetOutcome::Failed { message, .. } => remark(&format!("{name}: failed: {message}")),
         }
     }
 }

@@ -39,6 +39,11 @@ fn forever(context: &Context) -> Result<u8, Failure> {
     let (vaults, metrics) = context.vaults()?;
     let engine = Arc::new(Engine::new(Arc::clone(&context.config), vaults, Arc::new(SystemClock)));
     engine.fence_dead_sessions();
+    if engine.vaults().lacks_recovery() {
+        remark(capture::NO_RECOVERY);
+    }
+    let sources = context.config.sources_at_home_on(&context.config.node.name).count();
+    remark(&format!("sources that the daemon protects: {sources}; `backstay status` tells how they are"));
     let daemon = Daemon::new(Arc::clone(&context.config), engine, Arc::new(SystemClock), metrics);
     context.io.block_on(Arc::new(daemon).serve(lock))?;
     Ok(0)
@@ -60,8 +65,10 @@ fn once(context: &Context, typed: &[String]) -> Result<u8, Failure> {
         due.entry(job.source.to_string()).or_insert_with(Vec::new).extend(job.targets);
     }
     let mut reports = Vec::new();
-    for source in context.config.sources.iter().filter(|source| due.contains_key(source.name.as_str())) {
-        reports.push(capture::capture(&engine, source));
+    for source in &context.config.sources {
+        if let Some(targets) = due.get(source.name.as_str()) {
+            reports.push(capture::capture(&engine, source, targets));
+        }
     }
     drop(lock);
     capture::tell(context, &reports)

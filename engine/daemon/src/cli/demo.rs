@@ -1,6 +1,7 @@
 //! `demo`: the main job on data of its own, in a temporary directory: protect, lose, restore, compare.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,11 +10,12 @@ use backstay_core::config::{Config, ConfigTexts, SourceText};
 use backstay_core::units::ByteSize;
 use backstay_files::place::Existing;
 use backstay_files::restore::{RestoreRequest, Selection};
-use backstay_wire::control::{Ask, Reply, TargetOutcome};
+use backstay_vault::keys::random_bytes;
+use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome};
 use clap::Args;
 use tokio::runtime::Handle;
 
-use super::{Context, choose, restore};
+use super::{Context, capture, choose, restore};
 use crate::clock::SystemClock;
 use crate::control::Conversation;
 use crate::engine::Engine;
@@ -37,14 +39,27 @@ pub(super) struct DemoArgs {
 }
 
 pub(super) fn run(arguments: &DemoArgs, io: &Handle) -> Result<u8, Failure> {
-    let folder = std::env::temp_dir().join(format!("backstay-demo-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
+    let folder = make_folder()?;
     let outcome = show(arguments, &folder, io);
     let removed = fs::remove_dir_all(&folder);
     outcome?;
     removed.map_err(|error| Failure::failed(format!("cannot remove {}: {error}", folder.display())))?;
     print("removed everything that the demo made");
     Ok(0)
+}
+
+/// A folder of this process's own, under a name that nobody could have taken before.
+fn make_folder() -> Result<PathBuf, Failure> {
+    let number = u64::from_le_bytes(random_bytes());
+    let folder = std::env::temp_dir().join(format!("backstay-demo-{number:016x}"));
+    // Not recursively: what is there already is an error.
+    fs::DirBuilder::new().mode(0o700).create(&folder).map_err(|error| {
+        Failure::failed(format!(
+            "cannot make {}: {error}; give a directory with room by the variable TMPDIR",
+            folder.display()
+        ))
+    })?;
+    Ok(folder)
 }
 
 fn show(arguments: &DemoArgs, folder: &Path, io: &Handle) -> Result<(), Failure> {
@@ -56,13 +71,10 @@ fn show(arguments: &DemoArgs, folder: &Path, io: &Handle) -> Result<(), Failure>
     print(&format!("protecting {} in a vault under {}", source.display(), folder.display()));
     let context = Context::of(config(folder, &source)?, io);
     let vaults = start_daemon(&context)?;
-    let start = Instant::now();
-    captured(&context, "first capture", start)?;
     if arguments.path.is_none() {
         fs::write(source.join("written-after-the-first-capture"), "and captured by the second")?;
     }
-    let start = Instant::now();
-    captured(&context, "second capture", start)?;
+    captured_by_daemon(&context)?;
     status(&context)?;
     let lost = match arguments.path {
         None => {
@@ -96,12 +108,16 @@ fn config(folder: &Path, source: &Path) -> Result<Config, Failure> {
     Config::parse(ConfigTexts::Single(SourceText { name: "demo", text: &text })).map_err(Failure::usage)
 }
 
-/// Starts a daemon within this process.
+/// Captures for the first time, then starts a daemon within this process.
 fn start_daemon(context: &Context) -> Result<Arc<Vaults>, Failure> {
     let lock = StateLock::take(&context.config.node.state)?;
     let (vaults, metrics) = context.vaults()?;
     let engine =
         Arc::new(Engine::new(Arc::clone(&context.config), Arc::clone(&vaults), Arc::new(SystemClock)));
+    let start = Instant::now();
+    for source in &context.config.sources {
+        tell("first capture", &capture::capture(&engine, source, &capture::targets(source)), start)?;
+    }
     let daemon = Arc::new(Daemon::new(Arc::clone(&context.config), engine, Arc::new(SystemClock), metrics));
     context.io.spawn(async move {
         if let Err(failure) = daemon.serve(lock).await {
@@ -118,31 +134,30 @@ fn start_daemon(context: &Context) -> Result<Arc<Vaults>, Failure> {
     Err(Failure::failed("the demo's daemon did not become ready"))
 }
 
-fn captured(context: &Context, what: &str, start: Instant) -> Result<(), Failure> {
-    let mut conversation = Conversation::ask(&context.config.node.state, Ask::Now { sources: Vec::new() })?
+fn captured_by_daemon(context: &Context) -> Result<(), Failure> {
+    let start = Instant::now();
+    let conversation = Conversation::ask(&context.config.node.state, Ask::Now { sources: Vec::new() })?
         .ok_or_else(|| Failure::failed("the demo's daemon is gone"))?;
-    let reports = loop {
-        match conversation.next()? {
-            Reply::Captured(reports) => break reports,
-            Reply::Failed { message } => return Err(Failure::failed(message)),
-            _ => {}
-        }
-    };
-    for report in &reports {
-        for target in &report.targets {
-            if let TargetOutcome::Failed { message } = &target.outcome {
-                return Err(Failure::failed(message));
-            }
-        }
-        print(&format!(
-            "{what}: {} entries, {}; read {}, stored {}, durable after {:.2} s",
-            report.entries,
-            ByteSize(report.bytes),
-            ByteSize(report.read_bytes),
-            ByteSize(report.stored_bytes),
-            start.elapsed().as_secs_f64()
-        ));
+    for report in capture::follow(conversation)? {
+        tell("second capture", &report, start)?;
     }
+    Ok(())
+}
+
+fn tell(what: &str, report: &CaptureReport, start: Instant) -> Result<(), Failure> {
+    for target in &report.targets {
+        if let TargetOutcome::Failed { message, .. } = &target.outcome {
+            return Err(Failure::failed(message));
+        }
+    }
+    print(&format!(
+        "{what}: {} entries, {}; read {}, stored {}, durable after {:.2} s",
+        report.entries,
+        ByteSize(report.bytes),
+        ByteSize(report.read_bytes),
+        ByteSize(report.stored_bytes),
+        start.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use backstay_core::config::Source;
 use backstay_core::units::ByteSize;
-use backstay_files::keys::{HeadKey, PathKey};
+use backstay_files::keys::PathKey;
 use backstay_files::listing::{ListedEntry, Listing};
 use clap::Args;
 use serde::Serialize;
@@ -116,6 +116,9 @@ fn points_of(
 #[derive(Serialize)]
 struct ShownEntry {
     path: String,
+    /// The exact bytes of the path in hexadecimal digits, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
     kind: &'static str,
     mode: String,
     uid: u32,
@@ -123,6 +126,9 @@ struct ShownEntry {
     size: u64,
     mtime: String,
     target: Option<String>,
+    /// The exact bytes of the target, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_bytes: Option<String>,
 }
 
 pub(super) fn ls(context: &Context, arguments: &LsArgs) -> Result<u8, Failure> {
@@ -156,12 +162,10 @@ pub(super) fn ls(context: &Context, arguments: &LsArgs) -> Result<u8, Failure> {
 }
 
 fn show_entry(context: &Context, entry: &ListedEntry) -> Result<(), Failure> {
-    let path = match HeadKey::Path(entry.path.clone()) {
-        HeadKey::Path(path) if path.is_root() => ".".to_owned(),
-        _ => String::from_utf8_lossy(&entry.path.relative_path()).into_owned(),
-    };
+    let path = if entry.path.is_root() { b".".to_vec() } else { entry.path.relative_path() };
     let shown = ShownEntry {
-        path,
+        path_bytes: bytes_beyond_text(&path),
+        path: String::from_utf8_lossy(&path).into_owned(),
         kind: entry.kind,
         mode: format!("{:04o}", entry.mode),
         uid: entry.uid,
@@ -169,6 +173,7 @@ fn show_entry(context: &Context, entry: &ListedEntry) -> Result<(), Failure> {
         size: entry.size_bytes,
         mtime: entry.mtime.to_string(),
         target: entry.target.as_ref().map(|target| String::from_utf8_lossy(target).into_owned()),
+        target_bytes: entry.target.as_deref().and_then(bytes_beyond_text),
     };
     if context.json {
         // One object a line: a point may have millions of entries.
@@ -190,9 +195,26 @@ fn show_entry(context: &Context, entry: &ListedEntry) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The bytes of a name that is not UTF-8 and that a text would not keep, in hexadecimal digits.
+fn bytes_beyond_text(name: &[u8]) -> Option<String> {
+    std::str::from_utf8(name).err()?;
+    Some(name.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// A path as it was typed, relative to the root of the source.
 pub(super) fn parse_path(typed: &OsStr) -> Result<PathKey, Failure> {
     let components = typed.as_bytes().split(|byte| *byte == b'/');
     PathKey::from_components(components.filter(|part| !part.is_empty() && *part != b"."))
         .map_err(|error| Failure::usage(format!("{typed:?} is not a path in a source: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_no_text_holds_are_given_byte_by_byte() {
+        assert_eq!(bytes_beyond_text(b"caf\xe9/x"), Some("636166e92f78".to_owned()));
+        assert_eq!(bytes_beyond_text("café".as_bytes()), None);
+    }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use backstay_core::units::ByteSize;
 use backstay_files::place::Existing;
@@ -18,7 +18,7 @@ use super::choose::{held, point};
 use super::list::parse_path;
 use super::{Context, PointArgs, print_json};
 use crate::failure::Failure;
-use crate::terminal::{ProgressLine, print, remark};
+use crate::terminal::{self, print, remark};
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
@@ -111,15 +111,6 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
 pub(super) fn watched(request: &RestoreRequest<'_>) -> Result<RestoreReport, RestoreError> {
     let progress = Arc::new(RestoreProgress::default());
     let pool = Arc::new(CpuPool::new());
-    let line = ProgressLine::start("restoring");
-    let report = std::thread::scope(|scope| {
-        let work = scope.spawn(|| restore(request, &pool, &progress));
-        while !work.is_finished() {
-            line.show(progress.entries(), progress.bytes());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    line.end();
-    report
+    let figures = || (progress.entries(), progress.bytes());
+    terminal::watched("restoring", figures, || restore(request, &pool, &progress))
 }

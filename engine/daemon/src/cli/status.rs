@@ -71,6 +71,9 @@ fn show(status: &NodeStatus) {
         if let Some(problem) = &flow.problem {
             print(&format!("{} to {}: {problem}", flow.source, flow.target));
         }
+        for remark in &flow.remarks {
+            print(&format!("{} to {}: note: {remark}", flow.source, flow.target));
+        }
     }
 }
 

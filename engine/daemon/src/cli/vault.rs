@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use backstay_core::units::ByteSize;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Context, print_json};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{print, remark};
-use crate::vaults::{Absent, InitOutcome, Recovery};
+use crate::vaults::{Absent, Recovery};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VaultCommand {
@@ -23,15 +23,19 @@ pub(super) enum VaultCommand {
         recovery: Option<PathBuf>,
     },
     /// Sizes and numbers.
-    Stat {
-        /// Its name in the configuration.
-        vault: String,
-    },
+    Stat(LookArgs),
     /// Whether everything is there that the points need. Reads metadata, not payload.
-    Check {
-        /// Its name in the configuration.
-        vault: String,
-    },
+    Check(LookArgs),
+}
+
+/// A vault that is looked into.
+#[derive(Debug, Args)]
+pub(super) struct LookArgs {
+    /// Its name in the configuration.
+    vault: String,
+    /// Read with this recovery key instead of the node's own identity: for a new machine on the worst day.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -66,8 +70,8 @@ struct ShownCheck {
 pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failure> {
     match command {
         VaultCommand::Init { vault, recovery } => init(context, vault, recovery.clone()),
-        VaultCommand::Stat { vault } => stat(context, vault),
-        VaultCommand::Check { vault } => check(context, vault),
+        VaultCommand::Stat(look) => stat(context, look),
+        VaultCommand::Check(look) => check(context, look),
     }
 }
 
@@ -75,25 +79,41 @@ fn init(context: &Context, name: &str, recovery: Option<PathBuf>) -> Result<u8, 
     let _lock = StateLock::take(&context.config.node.state)?;
     let (vaults, _) = context.vaults()?;
     let recovery = recovery.map_or(Recovery::None, Recovery::File);
-    let (vault, outcome) = vaults.init(name, &recovery)?;
-    match outcome {
-        InitOutcome::Made => print(&format!("vault {name} made in {}, id {}", vault.place(), vault.id())),
-        InitOutcome::RecoveryAdded => print(&format!("a recovery key was added to vault {name}")),
+    let done = vaults.init(name, &recovery)?;
+    if let Some(vault) = &done.made {
+        print(&format!("vault {name} made in {}, id {}", vault.place(), vault.id()));
     }
-    match &recovery {
-        Recovery::File(file) => print(&format!(
-            "recovery key in {}: print it or keep it on another machine. With it and the vault alone everything can be read",
-            file.display()
-        )),
-        Recovery::None => remark(
+    let Recovery::File(file) = &recovery else {
+        remark(
             "warning: there is no recovery key yet: if this node is lost, its vaults cannot be read. Add one with --recovery FILE",
-        ),
+        );
+        return Ok(0);
+    };
+    for opened in &done.opened {
+        print(&format!("a recovery key was added to vault {opened}"));
     }
-    Ok(0)
+    if done.made.is_none() && done.opened.is_empty() {
+        print(&format!("vault {name} opens with this recovery key already"));
+    }
+    print(&format!(
+        "recovery key in {}: print it or keep it on another machine. With it and a vault alone everything can be read",
+        file.display()
+    ));
+    for (left, failure) in &done.left {
+        remark(&format!("warning: vault {left} has not got the recovery key: {failure}"));
+    }
+    match done.left.first() {
+        None => Ok(0),
+        Some((left, _)) => Err(Failure::partly(format!(
+            "some vaults have not got the recovery key; when they can be reached, run `backstay vault init {left} --recovery {}`",
+            file.display()
+        ))),
+    }
 }
 
-fn stat(context: &Context, name: &str) -> Result<u8, Failure> {
-    let vaults = context.vaults_to_read(None)?;
+fn stat(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
+    let name = look.vault.as_str();
+    let vaults = context.vaults_to_read(look.key_file.as_deref())?;
     let vault = vaults.open(name, Absent::Refuse)?;
     let totals = vault.totals();
     let sources = vault.sources()?;
@@ -132,8 +152,9 @@ fn stat(context: &Context, name: &str) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn check(context: &Context, name: &str) -> Result<u8, Failure> {
-    let vaults = context.vaults_to_read(None)?;
+fn check(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
+    let name = look.vault.as_str();
+    let vaults = context.vaults_to_read(look.key_file.as_deref())?;
     let vault = vaults.open(name, Absent::Refuse)?;
     let report = vault.check()?;
     let shown = ShownCheck {

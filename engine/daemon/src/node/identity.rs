@@ -28,7 +28,15 @@ impl Identity {
     pub fn load_or_make(state: &Path) -> Result<Self, Failure> {
         super::make_state_folder(state)?;
         match Self::load(state)? {
-            Some(identity) => Ok(identity),
+            Some(identity) => {
+                super::private::close(&identity.folder)?;
+                for file in [SIGNING_KEY, AGE_IDENTITY, BUNDLE].map(|file| identity.folder.join(file)) {
+                    if file.exists() {
+                        super::private::close(&file)?;
+                    }
+                }
+                Ok(identity)
+            }
             None => Self::make(state),
         }
     }

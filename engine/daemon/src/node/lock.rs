@@ -18,6 +18,7 @@ pub struct StateLock {
 impl StateLock {
     /// Takes the lock, or names who has it.
     pub fn take(state: &Path) -> Result<Self, Failure> {
+        super::private::make_files_private();
         super::make_state_folder(state)?;
         let path = state.join("lock");
         let io = |error: std::io::Error| {

@@ -3,6 +3,7 @@
 mod identity;
 mod known;
 mod lock;
+mod private;
 
 pub use identity::Identity;
 pub use known::KnownVaults;
@@ -15,14 +16,15 @@ use std::path::Path;
 
 use crate::failure::Failure;
 
-/// Makes the state directory, readable by its owner only.
+/// Makes a directory of the state, readable by its owner only; takes an existing one away from everybody else.
 pub fn make_state_folder(state: &Path) -> Result<(), Failure> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(|error| {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(|error| {
         Failure::failed(format!(
             "cannot make the state directory {}: {error}; run as root, or set node.state to a directory of yours",
             state.display()
         ))
-    })
+    });
+    made.and_then(|()| private::close(state))
 }
 
 /// Writes a small file of the state so that after a crash either the old or the new content is there.

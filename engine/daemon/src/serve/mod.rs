@@ -14,15 +14,16 @@ use backstay_core::schedule::{CaptureJob, Jitter, JobSize, Load, RunningCapture,
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
 use backstay_vault::keys::random_bytes;
-use backstay_wire::control::{CaptureReport, Progress};
+use backstay_wire::control::{CaptureReport, Progress, TargetOutcome};
 use backstay_wire::status::NodeStatus;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Engine;
 use crate::failure::Failure;
-use crate::flows::{FlowCounters, Flows};
-use crate::metrics::Metrics;
+use crate::flow_counters::FlowCounters;
+use crate::flows::Flows;
+use crate::metrics::{Metrics, NodeLoad};
 use crate::node::StateLock;
 use crate::vaults::{Absent, ClockDebug};
 
@@ -56,6 +57,7 @@ pub struct Daemon {
 struct Board {
     flows: Flows,
     counters: FlowCounters,
+    load: NodeLoad,
 }
 
 /// What the loop is told.
@@ -96,7 +98,7 @@ impl Daemon {
         metrics: Arc<Metrics>,
     ) -> Self {
         let flows = Flows::load(&config, engine.vaults());
-        let board = Mutex::new(Board { flows, counters: FlowCounters::default() });
+        let board = Mutex::new(Board { flows, counters: FlowCounters::default(), load: NodeLoad::default() });
         Self { config, engine, clock, metrics, board }
     }
 
@@ -117,6 +119,7 @@ impl Daemon {
             Loop { daemon: Arc::clone(&self), events, running: HashMap::new(), wanted: Vec::new() };
         loop {
             let sleep = loop_state.start_what_is_due().min(watchdog.unwrap_or(SLEEP_MAX));
+            self.board().load = loop_state.load(incoming.len());
             tokio::select! {
                 Some(event) = incoming.recv() => loop_state.apply(event),
                 () = tokio::time::sleep(sleep) => {}
@@ -142,7 +145,7 @@ impl Daemon {
     /// The metrics in text form.
     fn render_metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
         let board = self.board();
-        self.metrics.render(&board.flows, &board.counters, self.clock.now())
+        self.metrics.render(&board.flows, &board.counters, board.load, self.clock.now())
     }
 
     fn source(&self, name: &str) -> Option<&Source> {
@@ -196,6 +199,10 @@ impl Loop {
         decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX)
     }
 
+    fn load(&self, events_waiting: usize) -> NodeLoad {
+        NodeLoad { captures_running: self.running.len(), requests_waiting: self.wanted.len(), events_waiting }
+    }
+
     fn start_wanted(&mut self, wanted: Wanted) {
         let Some(source) = self.daemon.source(&wanted.source) else { return };
         let targets = source.flows.iter().map(|flow| flow.target.clone()).collect();
@@ -247,7 +254,15 @@ impl Loop {
                 for warning in &report.warnings {
                     tracing::warn!(source, "{warning}");
                 }
+                for target in &report.targets {
+                    if let TargetOutcome::Failed { message, class } = &target.outcome {
+                        tracing::warn!(source, target = target.target, class, "{message}");
+                    }
+                }
                 let mut board = self.daemon.board();
+                for remark in board.flows.new_remarks(&report) {
+                    tracing::warn!(source, "{remark}");
+                }
                 board.flows.end(&report, start, now, Jitter(u32::from_le_bytes(random_bytes())));
                 board.counters.count(&report);
                 drop(board);

@@ -10,11 +10,14 @@
 
 mod crash;
 mod daemon;
+mod demo;
+mod exposition;
 mod fidelity;
 mod judge;
 mod mistakes;
 mod mount;
 mod outcome;
+mod recovery;
 mod restore_rules;
 mod sandbox;
 mod tree;

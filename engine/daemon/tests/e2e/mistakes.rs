@@ -53,7 +53,9 @@ fn another_nodes_state_does_not_open_the_vault() {
     let right = std::mem::replace(&mut sandbox.state, other);
     let complaint = ["no key in", "opens with", "bring back node.state"];
     sandbox.run(["now"]).refused(1, &complaint);
+    sandbox.run(["now"]).refused(1, &["restore SOURCE --key-file", "set the path of this vault to another"]);
     sandbox.run(["points"]).refused(1, &complaint);
+    sandbox.run(["points"]).refused(1, &["give its recovery key with --key-file"]);
     sandbox.run(["restore", "data", "--to", "/nonexistent/never made"]).refused(1, &complaint);
     sandbox.run(["status", "--check"]).ended_with(3);
     vault.assert_same(&Picture::of(&sandbox.vault));
@@ -150,8 +152,7 @@ fn a_vault_and_a_state_inside_the_source_are_left_out_and_it_is_said() {
     sandbox.state = sandbox.source.join("srv/state");
     fs::write(sandbox.source.join("file"), "contents").unwrap();
     for _ in 0..3 {
-        let now = sandbox.run(["now"]);
-        assert!(matches!(now.code, Some(0 | 3)), "{now:?}");
+        let now = sandbox.run(["now"]).good();
         let said =
             |folder: &str| now.stderr.lines().any(|line| line.contains(folder) && line.contains("left out"));
         assert!(said("srv/vault") && said("srv/state"), "{now:?}");
@@ -159,6 +160,67 @@ fn a_vault_and_a_state_inside_the_source_are_left_out_and_it_is_said() {
     let restored = sandbox.restore("restored");
     assert_eq!(fs::read_to_string(restored.join("file")).unwrap(), "contents");
     assert_eq!(fs::read_dir(restored.join("srv")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_vault_whose_parent_is_missing_is_taken_for_an_unmounted_disk() {
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    let parent = sandbox.path("mnt/disk");
+    sandbox.vault = parent.join("vault");
+    let said = format!("mkdir -p {}", parent.display());
+    let complaint = ["there is no vault local", "the disk of the vault is not mounted; mount it", &said];
+    for command in [&["now"][..], &["vault", "init", "local"], &["points"], &["run", "--once"]] {
+        sandbox.run(command).refused(1, &complaint);
+        assert!(!sandbox.path("mnt").exists(), "{command:?} has made the parent");
+    }
+    fs::create_dir_all(&parent).unwrap();
+    sandbox.capture();
+    assert_same(&sandbox.source, &sandbox.restore("restored"));
+}
+
+#[test]
+fn a_state_that_others_can_read_is_closed_to_them_and_it_is_said() {
+    let (sandbox, first) = captured();
+    let before = Picture::of(&sandbox.source);
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let key = sandbox.state.join("identity/age.key");
+    set(&sandbox.state, 0o755);
+    set(&key, 0o644);
+    let now = sandbox.run(["now"]).good();
+    for path in [&sandbox.state, &key] {
+        let path = path.to_str().unwrap();
+        let is_said = |line: &str| line.contains(&format!("{path} was open to other users"));
+        assert!(now.stderr.lines().any(is_said), "{now:?}");
+    }
+    assert!(!sandbox.run(["now"]).good().stderr.contains("open to other users"), "it is closed now");
+    assert_eq!(open_to_others(&sandbox.state), Vec::<String>::new());
+    assert_goes_on(&sandbox, &first, &before);
+}
+
+#[test]
+fn no_umask_opens_the_state_to_others() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    for umask in ["0", "0777"] {
+        let mut command = sandbox.command(["now"]);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("umask {umask}; exec \"$@\"")).arg("sh").arg(command.get_program());
+        shell.args(command.get_args());
+        command = shell;
+        run(command).good();
+        let tightened = open_to_others(&sandbox.state);
+        assert!(tightened.is_empty(), "{tightened:?}");
+        fs::write(sandbox.source.join("another file"), "contents").unwrap();
+    }
+    sandbox.check_vault();
+}
+
+/// What in a folder has a mode that gives anything to others than its owner, in the eyes of find.
+fn open_to_others(folder: &Path) -> Vec<String> {
+    let mut find = Command::new("find");
+    find.arg(folder).args(["-perm", "/077", "!", "-type", "l"]);
+    run(find).good().text().lines().map(str::to_owned).collect()
 }
 
 #[test]

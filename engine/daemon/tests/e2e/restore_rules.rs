@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use backstay_testkit::random::Random;
+use serde_json::Value;
 
 use crate::judge::{Picture, assert_same};
 use crate::outcome::{Running, run};
@@ -158,6 +159,24 @@ fn another_point_is_refused_in_an_unfinished_destination() {
         .refused(1, &["another point", "not finished", "finish that one", "--into"]);
     sandbox.run(["restore", "data", "--to", to]).good();
     assert_same(&sandbox.source, &destination);
+}
+
+#[test]
+fn ls_tells_names_that_are_not_utf8_byte_by_byte() {
+    let sandbox = Sandbox::new();
+    for name in [&b"caf\xe9"[..], "caf\u{e9}".as_bytes()] {
+        fs::write(sandbox.source.join(OsStr::from_bytes(name)), "").unwrap();
+    }
+    symlink(OsStr::from_bytes(b"to \xff"), sandbox.source.join("link")).unwrap();
+    sandbox.capture();
+    let listed = sandbox.run(["ls", "data", "--json"]).good().text();
+    let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |field: &str| -> Vec<&str> {
+        listed.iter().filter_map(|entry| entry.get(field)).map(|value| value.as_str().unwrap_or("")).collect()
+    };
+    assert_eq!(of("path_bytes"), ["636166e9"], "{listed:#?}");
+    assert_eq!(of("target_bytes"), ["746f20ff"], "{listed:#?}");
+    assert!(of("path").contains(&"caf\u{e9}"), "{listed:#?}");
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub(crate) struct Sandbox {
     pub(crate) vault: PathBuf,
     /// `node.state`.
     pub(crate) state: PathBuf,
+    /// The vaults of the policy, as the configuration writes them.
+    pub(crate) targets: &'static str,
+    /// What the table of the source has after `path`.
+    pub(crate) source_lines: &'static str,
     /// RPO of the flow.
     pub(crate) rpo: &'static str,
     /// Lines for the table `[node]`.
@@ -53,6 +57,8 @@ impl Sandbox {
             source: folder.path().join("source"),
             vault: folder.path().join("vault"),
             state: folder.path().join("state"),
+            targets: r#"["local"]"#,
+            source_lines: "",
             rpo: "15m",
             node_lines: String::new(),
             more: String::new(),
@@ -128,13 +134,15 @@ impl Sandbox {
             "[fleet]\nname = \"test\"\n\
              [node]\nname = \"alpha\"\nstate = {}\n{}\n\
              [vault.local]\nkind = \"dir\"\npath = {}\n\
-             [policy.default]\nto = [\"local\"]\nrpo = \"{}\"\n\
-             [service.data]\nfiles = {{ path = {} }}\n{}",
+             [policy.default]\nto = {}\nrpo = \"{}\"\n\
+             [service.data]\nfiles = {{ path = {}{} }}\n{}",
             quote(&self.state),
             self.node_lines,
             quote(&self.vault),
+            self.targets,
             self.rpo,
             quote(&self.source),
+            self.source_lines,
             self.more,
         );
         let path = self.path("backstay.toml");

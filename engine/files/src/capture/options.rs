@@ -68,6 +68,16 @@ impl CaptureProgress {
         written.iter().map(|meter| meter.totals().stored_bytes).sum()
     }
 
+    /// Plain bytes that were not sent because every vault has their chunks already.
+    pub fn saved_bytes(&self) -> u64 {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = |meter: &WriteMeter| {
+            let totals = meter.totals();
+            totals.plain_bytes.saturating_sub(totals.new_plain_bytes)
+        };
+        written.iter().map(saved).sum()
+    }
+
     /// Asks the capture to give up soon.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -101,6 +111,8 @@ pub struct Warnings {
     pub changed_while_read: u64,
     /// Remarks on the source as a whole.
     pub remarks: u64,
+    /// What belongs to Backstay itself and is left out, in words, at most [`WARNINGS_MAX`]. This is no defect.
+    pub left_out: Vec<String>,
 }
 
 impl Warnings {
@@ -122,6 +134,12 @@ impl Warnings {
     pub(super) fn remark(&mut self, line: String) {
         self.remarks += 1;
         self.add(line);
+    }
+
+    pub(super) fn left_out(&mut self, line: String) {
+        if self.left_out.len() < WARNINGS_MAX {
+            self.left_out.push(line);
+        }
     }
 
     fn add(&mut self, line: String) {

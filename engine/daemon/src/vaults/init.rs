@@ -1,0 +1,230 @@
+//! Making of vaults, and giving the recovery key to all that a domain has. As soon as one vault opens with a recovery
+//! key, the admin's private key leaves the node, and what the vaults hold for the node.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backstay_core::config::VaultKind;
+use backstay_vault::clear::TrustedNode;
+use backstay_vault::keys::{AgeIdentity, Bundle, Signer};
+use backstay_vault::store::Store;
+use backstay_vault::vault::{NewVault, Vault, VaultKeys};
+
+use super::{Absent, Vaults, gone, lock, recovery_file};
+use crate::failure::Failure;
+
+/// What becomes of the domain's keys when a vault is made.
+#[derive(Debug, Clone)]
+pub enum Recovery {
+    /// They are wrapped to a recovery key in this file: a new one, or the one that is there.
+    File(PathBuf),
+    /// There is none yet.
+    None,
+}
+
+/// What `vault init` did.
+#[derive(Debug)]
+pub struct Initialised {
+    /// The vault, where it was made; none where it was there already.
+    pub made: Option<Arc<Vault>>,
+    /// Vaults that open with the recovery key now and did not before.
+    pub opened: Vec<String>,
+    /// Vaults that did not get the recovery key, and why.
+    pub left: Vec<(String, Failure)>,
+}
+
+impl Vaults {
+    /// Makes the vault of this name where it is not there, and sees to it that a recovery key opens this vault and
+    /// every other one of the domain that can be reached. Doing it again does what is missing.
+    pub fn init(&self, name: &str, recovery: &Recovery) -> Result<Initialised, Failure> {
+        let store = self.store(name)?;
+        let made = if Vault::peek(&store, &self.io)?.is_some() {
+            if let Recovery::None = recovery {
+                return Err(Failure::failed(format!(
+                    "vault {name} is there already, in {}; nothing was changed. To give it a recovery key, add --recovery FILE",
+                    store.place()
+                )));
+            }
+            None
+        } else {
+            if lock(&self.known).id(name).is_some() {
+                return Err(gone(name, &store));
+            }
+            self.refuse_missing_parent(name)?;
+            let vault = self.make(name, store, recovery)?;
+            lock(&self.known).remember(name, vault.id())?;
+            lock(&self.open).insert(name.to_owned(), Arc::clone(&vault));
+            Some(vault)
+        };
+        let mut done = Initialised { made, opened: Vec::new(), left: Vec::new() };
+        if let Recovery::File(file) = recovery {
+            self.give_recovery_to_all(name, file, &mut done)?;
+        }
+        Ok(done)
+    }
+
+    pub(super) fn make(
+        &self,
+        name: &str,
+        store: Arc<dyn Store>,
+        recovery: &Recovery,
+    ) -> Result<Arc<Vault>, Failure> {
+        if let Some(VaultKind::Dir(dir)) = self.config.vaults.get(name).map(|vault| &vault.kind) {
+            refuse_foreign_folder(name, &dir.path)?;
+        }
+        let mut identity = lock(&self.identity);
+        if identity.bundle.is_none() && self.config.fleet.nodes.len() > 1 {
+            return Err(Failure::failed(format!(
+                "the fleet has several nodes and this one has no keys yet: make vault {name} once with `backstay vault init {name}` on the first node"
+            )));
+        }
+        let bundle = match (&identity.bundle, recovery) {
+            (None, _) => Bundle::generate(),
+            (Some(bundle), _) if bundle.admin_seed.is_some() => bundle.clone(),
+            (Some(bundle), Recovery::File(file)) => self.with_admin(bundle, file)?,
+            (Some(_), Recovery::None) => {
+                return Err(Failure::failed(format!(
+                    "vault {name} is not there yet, and since there is a recovery key, it takes that to make one: `backstay vault init {name} --recovery FILE`, with the file that was written then"
+                )));
+            }
+        };
+        let seed =
+            bundle.admin_seed.clone().ok_or_else(|| Failure::failed("the admin key is not at hand"))?;
+        let node = self.config.node.name.to_string();
+        let mut holders = Vec::new();
+        let mut own = bundle.clone();
+        if let Recovery::File(file) = recovery {
+            let recovery = recovery_file::read_or_make(file)?;
+            holders.push((RECOVERY_HOLDER.to_owned(), recovery.recipient(), bundle.clone()));
+            own = bundle.without_admin();
+        }
+        // Before the vault exists, so that a crash never leaves a vault without its keys; the admin key goes only
+        // after the recovery key has it.
+        identity.keep_bundle(bundle.clone())?;
+        holders.push((node.clone(), identity.age.recipient(), own.clone()));
+        let trusted = TrustedNode {
+            name: node,
+            signer: identity.signer().public(),
+            recipient: identity.age.recipient(),
+            writes: vec!["*".to_owned()],
+        };
+        let new = NewVault {
+            bundle: &bundle,
+            admin: &Signer::from_seed(&seed),
+            node: trusted,
+            holders,
+            now: self.clock.now(),
+        };
+        let vault = Vault::create(store, self.io.clone(), new)?;
+        identity.keep_bundle(own)?;
+        Ok(Arc::new(vault))
+    }
+
+    /// Gives the recovery key to the vault of this name, which must go well, and then to the others of its domain.
+    fn give_recovery_to_all(&self, name: &str, file: &Path, done: &mut Initialised) -> Result<(), Failure> {
+        self.open(name, Absent::Refuse)?;
+        let own = lock(&self.identity).bundle.clone();
+        let own = own.ok_or_else(|| Failure::failed("the keys of the domain are not at hand"))?;
+        let full = if own.admin_seed.is_some() { own } else { self.with_admin(&own, file)? };
+        let recovery = recovery_file::read_or_make(file)?;
+        if self.give_recovery(name, &recovery, &full)? {
+            done.opened.push(name.to_owned());
+        }
+        // Only now: until a vault has the admin key for the recovery key, the node has the only one.
+        let mut identity = lock(&self.identity);
+        if identity.bundle.as_ref().is_some_and(|bundle| bundle.admin_seed.is_some()) {
+            identity.keep_bundle(full.without_admin())?;
+        }
+        drop(identity);
+        for other in self.config.vaults.keys().map(|other| other.as_str()).filter(|other| *other != name) {
+            match self.give_recovery_if_there(other, &recovery, &full) {
+                Ok(true) => done.opened.push(other.to_owned()),
+                Ok(false) => {}
+                Err(failure) => done.left.push((other.to_owned(), failure)),
+            }
+        }
+        Ok(())
+    }
+
+    /// One that was never made, or belongs to another domain, needs nothing.
+    fn give_recovery_if_there(
+        &self,
+        name: &str,
+        recovery: &AgeIdentity,
+        full: &Bundle,
+    ) -> Result<bool, Failure> {
+        let found = Vault::peek(&self.store(name)?, &self.io)?;
+        let is_known = lock(&self.known).id(name).is_some();
+        match found {
+            None if !is_known => Ok(false),
+            Some(format) if format.domain != full.domain && !is_known => Ok(false),
+            _ => self.give_recovery(name, recovery, full),
+        }
+    }
+
+    /// Sees to it that the recovery key opens everything in a vault, and the node's own key all but the admin key.
+    /// Says whether anything was missing.
+    fn give_recovery(&self, name: &str, recovery: &AgeIdentity, full: &Bundle) -> Result<bool, Failure> {
+        let vault = self.open(name, Absent::Refuse)?;
+        let store = self.store(name)?;
+        let has_admin = |identity: &AgeIdentity| -> Result<Option<bool>, Failure> {
+            let found = VaultKeys::recover(&store, &self.io, identity)?;
+            Ok(found.map(|bundle| bundle.admin_seed.is_some()))
+        };
+        let is_missing = has_admin(recovery)? != Some(true);
+        if is_missing {
+            VaultKeys::add(&vault, RECOVERY_HOLDER, &recovery.recipient(), full)?;
+        }
+        let identity = lock(&self.identity);
+        let is_too_much = has_admin(&identity.age)? != Some(false);
+        if is_too_much {
+            let node = self.config.node.name.as_str();
+            VaultKeys::add(&vault, node, &identity.age.recipient(), &full.without_admin())?;
+        }
+        Ok(is_missing || is_too_much)
+    }
+
+    /// The bundle with the admin's private key, which the recovery key in this file opens in one of the vaults.
+    fn with_admin(&self, bundle: &Bundle, file: &Path) -> Result<Bundle, Failure> {
+        let identity = recovery_file::read(file)?.ok_or_else(|| {
+            Failure::failed(format!(
+                "there is no {}, and the domain has a recovery key already, which alone has the admin key: give the file that was written then. Nothing was changed",
+                file.display()
+            ))
+        })?;
+        for name in self.config.vaults.keys() {
+            let Ok(store) = self.store(name.as_str()) else { continue };
+            match VaultKeys::recover(&store, &self.io, &identity) {
+                Ok(Some(found)) if found.domain == bundle.domain && found.admin_seed.is_some() => {
+                    return Ok(found);
+                }
+                _ => {}
+            }
+        }
+        Err(Failure::failed(format!(
+            "{} opens no vault that can be reached: another recovery key was made before, or the vault that has it is not mounted; give that key, or mount that vault. Nothing was changed",
+            file.display()
+        )))
+    }
+}
+
+/// Name of the recovery key's object in `keys/`.
+const RECOVERY_HOLDER: &str = "recovery";
+
+/// A folder that holds something else does not become a vault.
+fn refuse_foreign_folder(name: &str, path: &Path) -> Result<(), Failure> {
+    // What a making that was killed has left is not foreign.
+    let ours = ["unfinished", "keys", "trust", "format", "lost+found"];
+    let Ok(entries) = fs::read_dir(path) else { return Ok(()) };
+    for entry in entries.flatten() {
+        if !ours.iter().any(|ours| entry.file_name() == *ours) {
+            return Err(Failure::failed(format!(
+                "{} holds {:?} and no vault: give vault {name} a directory of its own",
+                path.display(),
+                entry.file_name()
+            )));
+        }
+    }
+    Ok(())
+}

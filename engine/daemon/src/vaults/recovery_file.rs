@@ -1,0 +1,38 @@
+//! The file with the recovery key: an age identity, which the operator keeps elsewhere. Never written over.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use backstay_vault::keys::AgeIdentity;
+
+use crate::failure::Failure;
+
+/// The identity in this file; a new one, written there, where there is none.
+pub(super) fn read_or_make(file: &Path) -> Result<AgeIdentity, Failure> {
+    if let Some(identity) = read(file)? {
+        return Ok(identity);
+    }
+    let identity = AgeIdentity::generate();
+    let write = || {
+        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+        out.write_all(identity.to_file().as_bytes())?;
+        out.sync_all()
+    };
+    write().map_err(|error: std::io::Error| {
+        Failure::failed(format!("cannot write the recovery key to {}: {error}", file.display()))
+    })?;
+    Ok(identity)
+}
+
+/// The identity in this file, if there is one.
+pub(super) fn read(file: &Path) -> Result<Option<AgeIdentity>, Failure> {
+    match fs::read_to_string(file) {
+        Ok(text) => AgeIdentity::from_file(&text).map(Some).map_err(|error| {
+            Failure::failed(format!("{} is there and not a recovery key: {error}", file.display()))
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::failed(format!("cannot read {}: {error}", file.display()))),
+    }
+}
