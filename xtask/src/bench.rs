@@ -26,11 +26,23 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Splitting, naming, sealing, opening and digests, each by itself on one core.
+    Steps,
 }
 
 /// Builds, provisions, measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let Bench::Ingest { arguments } = &options.bench;
+    match &options.bench {
+        Bench::Ingest { arguments } => ingest(arguments),
+        Bench::Steps => {
+            let mut bench = cargo("bench");
+            bench.args(["--package", "backstay-bench", "--bench", "steps"]);
+            cargo::run(&mut bench)
+        }
+    }
+}
+
+fn ingest(arguments: &[String]) -> Result<()> {
     provision::ensure(&[RESTIC])?;
     let mut build = cargo("build");
     build.args(["--release", "--package", "backstay-daemon", "--package", "backstay-bench"]);

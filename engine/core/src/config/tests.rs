@@ -3,6 +3,7 @@
 mod accepted;
 mod hostile;
 mod refused;
+mod told;
 
 use super::*;
 use crate::units::Span;
