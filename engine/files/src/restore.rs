@@ -165,7 +165,9 @@ impl<R: FnMut(Defect)> RestoreRun<'_, R> {
                 let placed = self.placer.place(key, object, wanted);
                 match self.judge(placed)? {
                     Some(Placed::File(file)) => {
-                        if let Err(error) = file.set_size(object.size_bytes()) {
+                        if !is_written_at_once(&references, object.size_bytes())
+                            && let Err(error) = file.set_size(object.size_bytes())
+                        {
                             return self.judge(Err::<(), _>(error)).map(|_| ());
                         }
                         Ok(self.windows.add(file, &references)?)
@@ -210,6 +212,11 @@ impl<R: FnMut(Defect)> RestoreRun<'_, R> {
         });
         values.collect()
     }
+}
+
+/// Whether one write makes the file as long as it is to be: most files are small.
+fn is_written_at_once(references: &[Reference], size_bytes: u64) -> bool {
+    matches!(references, [only] if only.offset_bytes == 0 && only.end_bytes() == size_bytes)
 }
 
 /// All references of a file, checked against its size.
