@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use backstay_core::config::{Config, ConfigTexts, SourceText, TEXT_BYTES_MAX};
+use backstay_core::config::{Config, ConfigTexts, SourceKind, SourceText, TEXT_BYTES_MAX};
+use backstay_files::exclude::Exclude;
 
 use crate::failure::Failure;
 
@@ -29,7 +30,20 @@ pub fn load(path: &Path) -> Result<Config, Failure> {
         let name = path.display().to_string();
         Config::parse(ConfigTexts::Single(SourceText { name: &name, text: &text }))
     };
-    parsed.map_err(Failure::usage)
+    let config = parsed.map_err(Failure::usage)?;
+    check_exclusions(&config)?;
+    Ok(config)
+}
+
+/// What an exclusion means is known to the kind of source only, and a capture is too late to find out.
+fn check_exclusions(config: &Config) -> Result<(), Failure> {
+    for source in &config.sources {
+        if let SourceKind::Files(files) = &source.kind {
+            Exclude::new(&files.exclude)
+                .map_err(|error| Failure::usage(format!("service.{}: {error}", source.name)))?;
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -40,4 +54,20 @@ fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     file.take(TEXT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(|error| refuse(&error))?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exclusion_that_cannot_be_used_is_told_before_anything_is_captured() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let text = "[fleet]\nname = \"home\"\n[node]\nname = \"box\"\nstate = \"/tmp/backstay\"\n\
+                    [vault.local]\nkind = \"dir\"\npath = \"/srv/vault\"\n\
+                    [service.static]\nfiles = { path = \"/srv\", exclude = [\"[a\"] }\n";
+        fs::write(file.path(), text).expect("written");
+        let error = load(file.path()).expect_err("a class that is not closed").to_string();
+        assert!(error.starts_with("service.static.files: the exclusion \"[a\" cannot be used"), "{error}");
+    }
 }
