@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod file;
 mod finish;
+mod level;
 mod placer;
 mod staging;
 
@@ -28,10 +29,11 @@ use crate::names::Names;
 
 use entry::Occupied;
 use finish::{Finish, Privilege};
+use level::Report;
 use staging::{Earlier, Staging};
 
 pub use error::{Defect, Lacking, PlaceError, Reach};
-pub use file::NewFile;
+pub use file::{NewFile, PendingFile};
 pub use finish::Reproduced;
 pub use placer::{Finished, Placed, Placer};
 pub use staging::{MARKER_BYTES_MAX, STAGING_NAME};
@@ -127,8 +129,8 @@ impl Destination {
     }
 
     /// Begins to place. `report` hears what objects lack, while [`Placer`] is used.
-    pub fn placer<R: FnMut(Defect)>(&self, report: R) -> Placer<'_, R> {
-        Placer::new(self, report)
+    pub fn placer(&self, report: impl Fn(Defect) + Send + Sync + 'static) -> Placer<'_> {
+        Placer::new(self, Report(Arc::new(report)))
     }
 
     /// When all is placed and every file is finished: makes it durable, takes away the restore's own things and

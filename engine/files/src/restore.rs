@@ -17,7 +17,7 @@ use backstay_vault::write::CpuPool;
 use self::report::Collected;
 pub use self::report::{PROBLEMS_MAX, RestoreProgress, RestoreReport};
 pub use self::select::Selection;
-use self::window::{Failure, Windows};
+use self::window::{Failure, Target, Windows};
 use crate::capture::rows_of;
 use crate::heads::FoundRow;
 use crate::keys::{HeadKey, KeyError, split_further};
@@ -101,7 +101,8 @@ pub fn restore(
     let windows =
         Windows::new(reader.clone(), Arc::clone(pool), Arc::clone(&collected), Arc::clone(progress));
     let mut rows = rows_of(request.vault, &stack, &[]);
-    let placer = destination.placer(|defect: Defect| collected.problem(defect.to_string()));
+    let heard = Arc::clone(&collected);
+    let placer = destination.placer(move |defect: Defect| heard.problem(defect.to_string()));
     let mut run = RestoreRun { reader, windows, placer, collected: &collected, progress, already_done: 0 };
     let mut digest = request.selection.is_all().then(StateDigest::empty);
     while let Some(row) = rows.next()? {
@@ -139,16 +140,16 @@ pub fn restore(
     })
 }
 
-struct RestoreRun<'d, R> {
+struct RestoreRun<'d> {
     reader: ChunkReader,
     windows: Windows,
-    placer: Placer<'d, R>,
+    placer: Placer<'d>,
     collected: &'d Collected,
     progress: &'d RestoreProgress,
     already_done: u64,
 }
 
-impl<R: FnMut(Defect)> RestoreRun<'_, R> {
+impl RestoreRun<'_> {
     fn place(&mut self, key: &HeadKey, row: &FoundRow) -> Result<(), RestoreError> {
         let head = HeadRow::decode(&row.value)?;
         self.progress.placed();
@@ -162,16 +163,21 @@ impl<R: FnMut(Defect)> RestoreRun<'_, R> {
                 let references = references(object, row, &head)?;
                 let large_values = self.large_values(&head)?;
                 let wanted = Reproduced { meta: meta.clone(), large_values };
-                let placed = self.placer.place(key, object, wanted);
+                let at_once = is_written_at_once(&references, object.size_bytes());
+                let placed = match at_once {
+                    true => self.placer.place_later(key, object, wanted),
+                    false => self.placer.place(key, object, wanted),
+                };
                 match self.judge(placed)? {
                     Some(Placed::File(file)) => {
-                        if !is_written_at_once(&references, object.size_bytes())
-                            && let Err(error) = file.set_size(object.size_bytes())
-                        {
-                            return self.judge(Err::<(), _>(error)).map(|_| ());
+                        let size_bytes = (!at_once).then(|| object.size_bytes());
+                        let sized = size_bytes.map_or(Ok(()), |size_bytes| file.set_size(size_bytes));
+                        match self.judge(sized)? {
+                            Some(()) => Ok(self.windows.add(Target::Made(file), &references)?),
+                            None => Ok(()),
                         }
-                        Ok(self.windows.add(file, &references)?)
                     }
+                    Some(Placed::Later(file)) => Ok(self.windows.add(Target::Pending(file), &references)?),
                     Some(Placed::AlreadyDone) => {
                         self.already_done += 1;
                         Ok(())

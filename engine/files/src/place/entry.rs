@@ -61,9 +61,7 @@ impl Slot<'_> {
     /// Makes an empty file that only its owner may read. With [`Occupied::Resume`], one that has this size
     /// and time is done: the time is set last.
     pub(super) fn make_file(self, size_bytes: u64, mtime: FileTime) -> Result<MadeFile, PlaceError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let make = || rustix::fs::openat(self.directory, self.name, flags, Mode::RUSR | Mode::WUSR);
-        match make() {
+        match self.create_file() {
             Ok(fd) => return Ok(MadeFile::New(fd)),
             Err(Errno::EXIST) if self.occupied != Occupied::Refuse => {}
             Err(error) => return Err(self.error("making the file", error)),
@@ -76,7 +74,17 @@ impl Slot<'_> {
             }
         }
         self.remove()?;
-        make().map(MadeFile::New).map_err(|error| self.error("making the file", error))
+        self.make_new_file().map(MadeFile::New)
+    }
+
+    /// Makes an empty file that only its owner may read, where nothing has the name.
+    pub(super) fn make_new_file(self) -> Result<OwnedFd, PlaceError> {
+        self.create_file().map_err(|error| self.error("making the file", error))
+    }
+
+    fn create_file(self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(self.directory, self.name, flags, Mode::RUSR | Mode::WUSR)
     }
 
     /// Makes a symbolic link.

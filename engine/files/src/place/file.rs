@@ -1,13 +1,16 @@
-//! A file that was made and waits for its contents.
+//! A file that was made and waits for its contents, or that is made once they are there.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::keys::HeadKey;
+use crate::keys::{HeadKey, PathKey};
 
+use super::entry::{Occupied, Slot};
 use super::error::{Defect, PlaceError};
 use super::finish::{Finish, ModeWanted, Privilege, Reproduced};
+use super::level::Unfinished;
 
 /// An empty file under its final name. Until [`Self::finish`] only its owner may read it, and nothing takes
 /// it for done.
@@ -17,6 +20,38 @@ pub struct NewFile {
     key: HeadKey,
     wanted: Reproduced,
     privilege: Privilege,
+}
+
+/// A file that is still to be made. Its directory is not finished before it is, or is dropped.
+#[derive(Debug)]
+pub struct PendingFile {
+    directory: Arc<OwnedFd>,
+    /// `None` in the root, which is finished last of all.
+    _unfinished: Option<Arc<Unfinished>>,
+    path: PathKey,
+    wanted: Reproduced,
+    privilege: Privilege,
+}
+
+impl PendingFile {
+    pub(super) fn new(
+        directory: Arc<OwnedFd>,
+        unfinished: Option<Arc<Unfinished>>,
+        path: PathKey,
+        wanted: Reproduced,
+        privilege: Privilege,
+    ) -> Self {
+        Self { directory, _unfinished: unfinished, path, wanted, privilege }
+    }
+
+    /// Makes it. From any thread.
+    pub fn make(self) -> Result<NewFile, PlaceError> {
+        let name = self.path.file_name().unwrap_or(b".");
+        let key = HeadKey::Path(self.path.clone());
+        let slot = Slot { directory: self.directory.as_fd(), name, key: &key, occupied: Occupied::Refuse };
+        let fd = slot.make_new_file()?;
+        Ok(NewFile::new(fd, key, self.wanted, self.privilege))
+    }
 }
 
 impl NewFile {

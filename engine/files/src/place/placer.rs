@@ -1,5 +1,4 @@
-//! Placing of objects in the order of their keys. Owns the stack of the directories in which it is, and
-//! finishes each when the keys have left it: only then does its time of last change stay.
+//! Placing of objects in the order of their keys. Owns the stack of the directories in which it is.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -7,40 +6,30 @@ use std::sync::Arc;
 use backstay_core::id::LinkId;
 use rustix::io::Errno;
 
-use crate::beneath;
 use crate::keys::{HeadKey, PathKey};
 use crate::row::Object;
-use crate::stat::{FileStat, Identity};
+use crate::stat::FileStat;
 
 use super::Destination;
-use super::entry::{MadeFile, Slot};
-use super::error::{Defect, Lacking, PlaceError};
-use super::file::NewFile;
+use super::entry::{MadeFile, Occupied, Slot};
+use super::error::PlaceError;
+use super::file::{NewFile, PendingFile};
 use super::finish::{Finish, ModeWanted, Reproduced};
+use super::level::{Level, Report};
 use super::staging::{STAGING_NAME, Staging};
 
 /// How many of the directories on the way to the present one are kept open.
 const OPEN_LEVELS_MAX: usize = 128;
 
-/// Places the objects of one point, each key once, by rising keys. `report` hears of everything that an object
-/// lacks, except for what [`NewFile::finish`] says.
+/// Places the objects of one point, each key once, by rising keys.
 #[derive(Debug)]
-pub struct Placer<'d, R> {
+pub struct Placer<'d> {
     destination: &'d Destination,
     root: Option<Reproduced>,
     /// The directories below the root in which it is, outermost first. Its depth is bounded by the length of
     /// paths.
     levels: Vec<Level>,
-    report: R,
-}
-
-#[derive(Debug)]
-struct Level {
-    key: PathKey,
-    identity: Identity,
-    fd: Option<Arc<OwnedFd>>,
-    /// `None` for a directory that has no row, and was made because something is in it.
-    wanted: Option<Reproduced>,
+    report: Report,
 }
 
 /// What became of an object.
@@ -51,6 +40,8 @@ pub enum Placed {
     Done,
     /// It is a file without its contents. These may be written from any thread.
     File(NewFile),
+    /// It is a file that can be made from any thread, contents and all.
+    Later(PendingFile),
     /// It is a file that an earlier attempt had finished.
     AlreadyDone,
 }
@@ -60,8 +51,8 @@ pub enum Placed {
 #[must_use]
 pub struct Finished(pub(super) Option<Reproduced>);
 
-impl<'d, R: FnMut(Defect)> Placer<'d, R> {
-    pub(super) fn new(destination: &'d Destination, report: R) -> Self {
+impl<'d> Placer<'d> {
+    pub(super) fn new(destination: &'d Destination, report: Report) -> Self {
         Self { destination, root: None, levels: Vec::new(), report }
     }
 
@@ -103,6 +94,28 @@ impl<'d, R: FnMut(Defect)> Placer<'d, R> {
         }
     }
 
+    /// Like [`Self::place`] for a file that is written at once: making files is most of the work where these are
+    /// small, and threads can share it. A name that may be taken is dealt with here and now.
+    pub fn place_later(
+        &mut self,
+        key: &HeadKey,
+        object: &Object,
+        wanted: Reproduced,
+    ) -> Result<Placed, PlaceError> {
+        match (key, object) {
+            (HeadKey::Path(path), Object::File(_))
+                if !path.is_root() && self.destination.occupied() == Occupied::Refuse =>
+            {
+                self.go_to_parent(path, key)?;
+                let directory = self.present_directory(key)?;
+                let unfinished = self.levels.last().map(Level::hold);
+                let (key, privilege) = (path.clone(), self.destination.privilege());
+                Ok(Placed::Later(PendingFile::new(directory, unfinished, key, wanted, privilege)))
+            }
+            _ => self.place(key, object, wanted),
+        }
+    }
+
     /// Gives the file `link` the name `path`.
     pub fn link(&mut self, path: &PathKey, link: &LinkId) -> Result<(), PlaceError> {
         let key = HeadKey::Path(path.clone());
@@ -120,7 +133,7 @@ impl<'d, R: FnMut(Defect)> Placer<'d, R> {
     /// After the last object.
     pub fn finish(mut self) -> Finished {
         while let Some(level) = self.levels.pop() {
-            self.leave(level);
+            level.leave(self.destination);
         }
         Finished(self.root)
     }
@@ -150,7 +163,7 @@ impl<'d, R: FnMut(Defect)> Placer<'d, R> {
                 Finish::pinned(&fd, key, privilege).whole(&wanted, ModeWanted::Yes)
             }
         };
-        defects.into_iter().for_each(&mut self.report);
+        self.report.all(defects);
         Ok(Placed::Done)
     }
 
@@ -161,7 +174,7 @@ impl<'d, R: FnMut(Defect)> Placer<'d, R> {
         }
         let parent = path.parent().unwrap_or_else(PathKey::root);
         while let Some(level) = self.levels.pop_if(|level| !parent.is_within(&level.key)) {
-            self.leave(level);
+            level.leave(self.destination);
         }
         // Only where rows of directories are missing, as in a restore of some paths.
         while self.levels.len() < parent.depth() {
@@ -182,29 +195,17 @@ impl<'d, R: FnMut(Defect)> Placer<'d, R> {
         if let Some(wanted) = &wanted {
             self.begin_directory(fd.as_fd(), key, wanted);
         }
-        self.levels.push(Level { key: path.clone(), identity, fd: Some(Arc::new(fd)), wanted });
+        let (privilege, report) = (self.destination.privilege(), self.report.clone());
+        self.levels.push(Level::new(path.clone(), identity, fd, wanted, privilege, report));
         if let Some(outer) = self.levels.len().checked_sub(OPEN_LEVELS_MAX + 1) {
-            self.levels[outer].fd = None;
+            self.levels[outer].close();
         }
         Ok(())
     }
 
     fn begin_directory(&mut self, fd: BorrowedFd<'_>, key: &HeadKey, wanted: &Reproduced) {
         let defects = Finish::open(fd, key, self.destination.privilege()).begin_directory(wanted);
-        defects.into_iter().for_each(&mut self.report);
-    }
-
-    /// Finishes a directory in which nothing more will be placed.
-    fn leave(&mut self, mut level: Level) {
-        let Some(wanted) = level.wanted.take() else { return };
-        let key = HeadKey::Path(level.key.clone());
-        match level.open(self.destination) {
-            Ok(fd) => {
-                let finish = Finish::open(fd.as_fd(), &key, self.destination.privilege());
-                finish.end_directory(&wanted).into_iter().for_each(&mut self.report);
-            }
-            Err(error) => (self.report)(Defect { key, lacking: Lacking::Finish, error }),
-        }
+        self.report.all(defects);
     }
 
     /// The directory in which it is; `key` is for errors.
@@ -220,21 +221,5 @@ impl<'d, R: FnMut(Defect)> Placer<'d, R> {
     fn slot<'s>(&self, parent: &'s OwnedFd, path: &'s PathKey, key: &'s HeadKey) -> Slot<'s> {
         let name = path.file_name().unwrap_or(b".");
         Slot { directory: parent.as_fd(), name, key, occupied: self.destination.occupied() }
-    }
-}
-
-impl Level {
-    /// Its descriptor; if it was closed, the same directory opened again.
-    fn open(&mut self, destination: &Destination) -> Result<Arc<OwnedFd>, Errno> {
-        if let Some(fd) = &self.fd {
-            return Ok(Arc::clone(fd));
-        }
-        let fd = beneath::open_directory(destination.root().as_fd(), &self.key)?;
-        if FileStat::of(&fd)?.identity != self.identity {
-            return Err(Errno::NOENT);
-        }
-        let fd = Arc::new(fd);
-        self.fd = Some(Arc::clone(&fd));
-        Ok(fd)
     }
 }

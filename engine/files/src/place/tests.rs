@@ -53,18 +53,16 @@ fn no_defects(defect: Defect) {
     panic!("{defect}");
 }
 
-type Place<'d> = Placer<'d, fn(Defect)>;
-
-fn placer(destination: &Destination) -> Place<'_> {
-    destination.placer(no_defects as fn(Defect))
+fn placer(destination: &Destination) -> Placer<'_> {
+    destination.placer(no_defects)
 }
 
-fn place_directory(placer: &mut Place<'_>, at: &str) {
+fn place_directory(placer: &mut Placer<'_>, at: &str) {
     let placed = placer.place(&key(at), &Object::Directory, wanted(0o755)).unwrap();
     assert!(matches!(placed, Placed::Done));
 }
 
-fn place_file(placer: &mut Place<'_>, at: &str, contents: &str) {
+fn place_file(placer: &mut Placer<'_>, at: &str, contents: &str) {
     match placer.place(&key(at), &file(contents.len() as u64), wanted(0o644)).unwrap() {
         Placed::File(new) => {
             new.write_at(0, contents.as_bytes()).unwrap();
@@ -589,6 +587,42 @@ fn a_directory_that_was_swapped_is_not_taken_for_the_one_that_was_made() {
     let doing = "opening its directory again";
     assert_eq!(error, PlaceError::Entry { key: key("d/file"), doing, error: Errno::NOENT });
     assert_eq!(fs::read_dir(dir.path().join("d")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_directory_is_finished_after_the_files_that_are_made_later_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let destination = open(dir.path(), Existing::Refuse);
+    let mut placer = placer(&destination);
+    let modified = |at: &str| fs::metadata(dir.path().join(at)).unwrap().mtime();
+    let later =
+        |placer: &mut Placer<'_>, at: &str| match placer.place_later(&key(at), &file(1), wanted(0o644)) {
+            Ok(Placed::Later(file)) => file,
+            other => panic!("{other:?}"),
+        };
+    place_directory(&mut placer, "a");
+    let [first, second] = ["a/first", "a/second"].map(|at| later(&mut placer, at));
+    place_directory(&mut placer, "b");
+    assert!(!dir.path().join("a/first").exists());
+    let made = first.make().unwrap();
+    assert_eq!(made.finish(), []);
+    assert_ne!(modified("a"), MTIME, "one file is still to come");
+    assert_eq!(second.make().unwrap().finish(), []);
+    assert_eq!((modified("a"), modified("a/second")), (MTIME, MTIME));
+    drop(later(&mut placer, "b/never"));
+    assert_ne!(modified("b"), MTIME, "the keys are still in it");
+    let finished = placer.finish();
+    assert_eq!(modified("b"), MTIME, "also when a file that was to come does not");
+    assert_eq!(destination.complete(finished).unwrap(), []);
+}
+
+#[test]
+fn where_something_may_be_in_the_way_nothing_is_put_off() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "mine").unwrap();
+    let destination = open(dir.path(), Existing::Replace);
+    let placed = placer(&destination).place_later(&key("file"), &file(1), wanted(0o644)).unwrap();
+    assert!(matches!(placed, Placed::File(_)), "{placed:?}");
 }
 
 #[test]

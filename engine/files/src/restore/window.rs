@@ -12,7 +12,7 @@ use backstay_vault::record::RecordOpener;
 use backstay_vault::write::CpuPool;
 
 use super::report::{Collected, RestoreProgress};
-use crate::place::{NewFile, PlaceError, Reach};
+use crate::place::{NewFile, PendingFile, PlaceError, Reach};
 use crate::row::Reference;
 
 /// Plain bytes of one window.
@@ -28,10 +28,28 @@ const OPEN_FILES_MAX: usize = 768;
 /// Files with pieces of this size are kept out of the page cache.
 const LEAVE_CACHE_BYTES_LEAST: usize = 256 << 10;
 
+/// A file to be written.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// It is there.
+    Made(NewFile),
+    /// It is made with its only piece.
+    Pending(PendingFile),
+}
+
+impl Target {
+    fn make(self) -> Result<NewFile, PlaceError> {
+        match self {
+            Self::Made(file) => Ok(file),
+            Self::Pending(file) => file.make(),
+        }
+    }
+}
+
 /// A file whose pieces are being written.
 #[derive(Debug)]
 struct OpenFile {
-    file: Mutex<Option<NewFile>>,
+    file: Mutex<Option<Target>>,
     /// Pieces that are not written yet.
     left: AtomicUsize,
     _counted: Counted,
@@ -96,10 +114,9 @@ impl Windows {
     }
 
     /// Adds a file with all its references; it is finished when the last is written.
-    pub(super) fn add(&mut self, file: NewFile, references: &[Reference]) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, file: Target, references: &[Reference]) -> Result<(), Failure> {
         if references.is_empty() {
-            self.shared.collected.defects(file.finish());
-            return Ok(());
+            return self.shared.judge(file.make().map(|file| self.shared.collected.defects(file.finish())));
         }
         self.wait(|under_way| under_way.files < OPEN_FILES_MAX);
         let file = Arc::new(OpenFile {
@@ -193,25 +210,15 @@ impl Piece {
                 plain.len()
             )))
         })?;
-        let written: Result<(), PlaceError> = self.file.lock().as_ref().map_or(Ok(()), |file| {
-            file.write_at(offset_bytes, bytes)?;
-            if bytes.len() >= LEAVE_CACHE_BYTES_LEAST {
-                file.leave_cache();
-            }
-            Ok(())
-        });
+        let written = self.file.write(offset_bytes, bytes);
         shared.progress.wrote(u64::from(length_bytes));
-        match written {
-            Err(error) if error.reach() == Reach::Restore => return Err(Failure::Place(error)),
-            Err(error) => {
-                // The file stays without its time, so that it is not taken for done.
-                shared.collected.problem(error.to_string());
-                self.file.lock().take();
-            }
-            Ok(()) => {}
+        if written.is_err() {
+            // The file stays without its time, so that it is not taken for done.
+            self.file.lock().take();
         }
+        shared.judge(written)?;
         if self.file.left.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Some(file) = self.file.lock().take()
+            && let Some(Target::Made(file)) = self.file.lock().take()
         {
             shared.collected.defects(file.finish());
         }
@@ -220,7 +227,21 @@ impl Piece {
 }
 
 impl OpenFile {
-    fn lock(&self) -> MutexGuard<'_, Option<NewFile>> {
+    /// Makes the file first, if that is still to be done.
+    fn write(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), PlaceError> {
+        let mut target = self.lock();
+        // An earlier piece could not be written.
+        let Some(file) = target.take() else { return Ok(()) };
+        let file = file.make()?;
+        let written = file.write_at(offset_bytes, bytes);
+        if bytes.len() >= LEAVE_CACHE_BYTES_LEAST {
+            file.leave_cache();
+        }
+        *target = Some(Target::Made(file));
+        written
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Target>> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -240,6 +261,18 @@ impl Shared {
 
     fn fail(&self, failure: Failure) {
         self.failure().get_or_insert(failure);
+    }
+
+    /// An error that reaches one object is noted, and the restore goes on.
+    fn judge(&self, done: Result<(), PlaceError>) -> Result<(), Failure> {
+        match done {
+            Err(error) if error.reach() == Reach::Restore => Err(Failure::Place(error)),
+            Err(error) => {
+                self.collected.problem(error.to_string());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     fn take_failure(&self) -> Result<(), Failure> {
