@@ -18,7 +18,10 @@ pub(super) fn read_or_make(file: &Path) -> Result<AgeIdentity, Failure> {
     let write = || {
         let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
         out.write_all(identity.to_file().as_bytes())?;
-        out.sync_all()
+        out.sync_all()?;
+        // Its name as well: the admin's private key leaves the node next.
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()
     };
     write().map_err(|error: std::io::Error| {
         Failure::failed(format!("cannot write the recovery key to {}: {error}", file.display()))
