@@ -55,6 +55,9 @@ pub enum RestoreError {
         /// The point.
         point: String,
     },
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}")]
+    Thread(std::io::Error),
     /// It was asked to stop.
     #[error("stopped; run the same command again to go on")]
     Stopped,
@@ -99,7 +102,8 @@ pub fn restore(
     let collected = Arc::new(Collected::default());
     let reader = ChunkReader::new(Arc::clone(request.vault));
     let windows =
-        Windows::new(reader.clone(), Arc::clone(pool), Arc::clone(&collected), Arc::clone(progress));
+        Windows::new(reader.clone(), Arc::clone(pool), Arc::clone(&collected), Arc::clone(progress))
+            .map_err(RestoreError::Thread)?;
     let mut rows = rows_of(request.vault, &stack, &[]);
     let heard = Arc::clone(&collected);
     let placer = destination.placer(move |defect: Defect| heard.problem(defect.to_string()));

@@ -4,12 +4,15 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use backstay_core::id::ChunkId;
 use backstay_vault::error::VaultError;
 use backstay_vault::read::{ChunkReader, PackRead};
 use backstay_vault::record::RecordOpener;
 use backstay_vault::write::CpuPool;
+use bytes::Bytes;
+use crossbeam_channel::{Sender, bounded};
 
 use super::report::{Collected, RestoreProgress};
 use crate::place::{NewFile, PendingFile, PlaceError, Reach};
@@ -24,6 +27,12 @@ const WINDOW_FILES: usize = 512;
 /// Files that are open, those of the window that is put together included. With directories and the rest this stays
 /// below the 1024 that a process may have as a rule.
 const OPEN_FILES_MAX: usize = 768;
+
+/// Threads that read stretches of packs ahead of those that open them: a store takes its time.
+const READ_THREADS: usize = 4;
+
+/// Stretches that are being read, wait to be opened or are being opened; each has 8 MiB as a rule.
+const STRETCHES_MAX: usize = 6;
 
 /// Files with pieces of this size are kept out of the page cache.
 const LEAVE_CACHE_BYTES_LEAST: usize = 256 << 10;
@@ -66,7 +75,7 @@ struct Piece {
 #[derive(Debug)]
 pub(super) struct Windows {
     reader: ChunkReader,
-    pool: Arc<CpuPool>,
+    stretches: Stretches,
     shared: Arc<Shared>,
     pieces: Vec<Piece>,
     bytes: u64,
@@ -86,6 +95,8 @@ struct Shared {
 struct UnderWay {
     /// Reads that are queued or worked on.
     reads: usize,
+    /// Those of them that take memory.
+    stretches: usize,
     files: usize,
 }
 
@@ -102,7 +113,7 @@ impl Windows {
         pool: Arc<CpuPool>,
         collected: Arc<Collected>,
         progress: Arc<RestoreProgress>,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let shared = Shared {
             under_way: Mutex::default(),
             changed: Condvar::new(),
@@ -110,7 +121,9 @@ impl Windows {
             collected,
             progress,
         };
-        Self { reader, pool, shared: Arc::new(shared), pieces: Vec::new(), bytes: 0, files: 0 }
+        let shared = Arc::new(shared);
+        let stretches = Stretches::start(&reader, &pool, &shared)?;
+        Ok(Self { reader, stretches, shared, pieces: Vec::new(), bytes: 0, files: 0 })
     }
 
     /// Adds a file with all its references; it is finished when the last is written.
@@ -118,11 +131,10 @@ impl Windows {
         if references.is_empty() {
             return self.shared.judge(file.make().map(|file| self.shared.collected.defects(file.finish())));
         }
-        self.wait(|under_way| under_way.files < OPEN_FILES_MAX);
         let file = Arc::new(OpenFile {
             file: Mutex::new(Some(file)),
             left: AtomicUsize::new(references.len()),
-            _counted: Counted::begin(&self.shared, |under_way| &mut under_way.files),
+            _counted: Counted::begin(&self.shared, |under_way| &mut under_way.files, OPEN_FILES_MAX),
         });
         self.files += 1;
         for reference in references {
@@ -155,20 +167,10 @@ impl Windows {
         for read in reads {
             let pieces =
                 read.records.iter().map(|(id, ..)| by_chunk.remove(id).unwrap_or_default()).collect();
-            self.queue(read, pieces);
+            let counted = Counted::begin(&self.shared, |under_way| &mut under_way.reads, usize::MAX);
+            self.stretches.queue(Wanted { read, pieces, counted });
         }
         Ok(())
-    }
-
-    fn queue(&self, read: PackRead, pieces: Vec<Vec<Piece>>) {
-        let counted = Counted::begin(&self.shared, |under_way| &mut under_way.reads);
-        let reader = self.reader.clone();
-        self.pool.run(move |worker| {
-            let shared = &counted.shared;
-            if let Err(failure) = write(&reader, &mut worker.opener, &read, pieces, shared) {
-                shared.fail(failure);
-            }
-        });
     }
 
     fn wait(&self, enough: impl Fn(&UnderWay) -> bool) {
@@ -178,20 +180,94 @@ impl Windows {
     }
 }
 
+impl Drop for Windows {
+    /// What is still queued when a restore ends early is not worked on.
+    fn drop(&mut self) {
+        self.shared.fail(Failure::Vault(VaultError::GivenUp));
+    }
+}
+
+/// A stretch to be read, and what is in it.
+#[derive(Debug)]
+struct Wanted {
+    read: PackRead,
+    /// For each record, the pieces that need it.
+    pieces: Vec<Vec<Piece>>,
+    counted: Counted,
+}
+
+/// The threads that read stretches and hand them to the pool.
+#[derive(Debug)]
+struct Stretches {
+    queue: Option<Sender<Wanted>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Stretches {
+    fn start(reader: &ChunkReader, pool: &Arc<CpuPool>, shared: &Arc<Shared>) -> std::io::Result<Self> {
+        let (queue, waiting) = bounded::<Wanted>(READ_THREADS);
+        let threads = (0..READ_THREADS)
+            .map(|_| {
+                let (waiting, reader, pool) = (waiting.clone(), reader.clone(), Arc::clone(pool));
+                let shared = Arc::clone(shared);
+                std::thread::Builder::new().name("backstay-fetch".into()).spawn(move || {
+                    for wanted in waiting {
+                        read_and_write(wanted, &reader, &pool, &shared);
+                    }
+                })
+            })
+            .collect::<std::io::Result<_>>()?;
+        Ok(Self { queue: Some(queue), threads })
+    }
+
+    /// Waits while as many wait as there are threads.
+    fn queue(&self, wanted: Wanted) {
+        // The threads take what comes for as long as the queue is there.
+        let _ = self.queue.as_ref().map(|queue| queue.send(wanted));
+    }
+}
+
+impl Drop for Stretches {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn read_and_write(wanted: Wanted, reader: &ChunkReader, pool: &CpuPool, shared: &Arc<Shared>) {
+    if shared.has_failed() {
+        return;
+    }
+    let in_memory = Counted::begin(shared, |under_way| &mut under_way.stretches, STRETCHES_MAX);
+    let Wanted { read, pieces, counted } = wanted;
+    let stretch = reader.read(&read);
+    let (reader, shared) = (reader.clone(), Arc::clone(shared));
+    pool.run(move |worker| {
+        if let Err(failure) = write(&reader, &mut worker.opener, &read, &stretch, pieces, &shared) {
+            shared.fail(failure);
+        }
+        drop(stretch);
+        drop((in_memory, counted));
+    });
+}
+
 /// Opens the records of one stretch and writes them to the files that refer to them.
 fn write(
     reader: &ChunkReader,
     opener: &mut RecordOpener,
     read: &PackRead,
+    stretch: &Result<Bytes, VaultError>,
     pieces: Vec<Vec<Piece>>,
     shared: &Shared,
 ) -> Result<(), Failure> {
     if shared.has_failed() {
         return Ok(());
     }
-    let stretch = reader.read(read);
     for (record, pieces) in pieces.into_iter().enumerate() {
-        let plain = reader.open(opener, read, &stretch, record).map_err(Failure::Vault)?;
+        let plain = reader.open(opener, read, stretch, record).map_err(Failure::Vault)?;
         for piece in pieces {
             piece.write(plain, shared)?;
         }
@@ -288,8 +364,10 @@ struct Counted {
 }
 
 impl Counted {
-    fn begin(shared: &Arc<Shared>, counter: fn(&mut UnderWay) -> &mut usize) -> Self {
-        *counter(&mut shared.under_way()) += 1;
+    /// Waits until there are fewer than `most`.
+    fn begin(shared: &Arc<Shared>, counter: fn(&mut UnderWay) -> &mut usize, most: usize) -> Self {
+        let waited = shared.changed.wait_while(shared.under_way(), |under_way| *counter(under_way) >= most);
+        *counter(&mut waited.unwrap_or_else(PoisonError::into_inner)) += 1;
         Self { shared: Arc::clone(shared), counter }
     }
 }
