@@ -1,5 +1,5 @@
-//! Page-aligned buffers that are used again. Fresh memory costs a page fault for every 4 KiB, which was a quarter
-//! of the CPU time of a first capture; and only aligned memory can go to a disk past the page cache. How many are out
+//! Page-aligned buffers that are used again. Fresh memory costs a page fault for every 4 KiB, and only aligned memory
+//! can go to a disk past the page cache. How many are out
 //! at a time is bounded by who takes them, not here.
 
 use std::sync::{Arc, Mutex, PoisonError};

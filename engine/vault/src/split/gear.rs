@@ -57,8 +57,8 @@ impl Gear {
         let (fours, rest) = data[from..].as_chunks::<4>();
         let step = |state: u64, byte: u8| (state << 1).wrapping_add(self.table[usize::from(byte)]);
         for (place, four) in fours.iter().enumerate() {
-            // The hash is linear: what four bytes add does not wait for the state before them. Measured to halve the
-            // time against one byte after the other.
+            // The hash is linear: what four bytes add does not wait for the state before them. A third less time than
+            // one byte after the other, by the profile of a first capture.
             let first = step(0, four[0]);
             let second = step(first, four[1]);
             let third = step(second, four[2]);
