@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use backstay_core::clock::ManualClock;
 use backstay_core::digest::StateDigest;
 use backstay_core::fold::NewestStands;
 use backstay_core::id::{CaptureId, ChunkId, Element, PointId};
@@ -125,7 +126,7 @@ impl VaultFixture {
         let writer = ChunkWriter::new(Arc::clone(self.pool()), Arc::clone(self.ring()), vec![session.view()]);
         let written = writer.flush().pop().expect("one target")?;
         let head = head_draft(&session, &catalogue, at);
-        session.commit(written, &[], &[head]).map(|_| ())
+        session.commit(written, &[], &[head], &ManualClock::new(at)).map(|_| ())
     }
 }
 
@@ -148,7 +149,7 @@ impl OpenCapture<'_> {
             let head = edit.partial.is_none().then(|| head_draft(&session, &catalogue, at));
             let draft = edit.draft(&session, &catalogue);
             let drafts = [draft];
-            let mut committed = session.commit(written, &drafts, head.as_slice())?;
+            let mut committed = session.commit(written, &drafts, head.as_slice(), &ManualClock::new(at))?;
             let [draft] = drafts;
             Ok(Captured { link: committed.points.remove(0), common: draft.common, totals })
         });

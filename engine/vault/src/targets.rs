@@ -225,7 +225,7 @@ impl Targets {
         self.sequence += 1;
         let partial =
             Partial { capture: self.capture, resume_key: resume_key.to_vec(), capture_start: state.start };
-        self.commit(chunks, |targets, target| {
+        self.commit(chunks, clock, |targets, target| {
             let common = targets.common(state, clock.now());
             let draft = PointDraft {
                 common,
@@ -262,7 +262,7 @@ impl Targets {
         self.sequence += 1;
         let common = self.common(state, clock.now());
         let point = common.id;
-        let links = self.commit(chunks, |targets, target| {
+        let links = self.commit(chunks, clock, |targets, target| {
             let head = HeadDraft {
                 source: targets.source_id,
                 sequence: targets.sequence,
@@ -307,6 +307,7 @@ impl Targets {
     fn commit(
         &mut self,
         chunks: ChunkWriter,
+        clock: &dyn Clock,
         drafts: impl Fn(&Self, &Target) -> (Vec<PointDraft>, Vec<HeadDraft>),
     ) -> Vec<Option<PointLink>> {
         let mut written = chunks.flush().into_iter();
@@ -322,7 +323,16 @@ impl Targets {
             };
             let written: Result<Written, VaultError> = written.next().unwrap_or(Err(VaultError::GivenUp));
             let (points, heads) = drafts(self, &self.targets[place]);
-            let acknowledged = written.and_then(|written| session.commit(written, &points, &heads));
+            let acknowledged = match written {
+                Ok(written) => session.commit(written, &points, &heads, clock),
+                // Its packs are not there: nothing refers to them, and no collection is to wait for the session.
+                Err(error) => {
+                    if let Err(error) = give_up(session, clock) {
+                        tracing::warn!(%error, "the session stays open");
+                    }
+                    Err(error)
+                }
+            };
             match acknowledged {
                 Ok(acknowledged) => links.push(acknowledged.points.last().copied()),
                 Err(error) => {

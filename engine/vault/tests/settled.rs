@@ -15,7 +15,7 @@ use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
 use backstay_vault::clear::TrustObject;
-use backstay_vault::commit_object::SessionObject;
+use backstay_vault::commit_object::{FenceObject, SessionObject};
 use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::malformed::decode_cbor;
 use backstay_vault::name::Named;
@@ -270,4 +270,26 @@ fn a_capture_that_finds_another_parent_between_two_partial_points_leaves_no_sess
     assert_eq!(scene.fixture.objects(&*scene.memory, "fences").len(), 1);
     let dead = scene.vault.fence_dead_sessions(scene.fixture.writer(), at(30)).expect("fences");
     assert_eq!(dead, 0);
+}
+
+#[test]
+fn a_commit_that_fails_anywhere_is_fenced_at_once_with_the_time_at_which_it_failed() {
+    for folder in ["packs/", "index/", "points/"] {
+        let scene = Scene::new();
+        let clock = ManualClock::new(at(10));
+        let mut targets = targets(&scene, &scene.vault, &clock);
+        let mut chunks = targets.chunk_writer(scene.fixture.pool()).expect("an open target");
+        let mut part = PartWriter::new();
+        let entry = Entry { key: b"key", change: Change::Put(b"value"), replaced: None };
+        part.push(scene.fixture.ring(), &mut chunks, &entry).expect("a row");
+        let parts = [part.finish(&mut chunks).expect("a part").expect("has an entry")];
+        let digest = StateDigest::empty();
+        let state = CapturedState { digest, entries: 1, bytes: 0, defects: vec![], start: at(10) };
+        scene.store.fail(Trigger::on(Operation::Put).below(folder).always(), StoreErrorKind::NoSpace);
+        clock.set(at(70));
+        targets.commit_partial(chunks, &parts, b"key", &state, &clock).expect_err(folder);
+        let fences = scene.fixture.payloads(&*scene.memory, "fences", EnvelopeKind::Fence);
+        let times = fences.iter().map(|fence| decode_cbor::<FenceObject>(fence).expect("a fence").time);
+        assert_eq!(times.collect::<Vec<_>>(), [at(70)], "{folder}");
+    }
 }

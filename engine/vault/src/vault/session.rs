@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use backstay_core::clock::Clock;
 use backstay_core::id::{ChunkId, ObjectHash, PointId, SessionId, SourceId};
 use backstay_core::point::PointLink;
 use backstay_core::units::Timestamp;
@@ -93,8 +94,8 @@ impl Session {
             let mut session = Self::new(vault, writer, source, now)?;
             match session.begin(source) {
                 Ok(Some(catalogue)) => return Ok((session, catalogue)),
-                Ok(None) => session.fence("a collection began while it was opened")?,
-                Err(error) => return Err(session.fail(error)),
+                Ok(None) => session.fence(now, "a collection began while it was opened")?,
+                Err(error) => return Err(session.fail(error, now)),
             }
         }
         Err(VaultError::Collecting { place: vault.place() })
@@ -127,10 +128,11 @@ impl Session {
         written: Written,
         points: &[PointDraft],
         heads: &[HeadDraft],
+        clock: &dyn Clock,
     ) -> Result<Acknowledged, VaultError> {
         let (index, links) = match self.put_all(written, points, heads) {
             Ok(put) => put,
-            Err(error) => return Err(self.fail(error)),
+            Err(error) => return Err(self.fail(error, clock.now())),
         };
         for (hash, content) in &index {
             self.vault().believe(*hash, content);
@@ -216,10 +218,10 @@ impl Session {
 
     /// Fences a session that has failed, so that no collection waits a day for it. When that fails too, the
     /// next start of the node does it.
-    fn fail(&self, error: VaultError) -> VaultError {
+    fn fail(&self, error: VaultError, now: Timestamp) -> VaultError {
         let fenced = match error {
             VaultError::Fenced { .. } => Ok(()),
-            _ => self.fence("its commit failed"),
+            _ => self.fence(now, "its commit failed"),
         };
         if let Err(error) = fenced {
             tracing::warn!(%error, "the session stays open");
@@ -227,8 +229,8 @@ impl Session {
         error
     }
 
-    fn fence(&self, reason: &str) -> Result<(), VaultError> {
-        self.vault().fence(&self.writer, &self.object, self.object.start, reason)
+    fn fence(&self, now: Timestamp, reason: &str) -> Result<(), VaultError> {
+        self.vault().fence(&self.writer, &self.object, now, reason)
     }
 
     /// Puts the session with its parent pinned, until that is the parent to choose also after it was put.
