@@ -39,9 +39,18 @@ pub struct Engine {
 
 impl Engine {
     /// An engine with its own pool of threads.
-    pub fn new(config: Arc<Config>, vaults: Arc<Vaults>, clock: Arc<dyn ClockDebug>) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        vaults: Arc<Vaults>,
+        clock: Arc<dyn ClockDebug>,
+    ) -> Result<Self, Failure> {
         let writer = Arc::new(vaults.writer());
-        Self { config, vaults, writer, clock, pool: Arc::new(CpuPool::new()), part_limits: part_limits() }
+        let pool = CpuPool::new().map_err(|error| {
+            Failure::failed(format!(
+                "cannot start threads: {error}; raise the limit on tasks (TasksMax= of the unit, ulimit -u)"
+            ))
+        })?;
+        Ok(Self { config, vaults, writer, clock, pool: Arc::new(pool), part_limits: part_limits() })
     }
 
     /// The vaults.

@@ -56,7 +56,7 @@ pub enum RestoreError {
         point: String,
     },
     /// The system gives no threads.
-    #[error("cannot start threads: {0}")]
+    #[error("cannot start threads: {0}; raise the limit on tasks (ulimit -u) and run the same command again")]
     Thread(std::io::Error),
     /// It was asked to stop.
     #[error("stopped; run the same command again to go on")]

@@ -49,7 +49,7 @@ impl VaultFixture {
             admin,
             writer: Arc::new(writer),
             identity,
-            pool: Arc::new(CpuPool::with_threads(2)),
+            pool: Arc::new(CpuPool::with_threads(2).expect("threads")),
             io: io.expect("a runtime can be started"),
         }
     }

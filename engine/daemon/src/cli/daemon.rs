@@ -37,7 +37,7 @@ pub(super) fn run(context: &Context, arguments: &RunArgs) -> Result<u8, Failure>
 fn forever(context: &Context) -> Result<u8, Failure> {
     let lock = StateLock::take(&context.config.node.state)?;
     let (vaults, metrics) = context.vaults()?;
-    let engine = Arc::new(Engine::new(Arc::clone(&context.config), vaults, Arc::new(SystemClock)));
+    let engine = Arc::new(Engine::new(Arc::clone(&context.config), vaults, Arc::new(SystemClock))?);
     engine.fence_dead_sessions();
     if engine.vaults().lacks_recovery() {
         remark(capture::NO_RECOVERY);

@@ -113,7 +113,7 @@ fn start_daemon(context: &Context) -> Result<Arc<Vaults>, Failure> {
     let lock = StateLock::take(&context.config.node.state)?;
     let (vaults, metrics) = context.vaults()?;
     let engine =
-        Arc::new(Engine::new(Arc::clone(&context.config), Arc::clone(&vaults), Arc::new(SystemClock)));
+        Arc::new(Engine::new(Arc::clone(&context.config), Arc::clone(&vaults), Arc::new(SystemClock))?);
     let start = Instant::now();
     for source in &context.config.sources {
         tell("first capture", &capture::capture(&engine, source, &capture::targets(source)), start)?;

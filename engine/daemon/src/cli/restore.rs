@@ -110,7 +110,7 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
 /// Restores with a progress line.
 pub(super) fn watched(request: &RestoreRequest<'_>) -> Result<RestoreReport, RestoreError> {
     let progress = Arc::new(RestoreProgress::default());
-    let pool = Arc::new(CpuPool::new());
+    let pool = Arc::new(CpuPool::new().map_err(RestoreError::Thread)?);
     let figures = || (progress.entries(), progress.bytes());
     terminal::watched("restoring", figures, || restore(request, &pool, &progress))
 }

@@ -2,6 +2,7 @@
 //! by one bounded queue; the async runtime only moves bytes.
 
 use std::fmt;
+use std::io;
 use std::num::NonZero;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -39,25 +40,22 @@ pub struct CpuPool {
 
 impl CpuPool {
     /// A pool with as many threads as there are cores.
-    pub fn new() -> Self {
+    pub fn new() -> io::Result<Self> {
         Self::with_threads(thread::available_parallelism().map_or(2, NonZero::get))
     }
 
-    /// A pool with this many threads, 1 to 64.
-    pub fn with_threads(threads: usize) -> Self {
+    /// A pool with this many threads, 1 to 64. An error when the system gives no more.
+    pub fn with_threads(threads: usize) -> io::Result<Self> {
         let threads = threads.clamp(1, THREADS_MAX);
         let (queue, tasks) = bounded::<Task>(threads * QUEUE_PER_THREAD);
         let threads = (0..threads)
             .map(|_| {
                 let tasks = tasks.clone();
                 let work = move || while run_until_idle(&tasks) {};
-                thread::Builder::new()
-                    .name("backstay-cpu".into())
-                    .spawn(work)
-                    .expect("threads can be started")
+                thread::Builder::new().name("backstay-cpu".into()).spawn(work)
             })
-            .collect();
-        Self { queue: Some(queue), threads }
+            .collect::<io::Result<_>>()?;
+        Ok(Self { queue: Some(queue), threads })
     }
 
     /// How many threads there are.
@@ -85,12 +83,6 @@ fn run_until_idle(tasks: &Receiver<Task>) -> bool {
             Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => return false,
         }
-    }
-}
-
-impl Default for CpuPool {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
