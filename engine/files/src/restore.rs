@@ -1,8 +1,11 @@
 //! Restoring a directory tree: the rows of a point are placed in the order of their keys, contents follow window
 //! by window. Owns which rows are restored and the comparison with the point's signed state; placing is `place`'s.
 
+mod piece;
 mod report;
 mod select;
+mod stretches;
+mod under_way;
 mod window;
 
 use std::path::Path;
@@ -14,14 +17,16 @@ use backstay_vault::read::ChunkReader;
 use backstay_vault::vault::{Catalogue, PointObject, Vault};
 use backstay_vault::write::CpuPool;
 
+use self::piece::Target;
 use self::report::Collected;
 pub use self::report::{PROBLEMS_MAX, RestoreProgress, RestoreReport};
 pub use self::select::Selection;
-use self::window::{Failure, Target, Windows};
+use self::under_way::Failure;
+use self::window::Windows;
 use crate::capture::rows_of;
 use crate::heads::FoundRow;
 use crate::keys::{HeadKey, KeyError, split_further};
-use crate::place::{Begin, Defect, Destination, Existing, PlaceError, Placed, Placer, Reach, Reproduced};
+use crate::place::{Begin, Defect, Destination, Existing, PlaceError, Placed, Placer, Reproduced};
 use crate::row::{
     AttributeValue, HeadRow, Object, Reference, ReferenceCheck, Restored, RowError, decode_further, element,
 };
@@ -160,7 +165,8 @@ impl RestoreRun<'_> {
         match (&head.restored, key) {
             (Restored::Link(link), HeadKey::Path(path)) => {
                 let linked = self.placer.link(path, link);
-                self.judge(linked).map(|_| ())
+                self.collected.judge(linked)?;
+                Ok(())
             }
             (Restored::Link(_), HeadKey::Link(_)) => Err(KeyError::Form.into()),
             (Restored::Object { object, meta }, _) => {
@@ -172,11 +178,11 @@ impl RestoreRun<'_> {
                     true => self.placer.place_later(key, object, wanted),
                     false => self.placer.place(key, object, wanted),
                 };
-                match self.judge(placed)? {
+                match self.collected.judge(placed)? {
                     Some(Placed::File(file)) => {
                         let size_bytes = (!at_once).then(|| object.size_bytes());
                         let sized = size_bytes.map_or(Ok(()), |size_bytes| file.set_size(size_bytes));
-                        match self.judge(sized)? {
+                        match self.collected.judge(sized)? {
                             Some(()) => Ok(self.windows.add(Target::Made(file), &references)?),
                             None => Ok(()),
                         }
@@ -189,18 +195,6 @@ impl RestoreRun<'_> {
                     Some(Placed::Done) | None => Ok(()),
                 }
             }
-        }
-    }
-
-    /// An error that reaches one object is noted, and the restore goes on.
-    fn judge<T>(&self, placed: Result<T, PlaceError>) -> Result<Option<T>, RestoreError> {
-        match placed {
-            Ok(placed) => Ok(Some(placed)),
-            Err(error) if error.reach() == Reach::Object => {
-                self.collected.problem(error.to_string());
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::place::Defect;
+use crate::place::{Defect, PlaceError, Reach};
 
 /// Most problems that are listed one by one.
 pub const PROBLEMS_MAX: usize = 1000;
@@ -72,6 +72,18 @@ impl Collected {
         problems.1 += 1;
         if problems.0.len() < PROBLEMS_MAX {
             problems.0.push(problem);
+        }
+    }
+
+    /// An error that reaches one object is noted, and the restore goes on.
+    pub(super) fn judge<T>(&self, placed: Result<T, PlaceError>) -> Result<Option<T>, PlaceError> {
+        match placed {
+            Ok(placed) => Ok(Some(placed)),
+            Err(error) if error.reach() == Reach::Object => {
+                self.problem(error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
