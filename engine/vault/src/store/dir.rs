@@ -241,8 +241,8 @@ fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let aligned = |number: usize| number.is_multiple_of(ALIGNMENT_BYTES);
     if content.len() >= DIRECT_BYTES_LEAST && aligned(content.len()) && aligned(content.as_ptr().addr()) {
         match write_and_sync(path, content, OFlags::DIRECT) {
-            // The file system has no such writes.
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+            // The file system has no such writes, or asks for more than this alignment.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {}
             written => return written,
         }
     }
