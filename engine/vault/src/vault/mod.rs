@@ -16,6 +16,7 @@ mod session;
 mod settled;
 mod state;
 mod trust;
+mod unopened;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

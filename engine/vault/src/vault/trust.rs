@@ -2,21 +2,19 @@
 //! 3). Refuses a chain that has a gap, is not the admin's, or gives one term to two nodes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use backstay_core::id::SignerKey;
-use tokio::runtime::Handle;
 
 use super::objects::hash_of;
-use super::open::{damaged, list};
+use super::unopened::Unopened;
 use crate::clear::{self, ClearKind, TrustObject};
 use crate::error::VaultError;
 use crate::keys::KeyRing;
 use crate::malformed::Malformed;
 use crate::name::Named;
-use crate::store::{Operation, Store, StoreError, StoreErrorKind};
+use crate::store::{Operation, StoreError, StoreErrorKind};
 
-/// Most objects of `trust/` that are followed.
+/// Most objects of `trust/`: a longer chain is refused, since its end says who may write now.
 const CHAIN_MAX: usize = 100_000;
 
 /// What the chain of trust says.
@@ -28,29 +26,35 @@ pub(super) struct Trust {
 
 impl Trust {
     /// Follows the chain from the first object to the newest, each signed by the admin.
-    pub(super) fn read(store: &Arc<dyn Store>, io: &Handle, ring: &KeyRing) -> Result<Self, VaultError> {
+    pub(super) fn read(unopened: Unopened<'_>, ring: &KeyRing) -> Result<Self, VaultError> {
         let mut newest: Option<TrustObject> = None;
         let mut custodians = Custodians::default();
         let mut hash = None;
-        for (n, object) in (1u64..).zip(&list(store, io, "trust")?).take(CHAIN_MAX) {
-            let content = io.block_on(store.get(&object.name))?;
+        let listed = unopened.list("trust")?;
+        if let Some(beyond) = listed.get(CHAIN_MAX) {
+            return Err(
+                unopened.damaged(&beyond.name, Malformed::Field("place beyond the longest chain of trust"))
+            );
+        }
+        for (n, object) in (1u64..).zip(&listed) {
+            let content = unopened.get(&object.name)?;
             let read = clear::read::<TrustObject>(ClearKind::Trust, &content);
-            let (trust, signer) = read.map_err(|cause| damaged(store, &object.name, cause))?;
+            let (trust, signer) = read.map_err(|cause| unopened.damaged(&object.name, cause))?;
             if signer != ring.admin() {
-                let (object, place) = (object.name.to_string(), store.place());
+                let (object, place) = (object.name.to_string(), unopened.store.place());
                 return Err(VaultError::Untrusted { object, place, signer });
             }
             if trust.n != n || trust.previous != hash || object.named != Named::Trust(n) {
-                return Err(damaged(store, &object.name, Malformed::Field("place in the chain of trust")));
+                return Err(unopened.damaged(&object.name, Malformed::Field("place in the chain of trust")));
             }
-            custodians.add(&trust).map_err(|cause| damaged(store, &object.name, cause))?;
+            custodians.add(&trust).map_err(|cause| unopened.damaged(&object.name, cause))?;
             hash = Some(hash_of(&content));
             newest = Some(trust);
         }
         let newest = newest.ok_or_else(|| StoreError {
             operation: Operation::Get,
             object: Named::Trust(1).to_name().to_string(),
-            place: store.place(),
+            place: unopened.store.place(),
             kind: StoreErrorKind::NotFound,
             cause: "the vault has no trust object".into(),
         })?;
