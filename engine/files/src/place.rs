@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod file;
 mod finish;
+mod flush;
 mod level;
 mod placer;
 mod staging;
@@ -29,6 +30,7 @@ use crate::names::Names;
 
 use entry::Occupied;
 use finish::{Finish, Privilege};
+use flush::Flusher;
 use level::Report;
 use staging::{Earlier, Staging};
 
@@ -62,6 +64,7 @@ pub enum Begin {
 pub struct Destination {
     path: PathBuf,
     root: Arc<OwnedFd>,
+    flusher: Arc<Flusher>,
     staging: Staging,
     occupied: Occupied,
     privilege: Privilege,
@@ -100,9 +103,11 @@ impl Destination {
             Occupied::Resume => Staging::resume(root.as_fd()),
             Occupied::Refuse | Occupied::Replace => Staging::begin(root.as_fd(), marker),
         };
+        let flusher = Flusher::start(root.as_fd());
         Ok(Self {
             path: path.to_owned(),
             staging: staging.map_err(|e| failed.at("making .backstay-restore in it", e))?,
+            flusher: Arc::new(flusher.map_err(|e| failed.at("starting a thread for it", errno(&e)))?),
             root: Arc::new(root),
             occupied,
             privilege: Privilege::of_process(),
@@ -138,6 +143,7 @@ impl Destination {
     pub fn complete(self, finished: Finished) -> Result<Vec<Defect>, PlaceError> {
         let failed = Failed(&self.path);
         // Before the marker goes: without it, what is here counts as whole.
+        self.flusher.stop().map_err(|e| failed.at("writing it to disk", e))?;
         rustix::fs::syncfs(&self.root).map_err(|e| failed.at("writing it to disk", e))?;
         self.staging.remove(self.root.as_fd()).map_err(|e| failed.at("removing .backstay-restore", e))?;
         let key = HeadKey::Path(PathKey::root());
@@ -157,6 +163,10 @@ impl Destination {
 
     fn occupied(&self) -> Occupied {
         self.occupied
+    }
+
+    fn flusher(&self) -> &Arc<Flusher> {
+        &self.flusher
     }
 
     fn privilege(&self) -> Privilege {

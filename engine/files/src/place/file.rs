@@ -10,7 +10,11 @@ use crate::keys::{HeadKey, PathKey};
 use super::entry::{Occupied, Slot};
 use super::error::{Defect, PlaceError};
 use super::finish::{Finish, ModeWanted, Privilege, Reproduced};
+use super::flush::Flusher;
 use super::level::Unfinished;
+
+/// Files that are written in pieces of this size are kept out of the page cache.
+const LEAVE_CACHE_BYTES_LEAST: usize = 256 << 10;
 
 /// An empty file under its final name. Until [`Self::finish`] only its owner may read it, and nothing takes
 /// it for done.
@@ -20,6 +24,7 @@ pub struct NewFile {
     key: HeadKey,
     wanted: Reproduced,
     privilege: Privilege,
+    flusher: Arc<Flusher>,
 }
 
 /// A file that is still to be made. Its directory is not finished before it is, or is dropped.
@@ -31,6 +36,7 @@ pub struct PendingFile {
     path: PathKey,
     wanted: Reproduced,
     privilege: Privilege,
+    flusher: Arc<Flusher>,
 }
 
 impl PendingFile {
@@ -40,8 +46,9 @@ impl PendingFile {
         path: PathKey,
         wanted: Reproduced,
         privilege: Privilege,
+        flusher: Arc<Flusher>,
     ) -> Self {
-        Self { directory, _unfinished: unfinished, path, wanted, privilege }
+        Self { directory, _unfinished: unfinished, path, wanted, privilege, flusher }
     }
 
     /// Makes it. From any thread.
@@ -50,13 +57,19 @@ impl PendingFile {
         let key = HeadKey::Path(self.path.clone());
         let slot = Slot { directory: self.directory.as_fd(), name, key: &key, occupied: Occupied::Refuse };
         let fd = slot.make_new_file()?;
-        Ok(NewFile::new(fd, key, self.wanted, self.privilege))
+        Ok(NewFile::new(fd, key, self.wanted, self.privilege, self.flusher))
     }
 }
 
 impl NewFile {
-    pub(super) fn new(fd: OwnedFd, key: HeadKey, wanted: Reproduced, privilege: Privilege) -> Self {
-        Self { fd, key, wanted, privilege }
+    pub(super) fn new(
+        fd: OwnedFd,
+        key: HeadKey,
+        wanted: Reproduced,
+        privilege: Privilege,
+        flusher: Arc<Flusher>,
+    ) -> Self {
+        Self { fd, key, wanted, privilege, flusher }
     }
 
     /// Which file it is.
@@ -70,7 +83,16 @@ impl NewFile {
     }
 
     /// Writes all of `bytes`. May be called from several threads at once.
-    pub fn write_at(&self, offset_bytes: u64, mut bytes: &[u8]) -> Result<(), PlaceError> {
+    pub fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), PlaceError> {
+        self.write_all_at(offset_bytes, bytes)?;
+        match bytes.len() {
+            LEAVE_CACHE_BYTES_LEAST.. => self.leave_cache(),
+            few => self.flusher.cached(few as u64),
+        }
+        Ok(())
+    }
+
+    fn write_all_at(&self, offset_bytes: u64, mut bytes: &[u8]) -> Result<(), PlaceError> {
         let mut at = offset_bytes;
         while !bytes.is_empty() {
             match rustix::io::pwrite(&self.fd, bytes, at) {
@@ -89,7 +111,7 @@ impl NewFile {
     /// Has what was written so far sent to the disk and taken out of the page cache once it is there, as far as the
     /// system cares to: a large restore does not push out what the services of the host have cached, and the same pages
     /// of memory are used again and again.
-    pub fn leave_cache(&self) {
+    fn leave_cache(&self) {
         // Advice: nothing depends on it.
         let _ = rustix::fs::fadvise(&self.fd, 0, None, rustix::fs::Advice::DontNeed);
     }

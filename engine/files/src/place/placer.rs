@@ -110,7 +110,8 @@ impl<'d> Placer<'d> {
                 let directory = self.present_directory(key)?;
                 let unfinished = self.levels.last().map(Level::hold);
                 let (key, privilege) = (path.clone(), self.destination.privilege());
-                Ok(Placed::Later(PendingFile::new(directory, unfinished, key, wanted, privilege)))
+                let flusher = Arc::clone(self.destination.flusher());
+                Ok(Placed::Later(PendingFile::new(directory, unfinished, key, wanted, privilege, flusher)))
             }
             _ => self.place(key, object, wanted),
         }
@@ -151,7 +152,10 @@ impl<'d> Placer<'d> {
                 let size_bytes = object.size_bytes();
                 return Ok(match slot.make_file(size_bytes, wanted.meta.mtime)? {
                     MadeFile::AlreadyDone => Placed::AlreadyDone,
-                    MadeFile::New(fd) => Placed::File(NewFile::new(fd, key.clone(), wanted, privilege)),
+                    MadeFile::New(fd) => {
+                        let flusher = Arc::clone(self.destination.flusher());
+                        Placed::File(NewFile::new(fd, key.clone(), wanted, privilege, flusher))
+                    }
                 });
             }
             Object::Symlink(target) => {

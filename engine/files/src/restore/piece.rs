@@ -13,9 +13,6 @@ use crate::row::Reference;
 /// below the 1024 that a process may have as a rule.
 const OPEN_FILES_MAX: usize = 768;
 
-/// Files with pieces of this size are kept out of the page cache.
-const LEAVE_CACHE_BYTES_LEAST: usize = 256 << 10;
-
 /// A file to be written.
 #[derive(Debug)]
 pub(super) enum Target {
@@ -91,9 +88,6 @@ impl OpenFile {
         let Some(file) = target.take() else { return Ok(()) };
         let file = file.make()?;
         let written = file.write_at(offset_bytes, bytes);
-        if bytes.len() >= LEAVE_CACHE_BYTES_LEAST {
-            file.leave_cache();
-        }
         *target = Some(Target::Made(file));
         written
     }
