@@ -255,8 +255,8 @@ impl<'p> CaptureRun<'p> {
 
     /// Decides what is to be done with an object that is there.
     fn look_at(&mut self, found: Found, old: Option<FoundRow>) -> Result<(), CaptureError> {
-        let is_file = found.stat.kind == FileKind::File;
-        if is_file && found.stat.links > 1 {
+        // The links of a directory are its subdirectories; it has one name.
+        if found.stat.kind != FileKind::Directory && found.stat.links > 1 {
             return self.look_at_name(found, old);
         }
         if let Some(old) = &old
@@ -267,15 +267,15 @@ impl<'p> CaptureRun<'p> {
             return Ok(());
         }
         let place = Place::Path(found.key.clone());
-        if is_file { self.look_at_file(found, place, old) } else { self.observe(&found, place, old) }
+        self.look_closely(found, place, old)
     }
 
-    /// One of several names of a file: its row says which file, and the file has a row of its own.
+    /// One of several names of an object: its row says which object, and that has a row of its own.
     fn look_at_name(&mut self, found: Found, old: Option<FoundRow>) -> Result<(), CaptureError> {
         let id = rows::link_id(&self.ring, found.stat.identity);
         let name = Work { place: Place::Path(found.key.clone()), old, task: Task::Name(id) };
         if self.links.is_first_name(found.stat.identity, found.stat.links) {
-            // The file before its first name: where it has vanished meanwhile, its names have as well.
+            // The object before its first name: where it has vanished meanwhile, its names have as well.
             self.look_at_linked(found, id)?;
         }
         self.queue.push(name);
@@ -293,7 +293,20 @@ impl<'p> CaptureRun<'p> {
             self.queue.push(Work { place, old, task: Task::Keep });
             return Ok(());
         }
-        self.look_at_file(found, place, old)
+        self.look_closely(found, place, old)
+    }
+
+    /// Reads an object that is new or may have changed.
+    fn look_closely(
+        &mut self,
+        found: Found,
+        place: Place,
+        old: Option<FoundRow>,
+    ) -> Result<(), CaptureError> {
+        match found.stat.kind {
+            FileKind::File => self.look_at_file(found, place, old),
+            _ => self.observe(&found, place, old),
+        }
     }
 
     fn look_at_file(

@@ -150,6 +150,10 @@ fn special_files(root: &Path) {
     make("null", FileType::CharacterDevice, (1, 3));
     make("wide numbers", FileType::CharacterDevice, (511, 1_048_575));
     make("loop", FileType::BlockDevice, (7, 200));
+    symlink("fifo", folder.join("symlink")).unwrap();
+    for name in ["fifo", "socket", "null", "symlink"] {
+        permitted(name, rustix::fs::link(folder.join(name), folder.join(format!("{name} too"))));
+    }
 }
 
 fn attributes(root: &Path) {
