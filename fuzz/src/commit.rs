@@ -116,9 +116,7 @@ pub fn sealed_commit(data: &[u8]) {
     let kind = [EnvelopeKind::Session, EnvelopeKind::Fence, EnvelopeKind::Gc][usize::from(which % 3)];
     let vault = hashed(kind, payload, named);
     let now = Timestamp::from_seconds(2);
-    vault
-        .fence_dead_sessions(FIXTURE.writer(), now)
-        .expect("a session that cannot be read is left to the custodian");
+    FIXTURE.fence_dead_sessions(&vault, now).expect("a session that cannot be read is left to the custodian");
     // An intent that cannot be read is an error: nothing could be counted on.
     let _ = Session::open(&vault, FIXTURE.writer(), SOURCE, now);
     vault.check().expect("checks");

@@ -58,21 +58,6 @@ impl Engine {
         &self.vaults
     }
 
-    /// Fences what this node has left open in its vaults when it died. Called once, under the state lock. A
-    /// vault that cannot be opened now has it done when it is first used.
-    pub fn fence_dead_sessions(&self) {
-        for name in self.config.vaults.keys() {
-            let Ok(vault) = self.vaults.open(name.as_str(), Absent::Refuse) else { continue };
-            match vault.fence_dead_sessions(&self.writer, self.clock.now()) {
-                Ok(0) => {}
-                Ok(dead) => tracing::info!(vault = %name, dead, "fenced sessions that were left open"),
-                Err(error) => {
-                    tracing::warn!(vault = %name, %error, "cannot fence sessions that were left open")
-                }
-            }
-        }
-    }
-
     /// Captures `source` now for `targets`. Never fails as a whole: the report says what became of each target.
     pub fn capture(&self, source: &Source, targets: &[Target], progress: &CaptureProgress) -> CaptureReport {
         let start = Instant::now();

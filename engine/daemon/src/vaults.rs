@@ -3,10 +3,11 @@
 
 mod init;
 mod recovery_file;
+mod slot;
 
 pub use init::Recovery;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +20,7 @@ use tokio::runtime::Handle;
 
 use crate::failure::Failure;
 use crate::node::{Identity, KnownVaults};
+use slot::{Opened, Slot};
 
 /// Whether a vault that is not there may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,8 @@ pub struct Vaults {
     observer: Arc<dyn VaultObserver>,
     identity: Mutex<Identity>,
     known: Mutex<KnownVaults>,
-    open: Mutex<HashMap<String, Arc<Vault>>>,
+    /// For each vault of the configuration.
+    slots: BTreeMap<String, Slot>,
     /// Opens the vaults' keys in place of the node's own identity; nothing of it is kept.
     key_file: Option<AgeIdentity>,
     access: Access,
@@ -78,17 +81,8 @@ impl Vaults {
             Access::ReadOnly => Identity::load_or_borrow(&config.node.state)?,
         });
         let known = Mutex::new(KnownVaults::load(&config.node.state)?);
-        Ok(Self {
-            config,
-            io,
-            clock,
-            observer,
-            identity,
-            known,
-            open: Mutex::default(),
-            key_file: None,
-            access,
-        })
+        let slots = config.vaults.keys().map(|name| (name.to_string(), Slot::default())).collect();
+        Ok(Self { config, io, clock, observer, identity, known, slots, key_file: None, access })
     }
 
     /// The same vaults, read with the recovery key in this file.
@@ -103,11 +97,19 @@ impl Vaults {
         WriterIdentity { node: self.config.node.name.to_string(), signer: lock(&self.identity).signer() }
     }
 
-    /// The vault of this name, opened.
+    /// The vault of this name, opened. A process that keeps the node's state fences first what an earlier one has left
+    /// open in it.
     pub fn open(&self, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
-        if let Some(vault) = lock(&self.open).get(name) {
-            return Ok(Arc::clone(vault));
-        }
+        let mut slot = lock(self.slot(name)?);
+        let opened = match &mut *slot {
+            Some(opened) => opened,
+            empty => empty.insert(self.open_first(name, absent)?),
+        };
+        opened.fence_dead(name, &self.writer(), self.clock.now());
+        Ok(Arc::clone(opened.vault()))
+    }
+
+    fn open_first(&self, name: &str, absent: Absent) -> Result<Opened, Failure> {
         let store = self.store(name)?;
         let expected = lock(&self.known).id(name);
         let vault = match Vault::peek(&store, &self.io)? {
@@ -130,11 +132,13 @@ impl Vaults {
                 self.open_existing(store)?
             }
         };
-        if self.access == Access::Keep {
-            lock(&self.known).remember(name, vault.id())?;
+        match self.access {
+            Access::Keep => {
+                lock(&self.known).remember(name, vault.id())?;
+                Ok(Opened::for_writing(vault, &self.writer())?)
+            }
+            Access::ReadOnly => Ok(Opened::new(vault)),
         }
-        lock(&self.open).insert(name.to_owned(), Arc::clone(&vault));
-        Ok(vault)
     }
 
     /// Whether the admin's private key still lies on this node, which is so until a recovery key exists.
@@ -149,14 +153,20 @@ impl Vaults {
         }
     }
 
+    fn slot(&self, name: &str) -> Result<&Slot, Failure> {
+        self.slots.get(name).ok_or_else(|| self.unknown(name))
+    }
+
+    fn unknown(&self, name: &str) -> Failure {
+        let known: Vec<&str> = self.config.vaults.keys().map(|name| name.as_str()).collect();
+        Failure::usage(format!(
+            "there is no vault {name:?} in the configuration; known are: {}",
+            known.join(", ")
+        ))
+    }
+
     fn store(&self, name: &str) -> Result<Arc<dyn Store>, Failure> {
-        let vault = self.config.vaults.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.config.vaults.keys().map(|name| name.as_str()).collect();
-            Failure::usage(format!(
-                "there is no vault {name:?} in the configuration; known are: {}",
-                known.join(", ")
-            ))
-        })?;
+        let vault = self.config.vaults.get(name).ok_or_else(|| self.unknown(name))?;
         let observer = self.observer.of_vault(name);
         match &vault.kind {
             VaultKind::Dir(dir) => {

@@ -80,6 +80,13 @@ impl VaultFixture {
         Ok(vault)
     }
 
+    /// Fences what the writer has left open, as its next process does; how many sessions that were.
+    pub fn fence_dead_sessions(&self, vault: &Vault, now: Timestamp) -> Result<usize, VaultError> {
+        let dead = vault.dead_sessions(&self.writer)?;
+        dead.iter().try_for_each(|dead| vault.fence_dead_session(&self.writer, dead, now))?;
+        Ok(dead.len())
+    }
+
     /// Puts an object.
     pub fn put(&self, store: &dyn Store, object: Object) {
         let put = self.io.block_on(store.put(&object.name, object.content));

@@ -143,7 +143,9 @@ pub enum VaultError {
         place: String,
     },
     /// The node is not in the vault's trust list, or may not write the source.
-    #[error("node {node} may not write {source_name} to the vault in {place}: see who is listed in `trust/`")]
+    #[error(
+        "node {node} may not write {source_name} to the vault in {place}: its `trust/` names other nodes, other keys or other sources; bring back the node.state with which the vault was made, or write to a new vault"
+    )]
     MayNotWrite {
         /// The node.
         node: String,

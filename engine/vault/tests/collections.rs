@@ -337,7 +337,7 @@ fn a_node_that_starts_fences_its_dead_commits_and_leaves_readers_alone() {
     for session in [&commit, &reader] {
         scene.put(forge::session(scene.fixture.ring(), scene.fixture.signer(), session));
     }
-    let dead = scene.vault.fence_dead_sessions(scene.fixture.writer(), at(9)).expect("fences");
+    let dead = scene.fixture.fence_dead_sessions(&scene.vault, at(9)).expect("fences");
     let fences = scene.fences();
     assert_eq!((dead, fences.len()), (1, 1));
     assert_eq!((fences[0].session, fences[0].collection), (commit.session, number(3)));

@@ -280,9 +280,9 @@ fn a_node_fences_the_sessions_that_it_left_open_and_no_others() {
     assert!(names(&store, "fences/").is_empty());
 
     let reopened = fixture.open(store.clone()).expect("open");
-    assert_eq!(reopened.fence_dead_sessions(fixture.writer(), at(30)).expect("fences"), 1);
+    assert_eq!(fixture.fence_dead_sessions(&reopened, at(30)).expect("fences"), 1);
     assert_eq!(names(&store, "fences/").len(), 1);
-    assert_eq!(reopened.fence_dead_sessions(fixture.writer(), at(40)).expect("fences"), 0, "once is enough");
+    assert_eq!(fixture.fence_dead_sessions(&reopened, at(40)).expect("fences"), 0, "once is enough");
     assert_eq!(fixture.capture(&reopened, SOURCE, at(50), &state).expect("capture").totals.new_chunks, 0);
 }
 
@@ -317,7 +317,7 @@ fn an_acknowledged_commit_stays_so_when_its_session_cannot_be_ended() {
     store.fail(Trigger::on(Operation::Put).below("sessions/").after(1), StoreErrorKind::Transient);
     let captured = fixture.capture(&vault, SOURCE, at(10), &state).expect("acknowledged");
     let reopened = fixture.open(memory).expect("open");
-    assert_eq!(reopened.fence_dead_sessions(fixture.writer(), at(20)).expect("fences"), 1);
+    assert_eq!(fixture.fence_dead_sessions(&reopened, at(20)).expect("fences"), 1);
     assert!(read_back(&reopened, SOURCE, captured.link.point).expect("reads").state == state);
     let again = fixture.capture(&reopened, SOURCE, at(30), &state).expect("again");
     assert!(again.totals.new_chunks > 0, "a session that was not ended is not counted on");

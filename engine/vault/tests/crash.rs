@@ -128,9 +128,7 @@ impl Simulation {
         moment(0);
         let vault = self.fixture.open(store.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
         let now = Timestamp::from_seconds(1000);
-        vault
-            .fence_dead_sessions(self.fixture.writer(), now)
-            .unwrap_or_else(|error| panic!("{story}: {error}"));
+        self.fixture.fence_dead_sessions(&vault, now).unwrap_or_else(|error| panic!("{story}: {error}"));
         moment(1);
         self.look(&vault, &acknowledged, story);
         moment(2);

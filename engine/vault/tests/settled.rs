@@ -268,7 +268,7 @@ fn a_capture_that_finds_another_parent_between_two_partial_points_leaves_no_sess
     let error = leave_partial_point(&scene).expect_err("its cursor has moved");
     assert_eq!(error.class(), "cursor_moved", "{error}");
     assert_eq!(scene.fixture.objects(&*scene.memory, "fences").len(), 1);
-    let dead = scene.vault.fence_dead_sessions(scene.fixture.writer(), at(30)).expect("fences");
+    let dead = scene.fixture.fence_dead_sessions(&scene.vault, at(30)).expect("fences");
     assert_eq!(dead, 0);
 }
 

@@ -50,7 +50,6 @@ pub(super) fn engine(context: &Context) -> Result<(Engine, StateLock), Failure> 
     let lock = StateLock::take(&context.config.node.state)?;
     let (vaults, _) = context.vaults()?;
     let engine = Engine::new(Arc::clone(&context.config), vaults, Arc::new(SystemClock))?;
-    engine.fence_dead_sessions();
     Ok((engine, lock))
 }
 

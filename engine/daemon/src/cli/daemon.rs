@@ -38,7 +38,6 @@ fn forever(context: &Context) -> Result<u8, Failure> {
     let lock = StateLock::take(&context.config.node.state)?;
     let (vaults, metrics) = context.vaults()?;
     let engine = Arc::new(Engine::new(Arc::clone(&context.config), vaults, Arc::new(SystemClock))?);
-    engine.fence_dead_sessions();
     if engine.vaults().lacks_recovery() {
         remark(capture::NO_RECOVERY);
     }

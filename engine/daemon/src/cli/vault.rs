@@ -175,7 +175,7 @@ fn check(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
             print(&format!("{what}: {wrong}"));
         }
         print(&format!(
-            "vault {}: {} good points, {} bad; {} packs with {}, {} of them not indexed",
+            "vault {}: points good: {}, bad: {}; packs: {} with {}, {} of them not indexed",
             shown.vault,
             shown.good_points,
             shown.bad_points,

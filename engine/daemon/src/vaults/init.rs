@@ -11,6 +11,7 @@ use backstay_vault::keys::{AgeIdentity, Bundle, Signer};
 use backstay_vault::store::Store;
 use backstay_vault::vault::{NewVault, Vault, VaultKeys};
 
+use super::slot::Opened;
 use super::{Absent, Vaults, gone, lock, recovery_file};
 use crate::failure::Failure;
 
@@ -54,7 +55,7 @@ impl Vaults {
             self.refuse_missing_parent(name)?;
             let vault = self.make(name, store, recovery)?;
             lock(&self.known).remember(name, vault.id())?;
-            lock(&self.open).insert(name.to_owned(), Arc::clone(&vault));
+            *lock(self.slot(name)?) = Some(Opened::new(Arc::clone(&vault)));
             Some(vault)
         };
         let mut done = Initialised { made, opened: Vec::new(), left: Vec::new() };

@@ -169,14 +169,14 @@ fn what_changes_while_a_capture_is_interrupted_is_in_the_points_after_it() {
     }
 }
 
-fn capture_in_parts(sandbox: &Sandbox, part_bytes: u64) -> Command {
+pub(crate) fn capture_in_parts(sandbox: &Sandbox, part_bytes: u64) -> Command {
     let mut command = sandbox.command(["now", "--json"]);
     command.env("BACKSTAY_PART_BYTES", part_bytes.to_string());
     command
 }
 
 /// Kills a capture when it has begun to commit its partial point of this number.
-fn kill_after_parts(sandbox: &Sandbox, capture: Command, parts: usize) {
+pub(crate) fn kill_after_parts(sandbox: &Sandbox, capture: Command, parts: usize) {
     let before = index_objects(sandbox);
     let mut capture = Running::start(capture);
     while capture.is_running() && index_objects(sandbox) < before + parts {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use backstay_testkit::random::Random;
 use serde_json::Value;
 
+use crate::crash;
 use crate::exposition;
 use crate::judge::assert_same;
 use crate::outcome::Running;
@@ -98,6 +99,24 @@ fn the_daemon_keeps_a_changing_tree_within_its_objective() {
     assert!(sandbox.points().len() >= 4, "{:?}", sandbox.points());
 
     daemon.running.terminate().good();
+}
+
+#[test]
+fn a_commit_that_died_is_fenced_when_its_vault_is_back() {
+    let mut sandbox = Sandbox::new();
+    tree::make_plain(&sandbox.source, 400, 100_000, &mut Random::new(11));
+    crash::kill_after_parts(&sandbox, crash::capture_in_parts(&sandbox, 4_000_000), 2);
+    let fences = |sandbox: &Sandbox| fs::read_dir(sandbox.vault.join("fences")).map_or(0, Iterator::count);
+    assert_eq!(fences(&sandbox), 0, "nobody has been there yet");
+
+    let away = sandbox.path("away");
+    fs::rename(&sandbox.vault, &away).unwrap();
+    let daemon = Daemon::start(&mut sandbox);
+    fs::rename(&away, &sandbox.vault).unwrap();
+    sandbox.run(["now"]).good();
+    assert_eq!(fences(&sandbox), 1);
+    daemon.running.terminate().good();
+    sandbox.check_vault();
 }
 
 #[test]

@@ -14,10 +14,10 @@ use crate::name::Named;
 use crate::store::Folder;
 
 impl Vault {
-    /// Fences the commits that this node has left open when it died. Called once at start, under the
-    /// lock on the node's state, before any session is opened. Returns how many. Sessions of readers stay: they may be
-    /// those of other processes, which need no lock.
-    pub fn fence_dead_sessions(&self, writer: &WriterIdentity, now: Timestamp) -> Result<usize, VaultError> {
+    /// The commits that this node has left open when it died, to be fenced. Called once, under the lock on the
+    /// node's state, before any session is opened: later there are those of the living. Sessions of readers are
+    /// left alone: they may be those of other processes, which need no lock.
+    pub fn dead_sessions(&self, writer: &WriterIdentity) -> Result<Vec<SessionObject>, VaultError> {
         let fenced: HashSet<SessionId> = self
             .list(&Folder::new(&[&"fences"]))?
             .iter()
@@ -26,7 +26,7 @@ impl Vault {
                 _ => None,
             })
             .collect();
-        let mut dead = 0;
+        let mut dead = Vec::new();
         for listed in self.list(&Folder::new(&[&"sessions"]))? {
             let Named::Session(id) = listed.named else { continue };
             if fenced.contains(&id) {
@@ -34,8 +34,7 @@ impl Vault {
             }
             match self.session(&listed.name, id) {
                 Ok(session) if self.is_of(&session, writer) && is_open_commit(&session.object) => {
-                    self.fence(writer, &session.object, now, "its node died while it was open")?;
-                    dead += 1;
+                    dead.push(session.object.clone());
                 }
                 Ok(_) => {}
                 Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
@@ -44,6 +43,16 @@ impl Vault {
             }
         }
         Ok(dead)
+    }
+
+    /// Fences one of [`Self::dead_sessions`].
+    pub fn fence_dead_session(
+        &self,
+        writer: &WriterIdentity,
+        dead: &SessionObject,
+        now: Timestamp,
+    ) -> Result<(), VaultError> {
+        self.fence(writer, dead, now, "its node died while it was open")
     }
 
     /// Ends a session for all sources that it names.
