@@ -31,7 +31,7 @@ use backstay_vault::write::{ChunkWriter, CpuPool};
 
 use self::finish::Finished;
 use self::join::{Join, Joined};
-use self::large::{LargeProblem, LargeReader};
+use self::large::{LargeFile, LargeProblem, LargeReader, Progress};
 use self::links::LinkRows;
 use self::observation::Observer;
 pub use self::options::{
@@ -45,7 +45,7 @@ use self::sink::RowSink;
 pub(crate) use self::sink::identity_of;
 use self::small::SmallReaders;
 use crate::heads::FoundRow;
-use crate::read::Stability;
+use crate::read::{SourceFile, Stability};
 use crate::stat::{FileKind, FileStat};
 use crate::state::{RowsByInode, State};
 use crate::walk::{Found, Walk};
@@ -158,6 +158,8 @@ struct CaptureRun<'p> {
     start: Timestamp,
     root_device: u64,
     parts: Vec<PartRef>,
+    /// Up to and with which the partial points of this capture came.
+    resume_key: Option<Vec<u8>>,
     part_start: Timestamp,
     part_read_bytes: u64,
 }
@@ -200,6 +202,7 @@ impl<'p> CaptureRun<'p> {
             start,
             root_device: 0,
             parts: Vec::new(),
+            resume_key: None,
             part_start: start,
             part_read_bytes: 0,
         })
@@ -209,6 +212,7 @@ impl<'p> CaptureRun<'p> {
         self.root_device = walk.root_stat().identity.device;
         self.check_device();
         let old = self.previous.map(State::paths).transpose()?;
+        self.resume_key.clone_from(&resumed);
         let mut join = Join::new(walk, old, resumed);
         while let Some(joined) = join.next()? {
             if self.progress.is_stopped() {
@@ -347,11 +351,27 @@ impl<'p> CaptureRun<'p> {
     fn read_once(&mut self, found: &Found) -> Result<FileContents, LargeProblem> {
         let refused = |errno| LargeProblem::Entry(ReadProblem::Refused(errno));
         let file = small::open(found).map_err(LargeProblem::Entry)?;
-        let chunks = self.chunks.as_ref().ok_or(LargeProblem::Capture(VaultError::GivenUp.into()))?;
-        let pieces = self.large.read(&file, chunks, self.progress)?;
+        let pieces = self.read_large(&file)?;
         let observation = self.observer.file(found, &file).map_err(refused)?;
         let stability = file.stability().map_err(refused)?;
         Ok(FileContents { stat: *file.stat(), observation, pieces: Pieces::Chunks(pieces), stability })
+    }
+
+    /// Where a part becomes full within a file, what was read of it goes to the vault with that part: the file is read
+    /// again after a crash, and not sent again.
+    fn read_large(&mut self, file: &SourceFile) -> Result<Vec<large::Piece>, LargeProblem> {
+        let mut large = LargeFile::begin(file);
+        loop {
+            let chunks = self.chunks.as_ref().ok_or(LargeProblem::Capture(VaultError::GivenUp.into()))?;
+            if self.large.read_on(&mut large, chunks, self.progress)? == Progress::Finished {
+                return Ok(large.into_pieces());
+            }
+            if self.part_is_full() {
+                large.name_all().map_err(|error| LargeProblem::Capture(error.into()))?;
+                let last = self.work(Drain::All).map_err(LargeProblem::Capture)?;
+                self.commit_part(last).map_err(LargeProblem::Capture)?;
+            }
+        }
     }
 
     fn observe(&mut self, found: &Found, place: Place, old: Option<FoundRow>) -> Result<(), CaptureError> {
@@ -415,21 +435,25 @@ impl<'p> CaptureRun<'p> {
             || self.clock.now().duration_since(self.part_start) >= limits.duration
     }
 
-    /// Commits everything up to and with `resume_key` as a partial point.
-    fn commit_part(&mut self, resume_key: Option<Vec<u8>>) -> Result<(), CaptureError> {
-        let Some(resume_key) = resume_key else { return Ok(()) };
+    /// Commits everything up to and with `last` as a partial point; where no row has left since the one before, what
+    /// was read for those to come.
+    fn commit_part(&mut self, last: Option<Vec<u8>>) -> Result<(), CaptureError> {
+        let nothing_read = self.progress.read_bytes() == self.part_read_bytes;
+        let Some(resume_key) = last.or_else(|| self.resume_key.clone()) else { return Ok(()) };
         let mut chunks = self.chunks.take().ok_or(VaultError::GivenUp)?;
         self.parts.extend(self.sink.finish_part(&mut chunks)?);
         let links = self.links.part_so_far(self.previous, &self.ring, &mut chunks)?;
         let parts: Vec<PartRef> = links.into_iter().chain(self.parts.iter().cloned()).collect();
         let state = self.state_so_far();
-        if !parts.is_empty() {
+        if parts.is_empty() && nothing_read {
+            // Nothing differs so far.
+            self.chunks = Some(chunks);
+        } else {
             self.targets.commit_partial(chunks, &parts, &resume_key, &state, self.clock)?;
             let chunks = self.targets.chunk_writer(&self.pool).ok_or(VaultError::GivenUp)?;
             self.progress.watch(chunks.meter());
             self.chunks = Some(chunks);
-        } else {
-            self.chunks = Some(chunks);
+            self.resume_key = Some(resume_key);
         }
         self.part_start = self.clock.now();
         self.part_read_bytes = self.progress.read_bytes();

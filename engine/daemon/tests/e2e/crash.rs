@@ -140,6 +140,25 @@ fn an_interrupted_first_capture_goes_on_from_its_partial_point() {
 }
 
 #[test]
+fn what_was_sent_of_an_interrupted_large_file_is_not_sent_again() {
+    let mut random = seeded();
+    let sandbox = Sandbox::new();
+    let large = 48 << 20;
+    // The first time it is all there is; then it is all that is new, and no part of a run comes before it.
+    for name in ["first", "second"] {
+        fs::write(sandbox.source.join(name), random.bytes(large)).unwrap();
+        let command = || capture_in_parts(&sandbox, large as u64 / 8);
+        kill_after_parts(&sandbox, command(), 4);
+        let captured = Capture::of(&run(command()).good());
+        assert_eq!(captured.read_bytes, large as u64, "{captured:?}");
+        assert!(captured.stored_bytes < large as u64 / 4 * 3, "{captured:?}");
+        Picture::of(&sandbox.source).assert_same(&Picture::of(&sandbox.restore(name)));
+        sandbox.check_vault();
+    }
+    assert_eq!(sandbox.points().len(), 2);
+}
+
+#[test]
 fn what_changes_while_a_capture_is_interrupted_is_in_the_points_after_it() {
     let mut random = seeded();
     let sandbox = Sandbox::new();

@@ -9,11 +9,12 @@ use backstay_vault::error::VaultError;
 use backstay_vault::split::{CHUNK_BYTES_GREATEST, Gear};
 use backstay_vault::write::{ChunkWriter, Ticket};
 use bytes::Bytes;
+use rustix::io::Errno;
 use std::cell::RefCell;
 
 use super::options::CaptureProgress;
 use super::problem::{CaptureError, ReadProblem};
-use crate::read::{Extent, SourceFile};
+use crate::read::{Extent, Extents, SourceFile};
 
 /// What is read at once, bytes: more than a chunk, so that little of it is left over for the next buffer.
 const BUFFER_BYTES: usize = 2 * CHUNK_BYTES_GREATEST;
@@ -68,6 +69,61 @@ pub(super) enum LargeProblem {
     Capture(CaptureError),
 }
 
+/// A large file of which some is read.
+#[derive(Debug)]
+pub(super) struct LargeFile<'f> {
+    file: &'f SourceFile,
+    extents: Extents<'f>,
+    /// What is left of the extent that is being read.
+    unread: Option<Unread>,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug)]
+struct Unread {
+    offset: u64,
+    end: u64,
+    /// Its first bytes, where these were read already.
+    carried: Bytes,
+}
+
+/// How far a large file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    Begun,
+    Finished,
+}
+
+impl<'f> LargeFile<'f> {
+    pub(super) fn begin(file: &'f SourceFile) -> Self {
+        Self { file, extents: file.extents(), unread: None, pieces: Vec::new() }
+    }
+
+    /// Waits for the names of all chunks up to here.
+    pub(super) fn name_all(&self) -> Result<(), VaultError> {
+        let unnamed = self.pieces.len().saturating_sub(UNNAMED_MAX);
+        self.pieces[unnamed..].iter().try_for_each(|piece| piece.chunk.wait().map(drop))
+    }
+
+    pub(super) fn into_pieces(self) -> Vec<Piece> {
+        self.pieces
+    }
+
+    fn unread(&mut self) -> Result<Option<Unread>, Errno> {
+        match self.unread.take() {
+            Some(unread) => Ok(Some(unread)),
+            None => {
+                let next = self.extents.next().transpose()?;
+                Ok(next.map(|Extent { offset_bytes, length_bytes }| Unread {
+                    offset: offset_bytes,
+                    end: offset_bytes + length_bytes,
+                    carried: Bytes::new(),
+                }))
+            }
+        }
+    }
+}
+
 /// Reads files that are not small.
 #[derive(Debug)]
 pub(super) struct LargeReader {
@@ -80,64 +136,41 @@ impl LargeReader {
         Self { gear, buffers: BufferPool::new(BUFFERS_KEPT) }
     }
 
-    /// Reads all data of `file`.
-    pub(super) fn read(
+    /// Reads on in `file`: at most one buffer, which is cut into chunks and shared by them. What follows the last cut
+    /// is not a chunk yet and begins the next buffer.
+    pub(super) fn read_on(
         &self,
-        file: &SourceFile,
+        file: &mut LargeFile<'_>,
         writer: &ChunkWriter,
         progress: &CaptureProgress,
-    ) -> Result<Vec<Piece>, LargeProblem> {
-        let mut pieces = Vec::new();
-        for extent in file.extents() {
-            let extent = extent.map_err(|errno| LargeProblem::Entry(ReadProblem::Refused(errno)))?;
-            self.read_extent(file, extent, writer, progress, &mut pieces)?;
+    ) -> Result<Progress, LargeProblem> {
+        let refused = |errno| LargeProblem::Entry(ReadProblem::Refused(errno));
+        let Some(Unread { mut offset, end, carried }) = file.unread().map_err(refused)? else {
+            return Ok(Progress::Finished);
+        };
+        let wanted = (end - offset).min(BUFFER_BYTES as u64) as usize;
+        let mut buffer = self.buffer(wanted);
+        buffer.as_mut()[..carried.len()].copy_from_slice(&carried);
+        let unread = &mut buffer.as_mut()[carried.len()..];
+        let read = file.file.read_at(offset + carried.len() as u64, unread).map_err(refused)?;
+        let length = carried.len() + read;
+        // A file that became shorter ends here; its stability tells.
+        let is_last = length < wanted || offset + length as u64 == end;
+        buffer.truncate(length);
+        let mut rest = buffer.freeze();
+        while let Some(length) = self.gear.cut(&rest).or((is_last && !rest.is_empty()).then_some(rest.len()))
+        {
+            if progress.is_stopped() {
+                return Err(LargeProblem::Capture(CaptureError::Stopped));
+            }
+            put(rest.split_to(length), offset, writer, progress, &mut file.pieces)
+                .map_err(LargeProblem::Capture)?;
+            offset += length as u64;
         }
-        Ok(pieces)
-    }
-
-    /// A buffer is filled, cut into chunks and shared by them. What follows the last cut is not a chunk yet and begins
-    /// the next buffer.
-    fn read_extent(
-        &self,
-        file: &SourceFile,
-        extent: Extent,
-        writer: &ChunkWriter,
-        progress: &CaptureProgress,
-        pieces: &mut Vec<Piece>,
-    ) -> Result<(), LargeProblem> {
-        let end = extent.offset_bytes + extent.length_bytes;
-        let mut offset = extent.offset_bytes;
-        let mut carried = Bytes::new();
-        loop {
-            let wanted = (end - offset).min(BUFFER_BYTES as u64) as usize;
-            if wanted == 0 {
-                return Ok(());
-            }
-            let mut buffer = self.buffer(wanted);
-            buffer.as_mut()[..carried.len()].copy_from_slice(&carried);
-            let unread = &mut buffer.as_mut()[carried.len()..];
-            let read = file.read_at(offset + carried.len() as u64, unread);
-            let read = read.map_err(|errno| LargeProblem::Entry(ReadProblem::Refused(errno)))?;
-            let length = carried.len() + read;
-            // A file that became shorter ends here; its stability tells.
-            let is_last = length < wanted || offset + length as u64 == end;
-            buffer.truncate(length);
-            let mut rest = buffer.freeze();
-            while let Some(length) =
-                self.gear.cut(&rest).or((is_last && !rest.is_empty()).then_some(rest.len()))
-            {
-                if progress.is_stopped() {
-                    return Err(LargeProblem::Capture(CaptureError::Stopped));
-                }
-                put(rest.split_to(length), offset, writer, progress, pieces)
-                    .map_err(LargeProblem::Capture)?;
-                offset += length as u64;
-            }
-            if is_last {
-                return Ok(());
-            }
-            carried = rest;
+        if !is_last {
+            file.unread = Some(Unread { offset, end, carried: rest });
         }
+        Ok(Progress::Begun)
     }
 
     /// Buffers of full size are kept; what a shorter file needs is asked for as it comes.
