@@ -316,12 +316,8 @@ impl StateWriter {
         value: &[u8],
         identity: Option<Identity>,
     ) -> Result<(), StateError> {
-        let io = |error| StateError::io(&self.folder, error);
-        let block: BlockOffset = self.paths.push(key, value).map_err(io)?;
-        match identity {
-            Some(identity) => self.inodes.push(identity, block).map_err(io),
-            None => Ok(()),
-        }
+        let block = self.paths.push(key, value).map_err(|error| StateError::io(&self.folder, error))?;
+        self.note_inode(identity, block)
     }
 
     /// Appends a row of a file with several names, head or further, in order of keys.
@@ -331,12 +327,13 @@ impl StateWriter {
         value: &[u8],
         identity: Option<Identity>,
     ) -> Result<(), StateError> {
-        let io = |error| StateError::io(&self.folder, error);
-        let block = self.links.push(key, value).map_err(io)?;
-        match identity {
-            Some(identity) => self.inodes.push(identity, block.in_links()).map_err(io),
-            None => Ok(()),
-        }
+        let block = self.links.push(key, value).map_err(|error| StateError::io(&self.folder, error))?;
+        self.note_inode(identity, block.in_links())
+    }
+
+    fn note_inode(&mut self, identity: Option<Identity>, block: BlockOffset) -> Result<(), StateError> {
+        let Some(identity) = identity else { return Ok(()) };
+        self.inodes.push(identity, block).map_err(|error| StateError::io(&self.folder, error))
     }
 
     /// Closes the state and puts it into its place, over one that is there.

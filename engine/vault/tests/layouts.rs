@@ -64,6 +64,18 @@ impl Chain {
         self.points[point].vault_part.session
     }
 
+    /// A layout that decides all and accepts only this point.
+    fn only(&self, generation: u64, term: u64, point: usize) -> Layout {
+        Layout {
+            generation,
+            term,
+            accepted: vec![self.accepted(point)],
+            decided: (0..4).map(|n| self.session(n)).collect(),
+            previous: Some(ObjectHash::new([1; 32])),
+            ..Layout::default()
+        }
+    }
+
     fn put(&self, layout: &Layout) {
         self.put_by(&self.fixture, layout);
     }
@@ -213,50 +225,35 @@ fn an_accepted_point_that_is_gone_is_named() {
 #[test]
 fn the_highest_generation_of_the_custodian_is_in_force_and_nobody_elses() {
     let chain = Chain::new();
-    let only = |generation, term, point: usize| Layout {
-        generation,
-        term,
-        accepted: vec![chain.accepted(point)],
-        decided: (0..4).map(|n| chain.session(n)).collect(),
-        previous: Some(ObjectHash::new([1; 32])),
-        ..Layout::default()
-    };
-    chain.put(&only(7, 1, 0));
-    chain.put(&only(3, 1, 1));
+    chain.put(&chain.only(7, 1, 0));
+    chain.put(&chain.only(3, 1, 1));
     assert_eq!(chain.counting(), [0]);
-    chain.put(&only(8, 2, 2));
+    chain.put(&chain.only(8, 2, 2));
     assert_eq!(chain.counting(), [0], "of a term that has not begun");
 
     let other = chain.fixture.other_node("cobblestone");
     chain.trust(&[&chain.fixture, &other], &chain.vault.trust().custodian);
-    chain.put_by(&other, &only(9, 1, 3));
+    chain.put_by(&other, &chain.only(9, 1, 3));
     assert_eq!(chain.counting_in(&chain.open()), [0], "a node that is trusted, and is not the custodian");
 }
 
 #[test]
 fn a_former_custodians_layout_stands_until_its_successor_writes_one() {
     let chain = Chain::new();
-    let only = |generation, term, point: usize| Layout {
-        generation,
-        term,
-        accepted: vec![chain.accepted(point)],
-        decided: (0..4).map(|n| chain.session(n)).collect(),
-        ..Layout::default()
-    };
     let (former, successor) = (chain.fixture.other_node("cobblestone"), chain.fixture.other_node("slate"));
     let custodian = |node: &VaultFixture, term| Custodian { node: node.writer().node.clone(), term };
     chain.trust(&[&chain.fixture, &former], &custodian(&former, 2));
-    chain.put_by(&former, &only(7, 2, 1));
+    chain.put_by(&former, &chain.only(7, 2, 1));
     assert_eq!(chain.counting_in(&chain.open()), [1]);
 
     chain.trust(&[&chain.fixture, &successor], &custodian(&successor, 3));
     assert_eq!(chain.counting_in(&chain.open()), [1], "also when its node is gone");
     let catalogue = chain.open().catalogue(chain.fixture.source(SOURCE)).expect("catalogue");
     assert!(catalogue.left_out.is_empty(), "{:?}", catalogue.left_out);
-    chain.put_by(&successor, &only(8, 2, 2));
-    chain.put_by(&former, &only(9, 3, 2));
+    chain.put_by(&successor, &chain.only(8, 2, 2));
+    chain.put_by(&former, &chain.only(9, 3, 2));
     assert_eq!(chain.counting_in(&chain.open()), [1], "of another's term neither can write");
-    chain.put_by(&successor, &only(1, 3, 3));
+    chain.put_by(&successor, &chain.only(1, 3, 3));
     assert_eq!(chain.counting_in(&chain.open()), [3], "a later term comes first, whatever its generation");
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use backstay_core::config::{Config, ConfigTexts, SourceText};
 use backstay_core::units::ByteSize;
 use backstay_files::place::Existing;
-use backstay_files::restore::{RestoreRequest, Selection};
+use backstay_files::restore::Selection;
 use backstay_vault::keys::random_bytes;
 use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome};
 use clap::Args;
@@ -183,16 +183,7 @@ fn bring_back(context: &Context, vaults: &Vaults, destination: &Path) -> Result<
     let held = choose::held(vaults, source, None)?;
     let newest = super::PointArgs { at: None, point: None, from: None, key_file: None };
     let (held, point) = choose::point(held, source, &newest)?;
-    let selection = Selection::all();
-    let request = RestoreRequest {
-        vault: &held.vault,
-        catalogue: &held.catalogue,
-        point: &point,
-        selection: &selection,
-        destination,
-        existing: Existing::Refuse,
-    };
-    let report = restore::watched(&request)?;
+    let report = restore::watched(&held, &point, &Selection::all(), destination, Existing::Refuse)?;
     match report.problems.first() {
         None => Ok(()),
         Some(problem) => Err(Failure::partly(problem)),

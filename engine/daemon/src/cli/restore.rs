@@ -1,7 +1,7 @@
 //! `restore`: brings a source back, or paths of it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,11 +10,12 @@ use backstay_files::place::Existing;
 use backstay_files::restore::{
     RestoreError, RestoreProgress, RestoreReport, RestoreRequest, Selection, restore,
 };
+use backstay_vault::vault::PointObject;
 use backstay_vault::write::CpuPool;
 use clap::Args;
 use serde::Serialize;
 
-use super::choose::{held, point};
+use super::choose::{Held, held, point};
 use super::list::parse_path;
 use super::{Context, PointArgs, print_json};
 use crate::failure::Failure;
@@ -64,16 +65,7 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
         (Some(to), None) => (to, Existing::Refuse),
         (None, None) => return Err(Failure::usage("give --to DEST or --into DEST")),
     };
-    let selection = Selection::paths(paths);
-    let request = RestoreRequest {
-        vault: &held.vault,
-        catalogue: &held.catalogue,
-        point: &point,
-        selection: &selection,
-        destination,
-        existing,
-    };
-    let report = watched(&request)?;
+    let report = watched(&held, &point, &Selection::paths(paths), destination, existing)?;
     let shown = ShownRestore {
         source: source.name.to_string(),
         point: point.link.point.to_string(),
@@ -107,10 +99,24 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
     }
 }
 
-/// Restores with a progress line.
-pub(super) fn watched(request: &RestoreRequest<'_>) -> Result<RestoreReport, RestoreError> {
+/// Restores from what a vault holds, with a progress line.
+pub(super) fn watched(
+    held: &Held,
+    point: &PointObject,
+    selection: &Selection,
+    destination: &Path,
+    existing: Existing,
+) -> Result<RestoreReport, RestoreError> {
+    let request = RestoreRequest {
+        vault: &held.vault,
+        catalogue: &held.catalogue,
+        point,
+        selection,
+        destination,
+        existing,
+    };
     let progress = Arc::new(RestoreProgress::default());
     let pool = Arc::new(CpuPool::new().map_err(RestoreError::Thread)?);
     let figures = || (progress.entries(), progress.bytes());
-    terminal::watched("restoring", figures, || restore(request, &pool, &progress))
+    terminal::watched("restoring", figures, || restore(&request, &pool, &progress))
 }
