@@ -188,17 +188,22 @@ fn what_changes_while_a_capture_is_interrupted_is_in_the_points_after_it() {
     }
 }
 
-pub(crate) fn capture_in_parts(sandbox: &Sandbox, part_bytes: u64) -> Command {
+fn capture_in_parts(sandbox: &Sandbox, part_bytes: u64) -> Command {
     let mut command = sandbox.command(["now", "--json"]);
     command.env("BACKSTAY_PART_BYTES", part_bytes.to_string());
     command
 }
 
 /// Kills a capture when it has begun to commit its partial point of this number.
-pub(crate) fn kill_after_parts(sandbox: &Sandbox, capture: Command, parts: usize) {
+fn kill_after_parts(sandbox: &Sandbox, capture: Command, parts: usize) {
     let before = index_objects(sandbox);
+    kill_when(capture, || index_objects(sandbox) >= before + parts);
+}
+
+/// Kills a capture before its end.
+pub(crate) fn kill_when(capture: Command, is_time: impl Fn() -> bool) {
     let mut capture = Running::start(capture);
-    while capture.is_running() && index_objects(sandbox) < before + parts {
+    while capture.is_running() && !is_time() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let killed = capture.kill();

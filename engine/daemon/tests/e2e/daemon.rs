@@ -104,8 +104,9 @@ fn the_daemon_keeps_a_changing_tree_within_its_objective() {
 #[test]
 fn a_commit_that_died_is_fenced_when_its_vault_is_back() {
     let mut sandbox = Sandbox::new();
-    tree::make_plain(&sandbox.source, 400, 100_000, &mut Random::new(11));
-    crash::kill_after_parts(&sandbox, crash::capture_in_parts(&sandbox, 4_000_000), 2);
+    tree::make_plain(&sandbox.source, 400, 400_000, &mut Random::new(11));
+    // The first of several packs is there: the commit is open.
+    crash::kill_when(sandbox.command(["now"]), || sandbox.vault.join("packs").is_dir());
     let fences = |sandbox: &Sandbox| fs::read_dir(sandbox.vault.join("fences")).map_or(0, Iterator::count);
     assert_eq!(fences(&sandbox), 0, "nobody has been there yet");
 
