@@ -165,6 +165,25 @@ async fn what_a_dead_process_left_unfinished_is_never_listed_and_goes_after_a_da
 }
 
 #[tokio::test]
+async fn writers_that_share_a_directory_and_nothing_else_do_not_get_into_each_others_way() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    // Two nodes, or one that reaches the directory by two paths.
+    let stores = [DirStore::new(root.path()), DirStore::new(root.path())];
+    let put = |n: u64| {
+        let content = vec![n as u8; 100_000];
+        let (store, name) = (stores[n as usize % 2].clone(), Named::Trust(n + 1).to_name());
+        tokio::spawn(async move { store.put(&name, content.into()).await })
+    };
+    for put in (0..200).map(put).collect::<Vec<_>>() {
+        put.await.expect("no panic").expect("put");
+    }
+    for n in 0..200u64 {
+        let content = stores[0].get(&Named::Trust(n + 1).to_name()).await.expect("get");
+        assert!(content.len() == 100_000 && content.iter().all(|byte| *byte == n as u8), "object {n}");
+    }
+}
+
+#[tokio::test]
 async fn a_directory_keeps_its_objects_from_other_users() {
     use std::os::unix::fs::PermissionsExt;
     let root = tempfile::tempdir().expect("a temporary folder");

@@ -6,7 +6,6 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +17,7 @@ use super::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
 };
 use crate::buffer::ALIGNMENT_BYTES;
+use crate::keys::random_bytes;
 use crate::name::ObjectName;
 
 /// Where objects are before they get their name.
@@ -42,8 +42,6 @@ pub struct DirStore {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    /// Distinguishes the unfinished objects of this process.
-    counter: AtomicU64,
     /// Folders that are there and durable in their parents, as far as this process knows.
     folders: Mutex<HashSet<PathBuf>>,
 }
@@ -51,13 +49,7 @@ struct Inner {
 impl DirStore {
     /// The store at `root`; looks at nothing yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                root: root.into(),
-                counter: AtomicU64::new(0),
-                folders: Mutex::default(),
-            }),
-        }
+        Self { inner: Arc::new(Inner { root: root.into(), folders: Mutex::default() }) }
     }
 
     /// Where it is.
@@ -162,8 +154,8 @@ impl Inner {
         if self.make_folder(&folder)? {
             sweep(&folder)?;
         }
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        Ok(folder.join(format!("{}-{number}", std::process::id())))
+        // Others may write here that are in another process, or on another host: nothing but chance keeps apart.
+        Ok(folder.join(format!("{:032x}", u128::from_le_bytes(random_bytes()))))
     }
 
     fn get(&self, name: &str) -> io::Result<Bytes> {
@@ -242,7 +234,13 @@ fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     if content.len() >= DIRECT_BYTES_LEAST && aligned(content.len()) && aligned(content.as_ptr().addr()) {
         match write_and_sync(path, content, OFlags::DIRECT) {
             // The file system has no such writes, or asks for more than this alignment.
-            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                // It may have been made before that was found out.
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
             written => return written,
         }
     }
@@ -250,7 +248,7 @@ fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn write_and_sync(path: &Path, content: &[u8], further: OFlags) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | further;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | further;
     let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     file.write_all(content)?;
     file.sync_data()
