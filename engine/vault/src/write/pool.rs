@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -51,7 +52,9 @@ impl CpuPool {
         let threads = (0..threads)
             .map(|_| {
                 let tasks = tasks.clone();
-                let work = move || while run_until_idle(&tasks) {};
+                // A task that panics has told so, and fails what it was for; the thread goes on with the next.
+                let turn = move || catch_unwind(AssertUnwindSafe(|| run_until_idle(&tasks)));
+                let work = move || while turn().unwrap_or(true) {};
                 thread::Builder::new().name("backstay-cpu".into()).spawn(work)
             })
             .collect::<io::Result<_>>()?;
@@ -90,7 +93,7 @@ impl Drop for CpuPool {
     fn drop(&mut self) {
         self.queue = None;
         for thread in self.threads.drain(..) {
-            // A task that panicked has told so; the others went on.
+            // Threads outlive the panics of their tasks.
             let _ = thread.join();
         }
     }
@@ -99,5 +102,21 @@ impl Drop for CpuPool {
 impl fmt::Debug for CpuPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CpuPool({} threads)", self.threads.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_panics_takes_no_thread_with_it() {
+        let pool = CpuPool::with_threads(1).unwrap();
+        for _ in 0..3 {
+            pool.run(|_| panic!("a task of a test panics"));
+        }
+        let (done, waits) = bounded(1);
+        pool.run(move |_| done.send(()).unwrap());
+        waits.recv().expect("the thread went on");
     }
 }
