@@ -179,14 +179,12 @@ impl FlowRecord {
         };
         let asked = vaults.open(name.as_str(), Absent::Refuse).and_then(|vault| {
             let source_id = vault.ring().source_id(source.name.as_str());
-            Ok(vault.catalogue(source_id)?)
+            Ok((vault.id(), vault.catalogue(source_id)?))
         });
         match asked {
-            Ok(catalogue) => {
-                let newest = catalogue.newest().map(|point| point.common.capture_start);
-                let head = catalogue.head.as_ref().map(|(_, head)| head.time);
-                self.durable = newest.max(head).map_or(Durable::Nothing, Durable::Since);
-                self.last_point = newest;
+            Ok((vault, catalogue)) => {
+                self.durable = catalogue.durable_until(vault).map_or(Durable::Nothing, Durable::Since);
+                self.last_point = catalogue.newest().map(|point| point.common.capture_start);
                 self.cursor = catalogue.newest().map(|point| point.link.point);
             }
             Err(failure) => self.problem = Some(failure.message),

@@ -176,6 +176,15 @@ impl VaultError {
         }
     }
 
+    /// Whether one object is damaged, unreadable or nobody's, and the others may be good.
+    pub fn is_of_one_object(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Untrusted { .. } => true,
+            Self::Store(error) => error.is_unreadable(),
+            _ => false,
+        }
+    }
+
     /// A word for metrics: the class of the error.
     pub fn class(&self) -> &'static str {
         match self {

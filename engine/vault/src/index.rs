@@ -112,6 +112,13 @@ impl ChunkIndex {
     /// Adds the entries of an object that was just seen in a listing, or just written.
     pub fn add(&mut self, object: ObjectHash, content: &IndexObject, belief: Belief) {
         if !self.known.insert(object) {
+            // Another session of this process may have read it while its own was not acknowledged yet.
+            if belief == Belief::Writers {
+                self.objects
+                    .iter_mut()
+                    .filter(|(known, _)| *known == object)
+                    .for_each(|(_, held)| *held = belief);
+            }
             return;
         }
         let (place, first) = (self.objects.len() as u32, self.packs.len() as u32);
@@ -239,6 +246,18 @@ mod tests {
         assert_eq!((index.places(&five).len(), index.places(&six).len()), (1, 2));
         assert!(!index.writer_has(&five, &none) && index.writer_has(&six, &none));
         assert!(!index.writer_has(&six, &collections(1, &[2], &[])), "its pack is about to go");
+    }
+
+    #[test]
+    fn what_was_read_before_its_session_was_acknowledged_is_believed_afterwards() {
+        let mut index = ChunkIndex::new();
+        let five = ChunkId::new([5; 32]);
+        for (belief, believed) in [(Belief::ReadersOnly, false), (Belief::Writers, true)] {
+            index.add(ObjectHash::new([1; 32]), &object(1, &[5]), belief);
+            assert_eq!(index.writer_has(&five, &Collections::default()), believed);
+        }
+        index.add(ObjectHash::new([1; 32]), &object(1, &[5]), Belief::ReadersOnly);
+        assert!(index.writer_has(&five, &Collections::default()), "an acknowledgement is final");
     }
 
     #[test]

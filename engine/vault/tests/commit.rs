@@ -287,6 +287,25 @@ fn a_node_fences_the_sessions_that_it_left_open_and_no_others() {
 }
 
 #[test]
+fn a_head_proves_nothing_without_its_point() {
+    let fixture = VaultFixture::new();
+    let store = Arc::new(MemStore::new());
+    let vault = fixture.create(store.clone()).expect("create");
+    fixture.capture(&vault, SOURCE, at(10), &sample(1)).expect("first");
+    let second = fixture.capture(&vault, SOURCE, at(20), &sample(2)).expect("second");
+    fixture.commit_head(&vault, SOURCE, at(30)).expect("nothing new");
+    let durable_until = |objects| {
+        let vault = fixture.open(Arc::new(MemStore::with_objects(objects))).expect("open");
+        vault.catalogue(fixture.source(SOURCE)).expect("catalogue").durable_until(vault.id())
+    };
+    assert_eq!(durable_until(store.objects()), Some(at(30)));
+    let mut objects = store.objects();
+    let lost = second.link.point.to_string();
+    objects.retain(|name, _| !(name.starts_with("points/") && name.contains(&lost)));
+    assert_eq!(durable_until(objects), Some(at(10)));
+}
+
+#[test]
 fn a_commit_that_fails_fences_its_session_so_that_nobody_waits_for_it() {
     let fixture = VaultFixture::new();
     // Of the three listings of `gc/` the first comes before there is a session.

@@ -9,6 +9,7 @@ use backstay_core::id::{PackId, PointId, SessionId};
 use backstay_core::layout::{Accepted, Layout};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{Captured, State, Style, read_back};
+use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
@@ -16,7 +17,9 @@ use backstay_vault::chunk::ChunkClass;
 use backstay_vault::keys::AgeIdentity;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::pack::read_contents;
-use backstay_vault::store::{Folder, Listed, MemStore, Store, StoreError, Stretch};
+use backstay_vault::store::{
+    Folder, Listed, MemStore, Operation, Store, StoreError, StoreErrorKind, Stretch,
+};
 use backstay_vault::vault::{PackShare, Vault, VaultKeys};
 use bytes::Bytes;
 
@@ -266,11 +269,15 @@ struct Seen {
 
 /// Opens, lists, reads and checks. Panics when anything that was read is wrong.
 fn look(sample: &Sample, objects: Objects, story: &str) -> Seen {
-    let vault = match sample.open(objects) {
+    look_into(sample, Arc::new(MemStore::with_objects(objects)), story)
+}
+
+fn look_into(sample: &Sample, store: Arc<dyn Store>, story: &str) -> Seen {
+    let vault = match sample.fixture.open(store) {
         Ok(vault) => vault,
         Err(error) => {
             return Seen {
-                named: vec![error],
+                named: vec![error.to_string()],
                 lost: sample.points.keys().copied().collect(),
                 ..Seen::default()
             };
@@ -354,6 +361,42 @@ fn whatever_is_damaged_is_named_or_does_not_matter_and_nothing_read_is_wrong() {
     let unused: Vec<_> =
         (0..HARMLESS.len()).filter(|n| !harmless_seen.contains(n)).map(|n| HARMLESS[n]).collect();
     assert!(unused.is_empty(), "no longer true: {unused:?}");
+}
+
+/// Objects without which nothing may be said: an older one would say what no longer holds.
+const DECISIVE: [&str; 3] = ["format", "trust", "layout"];
+
+#[test]
+fn an_object_that_cannot_be_read_costs_what_it_alone_holds() {
+    let sample = Sample::new();
+    let mut lost_something = BTreeSet::new();
+    for (name, folder) in sample.names().filter(|(_, folder)| !DECISIVE.contains(folder)) {
+        for kind in [StoreErrorKind::Permanent, StoreErrorKind::Denied, StoreErrorKind::TooLarge] {
+            let store = FaultStore::new(MemStore::with_objects(sample.objects.clone()));
+            for operation in [Operation::Get, Operation::GetRange] {
+                store.fail(Trigger::on(operation).below(name).always(), kind);
+            }
+            let story = format!("{name}: {kind:?}");
+            let seen = look_into(&sample, Arc::new(store), &story);
+            let lost: BTreeSet<&str> = seen.lost.iter().map(|point| sample.points[point].0).collect();
+            match folder {
+                "index" | "points" | "packs" => assert!(lost.len() < 2, "{story}: both sources are lost"),
+                _ => assert!(lost.is_empty(), "{story}: {:?} cannot be read", seen.lost),
+            }
+            if !lost.is_empty() {
+                lost_something.insert(folder);
+                assert!(
+                    !seen.named.is_empty() || !seen.named_by_data.is_empty(),
+                    "{story}: no check names it"
+                );
+            }
+        }
+    }
+    assert_eq!(
+        lost_something,
+        BTreeSet::from(["index", "packs", "points"]),
+        "what cannot be lost shows nothing"
+    );
 }
 
 #[test]

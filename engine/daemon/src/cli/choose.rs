@@ -57,6 +57,8 @@ pub(super) fn held(vaults: &Vaults, source: &Source, from: Option<&str>) -> Resu
 fn hold(vaults: &Vaults, source: &Source, name: &str) -> Result<Held, Failure> {
     let vault = vaults.open(name, Absent::Refuse)?;
     let catalogue = vault.catalogue(vault.ring().source_id(source.name.as_str()))?;
+    // After the points: those that were committed since the vault was opened have their chunks in newer objects.
+    vault.refresh_index(None)?;
     for left_out in &catalogue.left_out {
         remark(&format!("warning: {left_out}"));
     }

@@ -64,6 +64,8 @@ impl ChunkReader {
                     Err(cause) => format!("{}: {cause}", Named::Pack(read.pack).to_name()),
                 }
             }
+            // A store that does not answer now says nothing of the record.
+            Err(VaultError::Store(error)) if error.is_transient() => return Err(error.clone().into()),
             Err(error) => brief(error),
         };
         tracing::warn!(chunk = %id, why, "damaged, trying another place");
@@ -96,6 +98,7 @@ impl ChunkReader {
                     Ok(_) => return Ok(opener.opened()),
                     Err(cause) => why = format!("{}: {cause}", Named::Pack(pack).to_name()),
                 },
+                Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
                 Err(error) => why = brief(&error),
             }
         }

@@ -162,7 +162,7 @@ pub enum StoreErrorKind {
 }
 
 /// A failed operation on a store.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot {} {object} in {place}: {cause}{}", .operation.as_str(), .kind.advice())]
 pub struct StoreError {
     /// What was tried.
@@ -181,6 +181,13 @@ impl StoreError {
     /// Whether the same call may go through later.
     pub fn is_transient(&self) -> bool {
         self.kind == StoreErrorKind::Transient
+    }
+
+    /// Whether it is this object that cannot be read, as one on a bad sector: others may be good.
+    pub fn is_unreadable(&self) -> bool {
+        use StoreErrorKind::{Denied, Permanent, TooLarge, Truncated};
+        matches!(self.operation, Operation::Get | Operation::GetRange)
+            && matches!(self.kind, Permanent | Denied | TooLarge | Truncated)
     }
 
     /// Whether the object is not there.

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, PoisonError};
 
-use backstay_core::id::{ObjectHash, PointId, SignerKey, SourceId};
+use backstay_core::id::{ObjectHash, PointId, SignerKey, SourceId, VaultId};
 use backstay_core::layout::{Candidate, Layout, PlacedRun, StackError, Verdict, stack, verdicts};
-use backstay_core::point::{Head, PointCommon, PointLink, VaultPart};
+use backstay_core::point::{Head, HeadTarget, PointCommon, PointLink, VaultPart};
 use backstay_core::run::{Run, check_parts};
+use backstay_core::units::Timestamp;
 use minicbor::{Decode, Encode};
 
 use super::{POINTS_KEPT_MAX, Vault};
@@ -15,6 +16,9 @@ use crate::keys::verify;
 use crate::malformed::{Malformed, decode_cbor};
 use crate::name::Named;
 use crate::store::{Folder, Listed};
+
+/// Sequence numbers of points and heads are below: there is always a next one.
+const SEQUENCE_END: u64 = 1 << 62;
 
 pub(super) const POINT_PURPOSE: &[u8] = b"backstay point 0\0";
 
@@ -149,6 +153,19 @@ impl Catalogue {
         }
     }
 
+    /// Up to when the source is known to be restorable from this vault: the start of the capture that made the newest
+    /// point, or of a later one that found the source as that point has it. A head whose point does not count proves
+    /// nothing.
+    pub fn durable_until(&self, vault: VaultId) -> Option<Timestamp> {
+        let newest = self.newest().map(|point| point.common.capture_start);
+        let counts = |target: &HeadTarget| {
+            let link = PointLink { point: target.point, object: target.object };
+            target.vault == vault && self.counting.iter().any(|point| point.link == link)
+        };
+        let head = self.head.iter().map(|(_, head)| head).find(|head| head.targets.iter().any(counts));
+        newest.max(head.map(|head| head.time))
+    }
+
     /// The greatest sequence number that is known of the source.
     pub fn greatest_sequence(&self) -> u64 {
         let points = self.counting.iter().chain(&self.partial).map(|point| point.common.sequence);
@@ -170,7 +187,8 @@ impl Vault {
         Ok(sources)
     }
 
-    /// Reads what the vault holds of a source. Damaged and untrusted objects are left out and named.
+    /// Reads what the vault holds of a source. Damaged, unreadable and untrusted objects are left out and named; but not
+    /// a layout that cannot be read, since an older one would say what no longer holds.
     pub fn catalogue(&self, source: SourceId) -> Result<Catalogue, VaultError> {
         let mut left_out = Vec::new();
         let layout = self.layout_in_force(source, &mut left_out)?;
@@ -251,6 +269,9 @@ impl Vault {
         if !names_itself || self.ring().source_id(&common.source_name) != source {
             return Err(wrong("source or id"));
         }
+        if common.sequence >= SEQUENCE_END {
+            return Err(wrong("sequence"));
+        }
         if payload.vault_part.vault != self.id() {
             return Err(wrong("vault"));
         }
@@ -266,19 +287,31 @@ impl Vault {
     ) -> Result<Option<(ObjectHash, Head)>, VaultError> {
         for listed in self.list(&Folder::new(&[&"heads", &source]))?.iter().rev() {
             let Named::Head(_, sequence, hash) = listed.named else { continue };
-            let read = self.get_value::<Head>(&listed.name, &listed.named, EnvelopeKind::Head);
-            if let Some((head, _)) = judge(read, left_out)?
-                && head.source == source
-                && head.sequence == sequence
-            {
+            if let Some(head) = judge(self.read_head(source, sequence, listed), left_out)? {
                 return Ok(Some((hash, head)));
             }
         }
         Ok(None)
     }
+
+    fn read_head(&self, source: SourceId, sequence: u64, listed: &Listed) -> Result<Head, VaultError> {
+        let (head, node): (Head, _) = self.get_value(&listed.name, &listed.named, EnvelopeKind::Head)?;
+        if head.source != source || head.sequence != sequence {
+            return Err(self.damaged(&listed.name, Malformed::Field("source or sequence")));
+        }
+        if head.sequence >= SEQUENCE_END {
+            return Err(self.damaged(&listed.name, Malformed::Field("sequence")));
+        }
+        // The name of the source is not in it; its id is enough to ask.
+        if !node.writes.iter().any(|name| name == "*" || self.ring().source_id(name) == source) {
+            let (object, place, signer) = (listed.name.to_string(), self.place(), node.signer);
+            return Err(VaultError::Untrusted { object, place, signer });
+        }
+        Ok(head)
+    }
 }
 
-/// Damaged and untrusted objects are left out and named; what else fails is an error. An object that is
+/// Damaged, unreadable and untrusted objects are left out and named; what else fails is an error. An object that is
 /// gone since it was listed was collected.
 pub(super) fn judge<T>(
     read: Result<T, VaultError>,
@@ -287,7 +320,7 @@ pub(super) fn judge<T>(
     match read {
         Ok(value) => Ok(Some(value)),
         Err(VaultError::Store(error)) if error.is_not_found() => Ok(None),
-        Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
+        Err(error) if error.is_of_one_object() => {
             tracing::warn!(%error, "left out");
             left_out.push(error.to_string());
             Ok(None)

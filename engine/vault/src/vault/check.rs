@@ -13,7 +13,7 @@ use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::name::{Named, ObjectName};
 use crate::pack::read_pack;
-use crate::store::{Folder, Listed};
+use crate::store::Folder;
 
 /// Most findings that are listed one by one.
 const FINDINGS_MAX: usize = 1000;
@@ -83,17 +83,19 @@ impl PackShare {
 const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
 
 impl Vault {
-    /// Checks the structure: every metadata object opens, every pack that is indexed exists with its size,
-    /// every point has a complete stack of runs all of whose chunks are indexed, and no point is missing that
+    /// Checks the structure: every key object, index object, session, fence, `gc/` record, layout and point and the newest
+    /// head of each source opens, every pack that is indexed exists with its size, every point has a complete stack of runs all of whose chunks are indexed, and no point is missing that
     /// another object speaks of.
     pub fn check(self: &Arc<Self>) -> Result<CheckReport, VaultError> {
         let mut report = CheckReport::default();
+        // Against the order in which a commit writes: what came meanwhile is whole.
+        let catalogues = self.catalogues()?;
         self.refresh_index(None)?;
         self.check_keys(&mut report)?;
         self.check_index_objects(&mut report)?;
         let sessions = self.check_commits(&mut report)?;
         let packs = self.check_packs(&mut report)?;
-        self.check_points(&packs, &sessions, &mut report)?;
+        self.check_points(&catalogues, &packs, &sessions, &mut report)?;
         Ok(report)
     }
 
@@ -106,7 +108,10 @@ impl Vault {
                 if !share.has(&id) {
                     continue;
                 }
-                let Some(content) = self.get_if_there(&listed.name)? else { continue };
+                let Some(content) = noted(self.get_if_there(&listed.name), &listed, &mut report)?.flatten()
+                else {
+                    continue;
+                };
                 report.packs += 1;
                 report.pack_bytes += listed.bytes;
                 if let Err(wrong) = read_pack(self.ring(), id, content) {
@@ -123,10 +128,10 @@ impl Vault {
         if listed.is_empty() {
             report.add("keys/", "nobody's keys are kept here: whoever loses the node loses the vault");
         }
-        for Listed { name, .. } in listed {
-            let content = self.get_if_there(&name)?;
+        for listed in listed {
+            let content = noted(self.get_if_there(&listed.name), &listed, report)?.flatten();
             if content.is_some_and(|content| !content.starts_with(AGE_MAGIC)) {
-                report.add(name.as_str(), "it is no age file: its holder's key opens nothing");
+                report.add(listed.name.as_str(), "it is no age file: its holder's key opens nothing");
             }
         }
         Ok(())

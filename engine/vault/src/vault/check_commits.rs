@@ -64,7 +64,7 @@ pub(super) fn noted<T>(
         Ok(value) => Ok(Some(value)),
         // Gone since it was listed.
         Err(VaultError::Store(error)) if error.is_not_found() => Ok(None),
-        Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
+        Err(error) if error.is_of_one_object() => {
             report.add(listed.name.as_str(), error);
             Ok(None)
         }

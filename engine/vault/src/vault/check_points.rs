@@ -21,20 +21,25 @@ impl Vault {
     /// Checks all points of all sources. `packs` are those that are there.
     pub(super) fn check_points(
         self: &Arc<Self>,
+        catalogues: &[Catalogue],
         packs: &HashSet<PackId>,
         sessions: &Sessions,
         report: &mut CheckReport,
     ) -> Result<(), VaultError> {
-        for source in self.mentioned_sources()? {
-            let catalogue = self.catalogue(source)?;
-            check_writers(&catalogue, sessions, report);
+        for catalogue in catalogues {
+            check_writers(catalogue, sessions, report);
             for left_out in &catalogue.left_out {
-                report.add(format!("source {source}"), left_out);
+                report.add(format!("source {}", catalogue.source), left_out);
             }
-            self.check_runs(&catalogue, packs, report)?;
-            self.check_missing(&catalogue, report)?;
+            self.check_runs(catalogue, packs, report)?;
+            self.check_missing(catalogue, report)?;
         }
         Ok(())
+    }
+
+    /// What the vault holds of every source.
+    pub(super) fn catalogues(&self) -> Result<Vec<Catalogue>, VaultError> {
+        self.mentioned_sources()?.into_iter().map(|source| self.catalogue(source)).collect()
     }
 
     /// The sources of which any object speaks: all points of one may be lost.

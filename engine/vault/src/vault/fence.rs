@@ -37,7 +37,7 @@ impl Vault {
                     dead.push(session.object.clone());
                 }
                 Ok(_) => {}
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
                 // A session that cannot be read protects nothing of ours; the custodian deals with it.
                 Err(error) => tracing::warn!(%error, "left out"),
             }
@@ -63,6 +63,7 @@ impl Vault {
         time: Timestamp,
         reason: &str,
     ) -> Result<(), VaultError> {
+        self.may_be_written()?;
         let fence = FenceObject {
             session: session.session,
             time,

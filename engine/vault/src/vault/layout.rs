@@ -23,7 +23,12 @@ impl Vault {
         let mut best = None;
         for listed in self.list(&Folder::new(&[&"layout", &source]))? {
             let Named::Layout(_, generation, hash) = listed.named else { continue };
-            let Some(layout) = judge(self.read_layout(&listed, generation), left_out)? else { continue };
+            let read = match self.read_layout(&listed, generation) {
+                // An older one would say what no longer holds.
+                Err(VaultError::Store(error)) if error.is_unreadable() => return Err(error.into()),
+                read => read,
+            };
+            let Some(layout) = judge(read, left_out)? else { continue };
             let rank = (layout.term, layout.generation, hash);
             if best.as_ref().is_none_or(|(greatest, _)| rank > *greatest) {
                 best = Some((rank, layout));

@@ -53,6 +53,8 @@ pub struct Vault {
     format: FormatObject,
     trust: Trust,
     index: RwLock<ChunkIndex>,
+    /// Held while the index is being refreshed.
+    refreshing: Mutex<()>,
     points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
     acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
 }

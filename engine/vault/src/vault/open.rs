@@ -49,7 +49,14 @@ impl VaultKeys {
     ) -> Result<Option<Bundle>, VaultError> {
         let store = Unopened { store, io };
         for listed in store.list("keys")? {
-            let wrapped = store.get(&listed.name)?;
+            let wrapped = match store.get(&listed.name) {
+                // Another holder's object does not concern us, and ours may be whole.
+                Err(error) if error.is_unreadable() => {
+                    tracing::warn!(%error, "left out");
+                    continue;
+                }
+                wrapped => wrapped?,
+            };
             match unwrap_bundle(&wrapped, identity) {
                 Ok(bundle) => return Ok(Some(bundle)),
                 Err(WrapError::Locked(_)) => {}
@@ -61,6 +68,7 @@ impl VaultKeys {
 
     /// Wraps a bundle to one more holder.
     pub fn add(vault: &Vault, holder: &str, recipient: &str, bundle: &Bundle) -> Result<(), VaultError> {
+        vault.may_be_written()?;
         put_keys(Unopened { store: vault.store(), io: vault.io() }, holder, recipient, bundle)
     }
 }
@@ -116,6 +124,7 @@ impl Vault {
             format,
             trust,
             index: RwLock::new(ChunkIndex::new()),
+            refreshing: Mutex::default(),
             points: Mutex::default(),
             acknowledged: Mutex::default(),
         })

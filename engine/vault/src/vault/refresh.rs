@@ -14,19 +14,63 @@ use crate::index_object::{IndexAuthor, IndexObject};
 use crate::name::Named;
 use crate::store::{Folder, Listed};
 
+/// How often `index/` is listed at most to replace the index. What was committed since the last time costs duplicates.
+const LISTINGS_MAX: usize = 4;
+
 impl Vault {
     /// Lists `index/` and takes in what is new; what is no longer listed is forgotten. `writer` is the name of
     /// the node for which chunks shall count as present; `None` leaves that as it is.
     pub fn refresh_index(&self, writer: Option<&str>) -> Result<(), VaultError> {
+        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the listing: what this process commits meanwhile is not missed in it.
+        let (before, of) = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            (index.objects().copied().collect::<HashSet<_>>(), index.writer().map(str::to_owned))
+        };
         let listed = self.list(&Folder::new(&[&"index"]))?;
+        let writer = writer.map(str::to_owned).or_else(|| of.clone());
         let present: HashSet<ObjectHash> = listed.iter().filter_map(object_hash).collect();
-        let writer = self.prepare(&present, writer);
-        for object in &listed {
-            let Some(hash) = object_hash(object) else { continue };
-            if !self.index.read().unwrap_or_else(PoisonError::into_inner).has_object(&hash) {
-                self.take_in(object, hash, writer.as_deref())?;
+        if writer != of || !before.is_subset(&present) {
+            return self.replace_index(listed, &before, writer.as_deref());
+        }
+        for (object, hash) in hashes(&listed) {
+            if !self.index.read().unwrap_or_else(PoisonError::into_inner).has_object(&hash)
+                && let Some((content, belief)) = self.judged(object, writer.as_deref())?
+            {
+                self.index.write().unwrap_or_else(PoisonError::into_inner).add(hash, &content, belief);
             }
         }
+        Ok(())
+    }
+
+    /// Puts an index of what is listed in the place of the present one: something has left the listing, or it was not
+    /// judged for this writer. Both are rare: reading all again is simpler than taking entries out, and cannot leave a
+    /// chunk behind that no longer exists. Until it is whole, readers have the one before.
+    fn replace_index(
+        &self,
+        mut listed: Vec<Listed>,
+        before: &HashSet<ObjectHash>,
+        writer: Option<&str>,
+    ) -> Result<(), VaultError> {
+        let mut new = ChunkIndex::for_writer(writer);
+        for _ in 0..LISTINGS_MAX {
+            for (object, hash) in hashes(&listed) {
+                if !new.has_object(&hash)
+                    && let Some((content, belief)) = self.judged(object, writer)?
+                {
+                    new.add(hash, &content, belief);
+                }
+            }
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            if index.objects().all(|object| before.contains(object) || new.has_object(object)) {
+                *index = new;
+                return Ok(());
+            }
+            drop(index);
+            // This process has committed something since the listing.
+            listed = self.list(&Folder::new(&[&"index"]))?;
+        }
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
@@ -40,14 +84,19 @@ impl Vault {
         self.index.read().unwrap_or_else(PoisonError::into_inner).writer_has(id, collections)
     }
 
-    fn take_in(&self, object: &Listed, hash: ObjectHash, writer: Option<&str>) -> Result<(), VaultError> {
+    /// Reads an index object and decides who may believe it; `None` when it is gone, or no good.
+    fn judged(
+        &self,
+        object: &Listed,
+        writer: Option<&str>,
+    ) -> Result<Option<(IndexObject, Belief)>, VaultError> {
         let (content, signer) = match self.read_index_object(object) {
             // Collected between listing and reading.
-            Err(VaultError::Store(error)) if error.is_not_found() => return Ok(()),
+            Err(VaultError::Store(error)) if error.is_not_found() => return Ok(None),
             // One bad index object costs what it alone lists; `check` reports it.
-            Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
+            Err(error) if error.is_of_one_object() => {
                 tracing::warn!(%error, "left out");
-                return Ok(());
+                return Ok(None);
             }
             read => read?,
         };
@@ -58,8 +107,7 @@ impl Vault {
             }
             _ => Belief::ReadersOnly,
         };
-        self.index.write().unwrap_or_else(PoisonError::into_inner).add(hash, &content, belief);
-        Ok(())
+        Ok(Some((content, belief)))
     }
 
     /// Reads one index object, of a node that is trusted or of the custodian of its term, and says who signed it.
@@ -86,18 +134,10 @@ impl Vault {
             false => Belief::ReadersOnly,
         })
     }
+}
 
-    /// Begins the index anew when something has left the listing, or when it was not judged for this writer.
-    /// Both are rare: reading it again is simpler than taking entries out, and cannot leave a chunk behind that
-    /// no longer exists. Returns the writer for whom it is judged.
-    fn prepare(&self, present: &HashSet<ObjectHash>, writer: Option<&str>) -> Option<String> {
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        let writer = writer.or(index.writer()).map(str::to_owned);
-        if index.writer() != writer.as_deref() || index.objects().any(|object| !present.contains(object)) {
-            *index = ChunkIndex::for_writer(writer.as_deref());
-        }
-        writer
-    }
+fn hashes(listed: &[Listed]) -> impl Iterator<Item = (&Listed, ObjectHash)> {
+    listed.iter().filter_map(|object| Some((object, object_hash(object)?)))
 }
 
 fn object_hash(listed: &Listed) -> Option<ObjectHash> {
