@@ -67,6 +67,9 @@ pub struct Facts {
     /// Host name at the time of capture.
     #[n(2)]
     pub host: Option<String>,
+    /// `files`: hash of what below the root belongs to the source: exclusions, and whether other file systems do.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub scope: Option<Vec<u8>>,
 }
 
 /// How many entries have one kind of defect.

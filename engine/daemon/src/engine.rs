@@ -188,8 +188,11 @@ impl Engine {
             return Err(Failure::failed(message).into());
         };
         let options = self.options(files)?;
-        let described =
-            CaptureSource { name: source.name.to_string(), kind: source.kind.label(), facts: facts(files) };
+        let described = CaptureSource {
+            name: source.name.to_string(),
+            kind: source.kind.label(),
+            facts: facts(files, &options),
+        };
         let clock: &dyn ClockDebug = &*self.clock;
         let (mut targets, first) = Targets::open(vaults, Arc::clone(&self.writer), described, cursor, clock)
             .map_err(CaptureError::from)?;
@@ -252,7 +255,7 @@ fn failed_outcome(failure: &Failure) -> TargetOutcome {
     TargetOutcome::Failed { message: failure.message.clone(), class: failure.class.to_owned() }
 }
 
-fn facts(files: &FilesSource) -> Facts {
+fn facts(files: &FilesSource, options: &CaptureOptions) -> Facts {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -260,6 +263,7 @@ fn facts(files: &FilesSource) -> Facts {
         root_path: Some(files.path.as_os_str().as_bytes().to_vec()),
         root_device: std::fs::metadata(&files.path).ok().map(|metadata| metadata.dev()),
         host: Some(host),
+        scope: Some(options.walk.scope_hash().to_vec()),
     }
 }
 

@@ -53,10 +53,6 @@ use crate::walk::{Found, Walk};
 /// Threads that read small files.
 const READER_THREADS: usize = 4;
 
-/// A file whose ctime is not older than this before the last scan may have changed within one tick of the
-/// file system's clock.
-const CLOCK_TICK_NANOS: i64 = 20_000_000;
-
 /// How often a large file that changes while it is read is read.
 const LARGE_TRIES: usize = 2;
 
@@ -264,7 +260,7 @@ impl<'p> CaptureRun<'p> {
             return self.look_at_name(found, old);
         }
         if let Some(old) = &old
-            && rows::unchanged(old, &found.stat, self.unchanged_before())?
+            && rows::unchanged(old, &found.stat, self.last_scan())?
         {
             let place = Place::Path(found.key);
             self.queue.push(Work { place, old: Some(old.clone()), task: Task::Keep });
@@ -289,7 +285,7 @@ impl<'p> CaptureRun<'p> {
     fn look_at_linked(&mut self, found: Found, id: LinkId) -> Result<(), CaptureError> {
         let old = self.old_link(id, &found.stat)?;
         let unchanged = match &old {
-            Some(old) => rows::unchanged(old, &found.stat, self.unchanged_before())?,
+            Some(old) => rows::unchanged(old, &found.stat, self.last_scan())?,
             None => false,
         };
         let place = Place::Link(id, found.key.clone());
@@ -392,10 +388,8 @@ impl<'p> CaptureRun<'p> {
         Ok(())
     }
 
-    /// Rows whose ctime is at or after this may have changed unseen since the last scan.
-    fn unchanged_before(&self) -> Timestamp {
-        let scan = self.previous.map_or(Timestamp::from_nanos(i64::MIN), |state| state.header().scan_start);
-        Timestamp::from_nanos(scan.as_nanos().saturating_sub(CLOCK_TICK_NANOS))
+    fn last_scan(&self) -> Timestamp {
+        self.previous.map_or(Timestamp::from_nanos(i64::MIN), |state| state.header().scan_start)
     }
 
     fn old_link(&mut self, id: LinkId, stat: &FileStat) -> Result<Option<FoundRow>, CaptureError> {
@@ -406,7 +400,7 @@ impl<'p> CaptureRun<'p> {
 
     /// The row of an unchanged file that had another name at the last scan.
     fn moved_from(&mut self, stat: &FileStat) -> Result<Option<FoundRow>, CaptureError> {
-        let before = self.unchanged_before();
+        let before = self.last_scan();
         let Some(by_inode) = &mut self.by_inode else { return Ok(None) };
         let found = by_inode.find(stat.identity, |value| rows::is_of(value, stat))?;
         match found {

@@ -38,17 +38,21 @@ pub enum PatternFault {
 
 /// The patterns of one source.
 #[derive(Debug, Clone)]
-pub struct Exclude(GlobSet);
+pub struct Exclude {
+    globs: GlobSet,
+    hash: [u8; 32],
+}
 
 impl Exclude {
     /// Leaves out nothing.
     pub fn nothing() -> Self {
-        Self(GlobSet::empty())
+        Self { globs: GlobSet::empty(), hash: *blake3::hash(b"").as_bytes() }
     }
 
     /// Leaves out what any of `patterns` matches. A slash at either end of a pattern makes no difference.
     pub fn new<P: AsRef<str>>(patterns: &[P]) -> Result<Self, PatternError> {
         let mut globs = GlobSetBuilder::new();
+        let mut hasher = blake3::Hasher::new();
         let mut last = "";
         for (place, pattern) in patterns.iter().enumerate() {
             last = pattern.as_ref();
@@ -57,23 +61,29 @@ impl Exclude {
                 return Err(fault(PatternFault::TooMany));
             }
             globs.add(glob(last).map_err(fault)?);
+            hasher.update(&(last.len() as u64).to_le_bytes()).update(last.as_bytes());
         }
         let set = globs.build().map_err(|error| PatternError {
             pattern: last.to_owned(),
             fault: PatternFault::Glob(error.kind().to_string()),
         })?;
-        Ok(Self(set))
+        Ok(Self { globs: set, hash: *hasher.finalize().as_bytes() })
     }
 
     /// Whether the object at `relative_path` (components separated by `/`, not empty) is left out. That its
     /// directory is not is for the caller to know.
     pub fn matches(&self, relative_path: &[u8]) -> bool {
-        !self.0.is_empty() && self.0.is_match_candidate(&Candidate::from_bytes(relative_path))
+        !self.globs.is_empty() && self.globs.is_match_candidate(&Candidate::from_bytes(relative_path))
+    }
+
+    /// A hash of the patterns as they were given.
+    pub fn hash(&self) -> &[u8; 32] {
+        &self.hash
     }
 
     /// Whether there are no patterns.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.globs.is_empty()
     }
 }
 

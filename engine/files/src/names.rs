@@ -64,6 +64,8 @@ impl Names {
     fn sort(&mut self) {
         let bytes = &self.bytes;
         self.spans.sort_unstable_by(|a, b| a.of(bytes).cmp(b.of(bytes)));
+        // Some file systems list a name twice when the directory changes meanwhile.
+        self.spans.dedup_by(|a, b| a.of(bytes) == b.of(bytes));
         self.bytes.shrink_to_fit();
         self.spans.shrink_to_fit();
     }
@@ -80,6 +82,17 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn a_name_that_is_listed_twice_comes_once() {
+        let mut names = Names { bytes: Vec::new(), spans: Vec::new() };
+        for name in [&b"b"[..], b"a", b"b", b"a", b"ab"] {
+            names.push(name).unwrap();
+        }
+        names.sort();
+        let list: Vec<&[u8]> = (0..names.len()).map(|place| names.get(place)).collect();
+        assert_eq!(list, [&b"a"[..], b"ab", b"b"]);
+    }
 
     #[test]
     fn names_come_sorted_by_their_bytes_and_unwanted_ones_not_at_all() {

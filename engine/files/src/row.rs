@@ -137,6 +137,9 @@ impl Marks {
     /// The file was being written to while it was read.
     pub const CHANGED_WHILE_READ: Self = Self(1);
 
+    /// Extended attributes are missing: they could not be read, or are more than a row can hold.
+    pub const ATTRIBUTES_LEFT_OUT: Self = Self(2);
+
     /// From the bits.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)

@@ -48,6 +48,14 @@ pub struct WalkOptions {
     pub threads: NonZeroUsize,
 }
 
+impl WalkOptions {
+    /// A hash of what belongs to a walk from a given root. What is left out for Backstay's own sake does not count.
+    pub fn scope_hash(&self) -> [u8; 32] {
+        let crosses = self.crossing == Crossing::Cross;
+        *blake3::Hasher::new().update(self.exclude.hash()).update(&[u8::from(crosses)]).finalize().as_bytes()
+    }
+}
+
 /// What happens where another file system begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crossing {

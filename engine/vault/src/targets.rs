@@ -64,9 +64,9 @@ struct Target {
 }
 
 impl Target {
-    fn new(session: Session, standing: &Standing, node: &str, clock: &dyn Clock) -> Self {
+    fn new(session: Session, standing: &Standing, node: &str, facts: &Facts, clock: &dyn Clock) -> Self {
         let vault = Arc::clone(&standing.vault);
-        match standing.resumable(node) {
+        match standing.resumable(node, facts) {
             Ok(partial) => Self {
                 vault,
                 state: TargetState::Open(session),
@@ -126,13 +126,15 @@ impl Standing {
         self.parent.as_ref().map(|point| point.link)
     }
 
-    /// The partial points from which a capture of this node may go on: of the same parent, and settled. What another
-    /// session has left may yet be decided against, and its chunks may go.
-    fn resumable(&self, node: &str) -> Result<Vec<Arc<PointObject>>, VaultError> {
+    /// The partial points from which a capture of this node may go on: of the same parent, of the same tree as far as
+    /// facts tell, and settled. What another session has left may yet be decided against, and its chunks may go.
+    fn resumable(&self, node: &str, facts: &Facts) -> Result<Vec<Arc<PointObject>>, VaultError> {
         let parent = self.parent_link();
         let mut resumable = Vec::new();
         for point in self.catalogue.partial_points() {
-            let continues = point.common.node == node && point.vault_part.parent == parent;
+            let continues = point.common.node == node
+                && point.common.facts == *facts
+                && point.vault_part.parent == parent;
             if continues && self.vault.is_settled(&self.catalogue, point)? {
                 resumable.push(Arc::clone(point));
             }
@@ -163,7 +165,7 @@ impl Targets {
             let target = match Standing::open(&vault, &writer, &source.name, clock, at_cursor) {
                 Ok((session, standing)) => {
                     sequence = sequence.max(standing.catalogue.greatest_sequence());
-                    let target = Target::new(session, &standing, &writer.node, clock);
+                    let target = Target::new(session, &standing, &writer.node, &source.facts, clock);
                     first.get_or_insert(standing);
                     target
                 }
@@ -195,8 +197,8 @@ impl Targets {
     }
 
     /// What an interrupted capture of this node from the same cursor has left on every open target: the parts of its
-    /// run and how far it came. The capture takes its id over.
-    pub fn resume_from(&mut self) -> Option<(Vec<PartRef>, Partial)> {
+    /// run, how far it came, and what was not as it should be till then. The capture takes its id over.
+    pub fn resume_from(&mut self) -> Option<(Vec<PartRef>, Partial, Vec<DefectCount>)> {
         let mut open = self.targets.iter().filter(|target| matches!(target.state, TargetState::Open(_)));
         let first = open.next()?;
         let others: Vec<&Target> = open.collect();
@@ -209,7 +211,7 @@ impl Targets {
         let found = first.partial.iter().rev().find(|point| everywhere(point))?;
         let (parts, partial) = (found.vault_part.run.clone(), found.vault_part.partial.clone()?);
         self.capture = partial.capture;
-        Some((parts, partial))
+        Some((parts, partial, found.common.defects.clone()))
     }
 
     /// Commits what a long capture has done so far as a partial point, and opens new sessions.

@@ -140,6 +140,24 @@ fn an_interrupted_first_capture_goes_on_from_its_partial_point() {
 }
 
 #[test]
+fn a_capture_does_not_go_on_with_another_tree() {
+    let mut sandbox = Sandbox::new();
+    tree::make_plain(&sandbox.source, 600, 200_000, &mut seeded());
+    let whole = bytes_below(&sandbox.source);
+    kill_after_parts(&sandbox, capture_in_parts(&sandbox, whole / 10), 4);
+
+    // What the operator sees there is not to be captured.
+    sandbox.source_lines = r#", exclude = ["00"]"#;
+    sandbox.capture();
+    let restored = sandbox.restore("restored");
+    assert!(!restored.join("00").exists(), "it was in the parts before the kill");
+    fs::remove_dir_all(sandbox.source.join("00")).unwrap();
+    fs::remove_dir_all(&restored).unwrap();
+    sandbox.capture();
+    Picture::of(&sandbox.source).assert_same(&Picture::of(&sandbox.restore("restored")));
+}
+
+#[test]
 fn what_was_sent_of_an_interrupted_large_file_is_not_sent_again() {
     let mut random = seeded();
     let sandbox = Sandbox::new();

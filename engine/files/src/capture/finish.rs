@@ -122,7 +122,7 @@ impl CaptureRun<'_> {
         let object = Object::file(stat.size_bytes, content).ok_or_else(|| rows::impossible("size"))?;
         let mut row = self.row(place, object, &stat, observation)?;
         if stability == Stability::Changed {
-            row.facts.marks = Marks::CHANGED_WHILE_READ;
+            row.facts.marks = row.facts.marks.with(Marks::CHANGED_WHILE_READ);
             let path = rows::shown(&self.options.root, place.path());
             self.warnings.changed(format!("{path}: changed while it was read, twice; it may be a mixture"));
         }
@@ -151,7 +151,10 @@ impl CaptureRun<'_> {
         observation: Observation,
     ) -> Result<HeadRow, CaptureError> {
         let Observation { attributes, user, group, .. } = observation;
+        let mut marks = Marks::default();
         if attributes.left_out > 0 {
+            // It is looked at again at each capture, and told again.
+            marks = Marks::ATTRIBUTES_LEFT_OUT;
             let path = rows::shown(&self.options.root, place.path());
             let count = attributes.left_out;
             self.warnings
@@ -173,6 +176,7 @@ impl CaptureRun<'_> {
             user,
             group,
             attribute_references,
+            marks,
             ..RowFacts::default()
         };
         Ok(HeadRow { restored: Restored::Object { object, meta: observe::meta(stat, attributes) }, facts })

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use backstay_core::point::{Defect, DefectCount};
 use backstay_core::units::Timestamp;
 use backstay_vault::write::WriteMeter;
 
@@ -119,6 +120,19 @@ impl Warnings {
     /// Entries that are not as they should be.
     pub fn defects(&self) -> u64 {
         self.unreadable + self.changed_while_read
+    }
+
+    /// What an interrupted capture has met, from which this one goes on.
+    pub(super) fn take_over(&mut self, defects: &[DefectCount]) {
+        for DefectCount { defect, count } in defects {
+            match defect {
+                Defect::Unreadable => self.unreadable += count,
+                Defect::ChangedWhileRead => self.changed_while_read += count,
+            }
+            self.add(format!(
+                "{count} of them were met before the capture was interrupted; see the log from then"
+            ));
+        }
     }
 
     pub(super) fn unreadable(&mut self, line: String) {

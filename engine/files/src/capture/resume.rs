@@ -68,7 +68,7 @@ pub(super) fn state_of(
 impl CaptureRun<'_> {
     /// Takes over what an interrupted capture has committed. Returns the key up to which it came.
     pub(super) fn resume(&mut self, standing: &Standing) -> Result<Option<Vec<u8>>, CaptureError> {
-        let Some((parts, partial)) = self.targets.resume_from() else { return Ok(None) };
+        let Some((parts, partial, defects)) = self.targets.resume_from() else { return Ok(None) };
         if self.start.duration_since(partial.capture_start) > PARTIAL_AGE_MAX {
             return Ok(None);
         }
@@ -77,6 +77,7 @@ impl CaptureRun<'_> {
             .into_iter()
             .partition(|part| matches!(RowKey::parse(&part.last_key), Ok(key) if is_link(&key)));
         self.start = partial.capture_start;
+        self.warnings.take_over(&defects);
         self.sink.begin_state()?;
         self.take_over_paths(standing, &paths, &partial)?;
         self.take_over_digest(&standing.vault, &paths)?;

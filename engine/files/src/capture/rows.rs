@@ -23,9 +23,17 @@ pub(super) fn link_id(ring: &KeyRing, identity: Identity) -> LinkId {
     LinkId::from_slice(&hash[..16]).expect("16 of 32 bytes")
 }
 
-/// Whether an object still is what its old row says: same inode, kind, size, mtime and ctime, and a ctime before
-/// `before`, so that a change within the same tick of the clock is not missed.
-pub(super) fn unchanged(old: &FoundRow, stat: &FileStat, before: Timestamp) -> Result<bool, CaptureError> {
+/// What has changed so shortly before a scan may have changed again within the same tick of the file system's clock, after
+/// it was read.
+const CLOCK_TICK_NANOS: i64 = 20_000_000;
+
+/// The same for file systems that keep whole seconds, some even ones only.
+const COARSE_TICK_NANOS: i64 = 2_000_000_000;
+
+/// Whether an object still is what its old row says: same inode, kind, size, mtime and ctime, and a ctime so long before
+/// the last scan that no change after that could have left it as it is.
+pub(super) fn unchanged(old: &FoundRow, stat: &FileStat, last_scan: Timestamp) -> Result<bool, CaptureError> {
+    let tick = if stat.ctime.nanos() == 0 { COARSE_TICK_NANOS } else { CLOCK_TICK_NANOS };
     let row = HeadRow::decode(&old.value)?;
     let Restored::Object { object, meta } = &row.restored else { return Ok(false) };
     let Some(seen) = row.facts.seen else { return Ok(false) };
@@ -34,7 +42,7 @@ pub(super) fn unchanged(old: &FoundRow, stat: &FileStat, before: Timestamp) -> R
         && meta.mtime == stat.mtime
         && kind_of(object) == stat.kind
         && (stat.kind != FileKind::File || object.size_bytes() == stat.size_bytes)
-        && nanos(stat.ctime) < before.as_nanos()
+        && nanos(stat.ctime) < last_scan.as_nanos().saturating_sub(tick)
         && row.facts.marks == crate::row::Marks::default())
 }
 
