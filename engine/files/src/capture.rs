@@ -10,6 +10,7 @@ mod observation;
 mod options;
 mod problem;
 mod queue;
+mod reading;
 mod resume;
 mod rows;
 mod sink;
@@ -31,30 +32,26 @@ use backstay_vault::write::{ChunkWriter, CpuPool};
 
 use self::finish::Finished;
 use self::join::{Join, Joined};
-use self::large::{LargeFile, LargeProblem, LargeReader, Progress};
-use self::links::LinkRows;
+use self::large::LargeReader;
+use self::links::{LinkRows, Name};
 use self::observation::Observer;
 pub use self::options::{
     CaptureOptions, CaptureProgress, CaptureSummary, PartLimits, WARNINGS_MAX, Warnings,
 };
 pub use self::problem::CaptureError;
-use self::problem::ReadProblem;
-use self::queue::{Drain, FileContents, Pieces, Place, Queue, Task, Work};
+use self::queue::{Drain, Place, Queue, Task, Work};
+use self::reading::PartEnd;
 pub(crate) use self::resume::{PointRows, rows_of};
 use self::sink::RowSink;
 pub(crate) use self::sink::identity_of;
 use self::small::SmallReaders;
 use crate::heads::FoundRow;
-use crate::read::{SourceFile, Stability};
 use crate::stat::{FileKind, FileStat};
 use crate::state::{RowsByInode, State};
 use crate::walk::{Found, Walk};
 
 /// Threads that read small files.
 const READER_THREADS: usize = 4;
-
-/// How often a large file that changes while it is read is read.
-const LARGE_TRIES: usize = 2;
 
 /// What the capture works with.
 #[derive(Debug, Clone)]
@@ -272,13 +269,13 @@ impl<'p> CaptureRun<'p> {
 
     /// One of several names of an object: its row says which object, and that has a row of its own.
     fn look_at_name(&mut self, found: Found, old: Option<FoundRow>) -> Result<(), CaptureError> {
-        let id = rows::link_id(&self.ring, found.stat.identity);
-        let name = Work { place: Place::Path(found.key.clone()), old, task: Task::Name(id) };
-        if self.links.is_first_name(found.stat.identity, found.stat.links) {
-            // The object before its first name: where it has vanished meanwhile, its names have as well.
+        let (id, name) = self.links.name(&found.stat, &self.ring);
+        let task = Task::Name(id, Box::new(found.clone()));
+        let place = Place::Path(found.key.clone());
+        if name == Name::First {
             self.look_at_linked(found, id)?;
         }
-        self.queue.push(name);
+        self.queue.push(Work { place, old, task });
         Ok(())
     }
 
@@ -305,7 +302,15 @@ impl<'p> CaptureRun<'p> {
     ) -> Result<(), CaptureError> {
         match found.stat.kind {
             FileKind::File => self.look_at_file(found, place, old),
-            _ => self.observe(&found, place, old),
+            _ => {
+                let (found, task) = self.observe(found, &place);
+                match task {
+                    Some(task) => self.queue.push(Work { place, old, task }),
+                    // A file has taken its place.
+                    None => return self.look_at_file(found, place, old),
+                }
+                Ok(())
+            }
         }
     }
 
@@ -325,59 +330,7 @@ impl<'p> CaptureRun<'p> {
             self.queue.push_small(found, place, old);
             return Ok(());
         }
-        let task = self.read_file(&found)?;
-        self.queue.push(Work { place, old, task });
-        Ok(())
-    }
-
-    fn read_file(&mut self, found: &Found) -> Result<Task, CaptureError> {
-        let mut last = None;
-        for _ in 0..LARGE_TRIES {
-            match self.read_once(found) {
-                Ok(contents) if contents.stability == Stability::Stable => return Ok(Task::File(contents)),
-                Ok(contents) => last = Some(contents),
-                Err(LargeProblem::Entry(ReadProblem::Vanished)) => return Ok(Task::Remove),
-                Err(LargeProblem::Entry(problem)) => return Ok(Task::Unreadable(problem)),
-                Err(LargeProblem::Capture(error)) => return Err(error),
-            }
-        }
-        Ok(last.map_or(Task::Unreadable(ReadProblem::Grown), Task::File))
-    }
-
-    fn read_once(&mut self, found: &Found) -> Result<FileContents, LargeProblem> {
-        let refused = |errno| LargeProblem::Entry(ReadProblem::Refused(errno));
-        let file = small::open(found).map_err(LargeProblem::Entry)?;
-        let pieces = self.read_large(&file)?;
-        let observation = self.observer.file(found, &file).map_err(refused)?;
-        let stability = file.stability().map_err(refused)?;
-        Ok(FileContents { stat: *file.stat(), observation, pieces: Pieces::Chunks(pieces), stability })
-    }
-
-    /// Where a part becomes full within a file, what was read of it goes to the vault with that part: the file is read
-    /// again after a crash, and not sent again.
-    fn read_large(&mut self, file: &SourceFile) -> Result<Vec<large::Piece>, LargeProblem> {
-        let mut large = LargeFile::begin(file);
-        loop {
-            let chunks = self.chunks.as_ref().ok_or(LargeProblem::Capture(VaultError::GivenUp.into()))?;
-            if self.large.read_on(&mut large, chunks, self.progress)? == Progress::Finished {
-                return Ok(large.into_pieces());
-            }
-            if self.part_is_full() {
-                large.name_all().map_err(|error| LargeProblem::Capture(error.into()))?;
-                let last = self.work(Drain::All).map_err(LargeProblem::Capture)?;
-                self.commit_part(last).map_err(LargeProblem::Capture)?;
-            }
-        }
-    }
-
-    fn observe(&mut self, found: &Found, place: Place, old: Option<FoundRow>) -> Result<(), CaptureError> {
-        let task = match self.observer.object(found) {
-            Ok(observation) => Task::Plain(found.stat, observation),
-            Err(errno) => match ReadProblem::from(errno) {
-                ReadProblem::Vanished => Task::Remove,
-                problem => Task::Unreadable(problem),
-            },
-        };
+        let task = self.read_file(&found, PartEnd::Within)?;
         self.queue.push(Work { place, old, task });
         Ok(())
     }
@@ -392,9 +345,10 @@ impl<'p> CaptureRun<'p> {
         self.previous.map_or(Timestamp::from_nanos(i64::MIN), |state| state.header().scan_start)
     }
 
+    /// The row before of an object with several names, whether it has changed since or not.
     fn old_link(&mut self, id: LinkId, stat: &FileStat) -> Result<Option<FoundRow>, CaptureError> {
         let Some(by_inode) = &mut self.by_inode else { return Ok(None) };
-        let found = by_inode.find(stat.identity, |value| rows::is_of(value, stat))?;
+        let found = by_inode.find(stat.identity, |value| rows::is_inode(value, stat.identity))?;
         Ok(found.filter(|row| row.key == crate::keys::link_key(&id)))
     }
 

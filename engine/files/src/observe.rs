@@ -15,8 +15,8 @@ use crate::row::{
     INLINE_VALUE_BYTES_MAX, Meta, Permissions, RowError, SymlinkTarget,
 };
 use crate::stat::FileStat;
-use crate::walk::Found;
-use crate::xattr::Holder;
+use crate::walk::Pinned;
+use crate::xattr::{Holder, magic_path};
 
 pub use owners::Owners;
 
@@ -28,27 +28,20 @@ pub struct RawAttributes {
     pub left_out: usize,
 }
 
-/// The extended attributes of `found`. `open` is the same object if it is a file that is open anyway: that is
-/// faster, and certain to be the same.
-pub fn attributes(found: &Found, open: Option<&SourceFile>) -> Result<RawAttributes, Errno> {
-    match open {
-        Some(file) => read_attributes(&Holder::Open(file.as_fd())),
-        None => {
-            let parent = found.open_parent()?;
-            read_attributes(&Holder::named(&parent, found.name()))
-        }
-    }
+/// The extended attributes of a file.
+pub fn attributes(file: &SourceFile) -> Result<RawAttributes, Errno> {
+    read_attributes(&Holder::Open(file.as_fd()))
 }
 
-/// Where the symbolic link `found` leads. `None` if it has a target that no symbolic link can have, or is none
-/// by now.
-pub fn symlink_target(found: &Found) -> Result<Option<SymlinkTarget>, Errno> {
-    let parent = found.open_parent()?;
-    match rustix::fs::readlinkat(&parent, found.name(), Vec::with_capacity(256)) {
-        Ok(target) => Ok(SymlinkTarget::new(target.as_bytes())),
-        Err(Errno::INVAL) => Ok(None),
-        Err(error) => Err(error),
-    }
+/// The extended attributes of an object that is not opened for reading.
+pub fn attributes_of(pinned: &Pinned) -> Result<RawAttributes, Errno> {
+    read_attributes(&Holder::Pinned(magic_path(pinned)))
+}
+
+/// Where a symbolic link leads. `None` if it has a target that no symbolic link can have.
+pub fn symlink_target(pinned: &Pinned) -> Result<Option<SymlinkTarget>, Errno> {
+    let target = rustix::fs::readlinkat(pinned, c"", Vec::with_capacity(256))?;
+    Ok(SymlinkTarget::new(target.as_bytes()))
 }
 
 /// What of `stat` a restore reproduces, with these attributes.
@@ -124,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::exclude::Exclude;
-    use crate::walk::{Crossing, Step, Walk, WalkOptions};
+    use crate::walk::{Crossing, Found, Step, Walk, WalkOptions};
 
     fn found(root: &Path) -> Vec<Found> {
         let options = WalkOptions {
@@ -153,8 +146,12 @@ mod tests {
         }
     }
 
+    fn pinned(found: &Found) -> Pinned {
+        found.pin().unwrap().expect("it is still there")
+    }
+
     fn read(found: &Found) -> Vec<(String, Vec<u8>)> {
-        let raw = attributes(found, None).unwrap();
+        let raw = attributes_of(&pinned(found)).unwrap();
         assert_eq!(raw.left_out, 0);
         let list = raw.list.into_iter().filter(|(name, _)| name.as_bytes() != b"security.selinux");
         list.map(|(name, value)| (String::from_utf8_lossy(name.as_bytes()).into_owned(), value)).collect()
@@ -174,7 +171,7 @@ mod tests {
         assert_eq!(read(&found[0]), [("user.of-root".to_owned(), b"\0binary".to_vec())]);
         assert_eq!(read(&found[1]), [("user.a".to_owned(), b"1".to_vec()), ("user.b".to_owned(), vec![])]);
         let file = found[1].open_file().unwrap();
-        assert_eq!(attributes(&found[1], Some(&file)), attributes(&found[1], None));
+        assert_eq!(attributes(&file), attributes_of(&pinned(&found[1])));
     }
 
     #[test]
@@ -226,16 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn targets_of_symlinks_are_read_and_nothing_else_has_one() {
+    fn the_target_of_a_symlink_is_its_own_whatever_becomes_of_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let long = "x/".repeat(2000);
         symlink(&long, dir.path().join("link")).unwrap();
         let found = found(dir.path());
-        assert_eq!(symlink_target(&found[1]), Ok(SymlinkTarget::new(long.as_bytes())));
+        let link = pinned(&found[1]);
+        fs::rename(dir.path().join("link"), dir.path().join("renamed")).unwrap();
+        symlink("another", dir.path().join("link")).unwrap();
+        assert_eq!(symlink_target(&link), Ok(SymlinkTarget::new(long.as_bytes())));
+        assert!(found[1].pin().unwrap().is_none(), "another one has its name");
         fs::remove_file(dir.path().join("link")).unwrap();
-        fs::write(dir.path().join("link"), "").unwrap();
-        assert_eq!(symlink_target(&found[1]), Ok(None));
-        fs::remove_file(dir.path().join("link")).unwrap();
-        assert_eq!(symlink_target(&found[1]), Err(Errno::NOENT));
+        assert_eq!(found[1].pin().unwrap_err(), Errno::NOENT);
     }
 }

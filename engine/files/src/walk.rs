@@ -11,7 +11,7 @@ mod segment;
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use crate::exclude::Exclude;
 use crate::keys::PathKey;
 use crate::read::{OpenError, SourceFile};
-use crate::stat::{FileStat, Identity};
+use crate::stat::{FileKind, FileStat, Identity};
 
 use directory::{Directory, DirectoryFd, Root};
 use schedule::{Output, Schedule, TaskKey};
@@ -304,6 +304,17 @@ impl Found {
         SourceFile::open(parent.as_fd(), self.name(), &self.stat)
     }
 
+    /// Pins the object, so that all that is asked of it is asked of the same; `None` when another one has its name by
+    /// now. Of a directory only that it is one: what is in it was listed already.
+    pub fn pin(&self) -> Result<Option<Pinned>, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.open_parent()?, self.name(), flags, Mode::empty())?;
+        let now = FileStat::of(&fd)?;
+        let is_directory = self.stat.kind == FileKind::Directory;
+        let is_same = now.kind == self.stat.kind && (is_directory || now.identity == self.stat.identity);
+        Ok(is_same.then_some(Pinned(fd)))
+    }
+
     /// What has its name now.
     pub fn look_again(&self) -> Result<Self, Errno> {
         let stat = FileStat::at(self.open_parent()?, self.name())?;
@@ -319,6 +330,16 @@ impl Found {
     /// Its name in that directory.
     pub(crate) fn name(&self) -> &[u8] {
         self.key.file_name().unwrap_or(b".")
+    }
+}
+
+/// An object that keeps its identity, whatever becomes of its name. Not opened for reading.
+#[derive(Debug)]
+pub struct Pinned(OwnedFd);
+
+impl AsFd for Pinned {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

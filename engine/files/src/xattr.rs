@@ -19,8 +19,6 @@ pub(crate) enum Holder<'f> {
     /// Open as a mere path (O_PATH). The magic link of a descriptor leads to the object itself, also if that
     /// is a symbolic link.
     Pinned(String),
-    /// By its name in an open directory; a symbolic link is not followed.
-    Named(Vec<u8>),
 }
 
 /// The path of what is open as `fd`, for system calls that take no descriptor of a mere path.
@@ -29,19 +27,11 @@ pub(crate) fn magic_path(fd: impl AsFd) -> String {
 }
 
 impl<'f> Holder<'f> {
-    pub(crate) fn named(directory: impl AsFd, name: &[u8]) -> Self {
-        let mut path = magic_path(directory).into_bytes();
-        path.push(b'/');
-        path.extend_from_slice(name);
-        Self::Named(path)
-    }
-
     /// The names of all attributes, none where the file system has none.
     pub(crate) fn list(&self) -> Result<Vec<Vec<u8>>, Errno> {
         let list = growing(|buffer| match self {
             Self::Open(fd) => rustix::fs::flistxattr(fd, buffer),
             Self::Pinned(path) => rustix::fs::listxattr(path, buffer),
-            Self::Named(path) => rustix::fs::llistxattr(path, buffer),
         });
         match list {
             Ok(list) => Ok(list.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()),
@@ -54,7 +44,6 @@ impl<'f> Holder<'f> {
         growing(|buffer| match self {
             Self::Open(fd) => rustix::fs::fgetxattr(fd, name, buffer),
             Self::Pinned(path) => rustix::fs::getxattr(path, name, buffer),
-            Self::Named(path) => rustix::fs::lgetxattr(path, name, buffer),
         })
     }
 
@@ -63,7 +52,6 @@ impl<'f> Holder<'f> {
         match self {
             Self::Open(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
             Self::Pinned(path) => rustix::fs::setxattr(path, name, value, flags),
-            Self::Named(path) => rustix::fs::lsetxattr(path, name, value, flags),
         }
     }
 
@@ -71,7 +59,6 @@ impl<'f> Holder<'f> {
         match self {
             Self::Open(fd) => rustix::fs::fremovexattr(fd, name),
             Self::Pinned(path) => rustix::fs::removexattr(path, name),
-            Self::Named(path) => rustix::fs::lremovexattr(path, name),
         }
     }
 }

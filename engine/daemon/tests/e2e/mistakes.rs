@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -322,15 +322,24 @@ fn what_this_user_may_not_read_is_named_and_the_rest_captured() {
     // Mended: all of it, and what was named is there.
     fs::set_permissions(source.join("open/secret"), fs::Permissions::from_mode(0o644)).unwrap();
     fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+    // Names of one object: below both folders, and of what will be closed again.
+    fs::write(source.join("open/shared"), "first").unwrap();
+    fs::hard_link(source.join("open/shared"), source.join("closed/shared too")).unwrap();
+    fs::hard_link(source.join("open/secret"), source.join("open/secret too")).unwrap();
     as_nobody(&now).good();
     // Then closed again: what was captured before stays.
     fs::set_permissions(source.join("open/secret"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(source.join("open/shared"), "later").unwrap();
     as_nobody(&now).refused(3, &["open/secret", "closed"]);
     // Root reads everything: an identity of nobody's is also root's to use.
     let all = sandbox.restore("all");
     assert_eq!(fs::read_to_string(all.join("open/secret")).unwrap(), "secret");
     assert_eq!(fs::read_to_string(all.join("closed/file")).unwrap(), "closed");
+    let inode = |name: &str| fs::metadata(all.join(name)).unwrap().ino();
+    assert_eq!(inode("open/secret"), inode("open/secret too"));
+    assert_eq!(fs::read_to_string(all.join("open/shared")).unwrap(), "later");
+    assert_eq!(inode("open/shared"), inode("closed/shared too"), "it stays with the file that it names");
 }
 
 #[test]

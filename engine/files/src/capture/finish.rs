@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use backstay_core::clock::Clock;
-use backstay_core::id::PointId;
+use backstay_core::id::{LinkId, PointId};
 use backstay_core::run::PartRef;
 use backstay_vault::chunk::ChunkClass;
 use backstay_vault::error::VaultError;
@@ -12,6 +12,7 @@ use backstay_vault::targets::{CapturedState, Targets};
 use backstay_vault::write::ChunkWriter;
 use bytes::Bytes;
 
+use super::links::Unread;
 use super::observation::Observation;
 use super::problem::{CaptureError, ReadProblem};
 use super::queue::{FileContents, Pieces, Place, Task, Work};
@@ -27,6 +28,7 @@ use crate::row::{
 };
 use crate::stat::{FileKind, FileStat};
 use crate::state::{State, StateError, StateFacts, StateWriter};
+use crate::walk::Found;
 
 /// States of other cursors that are kept.
 const STATES_KEPT_MAX: usize = 4;
@@ -39,11 +41,7 @@ impl CaptureRun<'_> {
             Task::Keep => self.keep(&place, old),
             Task::Remove => self.vanished(&place, old),
             Task::Unreadable(problem) => self.unreadable(&place, old, problem),
-            Task::Name(id) if self.links.is_missing(&id) => self.vanished(&place, old),
-            Task::Name(id) => {
-                let row = HeadRow { restored: Restored::Link(id), facts: RowFacts::default() };
-                self.store(&place, old, row, Vec::new(), Vec::new())
-            }
+            Task::Name(id, found) => self.name(&place, old, id, &found),
             Task::Moved(moved) => self.moved(&place, old, &moved),
             Task::Plain(stat, observation) => {
                 let object = plain_object(&stat, &observation)?;
@@ -54,15 +52,37 @@ impl CaptureRun<'_> {
         }
     }
 
+    /// One of several names, after what was to be said of the object itself.
+    fn name(
+        &mut self,
+        place: &Place,
+        old: Option<FoundRow>,
+        id: LinkId,
+        found: &Found,
+    ) -> Result<(), CaptureError> {
+        if self.links.unread(&id) == Some(Unread::Vanished) {
+            self.read_under_next_name(id, found)?;
+        }
+        match (self.links.unread(&id), old) {
+            (None, old) => {
+                let row = HeadRow { restored: Restored::Link(id), facts: RowFacts::default() };
+                self.store(place, old, row, Vec::new(), Vec::new())
+            }
+            (Some(Unread::Vanished), old) => self.vanished(place, old),
+            // Whatever was captured under this name stays.
+            (Some(Unread::Refused), Some(old)) => {
+                self.links.still_named(&old)?;
+                self.sink.keep(&old)
+            }
+            (Some(Unread::Refused), None) => Ok(()),
+        }
+    }
+
     fn keep(&mut self, place: &Place, old: Option<FoundRow>) -> Result<(), CaptureError> {
         match (place, old) {
             (Place::Path(_), Some(old)) => self.sink.keep(&old),
-            (Place::Link(id, _), Some(_)) => self.links.keep(id),
             (Place::Path(_), None) => Ok(()),
-            (Place::Link(id, _), None) => {
-                self.links.set_missing(*id);
-                Ok(())
-            }
+            (Place::Link(id, _), _) => self.links.keep(id),
         }
     }
 
@@ -72,8 +92,11 @@ impl CaptureRun<'_> {
                 let chunks = self.chunks.as_mut().ok_or(VaultError::GivenUp)?;
                 self.sink.remove(&old, chunks)
             }
-            // Other names of it may still be there, and older contents are better than none.
-            (place, old) => self.keep(place, old),
+            (Place::Path(_), None) => Ok(()),
+            (Place::Link(id, _), _) => {
+                self.links.set_unread(*id, Unread::Vanished);
+                Ok(())
+            }
         }
     }
 
@@ -86,7 +109,13 @@ impl CaptureRun<'_> {
         let path = rows::shown(&self.options.root, place.path());
         let stays = if old.is_some() { "; what was captured of it before stays" } else { "" };
         self.warnings.unreadable(format!("{path}: cannot be read: {problem}{stays}"));
-        self.keep(place, old)
+        match place {
+            Place::Path(_) => self.keep(place, old),
+            Place::Link(id, _) => {
+                self.links.set_unread(*id, Unread::Refused);
+                Ok(())
+            }
+        }
     }
 
     fn moved(&mut self, place: &Place, old: Option<FoundRow>, moved: &FoundRow) -> Result<(), CaptureError> {
@@ -196,7 +225,7 @@ impl CaptureRun<'_> {
                 let chunks = self.chunks.as_mut().ok_or(VaultError::GivenUp)?;
                 self.sink.put(new, chunks)
             }
-            Place::Link(..) => self.links.put(new),
+            Place::Link(id, _) => self.links.put(id, new),
         }
     }
 }

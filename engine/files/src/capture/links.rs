@@ -1,7 +1,7 @@
-//! Files with several names: each is read once, when its first name comes by, and its row waits here until the
+//! Objects with several names: each is read once, when its first name comes by, and its row waits here until the
 //! end, because rows of links sort before all paths. Bounded memory: rows spill to disk.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use backstay_core::id::LinkId;
@@ -11,12 +11,13 @@ use backstay_vault::table::PartWriter;
 use backstay_vault::write::ChunkWriter;
 
 use super::problem::CaptureError;
+use super::rows;
 use super::sink::{NewRow, RowSink};
 use crate::heads::{FoundRow, HeadRows, KeyValue};
-use crate::keys::{is_further, link_key, split_further};
+use crate::keys::{HeadKey, is_further, link_key, split_further};
 use crate::row::{HeadRow, Restored, decode_further, element};
 use crate::spill::{HELD_BYTES_DEFAULT, Sorted, Spill};
-use crate::stat::Identity;
+use crate::stat::{FileStat, FileTime, Identity};
 use crate::state::State;
 
 /// A generation of a row: its further rows carry the same, so that those of a row that was pushed
@@ -32,71 +33,113 @@ enum Spilled {
     Put { value: Vec<u8>, further: Vec<KeyValue> },
 }
 
-/// Files with several names that the walk has seen.
+/// Which of its names one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    /// The object is to be read now.
+    First,
+    /// It was.
+    Further,
+}
+
+/// Why an object has no row of this scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It was gone under the names that came by; another may still lead to it.
+    Vanished,
+    /// It cannot be read, under any name.
+    Refused,
+}
+
+/// An object of which names are still to come.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    id: LinkId,
+    /// Another one has another object that got the inode meanwhile, or the object changed.
+    ctime: FileTime,
+    left: u64,
+}
+
+/// Objects with several names that the walk has seen.
 #[derive(Debug)]
 pub(super) struct LinkRows {
     spill: Spill,
     generation: Generation,
-    /// Names that are still to come of files that were seen.
-    to_come: HashMap<Identity, u64>,
-    /// Files that have no row: unreadable or gone, and never captured before.
-    missing: HashSet<LinkId>,
+    to_come: HashMap<Identity, Seen>,
+    unread: HashMap<LinkId, Unread>,
 }
+
+/// Follows a link's key in the record which says that a name keeps it: sorts behind its rows, and hides none of them.
+const NAMED_MARK: u8 = 0xff;
 
 impl LinkRows {
     pub(super) fn new(folder: &Path) -> Self {
         let spill = Spill::new(folder, HELD_BYTES_DEFAULT);
-        Self { spill, generation: 0, to_come: HashMap::new(), missing: HashSet::new() }
+        Self { spill, generation: 0, to_come: HashMap::new(), unread: HashMap::new() }
     }
 
-    /// Whether this is the first name of a file that comes by; the others are counted down.
-    pub(super) fn is_first_name(&mut self, identity: Identity, names: u64) -> bool {
-        match self.to_come.get_mut(&identity) {
-            Some(left) if *left > 1 => *left -= 1,
-            Some(_) => {
-                self.to_come.remove(&identity);
-            }
-            None => {
-                self.to_come.insert(identity, names.saturating_sub(1).max(1));
-                return true;
-            }
+    /// Whose name this is, and which. An object that changes between two of its names is read again for those that
+    /// follow, under another id: it may be another one that was given the inode. The next scan finds them together.
+    pub(super) fn name(&mut self, stat: &FileStat, ring: &KeyRing) -> (LinkId, Name) {
+        let left = stat.links.saturating_sub(1).max(1);
+        let Some(seen) = self.to_come.get_mut(&stat.identity) else {
+            let id = rows::link_id(ring, stat.identity, None);
+            self.to_come.insert(stat.identity, Seen { id, ctime: stat.ctime, left });
+            return (id, Name::First);
+        };
+        if seen.ctime != stat.ctime {
+            let id = rows::link_id(ring, stat.identity, Some(stat.ctime));
+            *seen = Seen { id, ctime: stat.ctime, left };
+            return (id, Name::First);
         }
-        false
+        let id = seen.id;
+        seen.left = seen.left.saturating_sub(1);
+        if seen.left == 0 {
+            self.to_come.remove(&stat.identity);
+        }
+        (id, Name::Further)
     }
 
-    /// The file is as it was.
+    /// The object is as it was.
     pub(super) fn keep(&mut self, id: &LinkId) -> Result<(), CaptureError> {
         Ok(self.spill.push(&link_key(id), &[])?)
     }
 
-    /// An old name stays without having been looked at: its file stays, unless it is seen elsewhere.
+    /// An old name stays without having been looked at: its object stays, unless it is seen elsewhere.
     pub(super) fn still_named(&mut self, name: &FoundRow) -> Result<(), CaptureError> {
         match HeadRow::decode(&name.value)?.restored {
-            Restored::Link(id) => self.keep(&id),
+            Restored::Link(id) => {
+                let mut key = link_key(&id);
+                key.push(NAMED_MARK);
+                Ok(self.spill.push(&key, &[])?)
+            }
             Restored::Object { .. } => Ok(()),
         }
     }
 
     /// The file has a new row.
-    pub(super) fn put(&mut self, new: NewRow) -> Result<(), CaptureError> {
+    pub(super) fn put(&mut self, id: &LinkId, new: NewRow) -> Result<(), CaptureError> {
+        self.unread.remove(id);
         let further = if new.further.is_empty() { new.kept_further } else { new.further };
         self.put_rows(&new.key, &new.row.encode()?, &further)
     }
 
     /// The file has this row in a partial point from which the capture goes on.
     pub(super) fn take_over(&mut self, row: &FoundRow) -> Result<(), CaptureError> {
-        if let Some(seen) = HeadRow::decode(&row.value)?.facts.seen {
-            self.to_come.insert(seen.identity, u64::MAX);
+        let seen = HeadRow::decode(&row.value)?.facts.seen;
+        if let (Some(seen), HeadKey::Link(id)) = (seen, HeadKey::parse(&row.key)?) {
+            self.to_come.insert(seen.identity, Seen { id, ctime: seen.ctime, left: u64::MAX });
         }
         self.put_rows(&row.key, &row.value, &row.further)
     }
 
-    pub(super) fn set_missing(&mut self, id: LinkId) {
-        self.missing.insert(id);
+    pub(super) fn set_unread(&mut self, id: LinkId, why: Unread) {
+        self.unread.insert(id, why);
     }
 
-    pub(super) fn is_missing(&self, id: &LinkId) -> bool {
-        self.missing.contains(id)
+    /// Why the object has no row of this scan; `None` when it has one, or will.
+    pub(super) fn unread(&self, id: &LinkId) -> Option<Unread> {
+        self.unread.get(id).copied()
     }
 
     /// The part of the run with what was put so far, for a partial point.
@@ -241,7 +284,7 @@ struct NewLinks<'s> {
 
 impl NewLinks<'_> {
     fn next(&mut self) -> Result<Option<(Vec<u8>, Spilled)>, CaptureError> {
-        let head = loop {
+        let (key, tagged) = loop {
             match self.next.take().map_or_else(|| self.read(), |row| Ok(Some(row)))? {
                 None => return Ok(None),
                 // A further row whose head says "kept" was pushed before that.
@@ -249,24 +292,110 @@ impl NewLinks<'_> {
                 Some(head) => break head,
             }
         };
-        let (key, tagged) = head;
-        let Some((generation, value)) = tagged.split_at_checked(4) else {
-            return Ok(Some((key, Spilled::Kept)));
+        if let Some(key) = named_by(&key) {
+            // Only a name speaks of it.
+            return Ok(Some((key.to_vec(), Spilled::Kept)));
+        }
+        let mut spilled = match tagged.split_at_checked(4) {
+            None => Spilled::Kept,
+            Some((_, value)) => Spilled::Put { value: value.to_vec(), further: Vec::new() },
         };
-        let mut further = Vec::new();
         while let Some((next_key, next_tagged)) = self.read()? {
-            if !is_further(&next_key) {
-                self.next = Some((next_key, next_tagged));
-                break;
-            }
-            if let Some(value) = next_tagged.strip_prefix(generation) {
-                further.push((next_key, value.to_vec()));
+            match (&mut spilled, next_tagged.strip_prefix(tagged.get(..4).unwrap_or_default())) {
+                _ if named_by(&next_key) == Some(&key) => {}
+                _ if !is_further(&next_key) => {
+                    self.next = Some((next_key, next_tagged));
+                    break;
+                }
+                (Spilled::Put { further, .. }, Some(value)) => further.push((next_key, value.to_vec())),
+                _ => {}
             }
         }
-        Ok(Some((key, Spilled::Put { value: value.to_vec(), further })))
+        Ok(Some((key, spilled)))
     }
 
     fn read(&mut self) -> Result<Option<KeyValue>, CaptureError> {
         Ok(self.rows.next()?.map(|(key, value)| (key.to_vec(), value.to_vec())))
+    }
+}
+
+/// The key of the link that a name keeps by this record.
+fn named_by(key: &[u8]) -> Option<&[u8]> {
+    let (mark, link) = key.split_last()?;
+    (*mark == NAMED_MARK && matches!(HeadKey::parse(link), Ok(HeadKey::Link(_)))).then_some(link)
+}
+
+#[cfg(test)]
+mod tests {
+    use backstay_vault::keys::Bundle;
+
+    use super::*;
+    use crate::row::RowFacts;
+    use crate::stat::FileKind;
+
+    fn stat(inode: u64, ctime: i64, links: u64) -> FileStat {
+        let time = FileTime::new(ctime, 5).unwrap();
+        FileStat {
+            identity: Identity { device: 1, inode },
+            kind: FileKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size_bytes: 1,
+            mtime: time,
+            ctime: time,
+            links,
+            represents: (0, 0),
+            blocks: 8,
+        }
+    }
+
+    fn name_of(id: LinkId) -> FoundRow {
+        let row = HeadRow { restored: Restored::Link(id), facts: RowFacts::default() };
+        FoundRow { key: b"\x01name".to_vec(), value: row.encode().unwrap(), further: Vec::new() }
+    }
+
+    /// Links by their ids, with the value of those that have a new row.
+    fn all(links: &mut LinkRows) -> Vec<(LinkId, Option<Vec<u8>>)> {
+        let mut all = Vec::new();
+        links
+            .for_each(None, |key, _, spilled| {
+                let Ok(HeadKey::Link(id)) = HeadKey::parse(&key) else { panic!("{key:?}") };
+                match spilled.expect("nothing was there before") {
+                    Spilled::Kept => all.push((id, None)),
+                    Spilled::Put { value, .. } => all.push((id, Some(value))),
+                }
+                Ok(())
+            })
+            .unwrap();
+        all
+    }
+
+    #[test]
+    fn an_object_is_read_at_its_first_name_and_again_where_another_may_have_its_inode() {
+        let folder = tempfile::tempdir().unwrap();
+        let ring = KeyRing::new(&Bundle::generate());
+        let mut links = LinkRows::new(folder.path());
+        let (id, first) = links.name(&stat(7, 1, 3), &ring);
+        assert_eq!(first, Name::First);
+        assert_eq!(links.name(&stat(7, 1, 3), &ring), (id, Name::Further));
+        let (other, again) = links.name(&stat(7, 2, 2), &ring);
+        assert_eq!(again, Name::First);
+        assert_ne!(id, other, "what was read stays that of the names before");
+        assert_eq!(links.name(&stat(7, 2, 2), &ring), (other, Name::Further));
+        assert_ne!(links.name(&stat(8, 2, 2), &ring).0, other);
+    }
+
+    #[test]
+    fn a_name_that_nobody_can_look_at_keeps_an_object_and_hides_no_news_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut links = LinkRows::new(folder.path());
+        let [seen, unseen, kept] = [1, 2, 3].map(|n| LinkId::new([n; 16]));
+        links.put_rows(&link_key(&seen), b"news", &[]).unwrap();
+        links.keep(&kept).unwrap();
+        for id in [seen, unseen, kept] {
+            links.still_named(&name_of(id)).unwrap();
+        }
+        assert_eq!(all(&mut links), [(seen, Some(b"news".to_vec())), (unseen, None), (kept, None)]);
     }
 }

@@ -30,20 +30,20 @@ impl Observer {
     }
 
     /// Looks at a file that is open.
-    pub(super) fn file(&self, found: &Found, file: &SourceFile) -> Result<Observation, Errno> {
-        let attributes = observe::attributes(found, Some(file))?;
+    pub(super) fn file(&self, file: &SourceFile) -> Result<Observation, Errno> {
+        let attributes = observe::attributes(file)?;
         Ok(self.observation(file.stat(), attributes, None))
     }
 
-    /// Looks at an object that is no regular file, or is an empty one.
-    pub(super) fn object(&self, found: &Found) -> Result<Observation, Errno> {
-        let attributes = observe::attributes(found, None)?;
+    /// Looks at an object that is no regular file; `None` when another one has its name by now.
+    pub(super) fn object(&self, found: &Found) -> Result<Option<Observation>, Errno> {
+        let Some(pinned) = found.pin()? else { return Ok(None) };
+        let attributes = observe::attributes_of(&pinned)?;
         let target = match found.stat.kind {
-            // A symbolic link that is none by now has vanished as such.
-            FileKind::Symlink => Some(observe::symlink_target(found)?.ok_or(Errno::NOENT)?),
+            FileKind::Symlink => Some(observe::symlink_target(&pinned)?.ok_or(Errno::INVAL)?),
             _ => None,
         };
-        Ok(self.observation(&found.stat, attributes, target))
+        Ok(Some(self.observation(&found.stat, attributes, target)))
     }
 
     fn observation(

@@ -66,8 +66,8 @@ pub(super) enum Task {
     Unreadable(ReadProblem),
     /// A row without contents, or an empty file.
     Plain(FileStat, Observation),
-    /// One of several names.
-    Name(LinkId),
+    /// One of several names, and what was found under it.
+    Name(LinkId, Box<Found>),
     /// A file whose row is known under another key.
     Moved(FoundRow),
     /// A file with contents.

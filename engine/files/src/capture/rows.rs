@@ -14,11 +14,15 @@ use crate::row::{HeadRow, Object, Restored, RowError, RowFault};
 use crate::stat::{FileKind, FileStat, FileTime, Identity};
 use crate::walk::{Unreadable, UnreadablePart};
 
-/// Names the group of links of a file.
-pub(super) fn link_id(ring: &KeyRing, identity: Identity) -> LinkId {
-    let mut message = [0; 16];
-    message[..8].copy_from_slice(&identity.device.to_be_bytes());
-    message[8..].copy_from_slice(&identity.inode.to_be_bytes());
+/// Names the group of links of an object. `since` tells objects apart that had the same inode during one scan.
+pub(super) fn link_id(ring: &KeyRing, identity: Identity, since: Option<FileTime>) -> LinkId {
+    let mut message = Vec::with_capacity(28);
+    message.extend_from_slice(&identity.device.to_be_bytes());
+    message.extend_from_slice(&identity.inode.to_be_bytes());
+    if let Some(since) = since {
+        message.extend_from_slice(&since.seconds().to_be_bytes());
+        message.extend_from_slice(&since.nanos().to_be_bytes());
+    }
     let hash = ring.meta_hash(b"link\0", &message);
     LinkId::from_slice(&hash[..16]).expect("16 of 32 bytes")
 }
@@ -50,6 +54,11 @@ pub(super) fn unchanged(old: &FoundRow, stat: &FileStat, last_scan: Timestamp) -
 pub(super) fn is_of(value: &[u8], stat: &FileStat) -> bool {
     let seen = HeadRow::decode(value).ok().and_then(|row| row.facts.seen);
     seen.is_some_and(|seen| seen.identity == stat.identity && seen.ctime == stat.ctime)
+}
+
+/// Whether a row is that of this inode.
+pub(super) fn is_inode(value: &[u8], identity: Identity) -> bool {
+    HeadRow::decode(value).ok().and_then(|row| row.facts.seen).is_some_and(|seen| seen.identity == identity)
 }
 
 /// A path as messages show it.

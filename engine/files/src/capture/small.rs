@@ -134,7 +134,7 @@ fn read_small(found: &Found, ring: &KeyRing, observer: &Observer) -> SmallOutcom
     for _ in 0..TRIES {
         let file = open(found)?;
         let read = read_stretches(&file, ring)?;
-        let observation = observer.file(found, &file).map_err(ReadProblem::Refused)?;
+        let observation = observer.file(&file).map_err(ReadProblem::Refused)?;
         let Some((stretches, content)) = read else { return Err(ReadProblem::Grown) };
         let stability = file.stability().map_err(ReadProblem::Refused)?;
         let small = SmallFile { stat: *file.stat(), observation, stretches, content, stability };
@@ -146,9 +146,11 @@ fn read_small(found: &Found, ring: &KeyRing, observer: &Observer) -> SmallOutcom
     last.ok_or(ReadProblem::Grown)
 }
 
-/// Opens a file; where another one has taken its place since it was found, that one.
+/// Opens a file; where another one has taken its place since it was found, that one. But not where the file has other
+/// names, which would get the other's contents: then it has vanished under this one.
 pub(super) fn open(found: &Found) -> Result<SourceFile, ReadProblem> {
     match found.open_file() {
+        Err(OpenError::Replaced) if found.stat.links > 1 => Err(ReadProblem::Vanished),
         Err(OpenError::Replaced) => Ok(found.look_again().map_err(ReadProblem::from)?.open_file()?),
         opened => Ok(opened?),
     }

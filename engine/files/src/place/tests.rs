@@ -102,6 +102,7 @@ fn walk(root: &Path) -> Vec<Found> {
 
 fn see(found: &Found) -> (Seen, Reproduced) {
     let mut contents = Vec::new();
+    let pinned = found.pin().unwrap().expect("it is still there");
     let number = DeviceNumber { major: found.stat.represents.0, minor: found.stat.represents.1 };
     let object = match found.stat.kind {
         FileKind::File => {
@@ -109,14 +110,14 @@ fn see(found: &Found) -> (Seen, Reproduced) {
             file(contents.len() as u64)
         }
         FileKind::Directory => Object::Directory,
-        FileKind::Symlink => Object::Symlink(observe::symlink_target(found).unwrap().unwrap()),
+        FileKind::Symlink => Object::Symlink(observe::symlink_target(&pinned).unwrap().unwrap()),
         FileKind::Fifo => Object::Fifo,
         FileKind::Socket => Object::Socket,
         FileKind::CharDevice => Object::CharDevice(number),
         FileKind::BlockDevice => Object::BlockDevice(number),
     };
     let mut large_values = Vec::new();
-    let attributes = observe::attributes(found, None).unwrap().into_attributes(|value| {
+    let attributes = observe::attributes_of(&pinned).unwrap().into_attributes(|value| {
         large_values.push(value.to_vec());
         Ok::<_, RowError>(ContentId::new([2; 32]))
     });
