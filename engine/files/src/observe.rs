@@ -56,6 +56,11 @@ impl RawAttributes {
         self.list.is_empty()
     }
 
+    /// Bytes that the values take.
+    pub fn bytes(&self) -> usize {
+        self.list.iter().map(|(_, value)| value.len()).sum()
+    }
+
     /// For the row. `store` is called for each value that is too large to be in it, by rising name, and says
     /// what its content id is.
     pub fn into_attributes<E: From<RowError>>(

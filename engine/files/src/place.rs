@@ -27,10 +27,11 @@ use rustix::io::Errno;
 use crate::beneath;
 use crate::keys::{HeadKey, PathKey};
 use crate::names::Names;
+use crate::stat::FileStat;
 
 use entry::Occupied;
 use finish::{Finish, Privilege};
-use flush::Flusher;
+use flush::{FileSystems, Flusher};
 use level::Report;
 use staging::{Earlier, Staging};
 
@@ -65,7 +66,8 @@ pub struct Destination {
     path: PathBuf,
     root: Arc<OwnedFd>,
     flusher: Arc<Flusher>,
-    staging: Staging,
+    systems: Arc<FileSystems>,
+    staging: Arc<Staging>,
     occupied: Occupied,
     privilege: Privilege,
 }
@@ -81,8 +83,12 @@ impl Destination {
         let root = open_root(path)?;
         let earlier =
             Staging::look(root.as_fd()).map_err(|e| failed.at("looking for an earlier restore", e))?;
+        let in_it = |e| failed.at("making .backstay-restore in it", e);
         let occupied = match (&earlier, existing) {
-            (Earlier::Restore(found), _) if found == marker => Occupied::Resume,
+            (Earlier::Restore(found), _) if found == marker => {
+                let (there, whole) = Staging::resume(root.as_fd()).map_err(in_it)?;
+                return Self::begun(path, root, there, Occupied::Resume(whole));
+            }
             (_, Existing::Replace) => Occupied::Replace,
             (Earlier::Restore(_), Existing::Refuse) => {
                 return Err(PlaceError::OtherRestore { path: path.to_owned() });
@@ -99,15 +105,21 @@ impl Destination {
                 Occupied::Refuse
             }
         };
-        let staging = match occupied {
-            Occupied::Resume => Staging::resume(root.as_fd()),
-            Occupied::Refuse | Occupied::Replace => Staging::begin(root.as_fd(), marker),
-        };
-        let flusher = Flusher::start(root.as_fd());
+        let begun = Staging::begin(root.as_fd(), marker).map_err(in_it)?;
+        Self::begun(path, root, begun, occupied)
+    }
+
+    fn begun(path: &Path, root: OwnedFd, staging: Staging, occupied: Occupied) -> Result<Self, PlaceError> {
+        let failed = Failed(path);
+        let (staging, systems) = (Arc::new(staging), Arc::new(FileSystems::default()));
+        let device = FileStat::of(&root).map_err(|e| failed.at("looking at it", e))?.identity.device;
+        systems.add(device, &root).map_err(|e| failed.at("opening it", e))?;
+        let flusher = Flusher::start(Arc::clone(&staging), Arc::clone(&systems));
         Ok(Self {
             path: path.to_owned(),
-            staging: staging.map_err(|e| failed.at("making .backstay-restore in it", e))?,
+            staging,
             flusher: Arc::new(flusher.map_err(|e| failed.at("starting a thread for it", errno(&e)))?),
+            systems,
             root: Arc::new(root),
             occupied,
             privilege: Privilege::of_process(),
@@ -130,7 +142,7 @@ impl Destination {
 
     /// Whether an earlier restore is continued.
     pub fn begin(&self) -> Begin {
-        if self.occupied == Occupied::Resume { Begin::Resumed } else { Begin::Fresh }
+        if matches!(self.occupied, Occupied::Resume(_)) { Begin::Resumed } else { Begin::Fresh }
     }
 
     /// Begins to place. `report` hears what objects lack, while [`Placer`] is used.
@@ -144,7 +156,7 @@ impl Destination {
         let failed = Failed(&self.path);
         // Before the marker goes: without it, what is here counts as whole.
         self.flusher.stop().map_err(|e| failed.at("writing it to disk", e))?;
-        rustix::fs::syncfs(&self.root).map_err(|e| failed.at("writing it to disk", e))?;
+        self.staging.sync(&self.systems.all()).map_err(|e| failed.at("writing it to disk", e))?;
         self.staging.remove(self.root.as_fd()).map_err(|e| failed.at("removing .backstay-restore", e))?;
         let key = HeadKey::Path(PathKey::root());
         let finish = Finish::open(self.root.as_fd(), &key, self.privilege);
@@ -155,6 +167,10 @@ impl Destination {
 
     fn root(&self) -> &Arc<OwnedFd> {
         &self.root
+    }
+
+    fn systems(&self) -> &FileSystems {
+        &self.systems
     }
 
     fn staging(&self) -> &Staging {

@@ -27,6 +27,9 @@ const READING_MAX: usize = 512;
 /// Rows that wait for their chunks to be named.
 const NAMING_MAX: usize = 8192;
 
+/// Bytes of attributes in rows that wait for their chunks to be named.
+const NAMING_BYTES_MAX: usize = 16 << 20;
+
 /// What is done with a row once its turn comes.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -51,6 +54,17 @@ impl Place {
     pub(super) fn path(&self) -> &PathKey {
         match self {
             Self::Path(path) | Self::Link(_, path) => path,
+        }
+    }
+}
+
+impl Work {
+    fn attribute_bytes(&self) -> usize {
+        match &self.task {
+            Task::Plain(_, observation) | Task::File(FileContents { observation, .. }) => {
+                observation.attributes.bytes()
+            }
+            _ => 0,
         }
     }
 }
@@ -117,6 +131,8 @@ pub(super) struct Queue {
     readers: SmallReaders,
     reading: VecDeque<Reading>,
     naming: VecDeque<Work>,
+    /// Bytes of attributes in `naming`.
+    naming_bytes: usize,
     groups: GroupBuilder,
     /// Closed groups that rows may still wait for, by rising number.
     closed: VecDeque<(u64, PendingChunk)>,
@@ -128,6 +144,7 @@ impl Queue {
             readers,
             reading: VecDeque::new(),
             naming: VecDeque::new(),
+            naming_bytes: 0,
             groups: GroupBuilder::default(),
             closed: VecDeque::new(),
         }
@@ -136,7 +153,7 @@ impl Queue {
     /// Adds a row for which nothing needs to be read any more.
     pub(super) fn push(&mut self, work: Work) {
         if self.reading.is_empty() {
-            self.naming.push_back(work);
+            self.wait_for_names(work);
         } else {
             self.reading.push_back(Reading::Read(Box::new(work)));
         }
@@ -154,13 +171,14 @@ impl Queue {
             Drain::TooMany => (READING_MAX, NAMING_MAX),
             Drain::All => (0, 0),
         };
-        while self.reading.len() > reading_max {
+        while self.reading.len() > reading_max && self.naming_bytes <= NAMING_BYTES_MAX {
             self.read_one(chunks)?;
         }
-        if self.naming.len() <= naming_max {
+        if self.naming.len() <= naming_max && self.naming_bytes <= NAMING_BYTES_MAX {
             return Ok(None);
         }
         let work = self.naming.pop_front();
+        self.naming_bytes -= work.as_ref().map_or(0, Work::attribute_bytes);
         if let Some(Work {
             task: Task::File(FileContents { pieces: Pieces::Grouped(_, pieces), .. }), ..
         }) = &work
@@ -201,6 +219,11 @@ impl Queue {
         }
     }
 
+    fn wait_for_names(&mut self, work: Work) {
+        self.naming_bytes += work.attribute_bytes();
+        self.naming.push_back(work);
+    }
+
     fn grouped(&mut self, piece: &GroupedPiece) -> Result<Reference, VaultError> {
         // Rows leave in order: no later one waits for an earlier group.
         while self.closed.front().is_some_and(|(number, _)| *number < piece.group) {
@@ -234,12 +257,12 @@ impl Queue {
     fn read_one(&mut self, chunks: &ChunkWriter) -> Result<(), CaptureError> {
         match self.reading.pop_front() {
             None => {}
-            Some(Reading::Read(work)) => self.naming.push_back(*work),
+            Some(Reading::Read(work)) => self.wait_for_names(*work),
             Some(Reading::Small(place, old)) => {
                 let old = old.map(|old| *old);
                 let outcome = self.readers.take_out().ok_or(VaultError::GivenUp)?;
                 let task = self.small_task(outcome, old.as_ref(), chunks)?;
-                self.naming.push_back(Work { place, old, task });
+                self.wait_for_names(Work { place, old, task });
             }
         }
         Ok(())

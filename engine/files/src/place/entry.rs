@@ -13,6 +13,7 @@ use crate::stat::{FileKind, FileStat, FileTime, Identity};
 
 use super::error::PlaceError;
 use super::finish::Privilege;
+use super::staging::Whole;
 
 /// What to do with what has the name already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(super) enum Occupied {
     /// Replace it.
     Replace,
     /// Keep it if an earlier attempt finished it, else replace it.
-    Resume,
+    Resume(Whole),
 }
 
 /// A name in an open directory, and the object that is to have it.
@@ -59,16 +60,19 @@ impl Slot<'_> {
     }
 
     /// Makes an empty file that only its owner may read. With [`Occupied::Resume`], one that has this size
-    /// and time is done: the time is set last.
+    /// and time is done, where files are whole then: the time is set last.
     pub(super) fn make_file(self, size_bytes: u64, mtime: FileTime) -> Result<MadeFile, PlaceError> {
         match self.create_file() {
             Ok(fd) => return Ok(MadeFile::New(fd)),
             Err(Errno::EXIST) if self.occupied != Occupied::Refuse => {}
             Err(error) => return Err(self.error("making the file", error)),
         }
-        if self.occupied == Occupied::Resume {
+        if let Occupied::Resume(whole) = self.occupied {
             let there = self.stat()?;
-            let done = there.kind == FileKind::File && there.size_bytes == size_bytes && there.mtime == mtime;
+            let done = there.kind == FileKind::File
+                && there.size_bytes == size_bytes
+                && there.mtime == mtime
+                && whole.includes(there.ctime);
             if done {
                 return Ok(MadeFile::AlreadyDone);
             }

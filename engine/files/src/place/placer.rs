@@ -196,6 +196,7 @@ impl<'d> Placer<'d> {
         let fd = self.slot(&parent, path, key).make_directory(self.destination.privilege())?;
         let entry_error = |error| PlaceError::Entry { key: key.clone(), doing: "looking at it", error };
         let identity = FileStat::of(&fd).map_err(entry_error)?.identity;
+        self.destination.systems().add(identity.device, &fd).map_err(entry_error)?;
         if let Some(wanted) = &wanted {
             self.begin_directory(fd.as_fd(), key, wanted);
         }

@@ -1,8 +1,9 @@
-//! The restore's own directory inside the destination: a marker that says what is being restored, and the
-//! files that have several names until these are made. Owns its safety: what somebody else put there is not
-//! taken for ours.
+//! The restore's own directory inside the destination: a marker that says what is being restored, the files that have
+//! several names until these are made, and what tells which files of an interrupted restore are whole. Owns its safety:
+//! what somebody else put there is not taken for ours.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use backstay_core::id::LinkId;
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::beneath;
 use crate::names::Names;
-use crate::stat::{FileKind, FileStat};
+use crate::stat::{FileKind, FileStat, FileTime};
 
 /// Its name in the root of the destination.
 pub const STAGING_NAME: &str = ".backstay-restore";
@@ -21,6 +22,32 @@ pub const MARKER_BYTES_MAX: usize = 64 * 1024;
 const LINKS: &str = "links";
 const MARKER: &str = "marker";
 const MARKER_NEW: &str = "marker.new";
+
+/// Holds the id of the boot in which the restore began, until a write to the disk fails.
+const BOOT: &str = "boot";
+
+/// Its time of last change: what was written before is on the disk.
+const SYNCED: &str = "synced";
+const SYNCED_NEW: &str = "synced.new";
+
+/// Where the system says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Which files of an interrupted restore are whole if their size and time are right, by their time of last change
+/// (ctime). The data of others may not have reached the disk, or they were there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Whole {
+    /// Not before this.
+    from: FileTime,
+    /// Before this, where the system was started again or a write failed since.
+    until: Option<FileTime>,
+}
+
+impl Whole {
+    pub(super) fn includes(self, ctime: FileTime) -> bool {
+        ctime >= self.from && self.until.is_none_or(|until| ctime < until)
+    }
+}
 
 /// The staging directory of a restore that is under way.
 #[derive(Debug)]
@@ -52,8 +79,7 @@ impl Staging {
         if !is_ours(&directory)? {
             return Ok(Earlier::Foreign);
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match rustix::fs::openat(&directory, MARKER, flags, Mode::empty()) {
+        match rustix::fs::openat(&directory, MARKER, READ_FLAGS, Mode::empty()) {
             Ok(marker) => Ok(read_marker(&marker)?.map_or(Earlier::Foreign, Earlier::Restore)),
             Err(Errno::NOENT) => Ok(Earlier::Nothing),
             Err(Errno::LOOP) => Ok(Earlier::Foreign),
@@ -66,26 +92,55 @@ impl Staging {
         clear_the_way(root)?;
         let staging = Self::open(root)?;
         remove_all_in(staging.links.as_fd())?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&staging.directory, MARKER_NEW, flags, Mode::RUSR | Mode::WUSR)?;
-        let mut rest = marker;
-        while !rest.is_empty() {
-            let written = rustix::io::write(&file, rest)?;
-            rest = &rest[written..];
-        }
+        let file = staging.write(MARKER_NEW, marker)?;
         rustix::fs::fsync(&file)?;
+        staging.remove_files(&[BOOT, SYNCED, SYNCED_NEW])?;
+        if let Some(boot) = boot_id() {
+            staging.write(BOOT, boot.as_bytes())?;
+        }
         rustix::fs::renameat(&staging.directory, MARKER_NEW, &staging.directory, MARKER)?;
         Ok(staging)
     }
 
-    /// Goes on with the restore that is there.
-    pub(super) fn resume(root: BorrowedFd<'_>) -> Result<Self, Errno> {
-        Self::open(root)
+    /// Goes on with the restore that is there. After a restart of the system this stays distrustful: the id of the boot
+    /// is not written anew.
+    pub(super) fn resume(root: BorrowedFd<'_>) -> Result<(Self, Whole), Errno> {
+        let staging = Self::open(root)?;
+        let from = FileStat::at(&staging.directory, MARKER.as_bytes())?.mtime;
+        let same_boot = match (staging.read(BOOT), boot_id()) {
+            (Ok(began), Some(now)) => began == now.as_bytes(),
+            _ => false,
+        };
+        let until = match FileStat::at(&staging.directory, SYNCED.as_bytes()) {
+            _ if same_boot => None,
+            Ok(synced) => Some(synced.mtime),
+            Err(Errno::NOENT) => Some(from),
+            Err(error) => return Err(error),
+        };
+        Ok((staging, Whole { from, until }))
+    }
+
+    /// Has everything sent to the disk that was written so far to the file systems of `roots`, and notes that it is there.
+    /// The first error counts: the system tells of it once. Then nothing is taken for whole that is not noted so.
+    pub(super) fn sync(&self, roots: &[Arc<OwnedFd>]) -> Result<(), Errno> {
+        self.write(SYNCED_NEW, &[])?;
+        let mut synced = Ok(());
+        for root in roots {
+            synced = synced.and(rustix::fs::syncfs(root));
+        }
+        match synced {
+            Ok(()) => rustix::fs::renameat(&self.directory, SYNCED_NEW, &self.directory, SYNCED),
+            Err(error) => {
+                self.remove_files(&[BOOT])?;
+                Err(error)
+            }
+        }
     }
 
     /// Takes it away. The root's time of last change moves.
     pub(super) fn remove(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
         remove_all_in(self.links.as_fd())?;
+        self.remove_files(&[BOOT, SYNCED, SYNCED_NEW])?;
         rustix::fs::unlinkat(&self.directory, LINKS, AtFlags::REMOVEDIR)?;
         remove_all_in(self.directory.as_fd())?;
         rustix::fs::unlinkat(root, STAGING_NAME, AtFlags::REMOVEDIR)
@@ -101,11 +156,45 @@ impl Staging {
         link.to_string()
     }
 
+    fn write(&self, name: &str, contents: &[u8]) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut rest = contents;
+        while !rest.is_empty() {
+            let written = rustix::io::write(&file, rest)?;
+            rest = &rest[written..];
+        }
+        Ok(file)
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, Errno> {
+        let file = rustix::fs::openat(&self.directory, name, READ_FLAGS, Mode::empty())?;
+        read_marker(&file)?.ok_or(Errno::FBIG)
+    }
+
+    fn remove_files(&self, names: &[&str]) -> Result<(), Errno> {
+        for name in names {
+            match rustix::fs::unlinkat(&self.directory, *name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn open(root: BorrowedFd<'_>) -> Result<Self, Errno> {
         let directory = make_directory(root, STAGING_NAME)?;
         let links = make_directory(directory.as_fd(), LINKS)?;
         Ok(Self { directory, links })
     }
+}
+
+/// Without NONBLOCK, a pipe in the place of a file would hold us for ever.
+const READ_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+fn boot_id() -> Option<String> {
+    std::fs::read_to_string(BOOT_ID).ok()
 }
 
 fn make_directory(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
