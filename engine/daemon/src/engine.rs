@@ -44,7 +44,7 @@ impl Engine {
         vaults: Arc<Vaults>,
         clock: Arc<dyn ClockDebug>,
     ) -> Result<Self, Failure> {
-        let writer = Arc::new(vaults.writer());
+        let writer = Arc::clone(vaults.writer());
         let pool = CpuPool::new().map_err(|error| {
             Failure::failed(format!(
                 "cannot start threads: {error}; raise the limit on tasks (TasksMax= of the unit, ulimit -u)"

@@ -27,7 +27,7 @@ pub enum Exit {
     Failed = 1,
     /// It was asked for wrongly, or the configuration is wrong.
     Usage = 2,
-    /// A part of it was done; the message says which was not.
+    /// A part of it was done; the message says which was not. Of `status --check`: nobody can tell.
     Partly = 3,
 }
 

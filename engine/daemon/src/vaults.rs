@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstay_core::clock::Clock;
 use backstay_core::config::{Config, VaultKind};
+use backstay_core::id::VaultId;
 use backstay_vault::keys::{AgeIdentity, KeyRing};
 use backstay_vault::store::{Counted, DirStore, RequestObserver, Retried, RetryPolicy, Store};
 use backstay_vault::vault::{Vault, VaultKeys, WriterIdentity};
@@ -48,6 +49,7 @@ pub struct Vaults {
     clock: Arc<dyn ClockDebug>,
     observer: Arc<dyn VaultObserver>,
     identity: Mutex<Identity>,
+    writer: Arc<WriterIdentity>,
     known: Mutex<KnownVaults>,
     /// For each vault of the configuration.
     slots: BTreeMap<String, Slot>,
@@ -76,13 +78,16 @@ impl Vaults {
         observer: Arc<dyn VaultObserver>,
         access: Access,
     ) -> Result<Self, Failure> {
-        let identity = Mutex::new(match access {
+        let identity = match access {
             Access::Keep => Identity::load_or_make(&config.node.state)?,
             Access::ReadOnly => Identity::load_or_borrow(&config.node.state)?,
-        });
+        };
+        let node = config.node.name.to_string();
+        let writer = Arc::new(WriterIdentity { node, signer: identity.signer() });
+        let identity = Mutex::new(identity);
         let known = Mutex::new(KnownVaults::load(&config.node.state)?);
         let slots = config.vaults.keys().map(|name| (name.to_string(), Slot::default())).collect();
-        Ok(Self { config, io, clock, observer, identity, known, slots, key_file: None, access })
+        Ok(Self { config, io, clock, observer, identity, writer, known, slots, key_file: None, access })
     }
 
     /// The same vaults, read with the recovery key in this file.
@@ -93,19 +98,24 @@ impl Vaults {
     }
 
     /// Who writes for this node.
-    pub fn writer(&self) -> WriterIdentity {
-        WriterIdentity { node: self.config.node.name.to_string(), signer: lock(&self.identity).signer() }
+    pub fn writer(&self) -> &Arc<WriterIdentity> {
+        &self.writer
     }
 
     /// The vault of this name, opened. A process that keeps the node's state fences first what an earlier one has left
     /// open in it.
     pub fn open(&self, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
         let mut slot = lock(self.slot(name)?);
+        if let Some(opened) = &*slot
+            && !opened.vault().is_still_there()?
+        {
+            *slot = None;
+        }
         let opened = match &mut *slot {
             Some(opened) => opened,
             empty => empty.insert(self.open_first(name, absent)?),
         };
-        opened.fence_dead(name, &self.writer(), self.clock.now());
+        opened.fence_dead(name, &self.writer, self.clock.now());
         Ok(Arc::clone(opened.vault()))
     }
 
@@ -129,13 +139,14 @@ impl Vaults {
                         found.vault
                     )));
                 }
+                self.refuse_second_name(name, found.vault)?;
                 self.open_existing(store)?
             }
         };
         match self.access {
             Access::Keep => {
                 lock(&self.known).remember(name, vault.id())?;
-                Ok(Opened::for_writing(vault, &self.writer())?)
+                Ok(Opened::for_writing(vault, &self.writer)?)
             }
             Access::ReadOnly => Ok(Opened::new(vault)),
         }
@@ -144,6 +155,18 @@ impl Vaults {
     /// Whether the admin's private key still lies on this node, which is so until a recovery key exists.
     pub fn lacks_recovery(&self) -> bool {
         lock(&self.identity).bundle.as_ref().is_some_and(|bundle| bundle.admin_seed.is_some())
+    }
+
+    /// Two names for one vault would count one copy as two.
+    fn refuse_second_name(&self, name: &str, vault: VaultId) -> Result<(), Failure> {
+        let known = lock(&self.known);
+        let mut others = self.config.vaults.keys().map(|other| other.as_str()).filter(|other| *other != name);
+        match others.find(|other| known.id(other) == Some(vault)) {
+            None => Ok(()),
+            Some(other) => Err(Failure::usage(format!(
+                "vaults {name} and {other} are the same one, {vault}: their paths lead to one directory; give {name} a directory of its own, or remove it from the configuration"
+            ))),
+        }
     }
 
     fn refuse_missing_parent(&self, name: &str) -> Result<(), Failure> {
@@ -182,24 +205,29 @@ impl Vaults {
     }
 
     fn open_existing(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, Failure> {
-        let mut identity = lock(&self.identity);
-        let bundle = match (&self.key_file, &identity.bundle) {
+        // Not held while the store is asked: one that hangs would stop all that is done with others.
+        let (own, age) = {
+            let identity = lock(&self.identity);
+            (identity.bundle.clone(), identity.age.clone())
+        };
+        let bundle = match (&self.key_file, own) {
             (Some(key), _) => {
                 let recovered = VaultKeys::recover(&store, &self.io, key)?;
                 recovered.ok_or_else(|| no_keys(&store, key, Access::ReadOnly))?
             }
-            (None, Some(bundle)) => bundle.clone(),
+            (None, Some(bundle)) => bundle,
             (None, None) => {
-                let recovered = VaultKeys::recover(&store, &self.io, &identity.age)?;
-                let bundle = recovered.ok_or_else(|| no_keys(&store, &identity.age, self.access))?;
-                if self.access == Access::Keep {
+                let recovered = VaultKeys::recover(&store, &self.io, &age)?;
+                let bundle = recovered.ok_or_else(|| no_keys(&store, &age, self.access))?;
+                let mut identity = lock(&self.identity);
+                if self.access == Access::Keep && identity.bundle.is_none() {
                     identity.keep_bundle(bundle.clone())?;
                 }
                 bundle
             }
         };
         let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&bundle)))?;
-        vault.refresh_index(None)?;
+        vault.refresh_index((self.access == Access::Keep).then_some(self.writer.node.as_str()))?;
         Ok(Arc::new(vault))
     }
 }

@@ -39,8 +39,8 @@ pub const LEAVE_OUT_MAX: usize = 1024;
 pub struct WalkOptions {
     /// Paths that are left out.
     pub exclude: Exclude,
-    /// Directories that are left out wherever they turn up: vaults, the state. Those that do not exist are
-    /// ignored. At most [`LEAVE_OUT_MAX`].
+    /// Directories that are left out wherever they turn up: vaults, the state. Those that do not exist, or cannot be
+    /// looked at, are ignored. At most [`LEAVE_OUT_MAX`].
     pub leave_out: Vec<PathBuf>,
     /// What happens at mount points.
     pub crossing: Crossing,
@@ -81,14 +81,6 @@ pub enum WalkError {
     RootLeftOut {
         /// As it was given.
         path: PathBuf,
-    },
-    /// A directory to leave out cannot be looked at, so it could not be recognised.
-    #[error("the directory to leave out {} cannot be looked at: {error}; make its parents accessible", path.display())]
-    LeaveOut {
-        /// As it was given.
-        path: PathBuf,
-        /// What the system said.
-        error: Errno,
     },
     /// There are more than [`LEAVE_OUT_MAX`].
     #[error("there are more than {LEAVE_OUT_MAX} directories to leave out; use exclusions")]
@@ -359,12 +351,9 @@ impl Scope {
         }
         let mut left_out = HashSet::new();
         for path in &options.leave_out {
-            match rustix::fs::stat(path) {
-                Ok(stat) => {
-                    left_out.insert(Identity { device: stat.st_dev, inode: stat.st_ino });
-                }
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
-                Err(error) => return Err(WalkError::LeaveOut { path: path.clone(), error }),
+            // What cannot be looked at cannot be walked into, either: the walk says so where it meets it.
+            if let Ok(stat) = rustix::fs::stat(path) {
+                left_out.insert(Identity { device: stat.st_dev, inode: stat.st_ino });
             }
         }
         let device = match options.crossing {

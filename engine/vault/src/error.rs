@@ -192,6 +192,7 @@ impl VaultError {
                 StoreErrorKind::NoSpace => "no_space",
                 StoreErrorKind::ReadOnly => "read_only",
                 StoreErrorKind::Denied => "denied",
+                StoreErrorKind::Gone => "no_vault",
                 StoreErrorKind::Transient => "transient",
                 _ => "store",
             },

@@ -147,6 +147,29 @@ async fn a_directory_that_is_not_there_is_no_empty_store() {
 }
 
 #[tokio::test]
+async fn an_empty_directory_that_takes_the_place_of_the_store_is_not_written_to() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (root, away) = (folder.path().join("vault"), folder.path().join("away"));
+    let (first, second) = (Named::Trust(1).to_name(), Named::Trust(2).to_name());
+    let store = DirStore::new(&root);
+    store.put(&first, Bytes::from_static(b"one")).await.expect("the root is made with the first object");
+    assert_eq!(store.get(&first).await.expect("get"), &b"one"[..]);
+    fs::rename(&root, &away).expect("unmounted");
+    for made in [false, true] {
+        if made {
+            fs::create_dir(&root).expect("mkdir");
+        }
+        let error = store.put(&second, Bytes::new()).await.expect_err("not there");
+        assert_eq!(error.kind, StoreErrorKind::Gone, "{error}");
+        assert_eq!(store.get(&first).await.expect_err("not there").kind, StoreErrorKind::Gone);
+    }
+    assert_eq!(fs::read_dir(&root).expect("list").count(), 0);
+    fs::remove_dir(&root).expect("rmdir");
+    fs::rename(&away, &root).expect("mounted again");
+    store.put(&second, Bytes::new()).await.expect("as before");
+}
+
+#[tokio::test]
 async fn what_a_dead_process_left_unfinished_is_never_listed_and_goes_after_a_day() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let unfinished = root.path().join("unfinished");

@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Handle;
 
 use crate::clock::SystemClock;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::metrics::{MeteredVaults, Metrics};
 use crate::vaults::{Access, Vaults};
 
@@ -101,6 +101,16 @@ pub struct Context {
 
 /// Runs the command; the exit code when nothing failed.
 pub fn run(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
+    match (run_command(arguments, io), &arguments.command) {
+        // A monitor must not take "nobody can tell" for a warning.
+        (Err(failure), Command::Status(status)) if status.is_check() => {
+            Err(Failure { exit: Exit::Partly, ..failure })
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
     if let Command::Demo(demo) = &arguments.command {
         return demo::run(demo, io);
     }

@@ -21,6 +21,12 @@ pub(super) struct StatusArgs {
     check: bool,
 }
 
+impl StatusArgs {
+    pub(super) fn is_check(&self) -> bool {
+        self.check
+    }
+}
+
 pub(super) fn run(context: &Context, arguments: &StatusArgs) -> Result<u8, Failure> {
     let status = match Conversation::ask(&context.config.node.state, Ask::Status)? {
         Some(mut conversation) => match conversation.next()? {

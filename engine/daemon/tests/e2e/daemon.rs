@@ -102,6 +102,29 @@ fn the_daemon_keeps_a_changing_tree_within_its_objective() {
 }
 
 #[test]
+fn an_empty_mount_point_is_not_taken_for_the_vault() {
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    sandbox.capture();
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the point of before", || daemon.value("backstay_last_point_timestamp_seconds").is_some());
+    let away = sandbox.path("away");
+    // The daemon has read from the vault; then it has written to it, too.
+    for contents in ["later", "still later"] {
+        fs::rename(&sandbox.vault, &away).unwrap();
+        fs::create_dir(&sandbox.vault).unwrap();
+        fs::write(sandbox.source.join("file"), contents).unwrap();
+        sandbox.run(["now"]).refused(1, &["the disk is probably not mounted; mount it"]);
+        assert_eq!(fs::read_dir(&sandbox.vault).unwrap().count(), 0, "nothing is written in its place");
+        fs::remove_dir(&sandbox.vault).unwrap();
+        fs::rename(&away, &sandbox.vault).unwrap();
+        sandbox.run(["now"]).good();
+    }
+    daemon.running.terminate().good();
+    sandbox.check_vault();
+}
+
+#[test]
 fn a_commit_that_died_is_fenced_when_its_vault_is_back() {
     let mut sandbox = Sandbox::new();
     tree::make_plain(&sandbox.source, 400, 400_000, &mut Random::new(11));
@@ -272,6 +295,9 @@ fn status_says_how_it_is_to_people_and_to_programs() {
     sandbox.rpo = "1s";
     assert_eq!(check(&sandbox), Some(2));
     assert_eq!(sandbox.run(["status"]).code, Some(0), "without --check it is only told");
+    let rpo = std::mem::replace(&mut sandbox.rpo, "soon");
+    assert_eq!(check(&sandbox), Some(3), "with a configuration that says nothing nobody can tell");
+    sandbox.rpo = rpo;
 
     // The daemon's own view.
     sandbox.rpo = "15m";

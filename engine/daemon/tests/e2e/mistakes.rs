@@ -256,6 +256,18 @@ fn a_directory_that_holds_something_else_does_not_become_a_vault() {
 }
 
 #[test]
+fn two_vaults_at_one_place_are_told_apart_from_two_copies() {
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    let second = sandbox.path("by another path");
+    sandbox.capture();
+    std::os::unix::fs::symlink(&sandbox.vault, &second).unwrap();
+    sandbox.targets = r#"["local", "other"]"#;
+    sandbox.more = format!("[vault.other]\nkind = \"dir\"\npath = {second:?}\n");
+    sandbox.run(["now"]).refused(3, &["vaults other and local are the same one", "directory of its own"]);
+}
+
+#[test]
 fn names_that_do_not_exist_are_answered_with_those_that_do() {
     let (sandbox, _) = captured();
     let to = sandbox.path("never made");

@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -42,6 +42,8 @@ pub struct DirStore {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
+    /// Device and inode of the root when it was first used.
+    identity: OnceLock<(u64, u64)>,
     /// Folders that are there and durable in their parents, as far as this process knows.
     folders: Mutex<HashSet<PathBuf>>,
 }
@@ -49,7 +51,13 @@ struct Inner {
 impl DirStore {
     /// The store at `root`; looks at nothing yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { inner: Arc::new(Inner { root: root.into(), folders: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                root: root.into(),
+                identity: OnceLock::new(),
+                folders: Mutex::default(),
+            }),
+        }
     }
 
     /// Where it is.
@@ -65,7 +73,11 @@ impl DirStore {
     ) -> Result<T, StoreError> {
         let inner = Arc::clone(&self.inner);
         let place = self.place();
-        let outcome = tokio::task::spawn_blocking(move || work(&inner)).await;
+        let outcome = tokio::task::spawn_blocking(move || {
+            inner.check_root()?;
+            work(&inner)
+        })
+        .await;
         let error = match outcome {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error,
@@ -110,7 +122,31 @@ impl Store for DirStore {
     }
 }
 
+/// Why nothing is asked of a root, or written into it.
+#[derive(Debug, thiserror::Error)]
+#[error("the directory is not the one that it was: most likely a disk is not mounted any more")]
+struct AnotherRoot;
+
 impl Inner {
+    /// That the root is the one that was there before: where a disk has been unmounted, an empty directory has its name.
+    /// A root that was never seen may be missing, and is made with the first object.
+    fn check_root(&self) -> io::Result<()> {
+        let found = match fs::metadata(&self.root) {
+            Ok(metadata) => (metadata.dev(), metadata.ino()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return match self.identity.get() {
+                    None => Ok(()),
+                    Some(_) => Err(io::Error::other(AnotherRoot)),
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        match *self.identity.get_or_init(|| found) == found {
+            true => Ok(()),
+            false => Err(io::Error::other(AnotherRoot)),
+        }
+    }
+
     fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let target = self.root.join(name);
         let unfinished = self.unfinished()?;
@@ -275,6 +311,9 @@ fn sweep(folder: &Path) -> io::Result<()> {
 }
 
 fn kind_of(error: &io::Error) -> StoreErrorKind {
+    if error.get_ref().is_some_and(|cause| cause.is::<AnotherRoot>()) {
+        return StoreErrorKind::Gone;
+    }
     match error.kind() {
         ErrorKind::NotFound => StoreErrorKind::NotFound,
         ErrorKind::UnexpectedEof => StoreErrorKind::Truncated,

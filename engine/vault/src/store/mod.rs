@@ -155,6 +155,8 @@ pub enum StoreErrorKind {
     ReadOnly,
     /// Permission was refused.
     Denied,
+    /// The place of the store is not what it was: a disk is not mounted any more, or another one is.
+    Gone,
     /// A fault that may pass: try again.
     Transient,
     /// Another fault of the medium or the system.
@@ -206,6 +208,7 @@ impl StoreErrorKind {
             Self::ReadOnly => {
                 "; mount it writable (`mount -o remount,rw …`), or look in the kernel log for why it became read-only"
             }
+            Self::Gone => "; mount the disk of the vault again. Nothing is written in its place",
             Self::Denied => "; give the user that runs backstay access to it",
             Self::TooLarge | Self::Transient | Self::Permanent => "",
         }

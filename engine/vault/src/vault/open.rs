@@ -16,7 +16,7 @@ use crate::keys::{AgeIdentity, WrapError};
 use crate::keys::{Bundle, KeyRing, Signer, random_bytes, unwrap_bundle, wrap_bundle};
 use crate::malformed::Malformed;
 use crate::name::Named;
-use crate::store::Store;
+use crate::store::{Store, StoreErrorKind};
 
 /// Features that this code knows.
 const FEATURES: [&str; 0] = [];
@@ -128,6 +128,15 @@ impl Vault {
             points: Mutex::default(),
             acknowledged: Mutex::default(),
         })
+    }
+
+    /// Whether the vault still is where it was opened: the disk may have been unmounted, or another one mounted.
+    pub fn is_still_there(&self) -> Result<bool, VaultError> {
+        match Self::peek(&self.store, &self.io) {
+            Ok(found) => Ok(found.is_some_and(|found| found.vault == self.id())),
+            Err(VaultError::Store(error)) if error.kind == StoreErrorKind::Gone => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether this code writes what the vault's readers expect.
