@@ -95,6 +95,26 @@ pub struct TargetReport {
     pub target: String,
     /// What happened.
     pub outcome: TargetOutcome,
+    /// Start of the scan to which the state belongs, nanoseconds since 1970 UTC: of a capture that was interrupted and
+    /// continued, of its first attempt. Absent when nothing is durable.
+    #[serde(default)]
+    pub scan_start_nanos: Option<i64>,
+    /// Bytes read for this target, and for those that stand at the same point.
+    #[serde(default)]
+    pub read_bytes: u64,
+    /// Bytes of new records for them.
+    #[serde(default)]
+    pub stored_bytes: u64,
+    /// Bytes of contents that were read and not sent to them, because they have them already.
+    #[serde(default)]
+    pub saved_bytes: u64,
+}
+
+impl TargetReport {
+    /// The report of a target for which nothing was read.
+    pub fn without_work(target: String, outcome: TargetOutcome) -> Self {
+        Self { target, outcome, scan_start_nanos: None, read_bytes: 0, stored_bytes: 0, saved_bytes: 0 }
+    }
 }
 
 /// What happened on a target.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use backstay_core::config::{Config, FilesSource, Source, SourceKind, Target, VaultKind};
 use backstay_core::id::PointId;
 use backstay_core::point::Facts;
+use backstay_core::units::Timestamp;
 use backstay_files::capture::{
     CaptureError, CaptureMeans, CaptureOptions, CaptureProgress, Captured, PartLimits, capture,
 };
@@ -86,8 +87,7 @@ impl Engine {
             match self.open_target(source, target) {
                 Ok((cursor, open)) => groups.entry(cursor).or_default().push(open),
                 Err(failure) => {
-                    failed
-                        .push(TargetReport { target: target.to_string(), outcome: failed_outcome(&failure) });
+                    failed.push(TargetReport::without_work(target.to_string(), failed_outcome(&failure)));
                 }
             }
         }
@@ -117,7 +117,17 @@ impl Engine {
         report: &mut CaptureReport,
     ) {
         let vaults = group.iter().map(|target| Arc::clone(&target.vault)).collect();
+        let before = Work::of(progress);
         let outcome = self.capture_files(source, cursor, vaults, progress);
+        let work = Work::of(progress);
+        let reported = |target: OpenTarget, outcome, scan_start: Option<Timestamp>| TargetReport {
+            target: target.name,
+            outcome,
+            scan_start_nanos: scan_start.map(Timestamp::as_nanos),
+            read_bytes: work.read - before.read,
+            stored_bytes: work.stored - before.stored,
+            saved_bytes: work.saved - before.saved,
+        };
         match outcome {
             Ok(captured) => {
                 let summary = captured.summary;
@@ -141,16 +151,17 @@ impl Engine {
                         }
                         Err(error) => failed_outcome(&error.into()),
                     };
-                    report.targets.push(TargetReport { target: target.name, outcome });
+                    let is_durable = !matches!(outcome, TargetOutcome::Failed { .. });
+                    report.targets.push(reported(
+                        target,
+                        outcome,
+                        is_durable.then_some(summary.capture_start),
+                    ));
                 }
             }
             Err(failure) => {
-                report.targets.extend(
-                    group.into_iter().map(|target| TargetReport {
-                        target: target.name,
-                        outcome: failed_outcome(&failure),
-                    }),
-                );
+                let failed = |target| reported(target, failed_outcome(&failure), None);
+                report.targets.extend(group.into_iter().map(failed));
             }
         }
     }
@@ -242,6 +253,20 @@ impl From<Failure> for CaptureFailure {
 impl From<CaptureError> for CaptureFailure {
     fn from(error: CaptureError) -> Self {
         Self::Capture(error)
+    }
+}
+
+/// What a capture has done so far.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    read: u64,
+    stored: u64,
+    saved: u64,
+}
+
+impl Work {
+    fn of(progress: &CaptureProgress) -> Self {
+        Self { read: progress.read_bytes(), stored: progress.stored_bytes(), saved: progress.saved_bytes() }
     }
 }
 

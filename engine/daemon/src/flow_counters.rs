@@ -40,9 +40,9 @@ impl FlowCounters {
     pub fn count(&mut self, report: &CaptureReport) {
         for target in &report.targets {
             let counter = self.by_flow.entry((report.source.clone(), target.target.clone())).or_default();
-            counter.captured_bytes += report.read_bytes;
-            counter.sent_bytes += report.stored_bytes;
-            counter.saved_bytes += report.saved_bytes;
+            counter.captured_bytes += target.read_bytes;
+            counter.sent_bytes += target.stored_bytes;
+            counter.saved_bytes += target.saved_bytes;
             if let TargetOutcome::Failed { class, .. } = &target.outcome {
                 *counter.errors.entry(class.clone()).or_default() += 1;
             }
@@ -62,12 +62,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_counted_by_target_and_class() {
+    fn work_and_failures_are_counted_by_target() {
         let mut report = CaptureReport::of_nothing("data.files");
         let failed = |class: &str| TargetOutcome::Failed { message: String::new(), class: class.to_owned() };
         report.targets = vec![
-            TargetReport { target: "local".into(), outcome: TargetOutcome::Unchanged { point: None } },
-            TargetReport { target: "usb".into(), outcome: failed("read_only") },
+            TargetReport {
+                stored_bytes: 5,
+                ..TargetReport::without_work("local".into(), TargetOutcome::Unchanged { point: None })
+            },
+            TargetReport::without_work("usb".into(), failed("read_only")),
         ];
         let mut counters = FlowCounters::default();
         counters.count(&report);
@@ -76,5 +79,7 @@ mod tests {
         assert_eq!(errors("usb").get("read_only"), Some(&2));
         assert_eq!(errors("usb").get("store"), Some(&0));
         assert_eq!(errors("local").values().sum::<u64>(), 0);
+        let sent = |target| counters.of("data.files", target).sent_bytes;
+        assert_eq!((sent("local"), sent("usb")), (10, 0));
     }
 }

@@ -132,8 +132,8 @@ fn tell_one(report: &CaptureReport) {
                     "{name}: point {point}, {} entries, {}; read {}, stored {} in {seconds:.1} s",
                     report.entries,
                     ByteSize(report.bytes),
-                    ByteSize(report.read_bytes),
-                    ByteSize(report.stored_bytes)
+                    ByteSize(target.read_bytes),
+                    ByteSize(target.stored_bytes)
                 ));
             }
             TargetOutcome::Unchanged { point } => {
