@@ -30,11 +30,11 @@ pub(super) struct RestoreArgs {
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
     /// The directory to restore to; it must be empty or not exist.
-    #[arg(long, value_name = "DEST", required_unless_present = "into", conflicts_with = "into")]
-    to: Option<PathBuf>,
-    /// An existing directory to restore into: what is restored replaces what has its name, the rest stays.
     #[arg(long, value_name = "DEST")]
-    into: Option<PathBuf>,
+    to: PathBuf,
+    /// Restore into a directory that is not empty: what is restored replaces what has its name, the rest stays.
+    #[arg(long)]
+    into: bool,
     #[command(flatten)]
     point: PointArgs,
 }
@@ -60,11 +60,8 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
     let held = held(&vaults, source, arguments.point.from.as_deref())?;
     let (held, point) = point(held, source, &arguments.point)?;
     let paths = arguments.paths.iter().map(|path| parse_path(path)).collect::<Result<_, _>>()?;
-    let (destination, existing) = match (&arguments.to, &arguments.into) {
-        (_, Some(into)) => (into, Existing::Replace),
-        (Some(to), None) => (to, Existing::Refuse),
-        (None, None) => return Err(Failure::usage("give --to DEST or --into DEST")),
-    };
+    let destination = &arguments.to;
+    let existing = if arguments.into { Existing::Replace } else { Existing::Refuse };
     let report = watched(&held, &point, &Selection::paths(paths), destination, existing)?;
     let shown = ShownRestore {
         source: source.name.to_string(),

@@ -111,19 +111,20 @@ fn a_restore_that_was_killed_is_continued_by_the_same_command() {
     let whole_millis = start.elapsed().as_millis() as usize;
 
     let mut random = seeded();
-    for flag in ["--to", "--into"] {
-        let destination = sandbox.path(format!("killed {flag}"));
-        let command = ["restore", "data", flag, destination.to_str().unwrap()];
+    for existing in [&[][..], &["--into"]] {
+        let destination = sandbox.path(format!("killed {existing:?}"));
+        let command = ["restore", "data", "--to", destination.to_str().unwrap()];
+        let command = || command.iter().chain(existing);
         for _ in 0..KILLS {
-            let restore = sandbox.start(command);
+            let restore = sandbox.start(command());
             std::thread::sleep(Duration::from_millis(random.below(whole_millis) as u64));
             let outcome = restore.kill();
-            if outcome.code == Some(0) && flag == "--to" {
+            if outcome.code == Some(0) && existing.is_empty() {
                 // It was faster than the kill: the next one finds a destination that is not empty.
                 fs::remove_dir_all(&destination).unwrap();
             }
         }
-        sandbox.run(command).good();
+        sandbox.run(command()).good();
         before.assert_same(&Picture::of(&destination));
     }
 }
@@ -243,7 +244,7 @@ fn single_paths_can_be_restored_over_what_is_there() {
 #[track_caller]
 fn restore_into(sandbox: &Sandbox, into: &Path, paths: &[&str]) {
     let into = into.to_str().unwrap();
-    sandbox.run(["restore", "data", "--into", into].iter().chain(paths)).good();
+    sandbox.run(["restore", "data", "--to", into, "--into"].iter().chain(paths)).good();
 }
 
 /// A tree that takes a while to restore, with files of several names. Its times are those of a day long ago.
