@@ -1,11 +1,9 @@
 //! `run`: the daemon, or one cycle of what is due.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
-use backstay_core::schedule::{Load, decide};
+use backstay_core::schedule::due;
 use clap::Args;
 
 use super::{Context, capture, check_config};
@@ -58,15 +56,10 @@ fn once(context: &Context, typed: &[String]) -> Result<u8, Failure> {
         .into_iter()
         .filter(|flow| chosen.iter().any(|name| name == flow.source.as_str()))
         .collect();
-    let load = Load { captures_max: NonZeroUsize::MAX, running: &[] };
-    let mut due = BTreeMap::new();
-    for job in decide(&scheduled, load, SystemClock.now()).start {
-        due.entry(job.source.to_string()).or_insert_with(Vec::new).extend(job.targets);
-    }
     let mut reports = Vec::new();
-    for source in &context.config.sources {
-        if let Some(targets) = due.get(source.name.as_str()) {
-            reports.push(capture::capture(&engine, source, targets));
+    for job in due(&scheduled, SystemClock.now()) {
+        if let Some(source) = context.config.sources.iter().find(|source| source.name == job.source) {
+            reports.push(capture::capture(&engine, source, &job.targets));
         }
     }
     drop(lock);

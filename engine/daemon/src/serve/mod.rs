@@ -188,13 +188,11 @@ impl Loop {
             }
         }
         let now = self.daemon.clock.now();
-        let load: Vec<RunningCapture> = self.running.values().map(|running| running.load).collect();
+        let load: Vec<RunningCapture> = self.running.values().map(|running| running.load.clone()).collect();
         let flows = self.daemon.board().flows.scheduled();
         let decision = decide(&flows, Load { captures_max: CAPTURES_MAX, running: &load }, now);
         for job in decision.start {
-            if !self.running.contains_key(job.source.as_str()) {
-                self.start(&job, Vec::new());
-            }
+            self.start(&job, Vec::new());
         }
         decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX)
     }
