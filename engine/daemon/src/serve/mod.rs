@@ -36,8 +36,9 @@ const EVENTS_MAX: usize = 64;
 /// Requests to capture now that wait for their turn.
 const WANTED_MAX: usize = 1024;
 
-/// How long captures have to give up after a signal to end.
-const GIVE_UP_TIME: Duration = Duration::from_secs(8);
+/// How long captures have to give up after a signal to end; with what `main` waits for requests that hang, the daemon
+/// ends within 10 seconds.
+const GIVE_UP_TIME: Duration = Duration::from_secs(6);
 
 /// Longest sleep: a clock that was set is noticed after this.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
@@ -102,7 +103,7 @@ impl Daemon {
         Self { config, engine, clock, metrics, board }
     }
 
-    /// Runs until a signal to end. `lock` is held as long.
+    /// Runs until a signal to end. `lock` is held until the process is gone: a capture that hangs may go on so long.
     pub async fn serve(self: Arc<Self>, lock: StateLock) -> Result<(), Failure> {
         let (events, mut incoming) = mpsc::channel(EVENTS_MAX);
         let socket = socket::Listener::bind(&self.config.node.state)?;
@@ -133,7 +134,7 @@ impl Daemon {
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         loop_state.give_up(&mut incoming).await;
-        drop(lock);
+        lock.keep_until_exit();
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod daemon;
 mod demo;
 mod exposition;
 mod fidelity;
+mod hanging;
 mod judge;
 mod mistakes;
 mod mount;
