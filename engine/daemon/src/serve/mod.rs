@@ -1,23 +1,22 @@
 //! The daemon: captures what is due, answers on the control socket and over HTTP, and ends cleanly. The shell
 //! around core's decisions: select, event, apply.
 
+mod asker;
+mod captures;
+mod conversation;
 mod http;
 mod socket;
 
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstay_core::config::{Config, Source, Target};
-use backstay_core::schedule::{CaptureJob, Jitter, JobSize, Load, RunningCapture, decide};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
-use backstay_vault::keys::random_bytes;
-use backstay_wire::control::{CaptureReport, Progress, TargetOutcome};
+use backstay_wire::control::CaptureReport;
 use backstay_wire::status::NodeStatus;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::engine::Engine;
 use crate::failure::Failure;
@@ -26,19 +25,11 @@ use crate::flows::Flows;
 use crate::metrics::{Metrics, NodeLoad};
 use crate::node::StateLock;
 use crate::vaults::{Absent, ClockDebug};
-
-/// Captures at the same time.
-const CAPTURES_MAX: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
+use asker::Asker;
+use captures::Captures;
 
 /// Events that wait for the loop.
 const EVENTS_MAX: usize = 64;
-
-/// Requests to capture now that wait for their turn.
-const WANTED_MAX: usize = 1024;
-
-/// How long captures have to give up after a signal to end; with what `main` waits for requests that hang, the daemon
-/// ends within 10 seconds.
-const GIVE_UP_TIME: Duration = Duration::from_secs(6);
 
 /// Longest sleep: a clock that was set is noticed after this.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
@@ -64,30 +55,12 @@ struct Board {
 /// What the loop is told.
 #[derive(Debug)]
 enum Event {
-    /// Somebody wants a source captured now, and to be told.
-    Now {
-        source: String,
-        reply: oneshot::Sender<CaptureReport>,
-        progress: oneshot::Sender<Arc<CaptureProgress>>,
-    },
+    /// Somebody wants sources captured now, and to be told.
+    Now { sources: Vec<String>, asker: Asker },
+    /// Somebody does not wait any longer.
+    AskerGone,
     /// A capture has ended.
     Done { source: String, report: Box<CaptureReport>, start: Timestamp },
-}
-
-/// A request to capture now.
-#[derive(Debug)]
-struct Wanted {
-    source: String,
-    reply: oneshot::Sender<CaptureReport>,
-    progress: oneshot::Sender<Arc<CaptureProgress>>,
-}
-
-/// A capture under way.
-#[derive(Debug)]
-struct Running {
-    load: RunningCapture,
-    progress: Arc<CaptureProgress>,
-    replies: Vec<oneshot::Sender<CaptureReport>>,
 }
 
 impl Daemon {
@@ -116,13 +89,15 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup())?;
         let watchdog = watchdog_period();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let mut loop_state =
-            Loop { daemon: Arc::clone(&self), events, running: HashMap::new(), wanted: Vec::new() };
+        let mut captures = Captures::new(Arc::clone(&self), events);
         loop {
-            let sleep = loop_state.start_what_is_due().min(watchdog.unwrap_or(SLEEP_MAX));
-            self.board().load = loop_state.load(incoming.len());
+            while let Ok(event) = incoming.try_recv() {
+                captures.apply(event);
+            }
+            let sleep = captures.start_some().min(watchdog.unwrap_or(SLEEP_MAX));
+            self.board().load = captures.load(incoming.len());
             tokio::select! {
-                Some(event) = incoming.recv() => loop_state.apply(event),
+                Some(event) = incoming.recv() => captures.apply(event),
                 () = tokio::time::sleep(sleep) => {}
                 _ = hangup.recv() => tracing::warn!("nothing is read again on SIGHUP by this version; restart the daemon for a changed configuration"),
                 _ = terminate.recv() => break,
@@ -133,7 +108,7 @@ impl Daemon {
             }
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        loop_state.give_up(&mut incoming).await;
+        captures.give_up(&mut incoming).await;
         lock.keep_until_exit();
         Ok(())
     }
@@ -166,138 +141,6 @@ impl Daemon {
             }
         }
         report
-    }
-}
-
-/// The loop's own state.
-struct Loop {
-    daemon: Arc<Daemon>,
-    events: mpsc::Sender<Event>,
-    running: HashMap<String, Running>,
-    wanted: Vec<Wanted>,
-}
-
-impl Loop {
-    /// Starts captures that are wanted or due; says how long to sleep at most.
-    fn start_what_is_due(&mut self) -> Duration {
-        for wanted in std::mem::take(&mut self.wanted) {
-            // What changed after the start of the capture under way may not be in it.
-            if self.running.contains_key(&wanted.source) {
-                self.wanted.push(wanted);
-            } else {
-                self.start_wanted(wanted);
-            }
-        }
-        let now = self.daemon.clock.now();
-        let load: Vec<RunningCapture> = self.running.values().map(|running| running.load.clone()).collect();
-        let flows = self.daemon.board().flows.scheduled();
-        let decision = decide(&flows, Load { captures_max: CAPTURES_MAX, running: &load }, now);
-        for job in decision.start {
-            self.start(&job, Vec::new());
-        }
-        decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX)
-    }
-
-    fn load(&self, events_waiting: usize) -> NodeLoad {
-        NodeLoad { captures_running: self.running.len(), requests_waiting: self.wanted.len(), events_waiting }
-    }
-
-    fn start_wanted(&mut self, wanted: Wanted) {
-        let Some(source) = self.daemon.source(&wanted.source) else { return };
-        let targets = source.flows.iter().map(|flow| flow.target.clone()).collect();
-        let job = CaptureJob {
-            source: source.name.clone(),
-            targets,
-            size: JobSize::Short,
-            duration: Duration::ZERO,
-        };
-        let progress = self.start(&job, vec![wanted.reply]);
-        // The client may have gone away.
-        let _ = wanted.progress.send(progress);
-    }
-
-    fn start(
-        &mut self,
-        job: &CaptureJob,
-        replies: Vec<oneshot::Sender<CaptureReport>>,
-    ) -> Arc<CaptureProgress> {
-        let progress = Arc::new(CaptureProgress::default());
-        let start = self.daemon.clock.now();
-        let name = job.source.to_string();
-        self.daemon.board().flows.begin(&name, &job.targets);
-        let running = Running { load: job.started_at(start), progress: Arc::clone(&progress), replies };
-        self.running.insert(name.clone(), running);
-        let (daemon, events, targets) = (Arc::clone(&self.daemon), self.events.clone(), job.targets.clone());
-        let watched = Arc::clone(&progress);
-        tokio::task::spawn_blocking(move || {
-            let report = match daemon.source(&name) {
-                Some(source) => daemon.capture(source, &targets, &watched),
-                None => CaptureReport::of_nothing(&name),
-            };
-            // The loop is gone when the daemon ends.
-            let _ = events.blocking_send(Event::Done { source: name, report: Box::new(report), start });
-        });
-        progress
-    }
-
-    fn apply(&mut self, event: Event) {
-        match event {
-            Event::Now { source, reply, progress } => {
-                // One that is dropped here tells its client that it was refused.
-                if self.wanted.len() < WANTED_MAX {
-                    self.wanted.push(Wanted { source, reply, progress });
-                }
-            }
-            Event::Done { source, report, start } => {
-                let now = self.daemon.clock.now();
-                for warning in &report.warnings {
-                    tracing::warn!(source, "{warning}");
-                }
-                for target in &report.targets {
-                    if let TargetOutcome::Failed { message, class } = &target.outcome {
-                        tracing::warn!(source, target = target.target, class, "{message}");
-                    }
-                }
-                let mut board = self.daemon.board();
-                for remark in board.flows.new_remarks(&report) {
-                    tracing::warn!(source, "{remark}");
-                }
-                board.flows.end(&report, start, now, Jitter(u32::from_le_bytes(random_bytes())));
-                board.counters.count(&report);
-                drop(board);
-                if let Some(running) = self.running.remove(&source) {
-                    for reply in running.replies {
-                        // The client may have gone away.
-                        let _ = reply.send((*report).clone());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Asks all captures to give up and waits for a bounded time.
-    async fn give_up(&mut self, incoming: &mut mpsc::Receiver<Event>) {
-        for running in self.running.values() {
-            running.progress.stop();
-        }
-        let deadline = tokio::time::Instant::now() + GIVE_UP_TIME;
-        while !self.running.is_empty() {
-            match tokio::time::timeout_at(deadline, incoming.recv()).await {
-                Ok(Some(event @ Event::Done { .. })) => self.apply(event),
-                Ok(Some(Event::Now { .. })) => {}
-                Ok(None) | Err(_) => return,
-            }
-        }
-    }
-}
-
-/// As the control socket tells it.
-fn progress_of(source: &str, progress: &CaptureProgress) -> Progress {
-    Progress {
-        source: source.to_owned(),
-        entries: progress.entries(),
-        read_bytes: progress.read_bytes(),
-        stored_bytes: progress.stored_bytes(),
     }
 }
 

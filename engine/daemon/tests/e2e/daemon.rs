@@ -64,6 +64,14 @@ impl Daemon {
         Self { running, port }
     }
 
+    /// Value of a series without labels, or with these as they are written.
+    pub(crate) fn figure(&self, series: &str) -> Option<f64> {
+        let page = get(self.port, "/metrics").expect("the daemon answers");
+        let line =
+            page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        Some(line.rsplit(' ').next()?.parse().expect("a number"))
+    }
+
     /// How it says that a flow is.
     #[track_caller]
     pub(crate) fn flow(&self, source: &str, target: &str) -> Value {

@@ -26,6 +26,17 @@ pub(crate) fn hang_next_put(vault: &Path, pid: u32) {
     hang(&first_put(vault, pid));
 }
 
+/// Ends [`hang_next_put`]: the object fails, and is tried again.
+pub(crate) fn let_go(vault: &Path, pid: u32) {
+    // Who opens both ends of a FIFO waits for nobody.
+    let path = first_put(vault, pid);
+    let both = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    // The writer removes what it could not sync; it may have been faster.
+    let _ = fs::remove_file(&path);
+    std::thread::sleep(Duration::from_millis(200));
+    drop(both);
+}
+
 #[test]
 fn sigterm_ends_a_daemon_whose_vault_hangs_in_time_and_the_lock_is_held_as_long() {
     let mut sandbox = Sandbox::new();

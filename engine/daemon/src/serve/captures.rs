@@ -1,0 +1,206 @@
+//! The captures of the daemon: those that run, those that somebody wants now, and what became of them. Owns who
+//! waits for whom; what is due is core's decision, and capturing is the engine's.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::config::Target;
+use backstay_core::schedule::{CaptureJob, Jitter, JobSize, Load, RunningCapture, decide};
+use backstay_core::units::Timestamp;
+use backstay_files::capture::CaptureProgress;
+use backstay_vault::keys::random_bytes;
+use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
+use tokio::sync::mpsc;
+
+use super::asker::{Asker, Told};
+use super::{Daemon, Event, SLEEP_MAX};
+use crate::failure::OTHER_CLASS;
+use crate::metrics::NodeLoad;
+
+/// Captures at the same time.
+const CAPTURES_MAX: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
+
+/// How long captures have to give up after a signal to end; with what `main` waits for requests that hang, the daemon
+/// ends within 10 seconds.
+const GIVE_UP_TIME: Duration = Duration::from_secs(6);
+
+/// A source that is wanted now. There is one for each source at most, and no more askers than conversations.
+#[derive(Debug)]
+struct Wanted {
+    source: String,
+    askers: Vec<Asker>,
+}
+
+/// A capture under way.
+#[derive(Debug)]
+struct Running {
+    load: RunningCapture,
+    progress: Arc<CaptureProgress>,
+    askers: Vec<Asker>,
+}
+
+/// All captures.
+pub(super) struct Captures {
+    daemon: Arc<Daemon>,
+    events: mpsc::Sender<Event>,
+    running: HashMap<String, Running>,
+    /// Who came first is first.
+    wanted: Vec<Wanted>,
+}
+
+impl Captures {
+    pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
+        Self { daemon, events, running: HashMap::new(), wanted: Vec::new() }
+    }
+
+    /// Starts captures that are wanted, then those that are due, while there are slots; says how long to sleep at
+    /// most.
+    pub(super) fn start_some(&mut self) -> Duration {
+        for wanted in std::mem::take(&mut self.wanted) {
+            // What changed after the start of a capture under way may not be in it.
+            let must_wait =
+                self.running.len() >= CAPTURES_MAX.get() || self.running.contains_key(&wanted.source);
+            if must_wait {
+                self.wanted.push(wanted);
+            } else {
+                self.start_wanted(wanted);
+            }
+        }
+        let now = self.daemon.clock.now();
+        let load: Vec<RunningCapture> = self.running.values().map(|running| running.load.clone()).collect();
+        let flows = self.daemon.board().flows.scheduled();
+        let decision = decide(&flows, Load { captures_max: CAPTURES_MAX, running: &load }, now);
+        for job in decision.start {
+            self.start(&job, Vec::new());
+        }
+        decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX)
+    }
+
+    pub(super) fn load(&self, events_waiting: usize) -> NodeLoad {
+        NodeLoad { captures_running: self.running.len(), requests_waiting: self.wanted.len(), events_waiting }
+    }
+
+    pub(super) fn apply(&mut self, event: Event) {
+        match event {
+            Event::Now { sources, asker } => {
+                for source in sources {
+                    self.want(source, asker.clone());
+                }
+            }
+            Event::AskerGone => self.forget_the_gone(),
+            Event::Done { source, report, start } => self.end(&source, &report, start),
+        }
+    }
+
+    /// Asks all captures to give up and waits for a bounded time.
+    pub(super) async fn give_up(&mut self, incoming: &mut mpsc::Receiver<Event>) {
+        self.wanted.clear();
+        for running in self.running.values() {
+            running.progress.stop();
+        }
+        let deadline = tokio::time::Instant::now() + GIVE_UP_TIME;
+        while !self.running.is_empty() {
+            match tokio::time::timeout_at(deadline, incoming.recv()).await {
+                Ok(Some(event @ Event::Done { .. })) => self.apply(event),
+                // An asker that is dropped here tells its client so.
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn want(&mut self, source: String, asker: Asker) {
+        match self.wanted.iter_mut().find(|wanted| wanted.source == source) {
+            Some(wanted) => wanted.askers.push(asker),
+            None => self.wanted.push(Wanted { source, askers: vec![asker] }),
+        }
+    }
+
+    /// What nobody waits for any more is not captured out of turn.
+    fn forget_the_gone(&mut self) {
+        self.wanted.retain_mut(|wanted| {
+            wanted.askers.retain(Asker::is_there);
+            !wanted.askers.is_empty()
+        });
+    }
+
+    fn start_wanted(&mut self, wanted: Wanted) {
+        let Some(source) = self.daemon.source(&wanted.source) else { return };
+        let job = CaptureJob {
+            source: source.name.clone(),
+            targets: source.flows.iter().map(|flow| flow.target.clone()).collect(),
+            size: JobSize::Short,
+            duration: Duration::ZERO,
+        };
+        self.start(&job, wanted.askers);
+    }
+
+    fn start(&mut self, job: &CaptureJob, askers: Vec<Asker>) {
+        let progress = Arc::new(CaptureProgress::default());
+        let start = self.daemon.clock.now();
+        let name = job.source.to_string();
+        for asker in &askers {
+            asker.tell(Told::Started { source: name.clone(), progress: Arc::clone(&progress) });
+        }
+        self.daemon.board().flows.begin(&name, &job.targets);
+        let running = Running { load: job.started_at(start), progress: Arc::clone(&progress), askers };
+        self.running.insert(name.clone(), running);
+        let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
+        let (source, targets) = (name.clone(), job.targets.clone());
+        let work = move || {
+            let report = capture(&daemon, &source, &targets, &progress);
+            // The loop is gone when the daemon ends.
+            let _ = events.blocking_send(Event::Done { source, report: Box::new(report), start });
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("capture {name}")).spawn(work) {
+            let why = format!(
+                "cannot start a thread: {error}; raise the limit on tasks (TasksMax= of the unit, ulimit -u)"
+            );
+            self.end(&name, &failed(&name, &job.targets, &why), start);
+        }
+    }
+
+    fn end(&mut self, source: &str, report: &CaptureReport, start: Timestamp) {
+        let now = self.daemon.clock.now();
+        for warning in &report.warnings {
+            tracing::warn!(source, "{warning}");
+        }
+        for target in &report.targets {
+            if let TargetOutcome::Failed { message, class } = &target.outcome {
+                tracing::warn!(source, target = target.target, class, "{message}");
+            }
+        }
+        let mut board = self.daemon.board();
+        for remark in board.flows.new_remarks(report) {
+            tracing::warn!(source, "{remark}");
+        }
+        board.flows.end(report, start, now, Jitter(u32::from_le_bytes(random_bytes())));
+        board.counters.count(report);
+        drop(board);
+        if let Some(running) = self.running.remove(source) {
+            for asker in running.askers {
+                asker.tell(Told::Captured(report.clone()));
+                asker.tell(Told::Over);
+            }
+        }
+    }
+}
+
+/// Captures, whatever happens meanwhile: a source whose capture never ends would not be captured again.
+fn capture(daemon: &Daemon, source: &str, targets: &[Target], progress: &CaptureProgress) -> CaptureReport {
+    let Some(configured) = daemon.source(source) else { return CaptureReport::of_nothing(source) };
+    let captured = catch_unwind(AssertUnwindSafe(|| daemon.capture(configured, targets, progress)));
+    captured.unwrap_or_else(|_| {
+        failed(source, targets, "the capture panicked, which is an error in Backstay; its log tells where")
+    })
+}
+
+/// The report of a capture that failed for all targets.
+fn failed(source: &str, targets: &[Target], message: &str) -> CaptureReport {
+    let outcome = TargetOutcome::Failed { message: message.to_owned(), class: OTHER_CLASS.to_owned() };
+    let failed = |target: &Target| TargetReport { target: target.to_string(), outcome: outcome.clone() };
+    CaptureReport { targets: targets.iter().map(failed).collect(), ..CaptureReport::of_nothing(source) }
+}
