@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, Source, Target};
+use backstay_core::config::{Config, SourceName, Target};
 use backstay_core::id::PointId;
 use backstay_core::rpo::{Durable, FlowFacts, FlowStatus, Permission, Severity};
 use backstay_core::schedule::{Activity, DurationEstimate, Jitter, ScheduledFlow, backoff};
@@ -12,7 +12,11 @@ use backstay_core::units::Timestamp;
 use backstay_wire::control::{CaptureReport, TargetOutcome};
 use backstay_wire::status::{FlowReport, NodeStatus};
 
+use crate::failure::Failure;
 use crate::vaults::{Absent, Vaults};
+
+/// What is said of a flow as long as its vault is awaited.
+pub const UNANSWERED: &str = "the vault has not answered yet since the daemon began; where that lasts, see whether its disk or its server hangs";
 
 /// One flow and what is known of it.
 #[derive(Debug, Clone)]
@@ -20,10 +24,12 @@ pub struct FlowRecord {
     service: String,
     kind: &'static str,
     /// Its source.
-    pub source: backstay_core::config::SourceName,
+    pub source: SourceName,
     /// Its target.
     pub target: Target,
     rpo: Duration,
+    /// Its vault has not been asked, or has not answered.
+    awaited: bool,
     durable: Durable,
     cursor: Option<PointId>,
     last_point: Option<Timestamp>,
@@ -44,38 +50,83 @@ pub struct Flows {
     records: Vec<FlowRecord>,
 }
 
+/// What a vault knows of a flow.
+#[derive(Debug)]
+pub struct Found {
+    durable: Durable,
+    cursor: Option<PointId>,
+    last_point: Option<Timestamp>,
+}
+
+impl Found {
+    /// Asks the vault what it has; waits for it.
+    pub fn ask(vaults: &Vaults, source: &SourceName, target: &Target) -> Result<Self, Failure> {
+        let Target::Vault(name) = target else {
+            return Err(Failure::failed("this version cannot keep replicas yet"));
+        };
+        let vault = vaults.open(name.as_str(), Absent::Refuse)?;
+        let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
+        let newest = catalogue.newest().map(|point| point.common.capture_start);
+        let head = catalogue.head.as_ref().map(|(_, head)| head.time);
+        Ok(Self {
+            durable: newest.max(head).map_or(Durable::Nothing, Durable::Since),
+            cursor: catalogue.newest().map(|point| point.link.point),
+            last_point: newest,
+        })
+    }
+}
+
 impl Flows {
-    /// The flows whose sources are at home on this node, with what their vaults say of them. A vault that cannot
-    /// be asked leaves its flows unknown.
-    pub fn load(config: &Config, vaults: &Vaults) -> Self {
+    /// The flows whose sources are at home on this node. Nothing is known of them before it is learnt.
+    pub fn awaited(config: &Config) -> Self {
         let mut flows = Self {
             fleet: config.fleet.name.to_string(),
             node: config.node.name.to_string(),
             records: Vec::new(),
         };
         for source in config.sources_at_home_on(&config.node.name) {
-            for flow in &source.flows {
-                let mut record = FlowRecord {
-                    service: source.service.to_string(),
-                    kind: source.kind.label(),
-                    source: source.name.clone(),
-                    target: flow.target.clone(),
-                    rpo: flow.rpo,
-                    durable: Durable::Unknown,
-                    cursor: None,
-                    last_point: None,
-                    failures: 0,
-                    problem: None,
-                    remarks: Vec::new(),
-                    capturing: false,
-                    retry_at: None,
-                    estimate: DurationEstimate::default(),
-                };
-                record.ask(source, vaults);
-                flows.records.push(record);
-            }
+            flows.records.extend(source.flows.iter().map(|flow| FlowRecord {
+                service: source.service.to_string(),
+                kind: source.kind.label(),
+                source: source.name.clone(),
+                target: flow.target.clone(),
+                rpo: flow.rpo,
+                awaited: true,
+                durable: Durable::Unknown,
+                cursor: None,
+                last_point: None,
+                failures: 0,
+                problem: None,
+                remarks: Vec::new(),
+                capturing: false,
+                retry_at: None,
+                estimate: DurationEstimate::default(),
+            }));
         }
         flows
+    }
+
+    /// The flows with what their vaults say of them. A vault that cannot be asked leaves its flows unknown; waits for
+    /// all.
+    pub fn load(config: &Config, vaults: &Vaults) -> Self {
+        let mut flows = Self::awaited(config);
+        for record in &mut flows.records {
+            record.learn(Found::ask(vaults, &record.source, &record.target));
+        }
+        flows
+    }
+
+    /// Notes what the vault of a flow has answered.
+    pub fn learn(&mut self, source: &SourceName, target: &Target, found: Result<Found, Failure>) {
+        if let Some(record) = self.of(source.as_str()).find(|record| record.target == *target) {
+            record.learn(found);
+        }
+    }
+
+    /// Targets of a source whose vaults have not answered yet.
+    pub fn awaited_of(&self, source: &str) -> Vec<Target> {
+        let awaited = self.records.iter().filter(|record| record.awaited && record.source.as_str() == source);
+        awaited.map(|record| record.target.clone()).collect()
     }
 
     /// The flows.
@@ -83,9 +134,10 @@ impl Flows {
         &self.records
     }
 
-    /// For the schedule.
+    /// For the schedule: those of which it is known what their vaults have. A capture to another could only wait
+    /// for its vault, and others would have to wait for that capture.
     pub fn scheduled(&self) -> Vec<ScheduledFlow> {
-        self.records.iter().map(FlowRecord::scheduled).collect()
+        self.records.iter().filter(|record| !record.awaited).map(FlowRecord::scheduled).collect()
     }
 
     /// Notes that a capture of a source for these targets has begun.
@@ -171,23 +223,11 @@ impl FlowRecord {
         self.last_point
     }
 
-    /// Asks the vault what it has.
-    fn ask(&mut self, source: &Source, vaults: &Vaults) {
-        let Target::Vault(name) = &self.target else {
-            self.problem = Some("this version cannot keep replicas yet".to_owned());
-            return;
-        };
-        let asked = vaults.open(name.as_str(), Absent::Refuse).and_then(|vault| {
-            let source_id = vault.ring().source_id(source.name.as_str());
-            Ok(vault.catalogue(source_id)?)
-        });
-        match asked {
-            Ok(catalogue) => {
-                let newest = catalogue.newest().map(|point| point.common.capture_start);
-                let head = catalogue.head.as_ref().map(|(_, head)| head.time);
-                self.durable = newest.max(head).map_or(Durable::Nothing, Durable::Since);
-                self.last_point = newest;
-                self.cursor = catalogue.newest().map(|point| point.link.point);
+    fn learn(&mut self, found: Result<Found, Failure>) {
+        self.awaited = false;
+        match found {
+            Ok(Found { durable, cursor, last_point }) => {
+                (self.durable, self.cursor, self.last_point) = (durable, cursor, last_point);
             }
             Err(failure) => self.problem = Some(failure.message),
         }
@@ -265,7 +305,7 @@ impl FlowRecord {
             objective_seconds: self.rpo.as_secs_f64(),
             restorable: self.restorable().map(|time| time.to_string()),
             last_point: self.last_point.map(|time| time.to_string()),
-            problem: self.problem.clone(),
+            problem: self.problem.clone().or_else(|| self.awaited.then(|| UNANSWERED.to_owned())),
             remarks: self.remarks.clone(),
         }
     }

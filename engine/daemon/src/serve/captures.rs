@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstay_core::config::Target;
 use backstay_core::schedule::{CaptureJob, Jitter, JobSize, Load, RunningCapture, decide};
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::asker::{Asker, Told};
 use super::{Daemon, Event, SLEEP_MAX};
 use crate::failure::OTHER_CLASS;
+use crate::flows::UNANSWERED;
 use crate::metrics::NodeLoad;
 
 /// Captures at the same time.
@@ -26,6 +27,9 @@ const CAPTURES_MAX: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 /// How long captures have to give up after a signal to end; with what `main` waits for requests that hang, the daemon
 /// ends within 10 seconds.
 const GIVE_UP_TIME: Duration = Duration::from_secs(6);
+
+/// How long after the start of the daemon what is wanted waits for vaults that have not answered.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// A source that is wanted now. There is one for each source at most, and no more askers than conversations.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ struct Running {
     load: RunningCapture,
     progress: Arc<CaptureProgress>,
     askers: Vec<Asker>,
+    /// What the askers are told beside: targets that were wanted and are not captured.
+    left_out: Vec<TargetReport>,
 }
 
 /// All captures.
@@ -49,34 +55,29 @@ pub(super) struct Captures {
     running: HashMap<String, Running>,
     /// Who came first is first.
     wanted: Vec<Wanted>,
+    /// Until then, what is wanted waits for vaults that have not answered.
+    answers_until: Instant,
 }
 
 impl Captures {
     pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
-        Self { daemon, events, running: HashMap::new(), wanted: Vec::new() }
+        let answers_until = Instant::now() + ANSWER_TIME;
+        Self { daemon, events, running: HashMap::new(), wanted: Vec::new(), answers_until }
     }
 
     /// Starts captures that are wanted, then those that are due, while there are slots; says how long to sleep at
     /// most.
     pub(super) fn start_some(&mut self) -> Duration {
-        for wanted in std::mem::take(&mut self.wanted) {
-            // What changed after the start of a capture under way may not be in it.
-            let must_wait =
-                self.running.len() >= CAPTURES_MAX.get() || self.running.contains_key(&wanted.source);
-            if must_wait {
-                self.wanted.push(wanted);
-            } else {
-                self.start_wanted(wanted);
-            }
-        }
+        let awaits_answers = self.start_all_wanted();
         let now = self.daemon.clock.now();
         let load: Vec<RunningCapture> = self.running.values().map(|running| running.load.clone()).collect();
         let flows = self.daemon.board().flows.scheduled();
         let decision = decide(&flows, Load { captures_max: CAPTURES_MAX, running: &load }, now);
         for job in decision.start {
-            self.start(&job, Vec::new());
+            self.start(&job, Vec::new(), Vec::new());
         }
-        decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX)
+        let sleep = decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX);
+        if awaits_answers { sleep.min(self.time_for_answers()) } else { sleep }
     }
 
     pub(super) fn load(&self, events_waiting: usize) -> NodeLoad {
@@ -91,6 +92,8 @@ impl Captures {
                 }
             }
             Event::AskerGone => self.forget_the_gone(),
+            // The loop decides anew after every event.
+            Event::Loaded => {}
             Event::Done { source, report, start } => self.end(&source, &report, start),
         }
     }
@@ -127,18 +130,47 @@ impl Captures {
         });
     }
 
-    fn start_wanted(&mut self, wanted: Wanted) {
-        let Some(source) = self.daemon.source(&wanted.source) else { return };
-        let job = CaptureJob {
-            source: source.name.clone(),
-            targets: source.flows.iter().map(|flow| flow.target.clone()).collect(),
-            size: JobSize::Short,
-            duration: Duration::ZERO,
-        };
-        self.start(&job, wanted.askers);
+    /// Starts what is wanted while there are slots; whether something waits for the answer of a vault.
+    fn start_all_wanted(&mut self) -> bool {
+        let mut awaits_answers = false;
+        for wanted in std::mem::take(&mut self.wanted) {
+            let awaited = self.daemon.board().flows.awaited_of(&wanted.source);
+            if !awaited.is_empty() && !self.time_for_answers().is_zero() {
+                awaits_answers = true;
+                self.wanted.push(wanted);
+            } else if self.running.len() >= CAPTURES_MAX.get() || self.running.contains_key(&wanted.source) {
+                // What changed after the start of a capture under way may not be in it.
+                self.wanted.push(wanted);
+            } else {
+                self.start_wanted(wanted, &awaited);
+            }
+        }
+        awaits_answers
     }
 
-    fn start(&mut self, job: &CaptureJob, askers: Vec<Asker>) {
+    fn time_for_answers(&self) -> Duration {
+        self.answers_until.saturating_duration_since(Instant::now())
+    }
+
+    /// Captures for all targets of a source but those whose vaults are awaited still.
+    fn start_wanted(&mut self, wanted: Wanted, awaited: &[Target]) {
+        let Some(source) = self.daemon.source(&wanted.source) else { return };
+        let all = source.flows.iter().map(|flow| flow.target.clone());
+        let targets: Vec<Target> = all.filter(|target| !awaited.contains(target)).collect();
+        let left_out = failed(&wanted.source, awaited, UNANSWERED);
+        if targets.is_empty() {
+            for asker in wanted.askers {
+                asker.tell(Told::Captured(left_out.clone()));
+                asker.tell(Told::Over);
+            }
+            return;
+        }
+        let source = source.name.clone();
+        let job = CaptureJob { source, targets, size: JobSize::Short, duration: Duration::ZERO };
+        self.start(&job, wanted.askers, left_out.targets);
+    }
+
+    fn start(&mut self, job: &CaptureJob, askers: Vec<Asker>, left_out: Vec<TargetReport>) {
         let progress = Arc::new(CaptureProgress::default());
         let start = self.daemon.clock.now();
         let name = job.source.to_string();
@@ -146,7 +178,8 @@ impl Captures {
             asker.tell(Told::Started { source: name.clone(), progress: Arc::clone(&progress) });
         }
         self.daemon.board().flows.begin(&name, &job.targets);
-        let running = Running { load: job.started_at(start), progress: Arc::clone(&progress), askers };
+        let load = job.started_at(start);
+        let running = Running { load, progress: Arc::clone(&progress), askers, left_out };
         self.running.insert(name.clone(), running);
         let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
         let (source, targets) = (name.clone(), job.targets.clone());
@@ -181,8 +214,10 @@ impl Captures {
         board.counters.count(report);
         drop(board);
         if let Some(running) = self.running.remove(source) {
+            let mut told = report.clone();
+            told.targets.extend(running.left_out);
             for asker in running.askers {
-                asker.tell(Told::Captured(report.clone()));
+                asker.tell(Told::Captured(told.clone()));
                 asker.tell(Told::Over);
             }
         }

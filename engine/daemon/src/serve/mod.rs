@@ -5,6 +5,7 @@ mod asker;
 mod captures;
 mod conversation;
 mod http;
+mod loading;
 mod socket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,7 @@ use crate::flow_counters::FlowCounters;
 use crate::flows::Flows;
 use crate::metrics::{Metrics, NodeLoad};
 use crate::node::StateLock;
-use crate::vaults::{Absent, ClockDebug};
+use crate::vaults::ClockDebug;
 use asker::Asker;
 use captures::Captures;
 
@@ -59,6 +60,8 @@ enum Event {
     Now { sources: Vec<String>, asker: Asker },
     /// Somebody does not wait any longer.
     AskerGone,
+    /// A vault has answered: its flows can be captured.
+    Loaded,
     /// A capture has ended.
     Done { source: String, report: Box<CaptureReport>, start: Timestamp },
 }
@@ -71,7 +74,7 @@ impl Daemon {
         clock: Arc<dyn ClockDebug>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let flows = Flows::load(&config, engine.vaults());
+        let flows = Flows::awaited(&config);
         let board = Mutex::new(Board { flows, counters: FlowCounters::default(), load: NodeLoad::default() });
         Self { config, engine, clock, metrics, board }
     }
@@ -89,6 +92,7 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup())?;
         let watchdog = watchdog_period();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        loading::start(&self, &events);
         let mut captures = Captures::new(Arc::clone(&self), events);
         loop {
             while let Ok(event) = incoming.try_recv() {
@@ -132,15 +136,18 @@ impl Daemon {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Captures on a thread of its own kind; blocking.
+    /// Captures; blocking.
     fn capture(&self, source: &Source, targets: &[Target], progress: &CaptureProgress) -> CaptureReport {
         let report = self.engine.capture(source, targets, progress);
-        for name in self.config.vaults.keys() {
-            if let Ok(vault) = self.engine.vaults().open(name.as_str(), Absent::Refuse) {
-                self.metrics.set_vault(name.as_str(), vault.totals());
-            }
-        }
+        targets.iter().for_each(|target| self.show_vault(target));
         report
+    }
+
+    /// Brings the metrics of a vault up to date, if it is open; never waits for it.
+    fn show_vault(&self, target: &Target) {
+        if let Some(vault) = self.engine.vaults().if_open(target.as_str()) {
+            self.metrics.set_vault(target.as_str(), vault.totals());
+        }
     }
 }
 

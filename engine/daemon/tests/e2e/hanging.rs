@@ -38,6 +38,43 @@ pub(crate) fn let_go(vault: &Path, pid: u32) {
 }
 
 #[test]
+fn a_vault_that_hangs_from_the_start_keeps_neither_the_daemon_nor_other_vaults_waiting() {
+    let mut sandbox = Sandbox::new();
+    let usb = sandbox.path("usb");
+    sandbox.more = format!("[vault.usb]\nkind = \"dir\"\npath = \"{}\"\n", usb.display());
+    sandbox.targets = r#"["local", "usb"]"#;
+    fs::write(sandbox.source.join("file"), "first").unwrap();
+    sandbox.run(["now"]).good();
+    let format = fs::read_dir(usb.join("format")).unwrap().next().unwrap().unwrap().path();
+    let away = sandbox.path("format");
+    fs::rename(&format, &away).unwrap();
+    hang(&format);
+
+    sandbox.rpo = "2s";
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the local vault", || !daemon.flow("data.files", "local")["last_point"].is_null());
+    let chunks = "backstay_vault_chunks{vault=\"local\"}";
+    assert!(daemon.figure(chunks).is_some_and(|chunks| chunks > 0.0), "known as soon as its flows are");
+    let unknown = daemon.flow("data.files", "usb");
+    assert_eq!((&unknown["state"], &unknown["capturing"]), (&"unknown".into(), &false.into()), "{unknown:#}");
+    assert!(unknown["problem"].as_str().unwrap().contains("has not answered yet"), "{unknown:#}");
+    let first = daemon.flow("data.files", "local")["restorable"].clone();
+    fs::write(sandbox.source.join("file"), "second").unwrap();
+    wait_for("a capture that is due", || daemon.flow("data.files", "local")["restorable"] != first);
+    sandbox.run(["status"]).good();
+    // What was asked for is done where it can be, and said where not.
+    sandbox.run(["now"]).refused(3, &["data.files to usb: failed: the vault has not answered yet"]);
+
+    // It answers at last. What was opened before is opened no more.
+    let both = fs::OpenOptions::new().read(true).write(true).open(&format).unwrap();
+    fs::rename(&away, &format).unwrap();
+    drop(both);
+    wait_for("the other vault", || daemon.flow("data.files", "usb")["state"] == "ok");
+    sandbox.run(["now"]).good();
+    daemon.running.terminate().good();
+}
+
+#[test]
 fn sigterm_ends_a_daemon_whose_vault_hangs_in_time_and_the_lock_is_held_as_long() {
     let mut sandbox = Sandbox::new();
     fs::write(sandbox.source.join("file"), "first").unwrap();
