@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
+use backstay_core::config::Source;
 use backstay_core::schedule::due;
+use backstay_wire::control::{Ask, CaptureReport};
 use clap::Args;
 
 use super::{Context, capture, check_config};
 use crate::clock::SystemClock;
+use crate::control::Conversation;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::flows::Flows;
@@ -46,22 +49,27 @@ fn forever(context: &Context) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Captures the flows that are due now, one source after the other.
+/// Captures what is due now, through the daemon where one runs.
 fn once(context: &Context, typed: &[String]) -> Result<u8, Failure> {
-    let chosen: Vec<String> = capture::named(context, typed)?.iter().map(|s| s.name.to_string()).collect();
+    let sources = capture::named(context, typed)?;
+    let names = sources.iter().map(|source| source.name.to_string()).collect();
+    let reports = match Conversation::ask(&context.config.node.state, Ask::Due { sources: names })? {
+        Some(conversation) => capture::follow(conversation)?,
+        None => alone(context, &sources)?,
+    };
+    capture::tell(context, &reports)
+}
+
+/// Captures the flows that are due now, one source after the other.
+fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, Failure> {
     let (engine, lock) = capture::engine(context)?;
     let flows = Flows::load(&context.config, engine.vaults());
-    let scheduled: Vec<_> = flows
-        .scheduled()
-        .into_iter()
-        .filter(|flow| chosen.iter().any(|name| name == flow.source.as_str()))
-        .collect();
     let mut reports = Vec::new();
-    for job in due(&scheduled, SystemClock.now()) {
-        if let Some(source) = context.config.sources.iter().find(|source| source.name == job.source) {
+    for job in due(&flows.scheduled(), SystemClock.now()) {
+        if let Some(source) = sources.iter().find(|source| source.name == job.source) {
             reports.push(capture::capture(&engine, source, &job.targets));
         }
     }
     drop(lock);
-    capture::tell(context, &reports)
+    Ok(reports)
 }

@@ -7,8 +7,18 @@ use backstay_files::capture::CaptureProgress;
 use backstay_wire::control::CaptureReport;
 use tokio::sync::mpsc;
 
-/// What one source can have to tell: a capture that begins, one that has ended, and that this is all.
-const TOLD_PER_SOURCE: usize = 3;
+/// What one source can have to tell: the end of a capture that ran already, one that begins, one that has ended, and
+/// that this is all.
+const TOLD_PER_SOURCE: usize = 4;
+
+/// What of a source is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// A capture for all targets.
+    All,
+    /// What is due by the clock.
+    Due,
+}
 
 /// What an asker is told.
 #[derive(Debug)]

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstay_core::config::Target;
-use backstay_core::schedule::{CaptureJob, Jitter, JobSize, Load, RunningCapture, decide};
+use backstay_core::schedule::{CaptureJob, Jitter, JobSize, Load, RunningCapture, decide, due};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
 use backstay_vault::keys::random_bytes;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 use tokio::sync::mpsc;
 
-use super::asker::{Asker, Told};
+use super::asker::{Asker, Scope, Told};
 use super::{Daemon, Event, SLEEP_MAX};
 use crate::failure::OTHER_CLASS;
 use crate::flows::UNANSWERED;
@@ -31,10 +31,12 @@ const GIVE_UP_TIME: Duration = Duration::from_secs(6);
 /// How long after the start of the daemon what is wanted waits for vaults that have not answered.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// A source that is wanted now. There is one for each source at most, and no more askers than conversations.
+/// A source that is wanted now. There is one for each source and scope at most, and no more askers than
+/// conversations.
 #[derive(Debug)]
 struct Wanted {
     source: String,
+    scope: Scope,
     askers: Vec<Asker>,
 }
 
@@ -43,7 +45,10 @@ struct Wanted {
 struct Running {
     load: RunningCapture,
     progress: Arc<CaptureProgress>,
+    /// They want this capture.
     askers: Vec<Asker>,
+    /// They want what is due, of which this capture is a part.
+    listeners: Vec<Asker>,
     /// What the askers are told beside: targets that were wanted and are not captured.
     left_out: Vec<TargetReport>,
 }
@@ -86,9 +91,9 @@ impl Captures {
 
     pub(super) fn apply(&mut self, event: Event) {
         match event {
-            Event::Now { sources, asker } => {
+            Event::Wanted { sources, scope, asker } => {
                 for source in sources {
-                    self.want(source, asker.clone());
+                    self.want(source, scope, asker.clone());
                 }
             }
             Event::AskerGone => self.forget_the_gone(),
@@ -115,10 +120,13 @@ impl Captures {
         }
     }
 
-    fn want(&mut self, source: String, asker: Asker) {
-        match self.wanted.iter_mut().find(|wanted| wanted.source == source) {
+    fn want(&mut self, source: String, scope: Scope, asker: Asker) {
+        if let (Scope::Due, Some(running)) = (scope, self.running.get_mut(&source)) {
+            running.listeners.push(asker.clone());
+        }
+        match self.wanted.iter_mut().find(|wanted| wanted.source == source && wanted.scope == scope) {
             Some(wanted) => wanted.askers.push(asker),
-            None => self.wanted.push(Wanted { source, askers: vec![asker] }),
+            None => self.wanted.push(Wanted { source, scope, askers: vec![asker] }),
         }
     }
 
@@ -152,22 +160,45 @@ impl Captures {
         self.answers_until.saturating_duration_since(Instant::now())
     }
 
-    /// Captures for all targets of a source but those whose vaults are awaited still.
+    /// Captures what is wanted, but for targets whose vaults are awaited still.
     fn start_wanted(&mut self, wanted: Wanted, awaited: &[Target]) {
-        let Some(source) = self.daemon.source(&wanted.source) else { return };
-        let all = source.flows.iter().map(|flow| flow.target.clone());
-        let targets: Vec<Target> = all.filter(|target| !awaited.contains(target)).collect();
         let left_out = failed(&wanted.source, awaited, UNANSWERED);
-        if targets.is_empty() {
-            for asker in wanted.askers {
-                asker.tell(Told::Captured(left_out.clone()));
-                asker.tell(Told::Over);
+        let job = match wanted.scope {
+            Scope::All => self.whole(&wanted.source, awaited),
+            Scope::Due => self.due(&wanted.source),
+        };
+        match job {
+            Some(job) => self.start(&job, wanted.askers, left_out.targets),
+            None => {
+                for asker in wanted.askers {
+                    if !awaited.is_empty() {
+                        asker.tell(Told::Captured(left_out.clone()));
+                    }
+                    asker.tell(Told::Over);
+                }
             }
-            return;
         }
-        let source = source.name.clone();
-        let job = CaptureJob { source, targets, size: JobSize::Short, duration: Duration::ZERO };
-        self.start(&job, wanted.askers, left_out.targets);
+    }
+
+    /// A capture of a source for all its targets but some; none when that leaves nothing.
+    fn whole(&self, source: &str, but: &[Target]) -> Option<CaptureJob> {
+        let source = self.daemon.source(source)?;
+        let all = source.flows.iter().map(|flow| flow.target.clone());
+        let targets: Vec<Target> = all.filter(|target| !but.contains(target)).collect();
+        let job = CaptureJob {
+            source: source.name.clone(),
+            targets,
+            size: JobSize::Short,
+            duration: Duration::ZERO,
+        };
+        (!job.targets.is_empty()).then_some(job)
+    }
+
+    /// What of a source is due now.
+    fn due(&self, source: &str) -> Option<CaptureJob> {
+        let mut flows = self.daemon.board().flows.scheduled();
+        flows.retain(|flow| flow.source.as_str() == source);
+        due(&flows, self.daemon.clock.now()).pop()
     }
 
     fn start(&mut self, job: &CaptureJob, askers: Vec<Asker>, left_out: Vec<TargetReport>) {
@@ -179,7 +210,8 @@ impl Captures {
         }
         self.daemon.board().flows.begin(&name, &job.targets);
         let load = job.started_at(start);
-        let running = Running { load, progress: Arc::clone(&progress), askers, left_out };
+        let progress_shown = Arc::clone(&progress);
+        let running = Running { load, progress: progress_shown, askers, listeners: Vec::new(), left_out };
         self.running.insert(name.clone(), running);
         let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
         let (source, targets) = (name.clone(), job.targets.clone());
@@ -214,6 +246,9 @@ impl Captures {
         board.counters.count(report);
         drop(board);
         if let Some(running) = self.running.remove(source) {
+            for listener in running.listeners {
+                listener.tell(Told::Captured(report.clone()));
+            }
             let mut told = report.clone();
             told.targets.extend(running.left_out);
             for asker in running.askers {

@@ -11,7 +11,7 @@ use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::asker::{Asker, Told};
+use super::asker::{Asker, Scope, Told};
 use super::{Daemon, Event};
 
 /// How long a client may take to ask. Shorter than it waits for a status, which may have to wait for silent ones.
@@ -52,17 +52,19 @@ impl Answering<'_> {
         } else {
             match request.ask {
                 Ask::Status => Reply::Status(Box::new(self.daemon.status())),
-                Ask::Now { sources } => self.now(&mut incoming, &mut outgoing, &sources).await?,
+                Ask::Now { sources } => self.want(&mut incoming, &mut outgoing, &sources, Scope::All).await?,
+                Ask::Due { sources } => self.want(&mut incoming, &mut outgoing, &sources, Scope::Due).await?,
             }
         };
         send(&mut outgoing, &reply).await
     }
 
-    async fn now(
+    async fn want(
         &self,
         incoming: &mut ReadHalf<'_>,
         outgoing: &mut WriteHalf<'_>,
         typed: &[String],
+        scope: Scope,
     ) -> anyhow::Result<Reply> {
         let Ok(_place) = self.waiting.try_acquire() else {
             let message = "too many commands wait for captures by this daemon already; wait for one of them, or end it with Ctrl-C".to_owned();
@@ -73,7 +75,7 @@ impl Answering<'_> {
             Err(message) => return Ok(Reply::Failed { message }),
         };
         let (asker, told) = Asker::new(sources.len());
-        self.events.send(Event::Now { sources: sources.clone(), asker }).await?;
+        self.events.send(Event::Wanted { sources: sources.clone(), scope, asker }).await?;
         let followed = follow(incoming, outgoing, told, sources.len()).await;
         if followed.is_err() {
             // That it listens no more is seen by itself; this is so that it is seen at once.

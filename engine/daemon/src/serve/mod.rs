@@ -26,7 +26,7 @@ use crate::flows::Flows;
 use crate::metrics::{Metrics, NodeLoad};
 use crate::node::StateLock;
 use crate::vaults::ClockDebug;
-use asker::Asker;
+use asker::{Asker, Scope};
 use captures::Captures;
 
 /// Events that wait for the loop.
@@ -56,8 +56,8 @@ struct Board {
 /// What the loop is told.
 #[derive(Debug)]
 enum Event {
-    /// Somebody wants sources captured now, and to be told.
-    Now { sources: Vec<String>, asker: Asker },
+    /// Somebody wants sources captured, and to be told.
+    Wanted { sources: Vec<String>, scope: Scope, asker: Asker },
     /// Somebody does not wait any longer.
     AskerGone,
     /// A vault has answered: its flows can be captured.

@@ -366,6 +366,48 @@ fn run_once_does_what_is_due_and_nothing_else() {
 }
 
 #[test]
+fn run_once_goes_through_the_daemon() {
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "first").unwrap();
+    sandbox.capture();
+    let daemon = Daemon::start(&mut sandbox);
+    fs::write(sandbox.source.join("file"), "second").unwrap();
+    let nothing = sandbox.run(["run", "--once", "--json"]).good();
+    assert_eq!(nothing.json(), Value::Array(Vec::new()), "nothing was due");
+    assert_eq!(sandbox.points().len(), 1);
+    sandbox.run(["run", "--once", "nosuch"]).refused(2, &["no source \"nosuch\""]);
+    daemon.running.terminate().good();
+
+    // A daemon for which something is due, which it does itself as well: `run --once` ends when it is done.
+    sandbox.rpo = "1s";
+    std::thread::sleep(Duration::from_millis(1100));
+    let daemon = Daemon::start(&mut sandbox);
+    sandbox.run(["run", "--once"]).good();
+    assert!(sandbox.points().len() >= 2, "{:?}", sandbox.points());
+    daemon.running.terminate().good();
+}
+
+#[test]
+fn what_is_at_home_on_another_node_is_not_captured_here() {
+    let mut sandbox = Sandbox::new();
+    let source = sandbox.source.display();
+    sandbox.more = format!(
+        "primary = \"alpha\"\n[service.far]\nprimary = \"beta\"\nfiles = {{ path = \"{source}\" }}\n\
+         [fleet.nodes]\nalpha = \"127.0.0.1:7420\"\nbeta = \"127.0.0.1:7421\"\n"
+    );
+    let refused = |sandbox: &Sandbox| {
+        for command in [&["now", "far"][..], &["run", "--once", "far"]] {
+            let fragments = ["far.files is not at home on this node (alpha) but on beta"];
+            sandbox.run(command).refused(2, &fragments);
+        }
+    };
+    refused(&sandbox);
+    let daemon = Daemon::start(&mut sandbox);
+    refused(&sandbox);
+    daemon.running.terminate().good();
+}
+
+#[test]
 fn nobody_else_may_look_into_the_state_or_talk_to_the_daemon() {
     let mut sandbox = Sandbox::new();
     let daemon = Daemon::start(&mut sandbox);
