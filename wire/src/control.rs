@@ -27,6 +27,12 @@ pub enum Ask {
         /// Names of sources; all of this node when empty.
         sources: Vec<String>,
     },
+    /// Capture what is due, and wait for what is being captured. Answered as [`Ask::Now`], without sources of which
+    /// nothing was due.
+    Due {
+        /// Names of sources; all of this node when empty.
+        sources: Vec<String>,
+    },
 }
 
 /// What is answered.
@@ -37,7 +43,7 @@ pub enum Reply {
     Status(Box<NodeStatus>),
     /// Work goes on.
     Progress(Progress),
-    /// To [`Ask::Now`]: what became of each source.
+    /// To [`Ask::Now`] and [`Ask::Due`]: what became of each source.
     Captured(Vec<CaptureReport>),
     /// The request was refused or failed as a whole.
     Failed {

@@ -12,13 +12,16 @@
 //! 2. Earliest due first. A flow that failed is due again when its backoff ends, so it goes behind those that
 //!    wait already, and nobody starves.
 //! 3. Flows of one source share a read when they stand at the same cursor, none has failed, and both are due
-//!    soon. All others read for themselves: nobody waits for an unreachable or slow target.
+//!    soon. All others read for themselves, one after the other: captures of one source use the same local
+//!    state. So a slow target can keep the other targets of its source waiting, but no other source.
 //! 4. Long captures (first ones, those after a failure, and those expected to take longer than their RPO)
-//!    leave one slot free where there are several.
+//!    leave one slot free where there are several. The most urgent of them is not passed over because a short
+//!    capture of its source happens to run: others leave it a slot until that should have ended.
 
 mod backoff;
 mod estimate;
 mod plan;
+mod slots;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +32,9 @@ use std::time::Duration;
 use crate::config::{SourceName, Target};
 use crate::id::PointId;
 use crate::units::Timestamp;
+
+use plan::PlannedJob;
+use slots::Slots;
 
 pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Jitter, backoff};
 pub use estimate::DurationEstimate;
@@ -88,8 +94,10 @@ impl Load<'_> {
 }
 
 /// A capture in progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningCapture {
+    /// The source that it reads; no other capture of it starts meanwhile.
+    pub source: SourceName,
     /// The size of its job.
     pub size: JobSize,
     /// When it ends, if it takes no longer than expected and the margin.
@@ -102,7 +110,8 @@ pub struct Decision {
     /// The captures to start now, the most urgent first.
     pub start: Vec<CaptureJob>,
     /// When to decide again at the latest, if nothing happens before; always later than `now`. Jobs that
-    /// are due and wait for a slot are not counted: the end of a capture is an event anyway.
+    /// are due and wait for a slot, and those of a source that is being captured, are not counted: the end of
+    /// a capture is an event anyway.
     pub wake_at: Option<Timestamp>,
 }
 
@@ -120,9 +129,22 @@ pub struct CaptureJob {
 }
 
 impl CaptureJob {
+    /// Takes in a job that is done after it in the same capture.
+    fn join(&mut self, later: Self) {
+        self.targets.extend(later.targets);
+        self.duration = self.duration.saturating_add(later.duration);
+        if later.size == JobSize::Long {
+            self.size = JobSize::Long;
+        }
+    }
+
     /// What to put into [`Load::running`] from its start to its end.
     pub fn started_at(&self, start: Timestamp) -> RunningCapture {
-        RunningCapture { size: self.size, ends_by: start.saturating_add(self.duration) }
+        RunningCapture {
+            source: self.source.clone(),
+            size: self.size,
+            ends_by: start.saturating_add(self.duration),
+        }
     }
 }
 
@@ -135,26 +157,41 @@ pub enum JobSize {
     Long,
 }
 
-/// Decides what to start at `now`.
+/// Decides what to start at `now`: no more than the free slots hold, and one capture of each source.
 pub fn decide(flows: &[ScheduledFlow], load: Load<'_>, now: Timestamp) -> Decision {
     let mut jobs = plan::planned_jobs(flows, load, now);
     jobs.sort_by_key(|job| job.urgency);
-    let slots = load.captures_max.get();
-    let mut running = load.running.len();
-    let mut running_long = load.running.iter().filter(|capture| capture.size == JobSize::Long).count();
+    let mut slots = Slots::of(load);
     let mut decision = Decision { start: Vec::new(), wake_at: None };
-    for planned in jobs {
-        if planned.start_by > now {
-            let wake_at = decision.wake_at.map_or(planned.start_by, |at: Timestamp| at.min(planned.start_by));
-            decision.wake_at = Some(wake_at);
-            continue;
-        }
-        let is_long = planned.job.size == JobSize::Long;
-        if running < slots && !(is_long && running_long >= load.long_slots()) {
-            running += 1;
-            running_long += usize::from(is_long);
-            decision.start.push(planned.job);
+    let mut wake = |at: Timestamp| decision.wake_at = Some(decision.wake_at.map_or(at, |wake| wake.min(at)));
+    for PlannedJob { job, start_by, .. } in jobs {
+        // Neither a slot nor a wake-up is for a job that cannot start before another of its source ends.
+        if slots.is_busy(&job.source) {
+            if start_by <= now && job.size == JobSize::Long {
+                slots.keep_a_long_one_for(&job.source, now).into_iter().for_each(&mut wake);
+            }
+        } else if start_by > now {
+            wake(start_by);
+        } else if slots.have_room_for(job.size) {
+            slots.take(job.started_at(now));
+            decision.start.push(job);
         }
     }
     decision
+}
+
+/// What is due at `now`, were there as many slots as sources: one job for each source that has something due,
+/// in order of their names.
+pub fn due(flows: &[ScheduledFlow], now: Timestamp) -> Vec<CaptureJob> {
+    let load = Load { captures_max: NonZeroUsize::MAX, running: &[] };
+    let mut jobs = plan::planned_jobs(flows, load, now);
+    jobs.retain(|planned| planned.start_by <= now);
+    jobs.sort_by(|a, b| (&a.job.source, a.urgency).cmp(&(&b.job.source, b.urgency)));
+    jobs.into_iter().fold(Vec::new(), |mut due: Vec<CaptureJob>, planned| {
+        match due.last_mut().filter(|last| last.source == planned.job.source) {
+            Some(last) => last.join(planned.job),
+            None => due.push(planned.job),
+        }
+        due
+    })
 }

@@ -3,11 +3,15 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use backstay_wire::control::{Ask, Reply, Request, VERSION};
 use backstay_wire::frame;
 
 use crate::failure::Failure;
+
+/// How long the daemon may take to tell how it is.
+const STATUS_TIME: Duration = Duration::from_secs(10);
 
 /// Where the socket of a node is.
 pub fn socket_path(state: &Path) -> PathBuf {
@@ -34,6 +38,10 @@ impl Conversation {
                 )));
             }
         };
+        if ask == Ask::Status {
+            stream.set_read_timeout(Some(STATUS_TIME)).map_err(lost)?;
+        }
+        stream.set_write_timeout(Some(STATUS_TIME)).map_err(lost)?;
         let request = frame::encode(&Request { version: VERSION, ask })?;
         stream.write_all(&request).map_err(lost)?;
         Ok(Some(Self(stream)))
@@ -50,6 +58,12 @@ impl Conversation {
 }
 
 fn lost(error: std::io::Error) -> Failure {
+    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+        return Failure::failed(format!(
+            "the daemon has not answered within {} seconds: it hangs, or too many commands ask it; its log may tell why, and a restart loses nothing that is durable",
+            STATUS_TIME.as_secs()
+        ));
+    }
     Failure::failed(format!(
         "the daemon ended the conversation: {error}; it may have been stopped, `backstay status` shows what is durable"
     ))

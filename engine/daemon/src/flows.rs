@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, Source, Target};
+use backstay_core::config::{Config, SourceName, Target};
 use backstay_core::id::PointId;
 use backstay_core::rpo::{Durable, FlowFacts, FlowStatus, Permission, Severity};
 use backstay_core::schedule::{Activity, DurationEstimate, Jitter, ScheduledFlow, backoff};
@@ -12,7 +12,11 @@ use backstay_core::units::Timestamp;
 use backstay_wire::control::{CaptureReport, TargetOutcome};
 use backstay_wire::status::{FlowReport, NodeStatus};
 
+use crate::failure::Failure;
 use crate::vaults::{Absent, Vaults};
+
+/// What is said of a flow as long as its vault is awaited.
+pub const UNANSWERED: &str = "the vault has not answered yet since the daemon began; where that lasts, see whether its disk or its server hangs";
 
 /// One flow and what is known of it.
 #[derive(Debug, Clone)]
@@ -20,10 +24,12 @@ pub struct FlowRecord {
     service: String,
     kind: &'static str,
     /// Its source.
-    pub source: backstay_core::config::SourceName,
+    pub source: SourceName,
     /// Its target.
     pub target: Target,
     rpo: Duration,
+    /// Its vault has not been asked, or has not answered.
+    awaited: bool,
     durable: Durable,
     cursor: Option<PointId>,
     last_point: Option<Timestamp>,
@@ -44,38 +50,81 @@ pub struct Flows {
     records: Vec<FlowRecord>,
 }
 
+/// What a vault knows of a flow.
+#[derive(Debug)]
+pub struct Found {
+    durable: Durable,
+    cursor: Option<PointId>,
+    last_point: Option<Timestamp>,
+}
+
+impl Found {
+    /// Asks the vault what it has; waits for it.
+    pub fn ask(vaults: &Vaults, source: &SourceName, target: &Target) -> Result<Self, Failure> {
+        let Target::Vault(name) = target else {
+            return Err(Failure::failed("this version cannot keep replicas yet"));
+        };
+        let vault = vaults.open(name.as_str(), Absent::Refuse)?;
+        let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
+        Ok(Self {
+            durable: catalogue.durable_until(vault.id()).map_or(Durable::Nothing, Durable::Since),
+            cursor: catalogue.newest().map(|point| point.link.point),
+            last_point: catalogue.newest().map(|point| point.common.capture_start),
+        })
+    }
+}
+
 impl Flows {
-    /// The flows whose sources are at home on this node, with what their vaults say of them. A vault that cannot
-    /// be asked leaves its flows unknown.
-    pub fn load(config: &Config, vaults: &Vaults) -> Self {
+    /// The flows whose sources are at home on this node. Nothing is known of them before it is learnt.
+    pub fn awaited(config: &Config) -> Self {
         let mut flows = Self {
             fleet: config.fleet.name.to_string(),
             node: config.node.name.to_string(),
             records: Vec::new(),
         };
         for source in config.sources_at_home_on(&config.node.name) {
-            for flow in &source.flows {
-                let mut record = FlowRecord {
-                    service: source.service.to_string(),
-                    kind: source.kind.label(),
-                    source: source.name.clone(),
-                    target: flow.target.clone(),
-                    rpo: flow.rpo,
-                    durable: Durable::Unknown,
-                    cursor: None,
-                    last_point: None,
-                    failures: 0,
-                    problem: None,
-                    remarks: Vec::new(),
-                    capturing: false,
-                    retry_at: None,
-                    estimate: DurationEstimate::default(),
-                };
-                record.ask(source, vaults);
-                flows.records.push(record);
-            }
+            flows.records.extend(source.flows.iter().map(|flow| FlowRecord {
+                service: source.service.to_string(),
+                kind: source.kind.label(),
+                source: source.name.clone(),
+                target: flow.target.clone(),
+                rpo: flow.rpo,
+                awaited: true,
+                durable: Durable::Unknown,
+                cursor: None,
+                last_point: None,
+                failures: 0,
+                problem: None,
+                remarks: Vec::new(),
+                capturing: false,
+                retry_at: None,
+                estimate: DurationEstimate::default(),
+            }));
         }
         flows
+    }
+
+    /// The flows with what their vaults say of them. A vault that cannot be asked leaves its flows unknown; waits for
+    /// all.
+    pub fn load(config: &Config, vaults: &Vaults) -> Self {
+        let mut flows = Self::awaited(config);
+        for record in &mut flows.records {
+            record.learn(Found::ask(vaults, &record.source, &record.target));
+        }
+        flows
+    }
+
+    /// Notes what the vault of a flow has answered.
+    pub fn learn(&mut self, source: &SourceName, target: &Target, found: Result<Found, Failure>) {
+        if let Some(record) = self.of(source.as_str()).find(|record| record.target == *target) {
+            record.learn(found);
+        }
+    }
+
+    /// Targets of a source whose vaults have not answered yet.
+    pub fn awaited_of(&self, source: &str) -> Vec<Target> {
+        let awaited = self.records.iter().filter(|record| record.awaited && record.source.as_str() == source);
+        awaited.map(|record| record.target.clone()).collect()
     }
 
     /// The flows.
@@ -83,9 +132,10 @@ impl Flows {
         &self.records
     }
 
-    /// For the schedule.
+    /// For the schedule: those of which it is known what their vaults have. A capture to another could only wait
+    /// for its vault, and others would have to wait for that capture.
     pub fn scheduled(&self) -> Vec<ScheduledFlow> {
-        self.records.iter().map(FlowRecord::scheduled).collect()
+        self.records.iter().filter(|record| !record.awaited).map(FlowRecord::scheduled).collect()
     }
 
     /// Notes that a capture of a source for these targets has begun.
@@ -99,9 +149,11 @@ impl Flows {
     pub fn end(&mut self, report: &CaptureReport, start: Timestamp, now: Timestamp, jitter: Jitter) {
         for outcome in &report.targets {
             let took = now.duration_since(start);
+            // One that went on from where an earlier one was interrupted shows the source as of that one's start.
+            let scan_start = outcome.scan_start_nanos.map_or(start, Timestamp::from_nanos);
             for record in self.of(&report.source).filter(|record| record.target.as_str() == outcome.target) {
                 record.capturing = false;
-                record.note(&outcome.outcome, start, took, now, jitter);
+                record.note(&outcome.outcome, scan_start, took, now, jitter);
                 record.note_defects(report);
                 if !matches!(outcome.outcome, TargetOutcome::Failed { .. }) {
                     record.remarks.clone_from(&report.remarks);
@@ -171,21 +223,11 @@ impl FlowRecord {
         self.last_point
     }
 
-    /// Asks the vault what it has.
-    fn ask(&mut self, source: &Source, vaults: &Vaults) {
-        let Target::Vault(name) = &self.target else {
-            self.problem = Some("this version cannot keep replicas yet".to_owned());
-            return;
-        };
-        let asked = vaults.open(name.as_str(), Absent::Refuse).and_then(|vault| {
-            let source_id = vault.ring().source_id(source.name.as_str());
-            Ok((vault.id(), vault.catalogue(source_id)?))
-        });
-        match asked {
-            Ok((vault, catalogue)) => {
-                self.durable = catalogue.durable_until(vault).map_or(Durable::Nothing, Durable::Since);
-                self.last_point = catalogue.newest().map(|point| point.common.capture_start);
-                self.cursor = catalogue.newest().map(|point| point.link.point);
+    fn learn(&mut self, found: Result<Found, Failure>) {
+        self.awaited = false;
+        match found {
+            Ok(Found { durable, cursor, last_point }) => {
+                (self.durable, self.cursor, self.last_point) = (durable, cursor, last_point);
             }
             Err(failure) => self.problem = Some(failure.message),
         }
@@ -194,7 +236,7 @@ impl FlowRecord {
     fn note(
         &mut self,
         outcome: &TargetOutcome,
-        start: Timestamp,
+        scan_start: Timestamp,
         took: Duration,
         now: Timestamp,
         jitter: Jitter,
@@ -202,12 +244,12 @@ impl FlowRecord {
         match outcome {
             TargetOutcome::Point { point } | TargetOutcome::Unchanged { point: Some(point) } => {
                 if matches!(outcome, TargetOutcome::Point { .. }) {
-                    self.last_point = Some(start);
+                    self.last_point = Some(scan_start);
                 }
                 self.cursor = point.parse().ok().or(self.cursor);
-                self.succeed(start, took);
+                self.succeed(scan_start, took);
             }
-            TargetOutcome::Unchanged { point: None } => self.succeed(start, took),
+            TargetOutcome::Unchanged { point: None } => self.succeed(scan_start, took),
             TargetOutcome::Failed { message, .. } => {
                 self.failures = self.failures.saturating_add(1);
                 self.problem = Some(message.clone());
@@ -216,12 +258,15 @@ impl FlowRecord {
         }
     }
 
-    fn succeed(&mut self, start: Timestamp, took: Duration) {
-        self.durable = Durable::Since(start);
+    fn succeed(&mut self, scan_start: Timestamp, took: Duration) {
+        let is_first = !matches!(self.durable, Durable::Since(_));
+        self.durable = Durable::Since(scan_start);
         self.failures = 0;
         self.problem = None;
         self.retry_at = None;
-        self.estimate.observe(took);
+        if !is_first {
+            self.estimate.observe(took);
+        }
     }
 
     /// What was captured with defects is captured, and still to be looked at.
@@ -263,7 +308,7 @@ impl FlowRecord {
             objective_seconds: self.rpo.as_secs_f64(),
             restorable: self.restorable().map(|time| time.to_string()),
             last_point: self.last_point.map(|time| time.to_string()),
-            problem: self.problem.clone(),
+            problem: self.problem.clone().or_else(|| self.awaited.then(|| UNANSWERED.to_owned())),
             remarks: self.remarks.clone(),
         }
     }

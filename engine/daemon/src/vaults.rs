@@ -230,6 +230,12 @@ impl Vaults {
         vault.refresh_index((self.access == Access::Keep).then_some(self.writer.node.as_str()))?;
         Ok(Arc::new(vault))
     }
+
+    /// The vault of this name if it is open; never waits.
+    pub fn if_open(&self, name: &str) -> Option<Arc<Vault>> {
+        let slot = self.slots.get(name)?.try_lock().ok()?;
+        slot.as_ref().map(|opened| Arc::clone(opened.vault()))
+    }
 }
 
 fn gone(name: &str, store: &Arc<dyn Store>) -> Failure {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::config::SourceName;
 use crate::units::Timestamp;
 
 use super::backoff::BACKOFF_MAX;
@@ -162,24 +163,32 @@ fn jobs_of_source(mut candidates: Vec<Candidate<'_>>, now: Timestamp) -> Vec<Pla
 }
 
 /// Moves jobs that would crowd each other forward in time. From the last to the first, each job is laid
-/// into the slot that leaves it the latest start; what begins then is the latest schedule in which all end
-/// in time. Long captures are left out: others do not make room for them.
+/// into the slot that leaves it the latest start, and before the other jobs of its source; what begins then is
+/// the latest schedule in which all end in time. Long captures are left out: others do not make room for them.
 fn pack(jobs: &mut [PlannedJob], load: Load<'_>) {
+    let running: BTreeMap<_, _> = load.running.iter().map(|capture| (&capture.source, capture)).collect();
     let is_short = |job: &PlannedJob| job.job.size == JobSize::Short;
-    let long_count = jobs.iter().filter(|job| !is_short(job)).count();
+    let may_start_soon =
+        |job: &&PlannedJob| running.get(&job.job.source).is_none_or(|capture| capture.size == JobSize::Short);
+    let long_count = jobs.iter().filter(|job| !is_short(job)).filter(may_start_soon).count();
     let mut packed: Vec<_> = jobs.iter_mut().filter(|job| is_short(job)).collect();
     packed.sort_by_key(|job| std::cmp::Reverse(job.urgency.saturating_add(job.job.duration)));
     let mut slots = Slot::for_short_jobs(packed.len(), long_count, load);
-    for job in packed {
-        let end = job.urgency.saturating_add(job.job.duration);
-        let start = |slot: &Slot| slot.free_until.min(end).saturating_sub(job.job.duration);
-        // Where it fits behind no running capture, it will be late; the latest start is as good as any.
-        let Some(slot) = slots.iter_mut().max_by_key(|slot| (start(slot) >= slot.busy_until, start(slot)))
-        else {
-            return;
-        };
+    let mut sources_free_until: BTreeMap<SourceName, Timestamp> = BTreeMap::new();
+    for planned in packed {
+        let PlannedJob { job, urgency, earliest, start_by } = planned;
+        let source_free_until = sources_free_until.get(&job.source).copied().unwrap_or(Timestamp::MAX);
+        let source_busy_until = running.get(&job.source).map_or(Timestamp::MIN, |capture| capture.ends_by);
+        let end = urgency.saturating_add(job.duration).min(source_free_until);
+        let start = |slot: &Slot| slot.free_until.min(end).saturating_sub(job.duration);
+        let is_free = |slot: &Slot| start(slot) >= slot.busy_until.max(source_busy_until);
+        // Where it fits behind no running capture, it will be late; the latest start is as good as any. Of
+        // slots that are alike to it, it takes the one that is free for the shortest time.
+        let suits = |slot: &Slot| (is_free(slot), start(slot), std::cmp::Reverse(slot.free_until));
+        let Some(slot) = slots.iter_mut().max_by_key(|slot| suits(slot)) else { return };
         slot.free_until = start(slot);
-        job.start_by = slot.free_until.clamp(job.earliest, job.urgency);
+        *start_by = slot.free_until.clamp(*earliest, *urgency);
+        sources_free_until.insert(job.source.clone(), slot.free_until);
     }
 }
 

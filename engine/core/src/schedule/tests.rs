@@ -35,8 +35,13 @@ fn busy(captures_max: usize, running: &[RunningCapture]) -> Load<'_> {
     Load { captures_max: NonZeroUsize::new(captures_max).unwrap(), running }
 }
 
+/// A capture of a source that no other flow here has.
 fn running(size: JobSize, ends_by: Timestamp) -> RunningCapture {
-    RunningCapture { size, ends_by }
+    running_of("busy.files", size, ends_by)
+}
+
+fn running_of(source: &str, size: JobSize, ends_by: Timestamp) -> RunningCapture {
+    RunningCapture { source: source.parse().unwrap(), size, ends_by }
 }
 
 /// The jobs as `source: target target`.
@@ -46,6 +51,16 @@ fn started(decision: &Decision) -> Vec<String> {
         format!("{}: {}", job.source, targets.join(" "))
     };
     decision.start.iter().map(job).collect()
+}
+
+/// A job of flows that are captured in no time.
+fn joined(source: &str, targets: &[&str]) -> CaptureJob {
+    CaptureJob {
+        source: source.parse().unwrap(),
+        targets: targets.iter().map(|target| Target::Vault(target.parse().unwrap())).collect(),
+        size: JobSize::Short,
+        duration: Duration::ZERO,
+    }
 }
 
 fn decide_idle(flows: &[ScheduledFlow], minutes: u32) -> Vec<String> {
@@ -88,7 +103,7 @@ fn the_most_urgent_goes_first_when_slots_are_few() {
     let flows = [late, flow("b.files", "local")];
     assert_eq!(started(&decide(&flows, idle(1), at(60))), ["b.files: local"]);
     assert_eq!(started(&decide(&flows, idle(2), at(60))), ["b.files: local", "a.files: local"]);
-    let two = [running(JobSize::Short, at(61)); 2];
+    let two = ["y.files", "z.files"].map(|source| running_of(source, JobSize::Short, at(61)));
     let decision = decide(&flows, busy(2, &two), at(60));
     assert_eq!((decision.start, decision.wake_at), (vec![], None));
 }
@@ -102,7 +117,9 @@ fn flows_at_one_cursor_that_are_due_soon_share_a_read() {
     assert_eq!(decide_idle(&[flow("a.files", "local"), not_soon], 14), ["a.files: local"]);
 
     let elsewhere = ScheduledFlow { cursor: Some(PointId::new([2; 16])), ..soon };
-    assert_eq!(decide_idle(&[flow("a.files", "local"), elsewhere], 17), ["a.files: local", "a.files: twin"]);
+    let flows = [flow("a.files", "local"), elsewhere];
+    assert_eq!(decide_idle(&flows, 17), ["a.files: local"]);
+    assert_eq!(due(&flows, at(17)), [joined("a.files", &["local", "twin"])]);
 }
 
 #[test]
@@ -110,23 +127,20 @@ fn flows_that_are_late_together_share_a_read_unless_one_takes_too_long() {
     let slower =
         |minutes| ScheduledFlow { expected: minutes * MINUTE, rpo: 60 * MINUTE, ..flow("a.files", "twin") };
     assert_eq!(decide_idle(&[flow("a.files", "local"), slower(5)], 600), ["a.files: local twin"]);
-    assert_eq!(
-        decide_idle(&[flow("a.files", "local"), slower(30)], 600),
-        ["a.files: local", "a.files: twin"]
-    );
+    assert_eq!(decide_idle(&[flow("a.files", "local"), slower(30)], 600), ["a.files: local"]);
 }
 
 #[test]
 fn a_target_that_failed_reads_for_itself() {
     let failed =
         ScheduledFlow { activity: Activity::BackingOff { until: at(14) }, ..flow("a.files", "twin") };
-    assert_eq!(decide_idle(&[flow("a.files", "local"), failed], 14), ["a.files: local", "a.files: twin"]);
+    assert_eq!(decide_idle(&[flow("a.files", "local"), failed], 14), ["a.files: local"]);
 }
 
 #[test]
 fn a_slow_target_does_not_join_a_quick_one() {
     let slow = ScheduledFlow { rpo: 60 * MINUTE, expected: 35 * MINUTE, ..flow("a.files", "offsite") };
-    assert_eq!(decide_idle(&[flow("a.files", "local"), slow], 14), ["a.files: offsite", "a.files: local"]);
+    assert_eq!(decide_idle(&[flow("a.files", "local"), slow], 14), ["a.files: offsite"]);
 }
 
 #[test]
@@ -174,6 +188,56 @@ fn a_crowd_starts_early_enough_to_fit_through_the_slots() {
 }
 
 #[test]
+fn a_source_that_is_being_captured_takes_no_slot_from_others() {
+    let first = |target| ScheduledFlow { cursor: None, durable_scan_start: None, ..flow("a.files", target) };
+    let slow = ScheduledFlow { activity: Activity::Capturing, ..first("slow") };
+    let flows = [slow, flow("a.files", "local"), first("usb"), flow("b.files", "local")];
+    let one = [running_of("a.files", JobSize::Long, at(0))];
+    let decision = decide(&flows, busy(2, &one), at(600));
+    assert_eq!((started(&decision), decision.wake_at), (vec!["b.files: local".into()], None));
+    // Nor do its due flows wake the node again and again.
+    let decision = decide(&flows[..3], busy(2, &one), at(0));
+    assert_eq!((decision.start, decision.wake_at), (vec![], None));
+}
+
+#[test]
+fn a_long_capture_is_not_passed_while_a_short_one_of_its_source_runs() {
+    let first = |source| ScheduledFlow { cursor: None, durable_scan_start: None, ..flow(source, "usb") };
+    let flows = [first("a.files"), first("b.files")];
+    let until_5 = [running_of("a.files", JobSize::Short, at(5))];
+    let decision = decide(&flows, busy(2, &until_5), at(4));
+    assert_eq!((decision.start, decision.wake_at), (vec![], Some(at(5))));
+    assert_eq!(started(&decide(&flows, busy(2, &until_5), at(5))), ["b.files: usb"], "it is over its time");
+    assert_eq!(
+        started(&decide(&flows, busy(3, &until_5), at(4))),
+        ["b.files: usb"],
+        "there is room for both"
+    );
+}
+
+#[test]
+fn jobs_of_one_source_are_planned_one_after_the_other() {
+    let at_cursor = |n, target| ScheduledFlow {
+        cursor: Some(PointId::new([n; 16])),
+        expected: 2 * MINUTE,
+        ..flow("a.files", target)
+    };
+    let flows = [at_cursor(1, "local"), at_cursor(2, "twin")];
+    // 3 minutes each with the margin, before 15, however many slots there are.
+    assert_eq!(decide(&flows, idle(3), at(0)).wake_at, Some(at(9)));
+}
+
+#[test]
+fn what_is_due_is_one_job_for_each_source() {
+    let other = ScheduledFlow { cursor: Some(PointId::new([2; 16])), ..flow("a.files", "twin") };
+    let late = ScheduledFlow { durable_scan_start: Some(at(13)), ..flow("a.files", "usb") };
+    let flows = [flow("b.files", "local"), other, late, flow("a.files", "local")];
+    assert_eq!(due(&flows, at(13)), []);
+    let both = [joined("a.files", &["local", "twin"]), joined("b.files", &["local"])];
+    assert_eq!(due(&flows, at(14)), both);
+}
+
+#[test]
 fn after_the_clock_went_back_everything_is_captured_again() {
     let mut backing_off = flow("b.files", "local");
     backing_off.activity = Activity::BackingOff { until: at(5000) };
@@ -218,8 +282,13 @@ proptest! {
     fn only_flows_that_may_run_are_started_once_and_within_the_slots(
         flows in any_flows(), captures_max in 1usize..5, running_count in 0usize..5, now in 0u32..200
     ) {
-        let running = vec![running(JobSize::Short, at(now + 1)); running_count];
+        // Some of sources that have flows here, some not.
+        let running: Vec<_> = (0..running_count)
+            .map(|n| running_of(&format!("s{}.files", n + 2), JobSize::Short, at(now + 1)))
+            .collect();
         let decision = decide(&flows, busy(captures_max, &running), at(now));
+        let mut sources: BTreeSet<_> = running.iter().map(|capture| &capture.source).collect();
+        prop_assert!(decision.start.iter().all(|job| sources.insert(&job.source)), "two captures of a source");
         prop_assert!(decision.start.len() <= captures_max.saturating_sub(running_count));
         let mut seen = BTreeSet::new();
         for (job, target) in decision.start.iter().flat_map(|job| job.targets.iter().map(move |t| (job, t))) {
@@ -246,7 +315,8 @@ proptest! {
                 let latest_start = last.saturating_add(flow.rpo.saturating_sub(flow.expected));
                 decision.wake_at.is_some_and(|wake_at| wake_at <= latest_start)
             });
-            prop_assert!(is_started || wakes_in_time, "{flow:?} waits, wake-up {:?}", decision.wake_at);
+            let waits_for_its_source = decision.start.iter().any(|job| job.source == flow.source);
+            prop_assert!(is_started || waits_for_its_source || wakes_in_time, "{flow:?} waits, wake-up {:?}", decision.wake_at);
         }
     }
 

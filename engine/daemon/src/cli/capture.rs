@@ -36,13 +36,24 @@ pub(super) fn now(context: &Context, arguments: &NowArgs) -> Result<u8, Failure>
     tell(context, &reports)
 }
 
-/// The sources that were named; all of this node when none was.
+/// The sources that were named, which must be at home on this node; all of this node when none was.
 pub(super) fn named<'c>(context: &'c Context, typed: &[String]) -> Result<Vec<&'c Source>, Failure> {
     let config = &context.config;
     if typed.is_empty() {
         return Ok(config.sources_at_home_on(&config.node.name).collect());
     }
-    typed.iter().map(|typed| config.find_source(typed).map_err(Failure::usage)).collect()
+    let node = &config.node.name;
+    let named = |typed: &String| {
+        let source = config.find_source(typed).map_err(Failure::usage)?;
+        match config.services.get(&source.service) {
+            Some(service) if service.primary != *node => Err(Failure::usage(format!(
+                "{} is not at home on this node ({node}) but on {}; capture it there",
+                source.name, service.primary
+            ))),
+            _ => Ok(source),
+        }
+    };
+    typed.iter().map(named).collect()
 }
 
 /// An engine of this process's own; takes the lock.

@@ -1,15 +1,16 @@
 //! `run`: the daemon, or one cycle of what is due.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
-use backstay_core::schedule::{Load, decide};
+use backstay_core::config::Source;
+use backstay_core::schedule::due;
+use backstay_wire::control::{Ask, CaptureReport};
 use clap::Args;
 
 use super::{Context, capture, check_config};
 use crate::clock::SystemClock;
+use crate::control::Conversation;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::flows::Flows;
@@ -48,27 +49,27 @@ fn forever(context: &Context) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Captures the flows that are due now, one source after the other.
+/// Captures what is due now, through the daemon where one runs.
 fn once(context: &Context, typed: &[String]) -> Result<u8, Failure> {
-    let chosen: Vec<String> = capture::named(context, typed)?.iter().map(|s| s.name.to_string()).collect();
+    let sources = capture::named(context, typed)?;
+    let names = sources.iter().map(|source| source.name.to_string()).collect();
+    let reports = match Conversation::ask(&context.config.node.state, Ask::Due { sources: names })? {
+        Some(conversation) => capture::follow(conversation)?,
+        None => alone(context, &sources)?,
+    };
+    capture::tell(context, &reports)
+}
+
+/// Captures the flows that are due now, one source after the other.
+fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, Failure> {
     let (engine, lock) = capture::engine(context)?;
     let flows = Flows::load(&context.config, engine.vaults());
-    let scheduled: Vec<_> = flows
-        .scheduled()
-        .into_iter()
-        .filter(|flow| chosen.iter().any(|name| name == flow.source.as_str()))
-        .collect();
-    let load = Load { captures_max: NonZeroUsize::MAX, running: &[] };
-    let mut due = BTreeMap::new();
-    for job in decide(&scheduled, load, SystemClock.now()).start {
-        due.entry(job.source.to_string()).or_insert_with(Vec::new).extend(job.targets);
-    }
     let mut reports = Vec::new();
-    for source in &context.config.sources {
-        if let Some(targets) = due.get(source.name.as_str()) {
-            reports.push(capture::capture(&engine, source, targets));
+    for job in due(&flows.scheduled(), SystemClock.now()) {
+        if let Some(source) = sources.iter().find(|source| source.name == job.source) {
+            reports.push(capture::capture(&engine, source, &job.targets));
         }
     }
     drop(lock);
-    capture::tell(context, &reports)
+    Ok(reports)
 }

@@ -49,6 +49,11 @@ impl StateLock {
         writeln!(file, "{}", std::process::id()).map_err(io)?;
         Ok(Self { _file: file })
     }
+
+    /// Keeps the lock until the kernel lets go of it.
+    pub fn keep_until_exit(self) {
+        std::mem::forget(self);
+    }
 }
 
 #[cfg(test)]

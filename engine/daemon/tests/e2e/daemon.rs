@@ -17,10 +17,10 @@ use crate::sandbox::{Capture, Sandbox, free_port, text};
 use crate::tree;
 
 /// What a daemon has to do is done by then, on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Promised: a daemon has ended so long after SIGTERM.
-const END_TIME: Duration = Duration::from_secs(10);
+pub(crate) const END_TIME: Duration = Duration::from_secs(10);
 
 /// Every metric that this version has: name, type, labels besides those of a flow, and whether it is a flow's.
 const METRICS: [(&str, &str, &[&str], bool); 17] = [
@@ -47,13 +47,13 @@ const FLOW_LABELS: [(&str, &str); 4] =
     [("service", "data"), ("source", "data.files"), ("kind", "files"), ("target", "local")];
 
 /// A daemon and the port of its metrics.
-struct Daemon {
-    running: Running,
-    port: u16,
+pub(crate) struct Daemon {
+    pub(crate) running: Running,
+    pub(crate) port: u16,
 }
 
 impl Daemon {
-    fn start(sandbox: &mut Sandbox) -> Self {
+    pub(crate) fn start(sandbox: &mut Sandbox) -> Self {
         let port = free_port();
         sandbox.node_lines = format!("metrics = \"127.0.0.1:{port}\"");
         let mut running = sandbox.start(["run"]);
@@ -62,6 +62,23 @@ impl Daemon {
             get(port, "/healthz").is_some()
         });
         Self { running, port }
+    }
+
+    /// Value of a series without labels, or with these as they are written.
+    pub(crate) fn figure(&self, series: &str) -> Option<f64> {
+        let page = get(self.port, "/metrics").expect("the daemon answers");
+        let line =
+            page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        Some(line.rsplit(' ').next()?.parse().expect("a number"))
+    }
+
+    /// How it says that a flow is.
+    #[track_caller]
+    pub(crate) fn flow(&self, source: &str, target: &str) -> Value {
+        let status: Value = serde_json::from_str(&get(self.port, "/status.json").unwrap()).unwrap();
+        let mut flows = status["flows"].as_array().unwrap().iter();
+        let flow = flows.find(|flow| flow["source"] == source && flow["target"] == target);
+        flow.unwrap_or_else(|| panic!("{source} to {target} is not in {status:#}")).clone()
     }
 
     /// Value of a series of the flow; `None` while it has none.
@@ -375,6 +392,48 @@ fn run_once_does_what_is_due_and_nothing_else() {
 }
 
 #[test]
+fn run_once_goes_through_the_daemon() {
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "first").unwrap();
+    sandbox.capture();
+    let daemon = Daemon::start(&mut sandbox);
+    fs::write(sandbox.source.join("file"), "second").unwrap();
+    let nothing = sandbox.run(["run", "--once", "--json"]).good();
+    assert_eq!(nothing.json(), Value::Array(Vec::new()), "nothing was due");
+    assert_eq!(sandbox.points().len(), 1);
+    sandbox.run(["run", "--once", "nosuch"]).refused(2, &["no source \"nosuch\""]);
+    daemon.running.terminate().good();
+
+    // A daemon for which something is due, which it does itself as well: `run --once` ends when it is done.
+    sandbox.rpo = "1s";
+    std::thread::sleep(Duration::from_millis(1100));
+    let daemon = Daemon::start(&mut sandbox);
+    sandbox.run(["run", "--once"]).good();
+    assert!(sandbox.points().len() >= 2, "{:?}", sandbox.points());
+    daemon.running.terminate().good();
+}
+
+#[test]
+fn what_is_at_home_on_another_node_is_not_captured_here() {
+    let mut sandbox = Sandbox::new();
+    let source = sandbox.source.display();
+    sandbox.more = format!(
+        "primary = \"alpha\"\n[service.far]\nprimary = \"beta\"\nfiles = {{ path = \"{source}\" }}\n\
+         [fleet.nodes]\nalpha = \"127.0.0.1:7420\"\nbeta = \"127.0.0.1:7421\"\n"
+    );
+    let refused = |sandbox: &Sandbox| {
+        for command in [&["now", "far"][..], &["run", "--once", "far"]] {
+            let fragments = ["far.files is not at home on this node (alpha) but on beta"];
+            sandbox.run(command).refused(2, &fragments);
+        }
+    };
+    refused(&sandbox);
+    let daemon = Daemon::start(&mut sandbox);
+    refused(&sandbox);
+    daemon.running.terminate().good();
+}
+
+#[test]
 fn nobody_else_may_look_into_the_state_or_talk_to_the_daemon() {
     let mut sandbox = Sandbox::new();
     let daemon = Daemon::start(&mut sandbox);
@@ -393,7 +452,7 @@ fn nobody_else_may_look_into_the_state_or_talk_to_the_daemon() {
 }
 
 #[track_caller]
-fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_there() {
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
@@ -402,7 +461,7 @@ fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
 }
 
 /// The body of a page; `None` when nobody listens or the answer is not 200.
-fn get(port: u16, path: &str) -> Option<String> {
+pub(crate) fn get(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;

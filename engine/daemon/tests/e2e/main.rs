@@ -8,11 +8,13 @@
 #![expect(clippy::print_stdout, reason = "a seed is printed so that a failure can be replayed")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
 
+mod busy;
 mod crash;
 mod daemon;
 mod demo;
 mod exposition;
 mod fidelity;
+mod hanging;
 mod judge;
 mod mistakes;
 mod mount;

@@ -146,6 +146,10 @@ impl Sandbox {
             self.more,
         );
         let path = self.path("backstay.toml");
+        // A command that was just started may be reading it.
+        if fs::read_to_string(&path).is_ok_and(|written| written == config) {
+            return path;
+        }
         fs::write(&path, config).unwrap();
         path
     }

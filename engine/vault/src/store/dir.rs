@@ -131,10 +131,12 @@ impl Inner {
     /// That the root is the one that was there before: where a disk has been unmounted, an empty directory has its name.
     /// A root that was never seen may be missing, and is made with the first object.
     fn check_root(&self) -> io::Result<()> {
+        // Before the look: others may be making it.
+        let before = self.identity.get();
         let found = match fs::metadata(&self.root) {
             Ok(metadata) => (metadata.dev(), metadata.ino()),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return match self.identity.get() {
+                return match before {
                     None => Ok(()),
                     Some(_) => Err(io::Error::other(AnotherRoot)),
                 };

@@ -1,0 +1,276 @@
+//! The captures of the daemon: those that run, those that somebody wants now, and what became of them. Owns who
+//! waits for whom; what is due is core's decision, and capturing is the engine's.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstay_core::config::Target;
+use backstay_core::schedule::{CaptureJob, Jitter, JobSize, Load, RunningCapture, decide, due};
+use backstay_core::units::Timestamp;
+use backstay_files::capture::CaptureProgress;
+use backstay_vault::keys::random_bytes;
+use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
+use tokio::sync::mpsc;
+
+use super::asker::{Asker, Scope, Told};
+use super::{Daemon, Event, SLEEP_MAX};
+use crate::failure::OTHER_CLASS;
+use crate::flows::UNANSWERED;
+use crate::metrics::NodeLoad;
+
+/// Captures at the same time.
+const CAPTURES_MAX: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
+
+/// How long captures have to give up after a signal to end; with what `main` waits for requests that hang, the daemon
+/// ends within 10 seconds.
+const GIVE_UP_TIME: Duration = Duration::from_secs(6);
+
+/// How long after the start of the daemon what is wanted waits for vaults that have not answered.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// A source that is wanted now. There is one for each source and scope at most, and no more askers than
+/// conversations.
+#[derive(Debug)]
+struct Wanted {
+    source: String,
+    scope: Scope,
+    askers: Vec<Asker>,
+}
+
+/// A capture under way.
+#[derive(Debug)]
+struct Running {
+    load: RunningCapture,
+    progress: Arc<CaptureProgress>,
+    /// They want this capture.
+    askers: Vec<Asker>,
+    /// They want what is due, of which this capture is a part.
+    listeners: Vec<Asker>,
+    /// What the askers are told beside: targets that were wanted and are not captured.
+    left_out: Vec<TargetReport>,
+}
+
+/// All captures.
+pub(super) struct Captures {
+    daemon: Arc<Daemon>,
+    events: mpsc::Sender<Event>,
+    running: HashMap<String, Running>,
+    /// Who came first is first.
+    wanted: Vec<Wanted>,
+    /// Until then, what is wanted waits for vaults that have not answered.
+    answers_until: Instant,
+}
+
+impl Captures {
+    pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
+        let answers_until = Instant::now() + ANSWER_TIME;
+        Self { daemon, events, running: HashMap::new(), wanted: Vec::new(), answers_until }
+    }
+
+    /// Starts captures that are wanted, then those that are due, while there are slots; says how long to sleep at
+    /// most.
+    pub(super) fn start_some(&mut self) -> Duration {
+        let awaits_answers = self.start_all_wanted();
+        let now = self.daemon.clock.now();
+        let load: Vec<RunningCapture> = self.running.values().map(|running| running.load.clone()).collect();
+        let flows = self.daemon.board().flows.scheduled();
+        let decision = decide(&flows, Load { captures_max: CAPTURES_MAX, running: &load }, now);
+        for job in decision.start {
+            self.start(&job, Vec::new(), Vec::new());
+        }
+        let sleep = decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX);
+        if awaits_answers { sleep.min(self.time_for_answers()) } else { sleep }
+    }
+
+    pub(super) fn load(&self, events_waiting: usize) -> NodeLoad {
+        NodeLoad { captures_running: self.running.len(), requests_waiting: self.wanted.len(), events_waiting }
+    }
+
+    pub(super) fn apply(&mut self, event: Event) {
+        match event {
+            Event::Wanted { sources, scope, asker } => {
+                for source in sources {
+                    self.want(source, scope, asker.clone());
+                }
+            }
+            Event::AskerGone => self.forget_the_gone(),
+            // The loop decides anew after every event.
+            Event::Loaded => {}
+            Event::Done { source, report, start } => self.end(&source, &report, start),
+        }
+    }
+
+    /// Asks all captures to give up and waits for a bounded time.
+    pub(super) async fn give_up(&mut self, incoming: &mut mpsc::Receiver<Event>) {
+        self.wanted.clear();
+        for running in self.running.values() {
+            running.progress.stop();
+        }
+        let deadline = tokio::time::Instant::now() + GIVE_UP_TIME;
+        while !self.running.is_empty() {
+            match tokio::time::timeout_at(deadline, incoming.recv()).await {
+                Ok(Some(event @ Event::Done { .. })) => self.apply(event),
+                // An asker that is dropped here tells its client so.
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn want(&mut self, source: String, scope: Scope, asker: Asker) {
+        if let (Scope::Due, Some(running)) = (scope, self.running.get_mut(&source)) {
+            running.listeners.push(asker.clone());
+        }
+        match self.wanted.iter_mut().find(|wanted| wanted.source == source && wanted.scope == scope) {
+            Some(wanted) => wanted.askers.push(asker),
+            None => self.wanted.push(Wanted { source, scope, askers: vec![asker] }),
+        }
+    }
+
+    /// What nobody waits for any more is not captured out of turn.
+    fn forget_the_gone(&mut self) {
+        self.wanted.retain_mut(|wanted| {
+            wanted.askers.retain(Asker::is_there);
+            !wanted.askers.is_empty()
+        });
+    }
+
+    /// Starts what is wanted while there are slots; whether something waits for the answer of a vault.
+    fn start_all_wanted(&mut self) -> bool {
+        let mut awaits_answers = false;
+        for wanted in std::mem::take(&mut self.wanted) {
+            let awaited = self.daemon.board().flows.awaited_of(&wanted.source);
+            if !awaited.is_empty() && !self.time_for_answers().is_zero() {
+                awaits_answers = true;
+                self.wanted.push(wanted);
+            } else if self.running.len() >= CAPTURES_MAX.get() || self.running.contains_key(&wanted.source) {
+                // What changed after the start of a capture under way may not be in it.
+                self.wanted.push(wanted);
+            } else {
+                self.start_wanted(wanted, &awaited);
+            }
+        }
+        awaits_answers
+    }
+
+    fn time_for_answers(&self) -> Duration {
+        self.answers_until.saturating_duration_since(Instant::now())
+    }
+
+    /// Captures what is wanted, but for targets whose vaults are awaited still.
+    fn start_wanted(&mut self, wanted: Wanted, awaited: &[Target]) {
+        let left_out = failed(&wanted.source, awaited, UNANSWERED);
+        let job = match wanted.scope {
+            Scope::All => self.whole(&wanted.source, awaited),
+            Scope::Due => self.due(&wanted.source),
+        };
+        match job {
+            Some(job) => self.start(&job, wanted.askers, left_out.targets),
+            None => {
+                for asker in wanted.askers {
+                    if !awaited.is_empty() {
+                        asker.tell(Told::Captured(left_out.clone()));
+                    }
+                    asker.tell(Told::Over);
+                }
+            }
+        }
+    }
+
+    /// A capture of a source for all its targets but some; none when that leaves nothing.
+    fn whole(&self, source: &str, but: &[Target]) -> Option<CaptureJob> {
+        let source = self.daemon.source(source)?;
+        let all = source.flows.iter().map(|flow| flow.target.clone());
+        let targets: Vec<Target> = all.filter(|target| !but.contains(target)).collect();
+        let job = CaptureJob {
+            source: source.name.clone(),
+            targets,
+            size: JobSize::Short,
+            duration: Duration::ZERO,
+        };
+        (!job.targets.is_empty()).then_some(job)
+    }
+
+    /// What of a source is due now.
+    fn due(&self, source: &str) -> Option<CaptureJob> {
+        let mut flows = self.daemon.board().flows.scheduled();
+        flows.retain(|flow| flow.source.as_str() == source);
+        due(&flows, self.daemon.clock.now()).pop()
+    }
+
+    fn start(&mut self, job: &CaptureJob, askers: Vec<Asker>, left_out: Vec<TargetReport>) {
+        let progress = Arc::new(CaptureProgress::default());
+        let start = self.daemon.clock.now();
+        let name = job.source.to_string();
+        for asker in &askers {
+            asker.tell(Told::Started { source: name.clone(), progress: Arc::clone(&progress) });
+        }
+        self.daemon.board().flows.begin(&name, &job.targets);
+        let load = job.started_at(start);
+        let progress_shown = Arc::clone(&progress);
+        let running = Running { load, progress: progress_shown, askers, listeners: Vec::new(), left_out };
+        self.running.insert(name.clone(), running);
+        let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
+        let (source, targets) = (name.clone(), job.targets.clone());
+        let work = move || {
+            let report = capture(&daemon, &source, &targets, &progress);
+            // The loop is gone when the daemon ends.
+            let _ = events.blocking_send(Event::Done { source, report: Box::new(report), start });
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("capture {name}")).spawn(work) {
+            let why = format!(
+                "cannot start a thread: {error}; raise the limit on tasks (TasksMax= of the unit, ulimit -u)"
+            );
+            self.end(&name, &failed(&name, &job.targets, &why), start);
+        }
+    }
+
+    fn end(&mut self, source: &str, report: &CaptureReport, start: Timestamp) {
+        let now = self.daemon.clock.now();
+        for warning in &report.warnings {
+            tracing::warn!(source, "{warning}");
+        }
+        for target in &report.targets {
+            if let TargetOutcome::Failed { message, class } = &target.outcome {
+                tracing::warn!(source, target = target.target, class, "{message}");
+            }
+        }
+        let mut board = self.daemon.board();
+        for remark in board.flows.new_remarks(report) {
+            tracing::warn!(source, "{remark}");
+        }
+        board.flows.end(report, start, now, Jitter(u32::from_le_bytes(random_bytes())));
+        board.counters.count(report);
+        drop(board);
+        if let Some(running) = self.running.remove(source) {
+            for listener in running.listeners {
+                listener.tell(Told::Captured(report.clone()));
+            }
+            let mut told = report.clone();
+            told.targets.extend(running.left_out);
+            for asker in running.askers {
+                asker.tell(Told::Captured(told.clone()));
+                asker.tell(Told::Over);
+            }
+        }
+    }
+}
+
+/// Captures, whatever happens meanwhile: a source whose capture never ends would not be captured again.
+fn capture(daemon: &Daemon, source: &str, targets: &[Target], progress: &CaptureProgress) -> CaptureReport {
+    let Some(configured) = daemon.source(source) else { return CaptureReport::of_nothing(source) };
+    let captured = catch_unwind(AssertUnwindSafe(|| daemon.capture(configured, targets, progress)));
+    captured.unwrap_or_else(|_| {
+        failed(source, targets, "the capture panicked, which is an error in Backstay; its log tells where")
+    })
+}
+
+/// The report of a capture that failed for all targets.
+fn failed(source: &str, targets: &[Target], message: &str) -> CaptureReport {
+    let outcome = TargetOutcome::Failed { message: message.to_owned(), class: OTHER_CLASS.to_owned() };
+    let failed = |target: &Target| TargetReport::without_work(target.to_string(), outcome.clone());
+    CaptureReport { targets: targets.iter().map(failed).collect(), ..CaptureReport::of_nothing(source) }
+}
