@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::daemon::{Daemon, wait_for};
@@ -61,7 +62,9 @@ fn a_slow_source_keeps_no_other_source_waiting() {
     sandbox.rpo = "2s";
     let daemon = Daemon::start(&mut sandbox);
     wait_for("a failure", || !daemon.flow("s1.files", "slow")["problem"].is_null());
-    hanging::hang_next_put(&away, daemon.running.id());
+    let of_s1 = fs::read_dir(away.join("points")).unwrap().next().unwrap().unwrap().file_name();
+    let strange = Path::new("points").join(of_s1).join(hanging::strange_name());
+    hanging::hang(&away.join(&strange));
     fs::write(sandbox.path("s1").join("file"), "changed").unwrap();
     fs::rename(&away, &slow).unwrap();
     // That of the local vault is late then, and can be captured no more.
@@ -76,7 +79,7 @@ fn a_slow_source_keeps_no_other_source_waiting() {
         }
     }
     assert!(is_late());
-    hanging::let_go(&slow, daemon.running.id());
+    hanging::let_go(&slow.join(strange));
     wait_for("the slow vault", || daemon.flow("s1.files", "slow")["state"] == "ok");
     daemon.running.terminate().good();
 }
@@ -88,7 +91,7 @@ fn commands_that_wait_leave_a_place_for_status_and_are_forgotten_when_they_are_g
     sandbox.run(["now"]).good();
     let daemon = Daemon::start(&mut sandbox);
     wait_for("the flows", || !daemon.flow("s0.files", "local")["last_point"].is_null());
-    hanging::hang_next_put(&sandbox.vault, daemon.running.id());
+    let hanging = hanging::hang_index(&sandbox.vault);
     fs::write(sandbox.source.join("file"), "changed").unwrap();
     let mut waiting = vec![sandbox.start(["now", "data"])];
     wait_for("the capture that hangs", || daemon.flow("data.files", "local")["capturing"] == true);
@@ -112,7 +115,7 @@ fn commands_that_wait_leave_a_place_for_status_and_are_forgotten_when_they_are_g
     let is_forgotten = || daemon.figure("backstay_queue_depth{queue=\"requests\"}") == Some(0.0);
     wait_for("that nothing is wanted any more", is_forgotten);
     // There is room for others again.
+    hanging::let_go(&hanging);
     sandbox.run(["now", "s0"]).good();
-    hanging::let_go(&sandbox.vault, daemon.running.id());
     daemon.running.terminate().good();
 }

@@ -17,22 +17,23 @@ pub(crate) fn hang(path: &Path) {
     run(mkfifo).good();
 }
 
-fn first_put(vault: &Path, pid: u32) -> PathBuf {
-    vault.join(format!("unfinished/{pid}-0"))
+/// The name of an object of the kind that is there in no vault.
+pub(crate) fn strange_name() -> String {
+    format!("{:032x}-{:064x}", 1, 1)
 }
 
-/// The first object that this process writes into the vault hangs.
-pub(crate) fn hang_next_put(vault: &Path, pid: u32) {
-    hang(&first_put(vault, pid));
+/// Who captures to the vault hangs, when it looks for what others have written.
+pub(crate) fn hang_index(vault: &Path) -> PathBuf {
+    let object = vault.join("index").join(strange_name());
+    hang(&object);
+    object
 }
 
-/// Ends [`hang_next_put`]: the object fails, and is tried again.
-pub(crate) fn let_go(vault: &Path, pid: u32) {
+/// Ends a [`hang`]: the file is read as empty.
+pub(crate) fn let_go(path: &Path) {
     // Who opens both ends of a FIFO waits for nobody.
-    let path = first_put(vault, pid);
-    let both = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    // The writer removes what it could not sync; it may have been faster.
-    let _ = fs::remove_file(&path);
+    let both = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    fs::remove_file(path).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     drop(both);
 }
@@ -81,12 +82,10 @@ fn sigterm_ends_a_daemon_whose_vault_hangs_in_time_and_the_lock_is_held_as_long(
     sandbox.capture();
     let daemon = Daemon::start(&mut sandbox);
     wait_for("the flow", || !daemon.flow("data.files", "local")["last_point"].is_null());
-    hang_next_put(&sandbox.vault, daemon.running.id());
+    let hanging = hang_index(&sandbox.vault);
     fs::write(sandbox.source.join("file"), "second").unwrap();
     let stuck = sandbox.start(["now"]);
     wait_for("the capture that hangs", || daemon.flow("data.files", "local")["capturing"] == true);
-    // It has got as far as the store when it has read the file.
-    std::thread::sleep(Duration::from_millis(500));
 
     let start = Instant::now();
     let lock = fs::File::open(sandbox.state.join("lock")).unwrap();
@@ -102,5 +101,6 @@ fn sigterm_ends_a_daemon_whose_vault_hangs_in_time_and_the_lock_is_held_as_long(
     let early = end.saturating_duration_since(freed);
     assert!(early < Duration::from_millis(500), "the lock was free {early:?} before the end");
     assert_eq!(stuck.wait().code, Some(1));
+    fs::remove_file(hanging).unwrap();
     assert_eq!(sandbox.points().len(), 1);
 }
