@@ -97,7 +97,7 @@ fn the_daemon_keeps_a_changing_tree_within_its_objective() {
     // What this machine can keep: many times what the first capture takes, of which those after are a part.
     let start = Instant::now();
     sandbox.capture();
-    let rpo = Duration::from_secs((start.elapsed() * 10).as_secs().max(3));
+    let rpo = Duration::from_secs((start.elapsed() * 10).as_secs().max(6));
     sandbox.rpo = format!("{}s", rpo.as_secs()).leak();
     let daemon = Daemon::start(&mut sandbox);
     wait_for("the first point", || daemon.value("backstay_rpo_exposure_seconds").is_some());
