@@ -95,10 +95,11 @@ impl Staging {
         let file = staging.write(MARKER_NEW, marker)?;
         rustix::fs::fsync(&file)?;
         staging.remove_files(&[BOOT, SYNCED, SYNCED_NEW])?;
+        rustix::fs::renameat(&staging.directory, MARKER_NEW, &staging.directory, MARKER)?;
+        // After the marker: with that of another restore, which a kill would leave, it would vouch for that one's files.
         if let Some(boot) = boot_id() {
             staging.write(BOOT, boot.as_bytes())?;
         }
-        rustix::fs::renameat(&staging.directory, MARKER_NEW, &staging.directory, MARKER)?;
         Ok(staging)
     }
 
@@ -140,7 +141,6 @@ impl Staging {
     /// Takes it away. The root's time of last change moves.
     pub(super) fn remove(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
         remove_all_in(self.links.as_fd())?;
-        self.remove_files(&[BOOT, SYNCED, SYNCED_NEW])?;
         rustix::fs::unlinkat(&self.directory, LINKS, AtFlags::REMOVEDIR)?;
         remove_all_in(self.directory.as_fd())?;
         rustix::fs::unlinkat(root, STAGING_NAME, AtFlags::REMOVEDIR)
