@@ -201,9 +201,23 @@ impl<'a> Court<'a> {
 /// `own`, the own runs of points that count.
 pub fn stack(layout: Option<&Layout>, own: &[PlacedRun], point: PointLink) -> Result<Vec<Run>, StackError> {
     let runs = || layout.iter().flat_map(|l| &l.runs).chain(own);
+    let reached = tree(runs());
+    let mut stack = Vec::new();
+    let mut current = Some(point);
+    while let Some(to) = current {
+        let placed = reached.get(&to).ok_or_else(|| gap(runs(), point))?;
+        stack.push(placed.run.clone());
+        current = placed.from;
+    }
+    Ok(stack)
+}
+
+/// For each point that these runs make up, the run that leads to it on the shortest way from nothing; of equally short
+/// ways the one whose runs come first.
+pub fn tree<'a>(runs: impl Iterator<Item = &'a PlacedRun>) -> HashMap<PointLink, &'a PlacedRun> {
     let mut onwards: HashMap<Option<PointLink>, Vec<&PlacedRun>> = HashMap::new();
-    runs().for_each(|placed| onwards.entry(placed.from).or_default().push(placed));
-    // Breadth first from nothing: the run by which a point is reached first ends a shortest stack.
+    runs.for_each(|placed| onwards.entry(placed.from).or_default().push(placed));
+    // Breadth first: the run by which a point is reached first ends a shortest stack.
     let mut reached: HashMap<PointLink, &PlacedRun> = HashMap::new();
     let mut next = VecDeque::from([None]);
     while let Some(from) = next.pop_front() {
@@ -214,14 +228,7 @@ pub fn stack(layout: Option<&Layout>, own: &[PlacedRun], point: PointLink) -> Re
             }
         }
     }
-    let mut stack = Vec::new();
-    let mut current = Some(point);
-    while let Some(to) = current {
-        let placed = reached.get(&to).ok_or_else(|| gap(runs(), point))?;
-        stack.push(placed.run.clone());
-        current = placed.from;
-    }
-    Ok(stack)
+    reached
 }
 
 /// Where the chain of a point without a stack breaks off.

@@ -1,0 +1,122 @@
+//! Retention: which points of a source are kept, and why. Owns the calendar (UTC) and the time by which a point is
+//! judged; refuses to know about runs, pins and lineages: what of the rest can really go is thinning's.
+
+mod period;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::fmt;
+
+use crate::config::{Keep, KeepRules};
+use crate::units::{Span, Timestamp};
+
+pub use period::{Calendar, Period};
+
+/// What retention knows of a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aged {
+    /// Its retention time: see [`retention_time`].
+    pub time: Timestamp,
+    /// Whether somebody holds it by name.
+    pub is_held: bool,
+}
+
+/// Why a point is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It is the newest of its source: the next capture builds on it.
+    Newest,
+    /// It is held by name.
+    Held,
+    /// There are no rules: every point is kept.
+    Everything,
+    /// It is no older than this, measured from the newest point.
+    Within(Span),
+    /// It is one of so many newest points.
+    Last(u32),
+    /// It is the first point of this period, which is one of the newest that have a point.
+    First(Period),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest => f.write_str("newest"),
+            Self::Held => f.write_str("held"),
+            Self::Everything => f.write_str("no rule drops it"),
+            Self::Within(span) => write!(f, "within {span} of the newest"),
+            Self::Last(count) => write!(f, "one of the last {count}"),
+            Self::First(period) => write!(f, "first of {period}"),
+        }
+    }
+}
+
+/// The time by which retention judges a point: when its capture began, but neither before the point that was accepted
+/// before it nor after the moment at which it was first seen. So a writer whose clock is wrong, or lies, moves no point
+/// but its own, and that no further than to its neighbours. When the clock of who saw it stands before the previous
+/// point, that point's time counts: times never fall.
+pub fn retention_time(previous: Option<Timestamp>, captured: Timestamp, seen: Timestamp) -> Timestamp {
+    let time = captured.min(seen);
+    previous.map_or(time, |previous| time.max(previous))
+}
+
+/// Why each of `points` is kept, in their order; without a reason it may go. A rule that counts periods keeps the first
+/// point of each: which that is no later point changes, so what is kept once stays until its period has had its time.
+/// Nothing depends on the current time: while there are no captures, nothing ages.
+pub fn judge(keep: &Keep, points: &[Aged]) -> Vec<Vec<Reason>> {
+    let mut reasons: Vec<Vec<Reason>> = vec![Vec::new(); points.len()];
+    let mut by_age: Vec<usize> = (0..points.len()).collect();
+    // Stable: of equal times the place decides.
+    by_age.sort_by_key(|place| points[*place].time);
+    if let Some(newest) = by_age.last() {
+        reasons[*newest].push(Reason::Newest);
+    }
+    for (place, point) in points.iter().enumerate() {
+        if point.is_held {
+            reasons[place].push(Reason::Held);
+        }
+        if *keep == Keep::Everything {
+            reasons[place].push(Reason::Everything);
+        }
+    }
+    if let Keep::Rules(rules) = keep {
+        apply(rules, points, &by_age, &mut reasons);
+    }
+    reasons
+}
+
+fn apply(rules: &KeepRules, points: &[Aged], by_age: &[usize], reasons: &mut [Vec<Reason>]) {
+    let Some(newest) = by_age.last().map(|place| points[*place].time) else { return };
+    if let Some(span) = rules.all {
+        let from = newest.saturating_sub(span.as_duration());
+        for place in by_age.iter().filter(|place| points[**place].time >= from) {
+            reasons[*place].push(Reason::Within(span));
+        }
+    }
+    if let Some(count) = rules.last {
+        for place in by_age.iter().rev().take(count as usize) {
+            reasons[*place].push(Reason::Last(count));
+        }
+    }
+    for (calendar, count) in [
+        (Calendar::Hour, rules.hourly),
+        (Calendar::Day, rules.daily),
+        (Calendar::Week, rules.weekly),
+        (Calendar::Month, rules.monthly),
+        (Calendar::Year, rules.yearly),
+    ] {
+        let Some(count) = count else { continue };
+        for (place, period) in firsts(calendar, count, points, by_age) {
+            reasons[place].push(Reason::First(period));
+        }
+    }
+}
+
+/// The first point of each of the newest `count` periods that have one.
+fn firsts(calendar: Calendar, count: u32, points: &[Aged], by_age: &[usize]) -> Vec<(usize, Period)> {
+    let mut seen = HashSet::new();
+    let periods = by_age.iter().map(|place| (*place, calendar.period_of(points[*place].time)));
+    let firsts: Vec<(usize, Period)> = periods.filter(|(_, period)| seen.insert(*period)).collect();
+    firsts.into_iter().rev().take(count as usize).collect()
+}

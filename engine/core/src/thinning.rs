@@ -1,0 +1,279 @@
+//! Thinning: which points of a source can go of those that nobody wants, and which runs are merged so that the rest
+//! reads as before (docs/format.md, section 9). Owns the plan; reading and writing runs and layouts is the vault's.
+//!
+//! The runs that make up the points that stay form a tree, since of several ways to a point the one through the most
+//! points is taken. What is merged is a stretch of it between two points that stay, never across a fork. The run that
+//! begins at nothing, the base, is as large as the whole source: it is merged only when enough of it is out of date.
+
+mod lineage;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+
+use crate::layout::{Layout, PlacedRun, StackError, stack, tree};
+use crate::point::PointLink;
+use crate::run::Run;
+
+/// A stack with more runs than this gets further merged runs beside its own, so that reading it stays cheap.
+pub const STACK_RUNS_MAX: usize = 128;
+
+/// How many runs of a stack that is too long become one.
+const SHORTCUT_RUNS: usize = 16;
+
+/// What retention wants of the points that a layout accepts.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// Points that retention does not keep.
+    pub unwanted: HashSet<PointLink>,
+    /// Points that must stay whatever retention wants: what is being read, or built on.
+    pub pinned: HashSet<PointLink>,
+}
+
+/// What is to be done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Points to drop, in the order of the layout.
+    pub drop: Vec<PointLink>,
+    /// Points that nobody wants and that stay all the same, and why.
+    pub stay: Vec<(PointLink, Obstacle)>,
+    /// Runs to be made. None needs another of them.
+    pub merges: Vec<Merge>,
+}
+
+/// Why an unwanted point stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Somebody reads it or builds on it.
+    Pinned,
+    /// Two points that stay build on it, each in its own way.
+    Fork,
+}
+
+/// A run to be made out of several that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    /// Where it begins.
+    pub from: Option<PointLink>,
+    /// Where it leads.
+    pub to: PointLink,
+    /// What it is made of, the newest run first.
+    pub runs: Vec<Run>,
+}
+
+/// How a base and the edits above it compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weights {
+    /// Entries of the base.
+    pub base_entries: u64,
+    /// Entries of the edits.
+    pub edit_entries: u64,
+    /// Bytes to which the base and the edits refer.
+    pub referred_bytes: u64,
+    /// Bytes that a restore of the state writes, which the two make up together.
+    pub state_bytes: u64,
+}
+
+impl Weights {
+    /// Whether the base is out of date by more than half: by what is to be read of it, or by what its references keep
+    /// in the vault.
+    pub fn call_for_a_new_base(self) -> bool {
+        let half_read = self.edit_entries > self.base_entries / 2;
+        let waste_bytes = self.referred_bytes.saturating_sub(self.state_bytes);
+        half_read || waste_bytes > self.state_bytes / 2
+    }
+}
+
+/// Plans what a layout allows of what is wished. `renews_base` decides on a base (first) and the edits on it, newest
+/// first, which make up the state of the point.
+///
+/// # Errors
+/// [`StackError`] when a point that stays has no stack of runs: nothing may go from such a layout.
+pub fn plan(
+    layout: &Layout,
+    wishes: &Wishes,
+    renews_base: &mut dyn FnMut(&Run, &[Run], PointLink) -> bool,
+) -> Result<Plan, StackError> {
+    let dropped: HashSet<PointLink> = layout.dropped.iter().copied().collect();
+    let is_wanted =
+        |link: &PointLink| !wishes.unwanted.contains(link) || wishes.pinned.contains(link);
+    let present = layout.accepted.iter().map(|accepted| accepted.link);
+    let (kept, unwanted): (Vec<PointLink>, Vec<PointLink>) =
+        present.filter(|link| !dropped.contains(link)).partition(is_wanted);
+    let forest = Forest::new(layout, kept.iter().chain(&wishes.pinned).copied().collect())?;
+    let mut plan = Plan::default();
+    let pinned = kept.iter().filter(|link| wishes.unwanted.contains(link));
+    plan.stay.extend(pinned.map(|link| (*link, Obstacle::Pinned)));
+    for link in unwanted {
+        match forest.forks(&link) {
+            true => plan.stay.push((link, Obstacle::Fork)),
+            false => plan.drop.push(link),
+        }
+    }
+    // In the order of the layout's runs, so that equal layouts give equal plans.
+    let mut seen = HashSet::new();
+    for to in layout.runs.iter().map(|placed| placed.to).filter(|to| forest.ends_at(to)) {
+        if seen.insert(to) {
+            plan.merges.extend(forest.merge_up_to(to, renews_base));
+        }
+    }
+    if plan.merges.is_empty()
+        && let Some(newest) = kept.last()
+    {
+        plan.merges = shortcuts(layout, *newest)?;
+    }
+    Ok(plan)
+}
+
+/// The runs of a layout that make up `roots`: those that lead through dropped points only where there is no other way.
+///
+/// # Errors
+/// [`StackError`] when there is no way to a root.
+pub fn needed(layout: &Layout, roots: &[PointLink]) -> Result<Vec<PlacedRun>, StackError> {
+    let mut runs: Vec<&PlacedRun> = layout.runs.iter().collect();
+    let stays: HashSet<&PointLink> = roots.iter().collect();
+    let gone: Vec<&PointLink> = layout.dropped.iter().filter(|link| !stays.contains(link)).collect();
+    let without = |runs: &[&'_ PlacedRun], gone: &[&PointLink]| -> Vec<usize> {
+        let passes = |placed: &PlacedRun| {
+            gone.iter().any(|link| placed.to == **link || placed.from == Some(**link))
+        };
+        (0..runs.len()).filter(|place| !passes(runs[*place])).collect()
+    };
+    let reaches_all = |runs: &[&PlacedRun]| {
+        let reached = tree(runs.iter().copied());
+        roots.iter().all(|root| reached.contains_key(root))
+    };
+    for gone in std::iter::once(&gone[..]).chain(gone.chunks(1)) {
+        let rest: Vec<&PlacedRun> = without(&runs, gone).into_iter().map(|place| runs[place]).collect();
+        if reaches_all(&rest) {
+            runs = rest;
+        }
+    }
+    let reached = tree(runs.iter().copied());
+    let mut used: HashMap<PointLink, &PlacedRun> = HashMap::new();
+    for root in roots {
+        let mut current = Some(*root);
+        while let Some(to) = current {
+            let Some(placed) = reached.get(&to) else {
+                // Says where the way breaks off.
+                stack(Some(layout), &[], *root)?;
+                break;
+            };
+            if used.insert(to, placed).is_some() {
+                break;
+            }
+            current = placed.from;
+        }
+    }
+    let is_used = |placed: &&PlacedRun| used.get(&placed.to).is_some_and(|used| std::ptr::eq(*used, *placed));
+    Ok(layout.runs.iter().filter(is_used).cloned().collect())
+}
+
+/// The runs that make up the points that stay.
+struct Forest<'a> {
+    /// The points that stay.
+    roots: HashSet<PointLink>,
+    /// For each point, the run that leads to it.
+    runs: HashMap<PointLink, &'a PlacedRun>,
+    /// How many runs on the way to points that stay begin at each point.
+    branches: HashMap<PointLink, usize>,
+}
+
+impl<'a> Forest<'a> {
+    fn new(layout: &'a Layout, roots: HashSet<PointLink>) -> Result<Self, StackError> {
+        let runs = lineage::lineage(&layout.runs);
+        let mut branches: HashMap<PointLink, usize> = HashMap::new();
+        let mut seen = HashSet::new();
+        for root in &roots {
+            if !runs.contains_key(root) {
+                return Err(stack(Some(layout), &[], *root)
+                    .err()
+                    .unwrap_or(StackError::Endless { point: root.point }));
+            }
+            let mut current = Some(*root);
+            while let Some(placed) = current.and_then(|link| runs.get(&link))
+                && seen.insert(placed.to)
+            {
+                if let Some(from) = placed.from {
+                    *branches.entry(from).or_default() += 1;
+                }
+                current = placed.from;
+            }
+        }
+        Ok(Self { roots, runs, branches })
+    }
+
+    fn forks(&self, link: &PointLink) -> bool {
+        self.branches.get(link).is_some_and(|branches| *branches > 1)
+    }
+
+    /// Whether a merged run may begin or end here, and none may pass.
+    fn ends_at(&self, link: &PointLink) -> bool {
+        self.roots.contains(link) || self.forks(link)
+    }
+
+    /// The runs from the point that stays below `to`, newest first, and where they begin.
+    fn stretch(&self, to: PointLink) -> Option<(Option<PointLink>, Vec<&'a PlacedRun>)> {
+        let mut stretch = Vec::new();
+        let mut current = to;
+        loop {
+            let placed = *self.runs.get(&current)?;
+            stretch.push(placed);
+            match placed.from {
+                Some(from) if !self.ends_at(&from) => current = from,
+                from => return Some((from, stretch)),
+            }
+        }
+    }
+
+    fn merge_up_to(
+        &self,
+        to: PointLink,
+        renews_base: &mut dyn FnMut(&Run, &[Run], PointLink) -> bool,
+    ) -> Option<Merge> {
+        let (from, stretch) = self.stretch(to)?;
+        let mut runs: Vec<Run> = stretch.iter().map(|placed| placed.run.clone()).collect();
+        if from.is_some() {
+            return (runs.len() > 1).then_some(Merge { from, to, runs });
+        }
+        let base = runs.pop()?;
+        if runs.is_empty() {
+            return None;
+        }
+        if renews_base(&base, &runs, to) {
+            runs.push(base);
+            return Some(Merge { from: None, to, runs });
+        }
+        let from = stretch.last().map(|base| base.to);
+        (runs.len() > 1).then_some(Merge { from, to, runs })
+    }
+}
+
+/// Merged runs beside those of a stack that is too long: each of several that are alike in how many points they pass.
+fn shortcuts(layout: &Layout, newest: PointLink) -> Result<Vec<Merge>, StackError> {
+    let reached = tree(layout.runs.iter());
+    let mut path = Vec::new();
+    let mut current = Some(newest);
+    while let Some(placed) = current.and_then(|link| reached.get(&link)) {
+        path.push(*placed);
+        current = placed.from;
+    }
+    if path.len() <= STACK_RUNS_MAX {
+        return Ok(Vec::new());
+    }
+    path.reverse();
+    let places: HashMap<PointLink, usize> =
+        layout.accepted.iter().enumerate().map(|(place, accepted)| (accepted.link, place)).collect();
+    let level = |placed: &&PlacedRun| {
+        let place = |link: Option<PointLink>| link.and_then(|link| places.get(&link)).copied();
+        let passed = place(Some(placed.to)).zip(place(placed.from)).map_or(1, |(to, from)| to.abs_diff(from));
+        passed.max(1).ilog(SHORTCUT_RUNS)
+    };
+    let merge = |runs: &[&PlacedRun]| Merge {
+        from: runs[0].from,
+        to: runs[runs.len() - 1].to,
+        runs: runs.iter().rev().map(|placed| placed.run.clone()).collect(),
+    };
+    let alike = path[1..].chunk_by(|a, b| level(a) == level(b));
+    Ok(alike.flat_map(|runs| runs.chunks_exact(SHORTCUT_RUNS)).map(merge).collect())
+}
