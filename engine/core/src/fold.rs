@@ -47,6 +47,12 @@ pub trait FoldRule {
     fn fold(&mut self, key: &[u8], versions: &[Version<'_>]) -> Outcome;
 }
 
+impl<R: FoldRule + ?Sized> FoldRule for Box<R> {
+    fn fold(&mut self, key: &[u8], versions: &[Version<'_>]) -> Outcome {
+        (**self).fold(key, versions)
+    }
+}
+
 /// The rule of sources whose keys know nothing of each other: the newest version stands.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct NewestStands;

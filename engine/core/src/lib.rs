@@ -7,6 +7,7 @@ pub mod config;
 pub mod digest;
 pub mod fold;
 pub mod id;
+pub mod kind;
 pub mod layout;
 pub mod point;
 pub mod retention;

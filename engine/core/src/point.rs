@@ -52,6 +52,10 @@ pub struct PointCommon {
     /// What is not as it should be.
     #[n(12)]
     pub defects: Vec<DefectCount>,
+    /// Names under which its writer wants it held for ever.
+    #[n(13)]
+    #[cbor(default)]
+    pub holds: Vec<String>,
 }
 
 /// Facts about the source; which are present depends on its kind.

@@ -21,6 +21,10 @@ pub const STACK_RUNS_MAX: usize = 128;
 /// How many runs of a stack that is too long become one.
 const SHORTCUT_RUNS: usize = 16;
 
+/// Most runs that are merged at once, which bounds the memory of a merge. The rest of a longer stretch is for the next
+/// plan.
+pub const MERGE_RUNS_MAX: usize = 512;
+
 /// What retention wants of the points that a layout accepts.
 #[derive(Debug, Default)]
 pub struct Wishes {
@@ -95,8 +99,7 @@ pub fn plan(
     renews_base: &mut dyn FnMut(&Run, &[Run], PointLink) -> bool,
 ) -> Result<Plan, StackError> {
     let dropped: HashSet<PointLink> = layout.dropped.iter().copied().collect();
-    let is_wanted =
-        |link: &PointLink| !wishes.unwanted.contains(link) || wishes.pinned.contains(link);
+    let is_wanted = |link: &PointLink| !wishes.unwanted.contains(link) || wishes.pinned.contains(link);
     let present = layout.accepted.iter().map(|accepted| accepted.link);
     let (kept, unwanted): (Vec<PointLink>, Vec<PointLink>) =
         present.filter(|link| !dropped.contains(link)).partition(is_wanted);
@@ -134,9 +137,8 @@ pub fn needed(layout: &Layout, roots: &[PointLink]) -> Result<Vec<PlacedRun>, St
     let stays: HashSet<&PointLink> = roots.iter().collect();
     let gone: Vec<&PointLink> = layout.dropped.iter().filter(|link| !stays.contains(link)).collect();
     let without = |runs: &[&'_ PlacedRun], gone: &[&PointLink]| -> Vec<usize> {
-        let passes = |placed: &PlacedRun| {
-            gone.iter().any(|link| placed.to == **link || placed.from == Some(**link))
-        };
+        let passes =
+            |placed: &PlacedRun| gone.iter().any(|link| placed.to == **link || placed.from == Some(**link));
         (0..runs.len()).filter(|place| !passes(runs[*place])).collect()
     };
     let reaches_all = |runs: &[&PlacedRun]| {
@@ -231,21 +233,25 @@ impl<'a> Forest<'a> {
         to: PointLink,
         renews_base: &mut dyn FnMut(&Run, &[Run], PointLink) -> bool,
     ) -> Option<Merge> {
-        let (from, stretch) = self.stretch(to)?;
-        let mut runs: Vec<Run> = stretch.iter().map(|placed| placed.run.clone()).collect();
-        if from.is_some() {
-            return (runs.len() > 1).then_some(Merge { from, to, runs });
+        let (from, mut stretch) = self.stretch(to)?;
+        if from.is_none() {
+            let base = stretch.pop()?;
+            let edits: Vec<Run> = stretch.iter().map(|placed| placed.run.clone()).collect();
+            if !edits.is_empty() && renews_base(&base.run, &edits, to) {
+                stretch.push(base);
+            }
         }
-        let base = runs.pop()?;
-        if runs.is_empty() {
-            return None;
-        }
-        if renews_base(&base, &runs, to) {
-            runs.push(base);
-            return Some(Merge { from: None, to, runs });
-        }
-        let from = stretch.last().map(|base| base.to);
-        (runs.len() > 1).then_some(Merge { from, to, runs })
+        (stretch.len() > 1).then(|| merge(&stretch[stretch.len().saturating_sub(MERGE_RUNS_MAX)..]))
+    }
+}
+
+/// Of runs that follow each other, newest first.
+fn merge(stretch: &[&PlacedRun]) -> Merge {
+    let (newest, oldest) = (stretch[0], stretch[stretch.len() - 1]);
+    Merge {
+        from: oldest.from,
+        to: newest.to,
+        runs: stretch.iter().map(|placed| placed.run.clone()).collect(),
     }
 }
 
@@ -261,7 +267,6 @@ fn shortcuts(layout: &Layout, newest: PointLink) -> Result<Vec<Merge>, StackErro
     if path.len() <= STACK_RUNS_MAX {
         return Ok(Vec::new());
     }
-    path.reverse();
     let places: HashMap<PointLink, usize> =
         layout.accepted.iter().enumerate().map(|(place, accepted)| (accepted.link, place)).collect();
     let level = |placed: &&PlacedRun| {
@@ -269,11 +274,7 @@ fn shortcuts(layout: &Layout, newest: PointLink) -> Result<Vec<Merge>, StackErro
         let passed = place(Some(placed.to)).zip(place(placed.from)).map_or(1, |(to, from)| to.abs_diff(from));
         passed.max(1).ilog(SHORTCUT_RUNS)
     };
-    let merge = |runs: &[&PlacedRun]| Merge {
-        from: runs[0].from,
-        to: runs[runs.len() - 1].to,
-        runs: runs.iter().rev().map(|placed| placed.run.clone()).collect(),
-    };
-    let alike = path[1..].chunk_by(|a, b| level(a) == level(b));
-    Ok(alike.flat_map(|runs| runs.chunks_exact(SHORTCUT_RUNS)).map(merge).collect())
+    // The base stands alone. Counted from the old end, so that what was merged once stays so.
+    let alike = path[..path.len() - 1].chunk_by(|a, b| level(a) == level(b));
+    Ok(alike.flat_map(|runs| runs.rchunks_exact(SHORTCUT_RUNS)).map(merge).collect())
 }

@@ -9,6 +9,7 @@ pub mod content;
 pub mod exclude;
 pub mod heads;
 pub mod keys;
+pub mod kind;
 pub mod listing;
 mod names;
 pub mod observe;

@@ -22,6 +22,7 @@ use backstay_vault::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Sessi
 use backstay_vault::write::{ChunkWriter, WriteTotals};
 
 use crate::fixture::VaultFixture;
+use crate::kind::KIND;
 
 /// What a source holds.
 pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -50,11 +51,13 @@ pub struct Style {
     pub part_entries: u64,
     /// Commits a partial point that ends with the last key up to this one.
     pub stop_at: Option<Vec<u8>>,
+    /// Names under which the point is to be held.
+    pub holds: Vec<String>,
 }
 
 impl Default for Style {
     fn default() -> Self {
-        Self { part_entries: 1000, stop_at: None }
+        Self { part_entries: 1000, stop_at: None, holds: Vec::new() }
     }
 }
 
@@ -185,7 +188,8 @@ impl OpenCapture<'_> {
         let parts = write_parts(self.fixture.ring(), writer, parts, &changes, style.part_entries)?;
         let partial = style.stop_at.clone();
         let partial = partial.map(|resume_key| Partial { capture, resume_key, capture_start: self.at });
-        Ok(Edit { common: self.common(state, digest), parts, partial })
+        let common = PointCommon { holds: style.holds.clone(), ..self.common(state, digest) };
+        Ok(Edit { common, parts, partial })
     }
 
     fn common(&self, state: &State, digest: StateDigest) -> PointCommon {
@@ -194,7 +198,7 @@ impl OpenCapture<'_> {
         PointCommon {
             id: PointId::new(random_bytes()),
             source: self.fixture.source(&self.source_name),
-            kind: "command".into(),
+            kind: KIND.into(),
             source_name: self.source_name.clone(),
             node: self.fixture.writer().node.clone(),
             capture_start: self.at,
@@ -205,6 +209,7 @@ impl OpenCapture<'_> {
             entries: state.len() as u64,
             bytes: state.values().map(|value| value.len() as u64).sum(),
             defects: Vec::new(),
+            holds: Vec::new(),
         }
     }
 }
@@ -346,7 +351,7 @@ fn read_chunks(vault: &Arc<Vault>, rows: &Rows) -> Result<HashMap<ChunkId, Vec<u
     Ok(chunks)
 }
 
-fn references(row: &[u8]) -> impl Iterator<Item = (ChunkId, u64)> {
+pub(crate) fn references(row: &[u8]) -> impl Iterator<Item = (ChunkId, u64)> {
     row.chunks_exact(REFERENCE_BYTES).map(|reference| {
         let (id, length) = reference.split_at(32);
         let length = u32::from_le_bytes(length.try_into().expect("4 of 36 bytes"));
@@ -354,7 +359,7 @@ fn references(row: &[u8]) -> impl Iterator<Item = (ChunkId, u64)> {
     })
 }
 
-fn element(key: &[u8], row: &[u8]) -> Element {
+pub(crate) fn element(key: &[u8], row: &[u8]) -> Element {
     let mut hasher = blake3::Hasher::new_derive_key("backstay testkit element");
     hasher.update(&(key.len() as u32).to_be_bytes()).update(key).update(row);
     Element::new(*hasher.finalize().as_bytes())

@@ -7,4 +7,5 @@ pub mod crash;
 pub mod fault;
 pub mod fixture;
 pub mod forge;
+pub mod kind;
 pub mod random;

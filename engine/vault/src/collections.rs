@@ -34,6 +34,11 @@ impl Collections {
         self.newest
     }
 
+    /// All packs of which any record says that they are about to go.
+    pub fn into_doomed(self) -> HashSet<PackId> {
+        self.doomed
+    }
+
     /// Whether any record says that the pack is about to go.
     pub fn dooms(&self, pack: &PackId) -> bool {
         self.doomed.contains(pack)

@@ -154,6 +154,36 @@ pub enum VaultError {
         /// The store.
         place: String,
     },
+    /// Another node is custodian.
+    #[error(
+        "node {node} is not the custodian of the vault in {place}, {custodian} is: nothing is thinned or deleted here; run it there, or make this node custodian with `backstay vault custodian take`"
+    )]
+    NotCustodian {
+        /// The node.
+        node: String,
+        /// The custodian.
+        custodian: String,
+        /// The store.
+        place: String,
+    },
+    /// Something is damaged or unclear, so that nobody can say what is not needed.
+    #[error(
+        "nothing was thinned or deleted in {place}: {cause}; run `backstay vault check`, and mend it first"
+    )]
+    NotCollected {
+        /// The store.
+        place: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The notes of the custodian, outside the vault, could not be read or written.
+    #[error("the custodian's notes in {place}: {cause}; nothing was deleted")]
+    Notes {
+        /// Where they are.
+        place: String,
+        /// What went wrong.
+        cause: String,
+    },
     /// A key that sealing needs is not in the ring.
     #[error(transparent)]
     Key(#[from] MissingKey),
@@ -206,6 +236,9 @@ impl VaultError {
             Self::Overtaken { .. } | Self::Collecting { .. } => "collection",
             Self::Unsettled { .. } => "unsettled",
             Self::CursorMoved { .. } => "cursor_moved",
+            Self::NotCustodian { .. } => "not_custodian",
+            Self::NotCollected { .. } => "damaged",
+            Self::Notes { .. } => "state",
             Self::GivenUp => "given_up",
         }
     }

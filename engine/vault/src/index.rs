@@ -9,7 +9,7 @@ use backstay_core::id::{ChunkId, ObjectHash, PackId};
 
 use crate::chunk::ChunkClass;
 use crate::collections::Collections;
-use crate::index_object::IndexObject;
+use crate::index_object::{IndexAuthor, IndexObject};
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,20 @@ pub enum Belief {
     },
     /// Good for reading only.
     ReadersOnly,
+}
+
+/// An index object whose entries are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexedObject {
+    /// Hash of the object.
+    pub hash: ObjectHash,
+    /// On whose authority it speaks.
+    pub author: IndexAuthor,
+    /// The newest collection when it was written.
+    pub collection: CollectionNumber,
+    /// How many entries it has.
+    pub entries: usize,
+    belief: Belief,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +90,7 @@ pub struct ChunkIndex {
     /// The node for which it was judged what to believe.
     writer: Option<String>,
     known: HashSet<ObjectHash>,
-    objects: Vec<(ObjectHash, Belief)>,
+    objects: Vec<IndexedObject>,
     packs: Vec<StoredPack>,
     chunks: HashMap<ChunkId, Stored, BuildHasherDefault<IdHasher>>,
     /// Further places of chunks that were stored more than once.
@@ -116,13 +130,19 @@ impl ChunkIndex {
             if belief == Belief::Writers {
                 self.objects
                     .iter_mut()
-                    .filter(|(known, _)| *known == object)
-                    .for_each(|(_, held)| *held = belief);
+                    .filter(|known| known.hash == object)
+                    .for_each(|known| known.belief = belief);
             }
             return;
         }
         let (place, first) = (self.objects.len() as u32, self.packs.len() as u32);
-        self.objects.push((object, belief));
+        self.objects.push(IndexedObject {
+            hash: object,
+            author: content.author,
+            collection: content.collection,
+            entries: content.entries.len(),
+            belief,
+        });
         self.packs.extend(content.packs.iter().map(|pack| StoredPack {
             id: pack.id,
             class: pack.class,
@@ -156,10 +176,10 @@ impl ChunkIndex {
     pub fn writer_has(&self, id: &ChunkId, collections: &Collections) -> bool {
         self.stored(id).any(|stored| {
             let pack = &self.packs[stored.pack as usize];
-            let (object, belief) = &self.objects[pack.object as usize];
-            let believed = match belief {
+            let object = &self.objects[pack.object as usize];
+            let believed = match object.belief {
                 Belief::Writers => true,
-                Belief::IfVouchedFor { written } => collections.vouches_for(object, *written),
+                Belief::IfVouchedFor { written } => collections.vouches_for(&object.hash, written),
                 Belief::ReadersOnly => false,
             };
             believed && !collections.dooms(&pack.id)
@@ -169,6 +189,22 @@ impl ChunkIndex {
     /// The packs that are named: id, class and size in bytes. One that several objects name comes once.
     pub fn packs(&self) -> HashMap<PackId, (ChunkClass, u32)> {
         self.packs.iter().map(|pack| (pack.id, (pack.class, pack.bytes))).collect()
+    }
+
+    /// The objects whose entries are in, each with the packs that it names.
+    pub fn objects_with_packs(&self) -> Vec<(IndexedObject, Vec<PackId>)> {
+        let mut objects: Vec<_> = self.objects.iter().map(|object| (*object, Vec::new())).collect();
+        for pack in &self.packs {
+            objects[pack.object as usize].1.push(pack.id);
+        }
+        objects
+    }
+
+    /// Tells every place of every chunk, in no order.
+    pub fn for_each(&self, mut tell: impl FnMut(&ChunkId, Location)) {
+        let duplicates =
+            self.duplicates.iter().flat_map(|(id, stored)| stored.iter().map(move |at| (id, at)));
+        self.chunks.iter().chain(duplicates).for_each(|(id, stored)| tell(id, self.location(stored)));
     }
 
     /// Sums.
@@ -222,7 +258,7 @@ impl Hasher for IdHasher {
 mod tests {
     use super::*;
     use crate::commit_object::GcRecord;
-    use crate::index_object::{IndexAuthor, IndexedPack};
+    use crate::index_object::IndexedPack;
     use crate::pack::PackEntry;
 
     fn object(pack: u8, chunks: &[u8]) -> IndexObject {

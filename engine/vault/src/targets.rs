@@ -377,6 +377,7 @@ impl Targets {
             entries: state.entries,
             bytes: state.bytes,
             defects: state.defects.clone(),
+            holds: Vec::new(),
         }
     }
 }

@@ -163,7 +163,7 @@ fn a_partial_point_is_hidden_and_its_parts_are_taken_over() {
     let store = Arc::new(MemStore::new());
     let vault = fixture.create(store.clone()).expect("create");
     let state = sample(6);
-    let partial = Style { part_entries: 5, stop_at: Some(b"directory/0019".to_vec()) };
+    let partial = Style { part_entries: 5, stop_at: Some(b"directory/0019".to_vec()), ..Style::default() };
     fixture.capture_in_style(&vault, SOURCE, at(10), &state, &partial).expect("partial");
     let catalogue = vault.catalogue(fixture.source(SOURCE)).expect("catalogue");
     assert_eq!((catalogue.points().len(), catalogue.partial_points().len()), (0, 1));

@@ -92,7 +92,7 @@ impl Simulation {
             let (source, state) = (SOURCES[which], &mut states[which]);
             edit(state, &mut random);
             let at = Timestamp::from_seconds(100 + 10 * number as i64);
-            let style = Style { part_entries: 4, stop_at: None };
+            let style = Style { part_entries: 4, ..Style::default() };
             if random.once_in(2) {
                 let stop_at = state.keys().nth(state.len() / 2).cloned();
                 let partial = Style { stop_at, ..style.clone() };

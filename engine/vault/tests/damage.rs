@@ -127,7 +127,7 @@ impl Sample {
         let mut points = BTreeMap::new();
         let mut random = Random::new(1);
         let mut capture = |source: &'static str, seconds: i64, stop_at: Option<&[u8]>, state: &State| {
-            let style = Style { part_entries: 5, stop_at: stop_at.map(<[u8]>::to_vec) };
+            let style = Style { part_entries: 5, stop_at: stop_at.map(<[u8]>::to_vec), ..Style::default() };
             let at = Timestamp::from_seconds(seconds);
             let captured = fixture.capture_in_style(&vault, source, at, state, &style).expect("capture");
             if style.stop_at.is_none() {

@@ -58,7 +58,8 @@ impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.calendar {
             Calendar::Hour => {
-                let (days, hour) = (self.number.div_euclid(HOURS_PER_DAY), self.number.rem_euclid(HOURS_PER_DAY));
+                let (days, hour) =
+                    (self.number.div_euclid(HOURS_PER_DAY), self.number.rem_euclid(HOURS_PER_DAY));
                 write!(f, "hour {}T{hour:02}Z", date_of(days))
             }
             Calendar::Day => write!(f, "day {}", date_of(self.number)),

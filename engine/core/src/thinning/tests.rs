@@ -68,10 +68,8 @@ impl World {
     }
 
     fn plan(&self, unwanted: &[PointLink], pinned: &[PointLink], renews: bool) -> Plan {
-        let wishes = Wishes {
-            unwanted: unwanted.iter().copied().collect(),
-            pinned: pinned.iter().copied().collect(),
-        };
+        let wishes =
+            Wishes { unwanted: unwanted.iter().copied().collect(), pinned: pinned.iter().copied().collect() };
         plan(&self.layout, &wishes, &mut |_, _, _| renews).expect("a sound layout")
     }
 
@@ -132,6 +130,19 @@ fn the_base_outlives_its_point_until_it_is_renewed() {
     world.apply(&plan, &[]);
     assert_eq!(world.shape(), [(0, 3), (3, 4)]);
     assert_eq!(world.alive(), points[2..]);
+}
+
+#[test]
+fn a_stretch_that_is_too_long_to_be_merged_at_once_is_merged_from_its_old_end() {
+    let (mut world, points) = line(1300);
+    let unwanted = &points[1..1299];
+    for expected in [[(0, 1), (1, 513)], [(0, 1), (1, 1024)], [(0, 1), (1, 1300)]] {
+        let plan = world.plan(unwanted, &[], false);
+        assert_eq!(plan.merges[0].runs.len().min(MERGE_RUNS_MAX), plan.merges[0].runs.len());
+        world.apply(&plan, &[]);
+        assert_eq!(world.shape()[..2], expected);
+    }
+    assert_eq!(world.shape().len(), 2);
 }
 
 #[test]

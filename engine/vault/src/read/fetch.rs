@@ -75,6 +75,40 @@ impl ChunkReader {
         self.open_elsewhere(opener, id, tried, why)
     }
 
+    /// One record of a stretch as it lies there, opened and found whole; from another place when it is not.
+    pub(crate) fn sealed(
+        &self,
+        opener: &mut RecordOpener,
+        read: &PackRead,
+        stretch: &Result<Bytes, VaultError>,
+        record: usize,
+    ) -> Result<Bytes, VaultError> {
+        let (id, begins, length) = read.records[record];
+        let mut why = match stretch {
+            Ok(bytes) => {
+                let end = (begins + length) as usize;
+                let record = bytes.slice((begins as usize).min(bytes.len())..end.min(bytes.len()));
+                match opener.open(self.vault.ring(), &id, &record) {
+                    Ok(_) => return Ok(record),
+                    Err(cause) => cause.to_string(),
+                }
+            }
+            Err(VaultError::Store(error)) if error.is_transient() => return Err(error.clone().into()),
+            Err(error) => brief(error),
+        };
+        for Location { pack, offset, length, .. } in self.vault.places(&id) {
+            match self.read_stretch(pack, offset, length) {
+                Ok(record) => match opener.open(self.vault.ring(), &id, &record) {
+                    Ok(_) => return Ok(record),
+                    Err(cause) => why = format!("{}: {cause}", Named::Pack(pack).to_name()),
+                },
+                Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
+                Err(error) => why = brief(&error),
+            }
+        }
+        Err(self.lost(id, &why))
+    }
+
     /// One chunk.
     pub fn fetch(&self, id: ChunkId) -> Result<Vec<u8>, VaultError> {
         let read = self.plan([id])?.remove(0);

@@ -54,14 +54,7 @@ pub struct PartCursor<S> {
 impl<S: ChunkSource> PartCursor<S> {
     /// Opens a part at the first key that is not below `from`.
     pub fn open(source: S, part: &PartRef, from: &[u8]) -> Result<Self, TableError<S::Error>> {
-        let root = fetch_one(&source, part.root)?;
-        let root: PartRoot =
-            decode_cbor(&root).map_err(|cause| TableError::Malformed { chunk: part.root, cause })?;
-        let unsupported = root.version != 0 || !root.range_tombstones.is_empty();
-        if unsupported {
-            let cause = Malformed::Field("version (it uses range tombstones or a newer form)");
-            return Err(TableError::Malformed { chunk: part.root, cause });
-        }
+        let root = open_root(&source, part)?;
         let next_index =
             root.index.partition_point(|block| block.first_key.as_slice() <= from).saturating_sub(1);
         let from = from.to_vec();
@@ -173,7 +166,21 @@ impl<S: ChunkSource + Clone> Cursor for RunCursor<S> {
     }
 }
 
-fn fetch_one<S: ChunkSource>(source: &S, chunk: ChunkId) -> Result<Vec<u8>, TableError<S::Error>> {
+/// Reads the root of a part; of a form that this version reads.
+pub(super) fn open_root<S: ChunkSource>(
+    source: &S,
+    part: &PartRef,
+) -> Result<PartRoot, TableError<S::Error>> {
+    let root = fetch_one(source, part.root)?;
+    let malformed = |cause| TableError::Malformed { chunk: part.root, cause };
+    let root: PartRoot = decode_cbor(&root).map_err(malformed)?;
+    match root.version != 0 || !root.range_tombstones.is_empty() {
+        true => Err(malformed(Malformed::Field("version (it uses range tombstones or a newer form)"))),
+        false => Ok(root),
+    }
+}
+
+pub(super) fn fetch_one<S: ChunkSource>(source: &S, chunk: ChunkId) -> Result<Vec<u8>, TableError<S::Error>> {
     let mut plain = source.fetch_meta(&[chunk]).map_err(TableError::Source)?;
     plain.pop().ok_or(TableError::Malformed { chunk, cause: Malformed::Short })
 }

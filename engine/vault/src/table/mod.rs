@@ -2,12 +2,14 @@
 //! index blocks, live tables and the part's root; where chunks come from and go to are seams.
 
 mod block;
+mod contents;
 mod cursor;
 mod live;
 mod part;
 mod root;
 
 pub use block::{BlockBuilder, BlockReader};
+pub use contents::{part_chunks, referred_bytes};
 pub use cursor::{ChunkSource, PartCursor, RunCursor, TableError};
 pub use live::{LiveBytes, LiveTable};
 pub use part::{MetaSink, PartWriter};

@@ -74,10 +74,12 @@ pub struct Catalogue {
     pub source: SourceId,
     /// The layout in force, if there is one.
     pub layout: Option<Layout>,
+    /// Hash of its object.
+    pub layout_object: Option<ObjectHash>,
     /// The newest head and the hash of its object.
     pub head: Option<(ObjectHash, Head)>,
-    /// Objects that were left out, and why.
-    pub left_out: Vec<String>,
+    /// Why objects were left out.
+    pub left_out: Vec<VaultError>,
     /// Points that count, by time of capture.
     counting: Vec<Arc<PointObject>>,
     /// Partial points that count, by time of capture.
@@ -124,9 +126,18 @@ impl Catalogue {
 
     /// Whether there is an object of this point, whether it counts or not.
     pub fn has_object(&self, id: PointId) -> bool {
-        let there = self.counting.iter().map(|point| point.link);
-        let broken = self.broken.iter().map(|(point, _)| point.link);
-        there.chain(broken).chain(self.refused.iter().copied()).any(|link| link.point == id)
+        self.links().any(|link| link.point == id)
+    }
+
+    /// Points that were decided against or dropped, and whose objects are there.
+    pub(super) fn refused(&self) -> &[PointLink] {
+        &self.refused
+    }
+
+    /// All points whose objects are there.
+    pub(super) fn links(&self) -> impl Iterator<Item = PointLink> {
+        let there = self.counting.iter().chain(&self.partial).map(|point| point.link);
+        there.chain(self.broken.iter().map(|(point, _)| point.link)).chain(self.refused.iter().copied())
     }
 
     /// The runs whose fold is the state of a point that counts, newest first.
@@ -191,7 +202,7 @@ impl Vault {
     /// a layout that cannot be read, since an older one would say what no longer holds.
     pub fn catalogue(&self, source: SourceId) -> Result<Catalogue, VaultError> {
         let mut left_out = Vec::new();
-        let layout = self.layout_in_force(source, &mut left_out)?;
+        let (layout_object, layout) = self.layout_in_force(source, &mut left_out)?.unzip();
         let points = self.all_points(source, &mut left_out)?;
         let head = self.newest_head(source, &mut left_out)?;
         let candidates: Vec<Candidate> = points.iter().map(|point| point.candidate()).collect();
@@ -199,6 +210,7 @@ impl Vault {
         let mut catalogue = Catalogue {
             source,
             layout,
+            layout_object,
             head,
             left_out,
             counting: Vec::new(),
@@ -216,7 +228,7 @@ impl Vault {
     fn all_points(
         &self,
         source: SourceId,
-        left_out: &mut Vec<String>,
+        left_out: &mut Vec<VaultError>,
     ) -> Result<Vec<Arc<PointObject>>, VaultError> {
         let mut points = Vec::new();
         for listed in self.list(&Folder::new(&[&"points", &source]))? {
@@ -283,7 +295,7 @@ impl Vault {
     fn newest_head(
         &self,
         source: SourceId,
-        left_out: &mut Vec<String>,
+        left_out: &mut Vec<VaultError>,
     ) -> Result<Option<(ObjectHash, Head)>, VaultError> {
         for listed in self.list(&Folder::new(&[&"heads", &source]))?.iter().rev() {
             let Named::Head(_, sequence, hash) = listed.named else { continue };
@@ -294,7 +306,12 @@ impl Vault {
         Ok(None)
     }
 
-    fn read_head(&self, source: SourceId, sequence: u64, listed: &Listed) -> Result<Head, VaultError> {
+    pub(super) fn read_head(
+        &self,
+        source: SourceId,
+        sequence: u64,
+        listed: &Listed,
+    ) -> Result<Head, VaultError> {
         let (head, node): (Head, _) = self.get_value(&listed.name, &listed.named, EnvelopeKind::Head)?;
         if head.source != source || head.sequence != sequence {
             return Err(self.damaged(&listed.name, Malformed::Field("source or sequence")));
@@ -315,14 +332,14 @@ impl Vault {
 /// gone since it was listed was collected.
 pub(super) fn judge<T>(
     read: Result<T, VaultError>,
-    left_out: &mut Vec<String>,
+    left_out: &mut Vec<VaultError>,
 ) -> Result<Option<T>, VaultError> {
     match read {
         Ok(value) => Ok(Some(value)),
         Err(VaultError::Store(error)) if error.is_not_found() => Ok(None),
         Err(error) if error.is_of_one_object() => {
             tracing::warn!(%error, "left out");
-            left_out.push(error.to_string());
+            left_out.push(error);
             Ok(None)
         }
         Err(error) => Err(error),

@@ -148,15 +148,14 @@ impl Vault {
 
     fn check_index_objects(&self, report: &mut CheckReport) -> Result<(), VaultError> {
         for listed in self.list(&Folder::new(&[&"index"]))? {
-            noted(self.read_index_object(&listed), &listed, report)?;
+            noted(self.read_index_object(&listed.name, &listed.named), &listed, report)?;
         }
         Ok(())
     }
 
     /// Compares the packs that are listed with those that are indexed; returns the good ones.
     fn check_packs(&self, report: &mut CheckReport) -> Result<HashSet<PackId>, VaultError> {
-        let mut indexed: HashMap<PackId, (ChunkClass, u32)> =
-            self.index.read().unwrap_or_else(std::sync::PoisonError::into_inner).packs();
+        let mut indexed: HashMap<PackId, (ChunkClass, u32)> = self.index().packs();
         let mut good = HashSet::with_capacity(indexed.len());
         for first in 0..=255u8 {
             for listed in self.list(&packs_of(first))? {

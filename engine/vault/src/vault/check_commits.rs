@@ -6,10 +6,7 @@ use backstay_core::id::SessionId;
 
 use super::settled::KnownSession;
 use super::{Catalogue, CheckReport, Vault};
-use crate::commit_object::FenceObject;
-use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
-use crate::malformed::Malformed;
 use crate::name::Named;
 use crate::store::{Folder, Listed};
 
@@ -31,15 +28,6 @@ impl Vault {
             noted(self.gc_record(&listed), &listed, report)?;
         }
         Ok(sessions)
-    }
-
-    fn fence_object(&self, listed: &Listed) -> Result<(), VaultError> {
-        let (fence, _): (FenceObject, _) =
-            self.get_value(&listed.name, &listed.named, EnvelopeKind::Fence)?;
-        match listed.named == Named::Fence(fence.session) {
-            true => Ok(()),
-            false => Err(self.damaged(&listed.name, Malformed::Field("session"))),
-        }
     }
 }
 

@@ -10,8 +10,9 @@ use super::{Vault, WriterIdentity};
 use crate::commit_object::{FenceObject, SessionKind, SessionObject, SessionState};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
+use crate::malformed::Malformed;
 use crate::name::Named;
-use crate::store::Folder;
+use crate::store::{Folder, Listed};
 
 impl Vault {
     /// The commits that this node has left open when it died, to be fenced. Called once, under the lock on the
@@ -72,6 +73,16 @@ impl Vault {
             sources: session.sources.clone(),
         };
         self.put_value(&writer.signer, EnvelopeKind::Fence, &Named::Fence(session.session), &fence)
+    }
+
+    /// Reads a fence.
+    pub(super) fn fence_object(&self, listed: &Listed) -> Result<FenceObject, VaultError> {
+        let (fence, _): (FenceObject, _) =
+            self.get_value(&listed.name, &listed.named, EnvelopeKind::Fence)?;
+        match listed.named == Named::Fence(fence.session) {
+            true => Ok(fence),
+            false => Err(self.damaged(&listed.name, Malformed::Field("session"))),
+        }
     }
 
     /// Whether there is a fence, whatever it holds.

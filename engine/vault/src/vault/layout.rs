@@ -1,6 +1,6 @@
 //! Which layout of a source is in force (docs/format.md, section 9).
 
-use backstay_core::id::SourceId;
+use backstay_core::id::{ObjectHash, SourceId};
 use backstay_core::layout::Layout;
 
 use super::Vault;
@@ -18,8 +18,8 @@ impl Vault {
     pub(super) fn layout_in_force(
         &self,
         source: SourceId,
-        left_out: &mut Vec<String>,
-    ) -> Result<Option<Layout>, VaultError> {
+        left_out: &mut Vec<VaultError>,
+    ) -> Result<Option<(ObjectHash, Layout)>, VaultError> {
         let mut best = None;
         for listed in self.list(&Folder::new(&[&"layout", &source]))? {
             let Named::Layout(_, generation, hash) = listed.named else { continue };
@@ -34,7 +34,7 @@ impl Vault {
                 best = Some((rank, layout));
             }
         }
-        Ok(best.map(|(_, layout)| layout))
+        Ok(best.map(|((_, _, hash), layout)| (hash, layout)))
     }
 
     fn read_layout(&self, listed: &Listed, generation: u64) -> Result<Layout, VaultError> {

@@ -5,6 +5,7 @@ mod catalogue;
 mod check;
 mod check_commits;
 mod check_points;
+mod custodian;
 mod draft;
 mod fence;
 mod gc;
@@ -19,7 +20,7 @@ mod trust;
 mod unopened;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use backstay_core::id::{ChunkId, ObjectHash, SessionId, VaultId};
 use bytes::Bytes;
@@ -27,6 +28,10 @@ use tokio::runtime::Handle;
 
 pub use catalogue::{Catalogue, PointObject};
 pub use check::{CheckReport, Finding, PackShare};
+pub use custodian::{
+    Awaited, Collected, Custodian, KeepOf, MemoryNotes, NoteStore, Notes, Pass, PointFate, SourceFates,
+    Thinned,
+};
 pub use draft::{HeadDraft, PointDraft};
 pub use open::{NewVault, VaultKeys};
 pub use session::{Acknowledged, Session, WriterIdentity, WriterView};
@@ -87,12 +92,16 @@ impl Vault {
 
     /// Every place of a chunk that the index knows.
     pub fn places(&self, id: &ChunkId) -> Vec<Location> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).places(id)
+        self.index().places(id)
     }
 
     /// Sums over the index.
     pub fn totals(&self) -> IndexTotals {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).totals()
+        self.index().totals()
+    }
+
+    fn index(&self) -> RwLockReadGuard<'_, ChunkIndex> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

@@ -11,7 +11,7 @@ use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::index::{Belief, ChunkIndex};
 use crate::index_object::{IndexAuthor, IndexObject};
-use crate::name::Named;
+use crate::name::{Named, ObjectName};
 use crate::store::{Folder, Listed};
 
 /// How often `index/` is listed at most to replace the index. What was committed since the last time costs duplicates.
@@ -90,7 +90,7 @@ impl Vault {
         object: &Listed,
         writer: Option<&str>,
     ) -> Result<Option<(IndexObject, Belief)>, VaultError> {
-        let (content, signer) = match self.read_index_object(object) {
+        let (content, signer) = match self.read_index_object(&object.name, &object.named) {
             // Collected between listing and reading.
             Err(VaultError::Store(error)) if error.is_not_found() => return Ok(None),
             // One bad index object costs what it alone lists; `check` reports it.
@@ -111,13 +111,16 @@ impl Vault {
     }
 
     /// Reads one index object, of a node that is trusted or of the custodian of its term, and says who signed it.
-    pub(super) fn read_index_object(&self, object: &Listed) -> Result<(IndexObject, SignerKey), VaultError> {
-        let opened = self.get_envelope(&object.name, &object.named, EnvelopeKind::Index)?;
-        let content =
-            IndexObject::decode(&opened.payload).map_err(|cause| self.damaged(&object.name, cause))?;
+    pub(super) fn read_index_object(
+        &self,
+        name: &ObjectName,
+        named: &Named,
+    ) -> Result<(IndexObject, SignerKey), VaultError> {
+        let opened = self.get_envelope(name, named, EnvelopeKind::Index)?;
+        let content = IndexObject::decode(&opened.payload).map_err(|cause| self.damaged(name, cause))?;
         match content.author {
-            IndexAuthor::Session => drop(self.trusted_node(&object.name, opened.signer)?),
-            IndexAuthor::Custodian { term } => self.check_custodian(&object.name, term, opened.signer)?,
+            IndexAuthor::Session => drop(self.trusted_node(name, opened.signer)?),
+            IndexAuthor::Custodian { term } => self.check_custodian(name, term, opened.signer)?,
         }
         Ok((content, opened.signer))
     }

@@ -42,6 +42,11 @@ pub struct WriterView {
 }
 
 impl WriterView {
+    /// What a custodian may count on between two passes: only it deletes.
+    pub(super) fn of_custodian(vault: Arc<Vault>, collections: Collections) -> Self {
+        Self { vault, collections: Arc::new(collections) }
+    }
+
     /// Whether the vault has the chunk and will keep it at least until the session ends.
     pub fn has(&self, id: &ChunkId) -> bool {
         self.vault.writer_has(id, &self.collections)

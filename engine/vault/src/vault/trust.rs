@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use backstay_core::id::SignerKey;
 
+use super::Vault;
 use super::objects::hash_of;
 use super::unopened::Unopened;
 use crate::clear::{self, ClearKind, TrustObject};
@@ -59,6 +60,13 @@ impl Trust {
             cause: "the vault has no trust object".into(),
         })?;
         Ok(Self { newest, custodians })
+    }
+}
+
+impl Vault {
+    /// What the chain of trust says now: it may have grown since the vault was opened.
+    pub(super) fn trust_now(&self) -> Result<Trust, VaultError> {
+        Trust::read(Unopened { store: &self.store, io: &self.io }, &self.ring)
     }
 }
 

@@ -6,5 +6,6 @@ mod packer;
 mod pool;
 mod writer;
 
+pub(crate) use packer::Packer;
 pub use pool::{CpuPool, Worker};
 pub use writer::{ChunkWriter, Ticket, WriteMeter, WriteTotals, Written};

@@ -21,7 +21,7 @@ const UPLOADS_AT_ONCE: usize = 1;
 pub(crate) type StoredPack = (IndexedPack, Vec<PackEntry>);
 
 #[derive(Debug)]
-pub(super) struct Packer {
+pub(crate) struct Packer {
     vault: Arc<Vault>,
     filling: [Mutex<PackBuilder>; 2],
     uploads: Arc<Budget>,
@@ -37,7 +37,7 @@ struct Outcome {
 }
 
 impl Packer {
-    pub(super) fn new(vault: Arc<Vault>) -> Self {
+    pub(crate) fn new(vault: Arc<Vault>) -> Self {
         Self {
             vault,
             filling: ChunkClass::ALL.map(|class| Mutex::new(PackBuilder::new(class))),
@@ -49,7 +49,7 @@ impl Packer {
     }
 
     /// Whether something went wrong, so that further work is in vain.
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         lock(&self.outcome).failure.is_some()
     }
 
@@ -59,7 +59,7 @@ impl Packer {
 
     /// Adds a sealed record. When the pack is full, waits until the one before it has gone up, with everybody else
     /// who adds to it.
-    pub(super) fn add(&self, class: ChunkClass, id: ChunkId, plain_length: u32, record: &[u8]) {
+    pub(crate) fn add(&self, class: ChunkClass, id: ChunkId, plain_length: u32, record: &[u8]) {
         let mut filling = lock(&self.filling[slot(class)]);
         if filling.has_room_for(record.len()) {
             filling.add(id, plain_length, record);
@@ -73,7 +73,7 @@ impl Packer {
     }
 
     /// Sends what is left, waits for all packs, and returns those that are durable now.
-    pub(super) fn flush(&self) -> Result<Vec<StoredPack>, VaultError> {
+    pub(crate) fn flush(&self) -> Result<Vec<StoredPack>, VaultError> {
         for filling in &self.filling {
             let mut filling = lock(filling);
             if !filling.is_empty() {

@@ -1,0 +1,49 @@
+//! What a part consists of and refers to, without its entries: what a collection has to keep for it.
+
+use backstay_core::id::ChunkId;
+use backstay_core::run::PartRef;
+
+use super::cursor::{ChunkSource, TableError, open_root};
+use super::live::LiveTable;
+use super::root::decode_index;
+
+/// Tells every chunk of a part: those that it consists of with all their bytes, and the data chunks that it refers to
+/// with the bytes that it refers to. A chunk may be told more than once.
+pub fn part_chunks<S: ChunkSource>(
+    source: &S,
+    part: &PartRef,
+    tell: &mut dyn FnMut(ChunkId, u64),
+) -> Result<(), TableError<S::Error>> {
+    let root = open_root(source, part)?;
+    tell(part.root, u64::from(part.root_length));
+    for index in &root.index {
+        tell(index.chunk, u64::from(index.length));
+        let rows = one(source, index.chunk, decode_index)?;
+        rows.iter().for_each(|row| tell(row.chunk, u64::from(row.length)));
+    }
+    for piece in &root.live {
+        tell(piece.chunk, u64::from(piece.length));
+        let rows = one(source, piece.chunk, LiveTable::decode_piece)?;
+        rows.iter().for_each(|row| tell(row.chunk, row.bytes));
+    }
+    Ok(())
+}
+
+/// How many bytes of data a part refers to.
+pub fn referred_bytes<S: ChunkSource>(source: &S, part: &PartRef) -> Result<u64, TableError<S::Error>> {
+    let mut referred = 0u64;
+    for piece in &open_root(source, part)?.live {
+        let rows = one(source, piece.chunk, LiveTable::decode_piece)?;
+        referred = rows.iter().fold(referred, |sum, row| sum.saturating_add(row.bytes));
+    }
+    Ok(referred)
+}
+
+fn one<S: ChunkSource, T>(
+    source: &S,
+    chunk: ChunkId,
+    decode: impl Fn(&[u8]) -> Result<T, crate::malformed::Malformed>,
+) -> Result<T, TableError<S::Error>> {
+    let plain = super::cursor::fetch_one(source, chunk)?;
+    decode(&plain).map_err(|cause| TableError::Malformed { chunk, cause })
+}

@@ -1,0 +1,127 @@
+//! The beginning of a pass: what is needed, which packs are to go, and the record in `gc/` that says so before anybody
+//! is looked for who may not know (docs/collection.md, rules 1, 2, 11 and 12).
+
+use std::collections::HashSet;
+
+use backstay_core::collection::CollectionNumber;
+use backstay_core::id::{ObjectHash, PackId};
+
+use super::choose::choose;
+use super::decide::Deciding;
+use super::needs::Needs;
+use super::survey::Inventory;
+use super::{Collected, Custodian};
+use crate::commit_object::GcRecord;
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::index_object::IndexAuthor;
+use crate::malformed::encode_cbor;
+use crate::name::Named;
+use crate::read::ChunkReader;
+use crate::store::Folder;
+
+/// A pass that has been announced.
+#[derive(Debug)]
+pub(super) struct Announced {
+    pub(super) number: CollectionNumber,
+    pub(super) doomed: HashSet<PackId>,
+    /// What was marked before it was announced; nothing of one that another process has announced.
+    pub(super) needs: Needs,
+}
+
+impl Custodian<'_> {
+    /// A pass that was announced and not worked off.
+    pub(super) fn unfinished(&self) -> Result<Option<Announced>, VaultError> {
+        let listed = self.vault.list(&Folder::new(&[&"gc"]))?;
+        let Some(collections) = self.vault.collections()? else {
+            return Err(
+                self.refused("a record in gc/ has gone while it was read: look for a second custodian")
+            );
+        };
+        let number = collections.newest();
+        if listed.is_empty() || (listed.len() == 1 && self.notes.finished >= number) {
+            return Ok(None);
+        }
+        Ok(Some(Announced { number, doomed: collections.into_doomed(), needs: Needs::default() }))
+    }
+
+    /// Marks, chooses, moves what is needed out of the packs that go, and announces. `None` when there is nothing to do.
+    pub(super) fn announce(&mut self, done: &mut Collected) -> Result<Option<Announced>, VaultError> {
+        self.vault.refresh_index(Some(&self.identity.node))?;
+        let sessions = self.list_sessions()?;
+        let fences = self.list_fences()?;
+        let catalogues = self.survey()?;
+        let pins = sessions.pins(&fences);
+        let newest = self.vault.newest_collection()?;
+        let reader = ChunkReader::new(self.vault.clone());
+        let mut needs = Needs::default();
+        let mut is_undecided = !sessions.known.is_empty() || !fences.known.is_empty();
+        for catalogue in &catalogues {
+            let deciding = Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins };
+            is_undecided |= deciding.has_something_to_decide();
+            // With what counts now, whether its commit has ended or not.
+            let layout = deciding.layout(self.term, newest, self.clock.now())?;
+            layout.runs.iter().try_for_each(|placed| needs.add(&reader, &placed.run))?;
+        }
+        let inventory = self.inventory()?;
+        let is_quiet = sessions.writing(&fences) == 0;
+        let choice = {
+            let index = self.vault.index();
+            is_undecided |=
+                index.objects_with_packs().iter().any(|(object, _)| object.author == IndexAuthor::Session);
+            choose(&index, &inventory, &needs, |pack| is_quiet || self.notes.unindexed.contains(pack))
+        }
+        .map_err(|lost| {
+            self.refused(&format!("chunk {lost}, which points need, is in no pack that is there"))
+        })?;
+        self.notes.unindexed = choice.unindexed;
+        if choice.doomed.is_empty() && !is_undecided {
+            self.note()?;
+            return Ok(None);
+        }
+        let moved = self.repack(choice.moved, done)?;
+        self.put_index(newest, moved)?;
+        let number = CollectionNumber::new(newest.get() + 1);
+        self.put_record(number, choice.doomed, &inventory)?;
+        self.note()?;
+        let doomed = self.unfinished()?.map(|pass| pass.doomed).unwrap_or_default();
+        Ok(Some(Announced { number, doomed, needs }))
+    }
+
+    /// Puts the record of a pass. Those before it go at the end of the pass, so that nothing falls between.
+    fn put_record(
+        &self,
+        number: CollectionNumber,
+        doomed: Vec<PackId>,
+        inventory: &Inventory,
+    ) -> Result<(), VaultError> {
+        let record = GcRecord { number, term: self.term, packs: doomed, index: self.vouched(inventory)? };
+        self.vault.put_hashed(&self.identity.signer, EnvelopeKind::Gc, &encode_cbor(&record), |hash| {
+            Named::Gc(number, hash)
+        })?;
+        Ok(())
+    }
+
+    /// The record of a pass stays until that of the next is there: one of them, when a crash has left several.
+    pub(super) fn delete_records_but_newest(&self, pass: &Announced) -> Result<(), VaultError> {
+        let mut listed = self.vault.list(&Folder::new(&[&"gc"]))?;
+        listed.retain(|listed| matches!(listed.named, Named::Gc(number, _) if number <= pass.number));
+        listed.pop();
+        self.check_office()?;
+        listed.iter().try_for_each(|listed| self.remove(&listed.name))
+    }
+
+    /// Index objects of custodians whose packs are all there: one that landed late may name some that are not.
+    fn vouched(&self, inventory: &Inventory) -> Result<Vec<ObjectHash>, VaultError> {
+        // Packs of its own that it has just written are not in an inventory from before.
+        let now = self.inventory()?;
+        let index = self.vault.index();
+        let custodians = index.objects_with_packs().into_iter().filter(|(object, packs)| {
+            let is_custodians = matches!(object.author, IndexAuthor::Custodian { .. });
+            is_custodians && packs.iter().all(|pack| inventory.contains_key(pack) || now.contains_key(pack))
+        });
+        let mut vouched: Vec<ObjectHash> = custodians.map(|(object, _)| object.hash).collect();
+        vouched.sort_unstable();
+        Ok(vouched)
+    }
+}

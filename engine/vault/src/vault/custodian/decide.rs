@@ -1,0 +1,162 @@
+//! Deciding: layouts that accept the points seen, decide their sessions and the fenced ones for good, and let runs go
+//! that nothing needs any more (docs/collection.md, rules 3 to 6).
+
+use std::collections::{BTreeSet, HashSet};
+
+use backstay_core::collection::CollectionNumber;
+use backstay_core::id::{PointId, SessionId, SourceId};
+use backstay_core::layout::{Accepted, Layout};
+use backstay_core::point::PointLink;
+use backstay_core::retention::retention_time;
+use backstay_core::thinning;
+use backstay_core::units::Timestamp;
+
+use super::super::{Catalogue, PointObject};
+use super::announce::Announced;
+use super::wait::{Fences, Sessions};
+use super::{Collected, Custodian};
+use crate::commit_object::{SessionKind, SessionState};
+use crate::error::VaultError;
+
+/// What was decided in a pass.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    /// Every source, as it was listed when it was decided.
+    pub(super) sources: Vec<(Catalogue, Layout)>,
+    /// Points that are read, or were pinned by commits that go on.
+    pub(super) pins: HashSet<PointId>,
+}
+
+/// One source, and what there is to know for a decision on it.
+pub(super) struct Deciding<'a> {
+    pub(super) catalogue: &'a Catalogue,
+    pub(super) sessions: &'a Sessions,
+    pub(super) fences: &'a Fences,
+    pub(super) pins: &'a HashSet<PointId>,
+}
+
+impl Custodian<'_> {
+    /// Lists points, and puts a layout for every source of which a session, a fence, a point or a layout speaks.
+    pub(super) fn decide(
+        &mut self,
+        pass: &Announced,
+        sessions: &Sessions,
+        fences: &Fences,
+        done: &mut Collected,
+    ) -> Result<Decided, VaultError> {
+        let pins = sessions.pins(fences);
+        let mut decided = Decided::default();
+        let mut catalogues = self.survey()?;
+        let known: HashSet<SourceId> = catalogues.iter().map(|catalogue| catalogue.source).collect();
+        let of_sessions = sessions.known.values().flat_map(|session| &session.object.sources);
+        let of_fences = fences.known.values().flat_map(|fence| &fence.sources);
+        let named: BTreeSet<SourceId> = of_sessions.chain(of_fences).copied().collect();
+        for source in named.into_iter().filter(|source| !known.contains(source)) {
+            catalogues.push(self.vault.catalogue(source)?);
+        }
+        for catalogue in catalogues {
+            let deciding = Deciding { catalogue: &catalogue, sessions, fences, pins: &pins };
+            let layout = deciding.layout(self.term, pass.number, self.clock.now())?;
+            let before = catalogue.layout.as_ref().map_or(0, |layout| layout.accepted.len());
+            done.points_accepted += deciding.to_accept().count() as u64;
+            tracing::debug!(source = %catalogue.source, before, now = layout.accepted.len(), "decided");
+            self.put_layout(catalogue.source, &layout)?;
+            decided.sources.push((catalogue, layout));
+        }
+        decided.pins = pins;
+        Ok(decided)
+    }
+}
+
+impl<'a> Deciding<'a> {
+    /// Whether a pass would change what the source's layout says, or take away objects.
+    pub(super) fn has_something_to_decide(&self) -> bool {
+        self.to_accept().next().is_some() || !self.catalogue.refused().is_empty()
+    }
+
+    /// The next layout of the source, decided in this collection.
+    pub(super) fn layout(
+        &self,
+        term: u64,
+        collection: CollectionNumber,
+        now: Timestamp,
+    ) -> Result<Layout, VaultError> {
+        let old = self.catalogue.layout.clone().unwrap_or_default();
+        let dropped: HashSet<PointLink> = old.dropped.iter().copied().collect();
+        let mut layout = Layout {
+            generation: old.generation + 1,
+            previous: self.catalogue.layout_object,
+            term,
+            accepted: old.accepted,
+            runs: old.runs,
+            decided: self.decided(collection),
+            dropped: old.dropped,
+            decided_below: collection,
+            collection,
+        };
+        layout.accepted.retain(|accepted| !dropped.contains(&accepted.link));
+        for point in self.to_accept() {
+            let previous = layout.accepted.last().map(|accepted| accepted.retention_time);
+            layout.accepted.push(Accepted {
+                link: point.link,
+                retention_time: retention_time(previous, point.common.capture_start, now),
+                holds: point.common.holds.clone(),
+            });
+            layout.runs.push(point.own_run());
+        }
+        let pinned: Vec<PointLink> =
+            layout.dropped.iter().copied().filter(|link| self.is_pinned(link)).collect();
+        let roots: Vec<PointLink> =
+            layout.accepted.iter().map(|accepted| accepted.link).chain(pinned).collect();
+        layout.runs = thinning::needed(&layout, &roots)?;
+        // Once its object is gone, that its session is decided is enough.
+        layout.dropped.retain(|link| self.is_pinned(link) || self.catalogue.refused().contains(link));
+        Ok(layout)
+    }
+
+    /// Points that were seen, count, and are not accepted yet, oldest first. One that its session was not opened for is
+    /// not welcome.
+    pub(super) fn to_accept(&self) -> impl Iterator<Item = &'a PointObject> {
+        let (catalogue, sessions) = (self.catalogue, self.sessions);
+        let mut points: Vec<&PointObject> =
+            catalogue.points().iter().chain(catalogue.partial_points()).map(|point| &**point).collect();
+        points.sort_by_key(|point| (point.common.capture_start, point.common.sequence));
+        points.into_iter().filter(move |point| {
+            let session = sessions.known.get(&point.vault_part.session);
+            !catalogue.accepts(point.link) && session.is_none_or(|session| session.may_have_written(point))
+        })
+    }
+
+    /// Sessions on which the decision has to be written down: those that began after the pass was announced, and of
+    /// which a point was seen or that were fenced. All earlier ones are decided by their number.
+    fn decided(&self, collection: CollectionNumber) -> Vec<SessionId> {
+        let seen = self.to_accept().map(|point| (point.vault_part.session, point.vault_part.collection));
+        let fenced =
+            self.fences.known.values().filter(|fence| fence.sources.contains(&self.catalogue.source));
+        let fenced = fenced.map(|fence| (fence.session, fence.collection));
+        let old = self.catalogue.layout.iter().flat_map(|layout| &layout.decided);
+        // Of those that stand there already the number is known only while their session is.
+        let old = old.map(|session| {
+            let known = self.sessions.known.get(session).map(|known| known.object.collection);
+            (*session, known.unwrap_or(collection))
+        });
+        let late = seen.chain(fenced).chain(old).filter(|(_, began)| *began >= collection);
+        late.map(|(session, _)| session).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn is_pinned(&self, link: &PointLink) -> bool {
+        self.pins.contains(&link.point)
+    }
+}
+
+impl Sessions {
+    /// How many commits are under way.
+    pub(super) fn writing(&self, fences: &Fences) -> usize {
+        let open = self.known.values().map(|known| &known.object);
+        open.filter(|session| {
+            let is_open = session.state == SessionState::Open && session.kind == SessionKind::Writer;
+            is_open && !fences.known.contains_key(&session.session)
+        })
+        .count()
+    }
+}

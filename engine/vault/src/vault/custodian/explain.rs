@@ -1,0 +1,83 @@
+//! What a thinning would do to each point, and why: nothing is written.
+
+use std::collections::HashSet;
+
+use backstay_core::layout::Layout;
+use backstay_core::point::PointLink;
+use backstay_core::retention::Reason;
+use backstay_core::thinning::{Obstacle, plan};
+use backstay_core::units::Timestamp;
+
+use super::super::Catalogue;
+use super::thin::judged;
+use super::{Custodian, KeepOf};
+use crate::error::VaultError;
+
+/// The points of one source, and what becomes of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFates {
+    /// The source.
+    pub source_name: String,
+    /// Its points, oldest first.
+    pub points: Vec<(PointLink, Timestamp, PointFate)>,
+}
+
+/// What becomes of a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PointFate {
+    /// Retention keeps it, for these reasons.
+    Kept(Vec<Reason>),
+    /// It would be dropped.
+    Dropped,
+    /// Nobody wants it, and it stays for now.
+    Stays(Obstacle),
+    /// It was committed after the last pass, which is to accept it first.
+    New,
+    /// Its kind is not known to this version: its points are left as they are.
+    UnknownKind,
+}
+
+impl Custodian<'_> {
+    /// What [`Custodian::thin`] would do now.
+    pub fn explain(&self, keep: &KeepOf<'_>) -> Result<Vec<SourceFates>, VaultError> {
+        let mut all = Vec::new();
+        for catalogue in self.survey()? {
+            let Some(known) = catalogue.points().first() else { continue };
+            let source_name = known.common.source_name.clone();
+            let fates = match self.kinds.contains_key(known.common.kind.as_str()) {
+                true => self.fates(&catalogue, keep(&source_name).unwrap_or_default())?,
+                false => Vec::new(),
+            };
+            let fate = |link: PointLink| {
+                let found = fates.iter().find(|(of, _)| *of == link).map(|(_, fate)| fate.clone());
+                found.unwrap_or(if fates.is_empty() { PointFate::UnknownKind } else { PointFate::New })
+            };
+            let points = catalogue.points().iter();
+            let points = points.map(|point| (point.link, point.common.capture_start, fate(point.link)));
+            all.push(SourceFates { source_name, points: points.collect() });
+        }
+        Ok(all)
+    }
+
+    fn fates(
+        &self,
+        catalogue: &Catalogue,
+        keep: backstay_core::config::Keep,
+    ) -> Result<Vec<(PointLink, PointFate)>, VaultError> {
+        let none = Layout::default();
+        let layout = catalogue.layout.as_ref().unwrap_or(&none);
+        let wishes = self.wishes(catalogue, layout, &keep)?;
+        let plan = plan(layout, &wishes, &mut |_, _, _| false)?;
+        let dropped: HashSet<PointLink> = plan.drop.iter().copied().collect();
+        let fate = |link: PointLink, reasons: Vec<Reason>| match plan.stay.iter().find(|(of, _)| *of == link)
+        {
+            Some((_, obstacle)) => PointFate::Stays(*obstacle),
+            None if dropped.contains(&link) => PointFate::Dropped,
+            None => PointFate::Kept(reasons),
+        };
+        let judged = judged(catalogue, layout, &keep).into_iter();
+        let fates = judged.map(|(accepted, reasons)| (accepted.link, fate(accepted.link, reasons)));
+        let new = catalogue.points().iter().filter(|point| !catalogue.accepts(point.link));
+        Ok(fates.chain(new.map(|point| (point.link, PointFate::New))).collect())
+    }
+}

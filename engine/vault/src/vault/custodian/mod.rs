@@ -1,0 +1,160 @@
+//! The custodian: the one node that thins points and deletes what nothing needs any more (docs/collection.md). Owns the
+//! order of a pass; each of its steps has a file of its own.
+//!
+//! A pass never blocks for a commit: it says for whom it waits, and the next call goes on from there. It may die
+//! anywhere: what it has to know again it finds in the store, but for its notes.
+
+mod announce;
+mod choose;
+mod decide;
+mod delete;
+mod explain;
+mod merge;
+mod needs;
+mod notes;
+mod publish;
+mod renew;
+mod repack;
+mod survey;
+mod thin;
+mod wait;
+
+use std::fmt;
+use std::sync::Arc;
+
+use backstay_core::clock::Clock;
+use backstay_core::collection::CollectionNumber;
+use backstay_core::config::Keep;
+use backstay_core::kind::Kinds;
+
+use super::{Vault, WriterIdentity};
+use crate::error::VaultError;
+use crate::write::CpuPool;
+
+pub use explain::{PointFate, SourceFates};
+pub use notes::{MemoryNotes, NoteStore, Notes};
+pub use thin::Thinned;
+pub use wait::Awaited;
+
+/// Which points of a source are kept, by the source's name; `None` for one that is not configured: all.
+pub type KeepOf<'a> = dyn Fn(&str) -> Option<Keep> + 'a;
+
+/// A node that is custodian of a vault.
+pub struct Custodian<'a> {
+    vault: Arc<Vault>,
+    identity: Arc<WriterIdentity>,
+    term: u64,
+    kinds: Arc<Kinds>,
+    pool: Arc<CpuPool>,
+    clock: &'a dyn Clock,
+    store: &'a mut dyn NoteStore,
+    notes: Notes,
+}
+
+/// What became of a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pass {
+    /// There was nothing to do.
+    Idle,
+    /// It goes on when these commits have ended, at a later call.
+    Waits(Vec<Awaited>),
+    /// It is over.
+    Done(Collected),
+}
+
+/// What a pass has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Its number.
+    pub number: CollectionNumber,
+    /// Points that count for good from now on.
+    pub points_accepted: u64,
+    /// Points whose objects are gone.
+    pub points_deleted: u64,
+    /// Packs that are gone.
+    pub packs_deleted: u64,
+    /// Their bytes.
+    pub bytes_deleted: u64,
+    /// Records that were moved into new packs.
+    pub records_moved: u64,
+    /// Bytes of the new packs.
+    pub bytes_written: u64,
+    /// Other objects that are gone: of the index, sessions, fences, heads, layouts.
+    pub objects_deleted: u64,
+}
+
+impl<'a> Custodian<'a> {
+    /// Takes up the work where this node has left it. Fails when another node is custodian.
+    pub fn new(
+        vault: Arc<Vault>,
+        identity: Arc<WriterIdentity>,
+        kinds: Arc<Kinds>,
+        pool: Arc<CpuPool>,
+        clock: &'a dyn Clock,
+        store: &'a mut dyn NoteStore,
+    ) -> Result<Self, VaultError> {
+        vault.may_be_written()?;
+        let notes = store.load()?;
+        let term = vault.trust().custodian.term;
+        let mut custodian = Self { vault, identity, term, kinds, pool, clock, store, notes };
+        custodian.check_office()?;
+        custodian.put_layout_again()?;
+        Ok(custodian)
+    }
+
+    /// One pass, or the rest of one: what was committed is decided, what nothing needs goes.
+    pub fn collect(&mut self) -> Result<Pass, VaultError> {
+        let mut done = Collected::default();
+        let pass = match self.unfinished()? {
+            Some(pass) => pass,
+            None => match self.announce(&mut done)? {
+                Some(pass) => pass,
+                None => return Ok(Pass::Idle),
+            },
+        };
+        done.number = pass.number;
+        let sessions = self.list_sessions()?;
+        let awaited = self.wait_for(&sessions, &pass)?;
+        if !awaited.is_empty() {
+            return Ok(Pass::Waits(awaited));
+        }
+        let fences = self.list_fences()?;
+        let decided = self.decide(&pass, &sessions, &fences, &mut done)?;
+        self.renew(&pass, &decided, &mut done)?;
+        self.delete(&pass, &decided, &sessions, &fences, &mut done)?;
+        self.delete_records_but_newest(&pass)?;
+        self.notes.finished = pass.number;
+        self.note()?;
+        self.vault.refresh_index(Some(&self.identity.node))?;
+        Ok(Pass::Done(done))
+    }
+
+    /// That this node is custodian still, as `trust/` says now. Asked before each batch of deletes; what makes a
+    /// take-over safe is that the old custodian's credentials were revoked.
+    fn check_office(&self) -> Result<(), VaultError> {
+        let trust = self.vault.trust_now()?;
+        let custodian = &trust.newest.custodian;
+        let is_own = trust.custodians.include(self.term, &self.identity.signer.public());
+        match custodian.term == self.term && custodian.node == self.identity.node && is_own {
+            true => Ok(()),
+            false => Err(VaultError::NotCustodian {
+                node: self.identity.node.clone(),
+                custodian: custodian.node.clone(),
+                place: self.vault.place(),
+            }),
+        }
+    }
+
+    fn note(&mut self) -> Result<(), VaultError> {
+        self.store.save(&self.notes)
+    }
+}
+
+impl fmt::Debug for Custodian<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Custodian")
+            .field("vault", &self.vault)
+            .field("term", &self.term)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! What a custodian keeps for itself, outside the vault: how far it came, since when it has seen sessions stand still,
+//! and a layout whose put may not have ended. Losing it costs a pass or a day, never data, but for the layout: that is
+//! put again before anything else, so that nothing lands later which its author did not know.
+
+use backstay_core::collection::CollectionNumber;
+use backstay_core::id::{PackId, SessionId};
+use backstay_core::units::Timestamp;
+use minicbor::{Decode, Encode};
+
+use crate::error::VaultError;
+
+/// The notes of the custodian of one vault.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Notes {
+    /// The newest collection that was worked off.
+    #[n(0)]
+    pub finished: CollectionNumber,
+    /// Open sessions, as they were seen last.
+    #[n(1)]
+    pub observed: Vec<Observed>,
+    /// Packs that no index object named.
+    #[n(2)]
+    pub unindexed: Vec<PackId>,
+    /// A layout that is being put.
+    #[n(3)]
+    pub layout: Option<PendingLayout>,
+}
+
+/// A session that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Observed {
+    /// The session.
+    #[n(0)]
+    pub session: SessionId,
+    /// Its counter when it was seen last.
+    #[n(1)]
+    pub counter: u64,
+    /// When that was.
+    #[n(2)]
+    pub seen: Timestamp,
+    /// For how long it has stood still, as far as the custodian was there to see it, seconds.
+    #[n(3)]
+    pub still_seconds: u64,
+}
+
+/// The name and the bytes of a layout object.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PendingLayout {
+    /// Name of the object.
+    #[n(0)]
+    pub name: String,
+    /// Its bytes.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub content: Vec<u8>,
+}
+
+/// Where notes are kept.
+pub trait NoteStore: Send {
+    /// The notes that were saved last; empty ones when there are none.
+    fn load(&mut self) -> Result<Notes, VaultError>;
+
+    /// Saves them. When this returns they are durable.
+    fn save(&mut self, notes: &Notes) -> Result<(), VaultError>;
+}
+
+/// Notes in memory, for tests and for vaults that end with the process.
+#[derive(Debug, Default)]
+pub struct MemoryNotes(pub Notes);
+
+impl NoteStore for MemoryNotes {
+    fn load(&mut self) -> Result<Notes, VaultError> {
+        Ok(self.0.clone())
+    }
+
+    fn save(&mut self, notes: &Notes) -> Result<(), VaultError> {
+        self.0 = notes.clone();
+        Ok(())
+    }
+}

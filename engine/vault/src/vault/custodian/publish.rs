@@ -1,0 +1,38 @@
+//! Putting of layouts. One is written down before it is put, and put again after a crash before anything else: so none
+//! lands later that its author does not know of (docs/collection.md, rule 9).
+
+use backstay_core::id::{ObjectHash, SourceId};
+use backstay_core::layout::Layout;
+
+use super::super::objects::hash_of;
+use super::Custodian;
+use super::notes::PendingLayout;
+use crate::envelope::{self, EnvelopeKind};
+use crate::error::VaultError;
+use crate::malformed::encode_cbor;
+use crate::name::{Named, ObjectName};
+
+impl Custodian<'_> {
+    pub(super) fn put_layout(&mut self, source: SourceId, layout: &Layout) -> Result<(), VaultError> {
+        let stem = Named::Layout(source, layout.generation, ObjectHash::new([0; 32])).to_name();
+        let ring = self.vault.ring();
+        let signer = &self.identity.signer;
+        let object = envelope::seal(ring, signer, EnvelopeKind::Layout, stem.stem(), &encode_cbor(layout));
+        let name = Named::Layout(source, layout.generation, hash_of(&object)).to_name();
+        self.notes.layout = Some(PendingLayout { name: name.to_string(), content: object.to_vec() });
+        self.note()?;
+        self.vault.put(&name, object)?;
+        self.notes.layout = None;
+        self.note()
+    }
+
+    /// Puts the layout once more whose put may not have ended.
+    pub(super) fn put_layout_again(&mut self) -> Result<(), VaultError> {
+        let Some(layout) = &self.notes.layout else { return Ok(()) };
+        if let Some((name, Named::Layout(..))) = ObjectName::parse(&layout.name) {
+            self.vault.put(&name, layout.content.clone().into())?;
+        }
+        self.notes.layout = None;
+        self.note()
+    }
+}

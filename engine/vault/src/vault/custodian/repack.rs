@@ -1,0 +1,47 @@
+//! Moving of sealed records into new packs. They are opened on the way, and compared with their ids: what is deleted
+//! afterwards must not have been the only whole copy.
+
+use backstay_core::id::ChunkId;
+use bytes::Bytes;
+
+use super::renew::Packs;
+use super::{Collected, Custodian};
+use crate::error::VaultError;
+use crate::index::Location;
+use crate::read::{ChunkReader, plan_reads};
+use crate::record::{RecordHeader, RecordOpener};
+use crate::write::Packer;
+
+impl Custodian<'_> {
+    /// Moves these chunks from where they are, or from another place where they are whole. The new packs are durable
+    /// when this returns, and no index object names them yet.
+    pub(super) fn repack(
+        &self,
+        moved: Vec<(ChunkId, Location)>,
+        done: &mut Collected,
+    ) -> Result<Packs, VaultError> {
+        let reader = ChunkReader::new(self.vault.clone());
+        let packer = Packer::new(self.vault.clone());
+        let mut opener = RecordOpener::new();
+        for read in plan_reads(moved) {
+            let stretch = reader.read(&read);
+            for record in 0..read.records.len() {
+                let sealed: Bytes = reader.sealed(&mut opener, &read, &stretch, record)?;
+                let chunk = read.records[record].0;
+                let header = RecordHeader::decode(&sealed).map_err(|cause| VaultError::Chunk {
+                    chunk,
+                    place: self.vault.place(),
+                    cause: cause.to_string(),
+                })?;
+                packer.add(header.class, chunk, header.plain_length, &sealed);
+                done.records_moved += 1;
+            }
+            if packer.has_failed() {
+                break;
+            }
+        }
+        let packs = packer.flush()?;
+        done.bytes_written += packs.iter().map(|(pack, _)| u64::from(pack.bytes)).sum::<u64>();
+        Ok(packs)
+    }
+}

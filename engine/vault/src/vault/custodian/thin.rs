@@ -1,0 +1,198 @@
+//! Thinning: points that retention does not want are dropped, and merged runs take the place of those through them. The
+//! layout that drops a point keeps the old runs; they go with the next pass, which waits for whoever may have built on
+//! the point (docs/collection.md, rule 6).
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use backstay_core::config::Keep;
+use backstay_core::id::ChunkId;
+use backstay_core::kind::KindRules;
+use backstay_core::layout::{Accepted, Layout, PlacedRun};
+use backstay_core::point::PointLink;
+use backstay_core::retention::{Aged, Reason, judge};
+use backstay_core::run::Run;
+use backstay_core::thinning::{Plan, Weights, Wishes, plan};
+use backstay_core::units::Timestamp;
+
+use super::super::Catalogue;
+use super::merge::write_merged;
+use super::{Custodian, KeepOf};
+use crate::error::VaultError;
+use crate::read::ChunkReader;
+use crate::table::referred_bytes;
+use crate::vault::WriterView;
+use crate::write::ChunkWriter;
+
+/// How long the partial points of a capture that nobody goes on with are kept.
+const PARTIAL_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// How often one source is planned anew in one thinning: a long stretch is merged piece by piece.
+const ROUNDS_MAX: usize = 64;
+
+/// What a thinning has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Thinned {
+    /// Points that do not count any more.
+    pub points_dropped: u64,
+    /// Runs that were made out of others.
+    pub runs_merged: u64,
+    /// Entries of those runs.
+    pub entries_written: u64,
+}
+
+impl Custodian<'_> {
+    /// Drops what retention does not want of the points that are accepted, and merges their runs. Points that were
+    /// committed since the last pass are left for the one after.
+    pub fn thin(&mut self, keep: &KeepOf<'_>) -> Result<Thinned, VaultError> {
+        let mut thinned = Thinned::default();
+        self.vault.refresh_index(Some(&self.identity.node))?;
+        for mut catalogue in self.survey()? {
+            let Some(known) = catalogue.points().first().map(|point| point.common.clone()) else { continue };
+            let Some(rules) = self.kinds.get(known.kind.as_str()).cloned() else { continue };
+            let keep = keep(&known.source_name).unwrap_or_default();
+            for _ in 0..ROUNDS_MAX {
+                let Some((layout, plan)) = self.plan(&catalogue, &keep)? else { break };
+                self.carry_out(&catalogue, layout, plan, &*rules, &mut thinned)?;
+                catalogue = self.vault.catalogue(catalogue.source)?;
+            }
+        }
+        Ok(thinned)
+    }
+
+    /// The plan for one source, and the layout that it is made for; `None` when there is nothing to do.
+    fn plan(&self, catalogue: &Catalogue, keep: &Keep) -> Result<Option<(Layout, Plan)>, VaultError> {
+        let Some(layout) = &catalogue.layout else { return Ok(None) };
+        let wishes = self.wishes(catalogue, layout, keep)?;
+        let reader = ChunkReader::new(self.vault.clone());
+        let mut failure = None;
+        let mut known = HashMap::new();
+        let mut renews = |base: &Run, edits: &[Run], to: PointLink| {
+            let weights = weights(catalogue, &reader, &mut known, base, edits, to);
+            weights.map(Weights::call_for_a_new_base).unwrap_or_else(|error| {
+                failure.get_or_insert(error);
+                false
+            })
+        };
+        let plan = plan(layout, &wishes, &mut renews)?;
+        match failure {
+            Some(error) => Err(error),
+            None if plan.drop.is_empty() && plan.merges.is_empty() => Ok(None),
+            None => Ok(Some((layout.clone(), plan))),
+        }
+    }
+
+    pub(super) fn wishes(
+        &self,
+        catalogue: &Catalogue,
+        layout: &Layout,
+        keep: &Keep,
+    ) -> Result<Wishes, VaultError> {
+        let pins = self.list_sessions()?.pins(&self.list_fences()?);
+        let undecided = catalogue.points().iter().chain(catalogue.partial_points());
+        let parents =
+            undecided.filter(|point| !catalogue.accepts(point.link)).filter_map(|p| p.vault_part.parent);
+        let all = layout.accepted.iter().map(|accepted| accepted.link);
+        let pinned = all.filter(|link| pins.contains(&link.point)).chain(parents).collect();
+        let unwanted = judged(catalogue, layout, keep)
+            .into_iter()
+            .filter(|(_, reasons)| reasons.is_empty())
+            .map(|(accepted, _)| accepted.link)
+            .chain(spent_partials(catalogue, self.clock.now()))
+            .collect();
+        Ok(Wishes { unwanted, pinned })
+    }
+
+    fn carry_out(
+        &mut self,
+        catalogue: &Catalogue,
+        mut layout: Layout,
+        plan: Plan,
+        rules: &dyn KindRules,
+        thinned: &mut Thinned,
+    ) -> Result<(), VaultError> {
+        let Some(collections) = self.vault.collections()? else {
+            return Err(
+                self.refused("a record in gc/ has gone while it was read: look for a second custodian")
+            );
+        };
+        let collection = collections.newest();
+        let view = WriterView::of_custodian(self.vault.clone(), collections);
+        let ring = self.vault.ring().clone();
+        let mut chunks = ChunkWriter::new(self.pool.clone(), ring, vec![view]);
+        let mut merged = Vec::new();
+        for merge in plan.merges {
+            let run = write_merged(&self.vault, &mut chunks, rules, &merge.runs)?;
+            thinned.runs_merged += 1;
+            thinned.entries_written += run.parts.iter().map(|part| part.entries).sum::<u64>();
+            merged.push(PlacedRun { from: merge.from, to: merge.to, run });
+        }
+        let written = chunks.flush().pop().ok_or(VaultError::GivenUp)??;
+        self.put_index(collection, written.packs)?;
+        thinned.points_dropped += plan.drop.len() as u64;
+        layout.generation += 1;
+        layout.previous = catalogue.layout_object;
+        layout.term = self.term;
+        layout.runs.extend(merged);
+        layout.dropped.extend(plan.drop);
+        self.put_layout(catalogue.source, &layout)
+    }
+}
+
+/// The accepted points that are points of their own, oldest first, and why retention keeps each.
+pub(super) fn judged<'l>(
+    catalogue: &Catalogue,
+    layout: &'l Layout,
+    keep: &Keep,
+) -> Vec<(&'l Accepted, Vec<Reason>)> {
+    let partial: HashSet<PointLink> = catalogue.partial_points().iter().map(|point| point.link).collect();
+    let counts =
+        |accepted: &&Accepted| !partial.contains(&accepted.link) && !layout.dropped.contains(&accepted.link);
+    let points: Vec<&Accepted> = layout.accepted.iter().filter(counts).collect();
+    let aged: Vec<Aged> = points
+        .iter()
+        .map(|accepted| Aged { time: accepted.retention_time, is_held: !accepted.holds.is_empty() })
+        .collect();
+    points.into_iter().zip(judge(keep, &aged)).collect()
+}
+
+/// Partial points whose capture has ended in a point, or that nobody has gone on with for long.
+fn spent_partials(catalogue: &Catalogue, now: Timestamp) -> impl Iterator<Item = PointLink> {
+    catalogue.partial_points().iter().filter_map(move |point| {
+        let partial = point.vault_part.partial.as_ref()?;
+        let is_ended = catalogue.points().iter().any(|full| {
+            full.vault_part.parent == point.vault_part.parent
+                && full.common.capture_start >= partial.capture_start
+        });
+        let is_old = now.duration_since(partial.capture_start) > PARTIAL_KEPT;
+        (is_ended || is_old).then_some(point.link)
+    })
+}
+
+fn weights(
+    catalogue: &Catalogue,
+    reader: &ChunkReader,
+    known: &mut HashMap<ChunkId, u64>,
+    base: &Run,
+    edits: &[Run],
+    to: PointLink,
+) -> Result<Weights, VaultError> {
+    let entries = |run: &Run| run.parts.iter().map(|part| part.entries).sum::<u64>();
+    let mut referred = 0u64;
+    for part in edits.iter().chain([base]).flat_map(|run| &run.parts) {
+        let bytes = match known.get(&part.root) {
+            Some(bytes) => *bytes,
+            None => referred_bytes(reader, part)?,
+        };
+        known.insert(part.root, bytes);
+        referred = referred.saturating_add(bytes);
+    }
+    let state = catalogue.points().iter().find(|point| point.link == to).map(|point| point.common.bytes);
+    Ok(Weights {
+        base_entries: entries(base),
+        edit_entries: edits.iter().map(entries).sum(),
+        referred_bytes: referred,
+        // Of a point that is not there nothing is known: then entries decide.
+        state_bytes: state.unwrap_or(u64::MAX),
+    })
+}

@@ -1,0 +1,146 @@
+//! Whom a pass waits for: commits that may not know what it has announced. One that stands still for a day of the
+//! custodian's own time is fenced. Readers are not waited for; what they pin stays.
+
+use std::collections::{HashMap, HashSet};
+
+use backstay_core::id::{PointId, SessionId};
+use backstay_core::units::Timestamp;
+
+use super::super::settled::KnownSession;
+use super::Custodian;
+use super::announce::Announced;
+use super::notes::Observed;
+use crate::commit_object::{FenceObject, SessionKind, SessionObject, SessionState};
+use crate::error::VaultError;
+use crate::name::Named;
+use crate::store::Folder;
+
+/// How long a session may stand still.
+const STILL_SECONDS_MAX: u64 = 24 * 3600;
+
+/// Most time between two looks that counts as having been there.
+const LOOK_SECONDS_MAX: u64 = 2 * 3600;
+
+/// Commits that are named one by one.
+const AWAITED_MAX: usize = 16;
+
+/// A commit for which a pass waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// Its node.
+    pub node: String,
+    /// The session.
+    pub session: SessionId,
+    /// When it began.
+    pub start: Timestamp,
+    /// When it will be given up if it goes on to stand still, seconds of the custodian's time.
+    pub given_up_in_seconds: u64,
+}
+
+/// What one listing of `sessions/` has shown.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    pub(super) known: HashMap<SessionId, KnownSession>,
+}
+
+impl Sessions {
+    /// Points that readers, and commits that are under way, need.
+    pub(super) fn pins(&self, fences: &Fences) -> HashSet<PointId> {
+        let open = self.known.values().map(|known| &known.object).filter(|session| {
+            session.state == SessionState::Open && !fences.known.contains_key(&session.session)
+        });
+        open.flat_map(|session| session.pins.iter().copied()).collect()
+    }
+}
+
+/// What one listing of `fences/` has shown.
+#[derive(Debug, Default)]
+pub(super) struct Fences {
+    pub(super) known: HashMap<SessionId, FenceObject>,
+}
+
+impl Custodian<'_> {
+    /// Reads all sessions. One that nobody may have written protects nothing.
+    pub(super) fn list_sessions(&self) -> Result<Sessions, VaultError> {
+        let mut sessions = Sessions::default();
+        for listed in self.vault.list(&Folder::new(&[&"sessions"]))? {
+            let Named::Session(id) = listed.named else { continue };
+            match self.vault.session(&listed.name, id) {
+                Ok(session) => drop(sessions.known.insert(id, session)),
+                Err(VaultError::Store(error)) if error.is_not_found() => {}
+                Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
+                    tracing::warn!(%error, "left out");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// Reads all fences.
+    pub(super) fn list_fences(&self) -> Result<Fences, VaultError> {
+        let mut fences = Fences::default();
+        for listed in self.vault.list(&Folder::new(&[&"fences"]))? {
+            let Named::Fence(id) = listed.named else { continue };
+            match self.vault.fence_object(&listed) {
+                Ok(fence) => drop(fences.known.insert(id, fence)),
+                Err(VaultError::Store(error)) if error.is_not_found() => {}
+                // Also one that cannot be read ends its session: for which sources, is not known.
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(fences)
+    }
+
+    /// The commits that began before the pass and have neither ended nor been fenced. Fences those that have stood still
+    /// for too long, and readers that have.
+    pub(super) fn wait_for(
+        &mut self,
+        sessions: &Sessions,
+        pass: &Announced,
+    ) -> Result<Vec<Awaited>, VaultError> {
+        let fences = self.list_fences()?;
+        let now = self.clock.now();
+        let before: HashMap<SessionId, Observed> =
+            self.notes.observed.drain(..).map(|observed| (observed.session, observed)).collect();
+        let mut awaited = Vec::new();
+        let mut open: Vec<&SessionObject> = sessions.known.values().map(|known| &known.object).collect();
+        open.retain(|session| {
+            session.state == SessionState::Open && !fences.known.contains_key(&session.session)
+        });
+        open.sort_by_key(|session| (session.start, session.session));
+        for session in open {
+            let observed = look(before.get(&session.session), session, now);
+            if observed.still_seconds >= STILL_SECONDS_MAX {
+                self.vault.fence(&self.identity, session, now, "it has shown no sign of life for a day")?;
+                tracing::warn!(session = %session.session, node = session.node, "given up for dead");
+                continue;
+            }
+            if session.kind == SessionKind::Writer && session.collection < pass.number {
+                awaited.push(Awaited {
+                    node: session.node.clone(),
+                    session: session.session,
+                    start: session.start,
+                    given_up_in_seconds: STILL_SECONDS_MAX - observed.still_seconds,
+                });
+            }
+            self.notes.observed.push(observed);
+        }
+        self.note()?;
+        awaited.truncate(AWAITED_MAX);
+        Ok(awaited)
+    }
+}
+
+/// What is known of a session after one more look. Only time that passed while somebody looked counts: a custodian that
+/// was down has not seen that nobody was alive.
+fn look(before: Option<&Observed>, session: &SessionObject, now: Timestamp) -> Observed {
+    let still_seconds = match before.filter(|before| before.counter == session.counter) {
+        Some(before) => {
+            let since = now.duration_since(before.seen).as_secs().min(LOOK_SECONDS_MAX);
+            before.still_seconds.saturating_add(since)
+        }
+        None => 0,
+    };
+    Observed { session: session.session, counter: session.counter, seen: now, still_seconds }
+}

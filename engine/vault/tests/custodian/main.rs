@@ -1,0 +1,6 @@
+//! The custodian at work (docs/collection.md): what is accepted, thinned and deleted, and that it loses nothing.
+
+mod crashes;
+mod passes;
+mod scene;
+mod thinning;

@@ -1,0 +1,181 @@
+//! Passes: what is accepted, what goes, for whom is waited.
+
+use std::time::Duration;
+
+use backstay_core::units::Timestamp;
+use backstay_testkit::capture::Style;
+use backstay_testkit::forge;
+use backstay_testkit::random::Random;
+use backstay_vault::clear::{Custodian as Office, TrustObject};
+use backstay_vault::error::VaultError;
+use backstay_vault::vault::Pass;
+
+use crate::scene::{SOURCE, Scene, at, last, sample};
+
+#[test]
+fn a_pass_accepts_what_was_committed_and_clears_its_commits_away() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(1);
+    scene.line(SOURCE, 4, &mut random);
+    assert_eq!((scene.names("sessions/").len(), scene.names("layout/").len()), (4, 0));
+    let done = scene.collect();
+    assert_eq!((done.points_accepted, done.points_deleted, done.packs_deleted), (4, 0, 0));
+    assert_eq!(scene.names("sessions/"), [""; 0]);
+    assert_eq!(scene.names("heads/").len(), 2);
+    assert_eq!(scene.names("index/").len(), 1, "those of the commits have become the custodian's");
+    scene.verify();
+    assert!(scene.is_idle(), "nothing is left to do");
+    scene.verify();
+}
+
+#[test]
+fn what_a_custodian_has_listed_anew_is_counted_on_by_writers() {
+    let mut scene = Scene::new();
+    let state = sample(&mut Random::new(2), 12);
+    scene.capture(SOURCE, 1000, &state);
+    scene.collect();
+    scene.vault = scene.fixture.open(scene.memory.clone()).expect("a new process");
+    let again = scene.capture("other.files", 1010, &state);
+    assert!(again.totals.new_chunks < 5, "{:?}", again.totals);
+    scene.collect();
+    scene.verify();
+}
+
+#[test]
+fn a_commit_under_way_is_waited_for_and_its_point_is_accepted() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(3);
+    scene.line(SOURCE, 2, &mut random);
+    let state = sample(&mut random, 5);
+    let vaults = [scene.vault.clone()];
+    let fixture = scene.fixture.clone();
+    let open = fixture.open_capture(&vaults, SOURCE, at(1100)).expect("opens");
+    for _ in 0..3 {
+        let pass = scene.pass().expect("collects");
+        let Pass::Waits(awaited) = pass else { panic!("{pass:?}") };
+        assert_eq!((awaited.len(), awaited[0].node.as_str()), (1, "nullstone"));
+    }
+    let captured = open.commit(&state, &Style::default()).pop().expect("one").expect("is acknowledged");
+    scene.states.insert((SOURCE, captured.link.point), state);
+    assert_eq!(scene.collect().points_accepted, 3);
+    scene.verify();
+}
+
+#[test]
+fn a_commit_that_stands_still_for_a_day_of_the_custodians_time_is_given_up() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(4);
+    scene.line(SOURCE, 2, &mut random);
+    let vaults = [scene.vault.clone()];
+    let fixture = scene.fixture.clone();
+    let open = fixture.open_capture(&vaults, SOURCE, at(1100)).expect("opens");
+    let mut looks = 0;
+    loop {
+        match scene.pass().expect("collects") {
+            Pass::Waits(_) => looks += 1,
+            Pass::Done(done) => break assert_eq!(done.points_accepted, 2),
+            Pass::Idle => panic!("there is something to do"),
+        }
+        // A custodian that was away for a week has not seen for a week that nobody was alive.
+        scene.clock.advance(Duration::from_secs(7 * 24 * 3600));
+    }
+    assert_eq!(looks, 12, "two hours for each look");
+    let late = open.commit(&sample(&mut random, 3), &Style::default()).pop().expect("one");
+    assert!(matches!(late, Err(VaultError::Fenced { .. })), "{late:?}");
+    scene.collect();
+    scene.verify();
+}
+
+#[test]
+fn a_fence_goes_two_collections_after_its_session() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(5);
+    scene.line(SOURCE, 1, &mut random);
+    let vaults = [scene.vault.clone()];
+    let fixture = scene.fixture.clone();
+    drop(fixture.open_capture(&vaults, SOURCE, at(1100)).expect("opens"));
+    assert_eq!(scene.fixture.fence_dead_sessions(&scene.vault, at(1110)).expect("fences"), 1);
+    let mut fences = Vec::new();
+    while !scene.is_idle() {
+        fences.push(scene.names("fences/").len());
+        assert!(fences.len() < 5, "{fences:?}");
+    }
+    assert_eq!(fences, [1, 0]);
+    scene.verify();
+}
+
+#[test]
+fn only_the_custodian_of_the_current_term_collects() {
+    let mut scene = Scene::new();
+    scene.line(SOURCE, 2, &mut Random::new(6));
+    let other = scene.fixture.other_node("cobblestone");
+    let before = scene.vault.trust().clone();
+    let trust = TrustObject {
+        n: 2,
+        previous: Some(scene.hash("trust/0000000000000001")),
+        nodes: vec![scene.fixture.node(), other.node()],
+        custodian: Office { node: "cobblestone".into(), term: 2 },
+    };
+    scene.fixture.put(&*scene.memory, forge::trust(scene.fixture.admin(), &trust));
+    for vault in [scene.vault.clone(), scene.fixture.open(scene.memory.clone()).expect("opens")] {
+        scene.vault = vault;
+        let refused = scene.pass().expect_err("refused");
+        assert!(matches!(refused, VaultError::NotCustodian { .. }), "{refused}");
+        assert!(refused.to_string().contains("cobblestone"), "{refused}");
+    }
+    assert_eq!(before.n, 1);
+}
+
+#[test]
+fn nothing_goes_from_a_vault_with_damage() {
+    let mut scene = Scene::new();
+    scene.line(SOURCE, 4, &mut Random::new(7));
+    let point = scene.names("points/").remove(1);
+    scene.overwrite(&point, b"nonsense");
+    scene.vault = scene.fixture.open(scene.memory.clone()).expect("a new process");
+    let before = scene.memory.objects();
+    let refused = scene.pass().expect_err("refused");
+    assert!(refused.to_string().contains(&point) && refused.to_string().contains("vault check"), "{refused}");
+    let keep = last(1);
+    scene.with_custodian(|custodian| custodian.thin(&|_| Some(keep.clone()))).expect_err("refused");
+    assert!(scene.memory.objects() == before);
+}
+
+#[test]
+fn a_pass_says_what_is_lost_before_it_would_make_it_worse() {
+    let mut scene = Scene::new();
+    scene.line(SOURCE, 3, &mut Random::new(8));
+    let pack = scene.names("packs/").remove(0);
+    scene.remove(&pack);
+    let refused = scene.pass().expect_err("refused");
+    assert!(refused.to_string().contains("vault check"), "{refused}");
+}
+
+#[test]
+fn what_a_dead_commit_has_left_goes() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(9);
+    scene.line(SOURCE, 2, &mut random);
+    let before = scene.names("packs/").len();
+    scene.stray_pack(&mut random);
+    assert_eq!(scene.names("packs/").len(), before + 1);
+    scene.collect();
+    assert_eq!(scene.names("packs/").len(), before);
+    scene.verify();
+}
+
+#[test]
+fn the_time_by_which_a_point_is_judged_is_not_after_the_moment_it_was_first_seen() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(10);
+    let state = sample(&mut random, 3);
+    scene.capture(SOURCE, 1000, &state);
+    let future = scene.fixture.capture(&scene.vault, SOURCE, at(9_000_000_000), &sample(&mut random, 3));
+    let future = future.expect("a clock that is wrong");
+    scene.clock.set(at(1010));
+    scene.collect();
+    let catalogue = scene.vault.catalogue(scene.fixture.source(SOURCE)).expect("catalogue");
+    let layout = catalogue.layout.expect("a layout");
+    let accepted = layout.accepted.iter().find(|accepted| accepted.link == future.link).expect("accepted");
+    assert_eq!(accepted.retention_time, Timestamp::from_seconds(1010));
+}

@@ -1,0 +1,125 @@
+//! Thinning and what it frees.
+
+use backstay_core::config::Keep;
+use backstay_testkit::capture::Style;
+use backstay_testkit::random::Random;
+use backstay_vault::vault::PointFate;
+
+use crate::scene::{SOURCE, Scene, at, edit, last, sample};
+
+#[test]
+fn dropped_points_go_and_those_that_stay_read_as_before() {
+    let mut scene = Scene::new();
+    let points = scene.line(SOURCE, 12, &mut Random::new(1));
+    let before = scene.pack_bytes();
+    assert_eq!(scene.thin(&last(3)).points_dropped, 0, "nothing is accepted yet");
+    scene.collect();
+    let thinned = scene.thin(&last(3));
+    assert_eq!(thinned.points_dropped, 9);
+    scene.verify();
+    let done = scene.collect();
+    assert_eq!(done.points_deleted, 9);
+    assert_eq!(scene.counting(), points[9..].iter().map(|point| point.link.point).collect());
+    scene.verify();
+    while !scene.is_idle() {}
+    assert_eq!(scene.names("points/").len(), 3);
+    assert!(scene.pack_bytes() < before * 2 / 3, "{} of {before} bytes are left", scene.pack_bytes());
+    scene.verify();
+}
+
+#[test]
+fn a_held_point_is_never_dropped() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(2);
+    scene.line(SOURCE, 3, &mut random);
+    let held = scene.capture_held(SOURCE, 1100, &sample(&mut random, 4), "before the upgrade");
+    let mut state = sample(&mut random, 4);
+    for n in 0..5 {
+        edit(&mut state, &mut random);
+        scene.capture(SOURCE, 1200 + n, &state);
+    }
+    scene.collect();
+    scene.thin(&last(1));
+    scene.collect();
+    assert_eq!(scene.counting().len(), 2);
+    assert!(scene.counting().contains(&held));
+    scene.verify();
+}
+
+#[test]
+fn an_explanation_says_what_thinning_would_do_and_changes_nothing() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(3);
+    scene.line(SOURCE, 4, &mut random);
+    scene.collect();
+    scene.capture(SOURCE, 1100, &sample(&mut random, 3));
+    let before = scene.memory.objects();
+    let fates = scene.with_custodian(|custodian| custodian.explain(&|_| Some(last(2)))).expect("explains");
+    assert!(scene.memory.objects() == before);
+    let fates: Vec<&PointFate> = fates[0].points.iter().map(|(.., fate)| fate).collect();
+    assert!(
+        matches!(
+            fates[..],
+            [
+                PointFate::Dropped,
+                PointFate::Dropped,
+                PointFate::Kept(_),
+                PointFate::Stays(_) | PointFate::Kept(_),
+                PointFate::New
+            ]
+        ),
+        "{fates:?}"
+    );
+    assert_eq!(scene.thin(&last(2)).points_dropped, 2);
+}
+
+#[test]
+fn a_source_that_is_not_configured_keeps_everything() {
+    let mut scene = Scene::new();
+    scene.line(SOURCE, 4, &mut Random::new(4));
+    scene.collect();
+    let thinned = scene.with_custodian(|custodian| custodian.thin(&|_| None)).expect("thins");
+    assert_eq!(thinned, Default::default());
+    assert_eq!(scene.thin(&Keep::Everything), Default::default());
+}
+
+#[test]
+fn partial_points_go_with_the_full_one() {
+    let mut scene = Scene::new();
+    let state = sample(&mut Random::new(5), 12);
+    let stop_at = state.keys().nth(5).cloned();
+    let style = Style { part_entries: 3, stop_at, ..Style::default() };
+    scene.fixture.capture_in_style(&scene.vault, SOURCE, at(1000), &state, &style).expect("partial");
+    scene.collect();
+    scene.thin(&last(5));
+    assert!(scene.is_idle());
+    assert_eq!(scene.names("points/").len(), 1, "somebody may go on from it");
+    scene.capture(SOURCE, 1010, &state);
+    scene.collect();
+    scene.thin(&last(5));
+    scene.collect();
+    assert_eq!(scene.names("points/").len(), 1);
+    scene.verify();
+}
+
+#[test]
+fn space_stays_within_half_as_much_again_as_what_is_live_over_a_year_of_rewrites() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(6);
+    let mut state = sample(&mut random, 12);
+    for day in 0..365 {
+        edit(&mut state, &mut random);
+        scene.capture(SOURCE, 86_400 * (1 + day), &state);
+        if day % 7 == 0 {
+            scene.collect();
+            scene.thin(&last(3));
+        }
+    }
+    scene.collect();
+    scene.thin(&last(1));
+    while !scene.is_idle() {}
+    scene.verify();
+    let live: usize = state.values().map(Vec::len).sum();
+    let stored = scene.pack_bytes();
+    assert!(stored < live * 3 / 2 + 64_000, "{stored} bytes for {live}");
+}
