@@ -33,6 +33,11 @@ pub enum Ask {
         /// Names of sources; all of this node when empty.
         sources: Vec<String>,
     },
+    /// Thin and collect a vault now. Answered by any number of [`Reply::Progress`] and one [`Reply::Pruned`].
+    Prune {
+        /// The vault's name.
+        vault: String,
+    },
 }
 
 /// What is answered.
@@ -45,6 +50,8 @@ pub enum Reply {
     Progress(Progress),
     /// To [`Ask::Now`] and [`Ask::Due`]: what became of each source.
     Captured(Vec<CaptureReport>),
+    /// To [`Ask::Prune`].
+    Pruned(PruneReport),
     /// The request was refused or failed as a whole.
     Failed {
         /// What, why and what to do, in one text.
@@ -63,6 +70,44 @@ pub struct Progress {
     pub read_bytes: u64,
     /// Bytes of new records.
     pub stored_bytes: u64,
+}
+
+/// What was done to a vault by its custodian.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PruneReport {
+    /// The vault's name.
+    pub vault: String,
+    /// Points that were committed, and that retention judges from now on.
+    pub points_accepted: u64,
+    /// Points that do not count any more.
+    pub points_dropped: u64,
+    /// Runs that were made out of others.
+    pub runs_merged: u64,
+    /// Points whose objects are gone.
+    pub points_deleted: u64,
+    /// Packs that are gone.
+    pub packs_deleted: u64,
+    /// Their bytes.
+    pub bytes_deleted: u64,
+    /// Bytes of packs that hold what was still needed of them.
+    pub bytes_written: u64,
+    /// Commits that have to end before anything can be deleted; the next prune goes on from there.
+    pub awaited: Vec<AwaitedCommit>,
+    /// How long it took, milliseconds.
+    pub took_millis: u64,
+}
+
+/// A commit that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitedCommit {
+    /// Its node.
+    pub node: String,
+    /// The session.
+    pub session: String,
+    /// When it began, nanoseconds since 1970 UTC.
+    pub start_nanos: i64,
+    /// After how many seconds without a sign of life it is given up.
+    pub given_up_in_seconds: u64,
 }
 
 /// What became of one source.

@@ -72,7 +72,9 @@ pub struct Run {
 
 /// Parts whose key ranges overlap or are out of order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("part {part} of the run begins before part {} ends: the run is damaged or was written wrongly", part - 1)]
+#[error(
+    "part {part} of the run ends before it begins, or begins before the one before it ends: the run is damaged or was written wrongly"
+)]
 pub struct OverlappingParts {
     /// Place of the offending part, from 0.
     pub part: usize,
@@ -80,10 +82,13 @@ pub struct OverlappingParts {
 
 /// Checks that the parts are in rising order and do not overlap.
 pub fn check_parts(parts: &[PartRef]) -> Result<(), OverlappingParts> {
-    for (part, pair) in parts.windows(2).enumerate() {
-        if pair[0].last_key >= pair[1].first_key || pair[1].first_key > pair[1].last_key {
-            return Err(OverlappingParts { part: part + 1 });
+    let mut before: Option<&PartRef> = None;
+    for (place, part) in parts.iter().enumerate() {
+        let follows = before.is_none_or(|before| before.last_key < part.first_key);
+        if !follows || part.first_key > part.last_key {
+            return Err(OverlappingParts { part: place });
         }
+        before = Some(part);
     }
     Ok(())
 }
@@ -106,5 +111,6 @@ mod tests {
     fn parts_in_order_pass_and_overlapping_ones_are_named() {
         assert_eq!(check_parts(&[part(b"a", b"b"), part(b"c", b"c")]), Ok(()));
         assert_eq!(check_parts(&[part(b"a", b"c"), part(b"c", b"d")]), Err(OverlappingParts { part: 1 }));
+        assert_eq!(check_parts(&[part(b"b", b"a")]), Err(OverlappingParts { part: 0 }));
     }
 }

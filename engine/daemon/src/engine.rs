@@ -21,6 +21,7 @@ use backstay_vault::vault::{Vault, WriterIdentity};
 use backstay_vault::write::CpuPool;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 
+use crate::care::Care;
 use crate::failure::Failure;
 use crate::vaults::{Absent, ClockDebug, Vaults};
 
@@ -52,6 +53,12 @@ impl Engine {
             ))
         })?;
         Ok(Self { config, vaults, writer, clock, pool: Arc::new(pool), part_limits: part_limits() })
+    }
+
+    /// Care of the same vaults, with the same threads.
+    pub fn care(&self) -> Care {
+        let (config, vaults) = (Arc::clone(&self.config), Arc::clone(&self.vaults));
+        Care::new(config, vaults, Arc::clone(&self.pool), Arc::clone(&self.clock))
     }
 
     /// The vaults.

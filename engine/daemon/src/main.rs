@@ -4,6 +4,7 @@
 
 #![expect(unreachable_pub, reason = "a binary has no outside: `pub` means for the other modules here")]
 
+mod care;
 mod cli;
 mod clock;
 mod control;

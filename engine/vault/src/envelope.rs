@@ -67,6 +67,11 @@ pub fn seal(ring: &KeyRing, signer: &Signer, kind: EnvelopeKind, stem: &str, pay
     object.into()
 }
 
+/// Whether readers take an envelope of this length.
+pub fn is_within_bounds(object: &[u8]) -> bool {
+    object.len() <= ENVELOPE_BYTES_MAX
+}
+
 /// Checks and opens an envelope that was found under a name with this stem.
 pub fn open(ring: &KeyRing, kind: EnvelopeKind, stem: &str, object: &[u8]) -> Result<Opened, Malformed> {
     let signer = check_signature(ring.domain(), kind, stem, object)?;

@@ -154,6 +154,26 @@ pub enum VaultError {
         /// The store.
         place: String,
     },
+    /// An object would be larger than readers take.
+    #[error(
+        "{object} would have {bytes} bytes, more than any reader takes: nothing was written; split the source, or keep fewer points"
+    )]
+    TooLarge {
+        /// Name of the object.
+        object: String,
+        /// How large it would be.
+        bytes: usize,
+    },
+    /// The numbers of a source's points have come to their end.
+    #[error(
+        "source {source_id} in {place} has a point or head with the greatest number there is, which no honest node writes: no other can follow; see `trust/` for who may write the source, and capture to a new vault"
+    )]
+    NoNextNumber {
+        /// The source.
+        source_id: SourceId,
+        /// The store.
+        place: String,
+    },
     /// Another node is custodian.
     #[error(
         "node {node} is not the custodian of the vault in {place}, {custodian} is: nothing is thinned or deleted here; run it there, or make this node custodian with `backstay vault custodian take`"
@@ -236,6 +256,8 @@ impl VaultError {
             Self::Overtaken { .. } | Self::Collecting { .. } => "collection",
             Self::Unsettled { .. } => "unsettled",
             Self::CursorMoved { .. } => "cursor_moved",
+            Self::TooLarge { .. } => "too_large",
+            Self::NoNextNumber { .. } => "damaged",
             Self::NotCustodian { .. } => "not_custodian",
             Self::NotCollected { .. } => "damaged",
             Self::Notes { .. } => "state",

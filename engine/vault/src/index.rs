@@ -200,11 +200,16 @@ impl ChunkIndex {
         objects
     }
 
-    /// Tells every place of every chunk, in no order.
+    /// Tells every place of every chunk once, in no order: several objects may list the same.
     pub fn for_each(&self, mut tell: impl FnMut(&ChunkId, Location)) {
-        let duplicates =
-            self.duplicates.iter().flat_map(|(id, stored)| stored.iter().map(move |at| (id, at)));
-        self.chunks.iter().chain(duplicates).for_each(|(id, stored)| tell(id, self.location(stored)));
+        for (id, stored) in &self.chunks {
+            tell(id, self.location(stored));
+            if self.duplicates.contains_key(id) {
+                let places = self.places(id);
+                let is_new = |place: &usize| !places[..*place].contains(&places[*place]);
+                (1..places.len()).filter(is_new).for_each(|place| tell(id, places[place]));
+            }
+        }
     }
 
     /// Sums.
@@ -307,6 +312,19 @@ mod tests {
         assert!(!index.writer_has(&five, &collections(2, &[], &[])), "the next one does not know it");
         assert!(index.writer_has(&five, &collections(2, &[], &[1])));
         assert!(!index.writer_has(&five, &collections(2, &[1], &[1])));
+    }
+
+    #[test]
+    fn a_place_that_two_objects_list_is_told_once() {
+        let mut index = ChunkIndex::new();
+        for (hash, pack) in [(1, 1), (2, 1), (3, 2)] {
+            index.add(ObjectHash::new([hash; 32]), &object(pack, &[5, 6]), Belief::ReadersOnly);
+        }
+        let mut told = Vec::new();
+        index.for_each(|chunk, place| told.push((*chunk, place.pack)));
+        told.sort_unstable();
+        let place = |chunk, pack| (ChunkId::new([chunk; 32]), PackId::new([pack; 32]));
+        assert_eq!(told, [place(5, 1), place(5, 2), place(6, 1), place(6, 2)]);
     }
 
     fn collections(number: u64, doomed: &[u8], vouched: &[u8]) -> Collections {

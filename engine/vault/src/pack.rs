@@ -218,10 +218,11 @@ pub fn salvage(content: &[u8]) -> Vec<PackEntry> {
             Ok(header) if header.length as usize <= (content.len() - at).min(RECORD_BYTES_MAX) => {
                 let RecordHeader { id, length, plain_length, .. } = header;
                 entries.push(PackEntry { id, offset: at as u32, length, plain_length });
-                at += length as usize;
             }
-            _ => at += MARK.len(),
+            _ => {}
         }
+        // Not by the length, which may be what is damaged.
+        at += MARK.len();
     }
     entries
 }

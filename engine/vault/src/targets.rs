@@ -163,6 +163,11 @@ impl Targets {
         for vault in vaults {
             let at_cursor = |parent: Option<PointLink>| parent.map(|link| link.point) == cursor;
             let target = match Standing::open(&vault, &writer, &source.name, clock, at_cursor) {
+                Ok((session, standing)) if standing.catalogue.next_sequence().is_none() => {
+                    let place = vault.place();
+                    session.give_up(clock.now())?;
+                    Target::failed(vault, VaultError::NoNextNumber { source_id, place })
+                }
                 Ok((session, standing)) => {
                     sequence = sequence.max(standing.catalogue.greatest_sequence());
                     let target = Target::new(session, &standing, &writer.node, &source.facts, clock);

@@ -185,7 +185,11 @@ fn a_node_that_is_not_in_the_trust_list_can_neither_write_nor_be_read() {
     let catalogue = reopened.catalogue(fixture.source(SOURCE)).expect("catalogue");
     assert!(catalogue.point(theirs.link.point).is_none());
     let signer = removed.signer().public().to_string();
-    assert!(catalogue.left_out.iter().any(|why| why.contains(&signer)), "{:?}", catalogue.left_out);
+    assert!(
+        catalogue.left_out.iter().any(|error| error.to_string().contains(&signer)),
+        "{:?}",
+        catalogue.left_out
+    );
     let report = reopened.check().expect("check");
     assert!(report.findings.iter().any(|finding| finding.wrong.contains(&signer)), "{report:?}");
 }

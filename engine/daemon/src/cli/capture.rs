@@ -95,7 +95,7 @@ pub(super) fn follow(mut conversation: Conversation) -> Result<Vec<CaptureReport
             Reply::Progress(progress) => line.show(progress.entries, progress.read_bytes),
             Reply::Captured(reports) => break reports,
             Reply::Failed { message } => return Err(Failure::failed(message)),
-            Reply::Status(_) => {
+            Reply::Status(_) | Reply::Pruned(_) => {
                 return Err(Failure::failed("the daemon gave an answer that was not asked for"));
             }
         }

@@ -1,6 +1,6 @@
 //! `check-config`: what the configuration means, with defaults and policies filled in.
 
-use backstay_core::config::{Keep, Source};
+use backstay_core::config::Source;
 use backstay_core::units::format_duration;
 use serde::Serialize;
 
@@ -76,16 +76,13 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
 /// What is accepted and not yet acted on.
 pub(super) fn warnings(context: &Context) -> Vec<String> {
     let config = &context.config;
-    let keep = config.sources.iter().filter(|source| source.keep != Keep::Everything).map(|source| {
-        format!("{}: `keep` is not enforced by this version, every point is kept", source.name)
-    });
     let kinds = config.sources.iter().filter(|source| source.kind.label() != "files").map(|source| {
         format!("{}: sources of kind {} are not captured by this version", source.name, source.kind.label())
     });
     let vaults = config.vaults.values().filter(|vault| vault.kind.label() != "dir").map(|vault| {
         format!("vault {}: kind {} cannot be used by this version", vault.name, vault.kind.label())
     });
-    keep.chain(kinds).chain(vaults).collect()
+    kinds.chain(vaults).collect()
 }
 
 fn explain(context: &Context, source: &Source) -> ExplainedSource {

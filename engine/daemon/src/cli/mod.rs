@@ -6,6 +6,7 @@ mod choose;
 mod daemon;
 mod demo;
 mod list;
+mod prune;
 mod restore;
 mod status;
 mod vault;

@@ -1,4 +1,4 @@
-//! `vault init|stat|check`: care of vaults.
+//! `vault init|stat|check|prune`: care of vaults.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use backstay_core::units::ByteSize;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Context, print_json};
+use super::{Context, print_json, prune};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{print, remark};
@@ -15,6 +15,7 @@ use crate::vaults::{Absent, Recovery};
 #[derive(Debug, Subcommand)]
 pub(super) enum VaultCommand {
     /// Make a vault, or add a recovery key to one.
+    #[command(after_help = "Example: backstay vault init local --recovery /root/backstay-recovery.key")]
     Init {
         /// Its name in the configuration.
         vault: String,
@@ -23,9 +24,14 @@ pub(super) enum VaultCommand {
         recovery: Option<PathBuf>,
     },
     /// Sizes and numbers.
+    #[command(after_help = "Example: backstay vault stat local")]
     Stat(LookArgs),
     /// Whether everything is there that the points need. Reads metadata, not payload.
+    #[command(after_help = "Example: backstay vault check local")]
     Check(LookArgs),
+    /// Drop the points that `keep` does not want, and delete what nothing needs any more.
+    #[command(after_help = "Example: backstay vault prune local --dry-run")]
+    Prune(prune::PruneArgs),
 }
 
 /// A vault that is looked into.
@@ -72,6 +78,7 @@ pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failu
         VaultCommand::Init { vault, recovery } => init(context, vault, recovery.clone()),
         VaultCommand::Stat(look) => stat(context, look),
         VaultCommand::Check(look) => check(context, look),
+        VaultCommand::Prune(arguments) => prune::run(context, arguments),
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a node keeps for itself: its lock, its identity, the keys of its domain, and which vaults it knows.
 
+mod custodian_notes;
 mod identity;
 mod known;
 mod lock;
 mod private;
 
+pub use custodian_notes::FileNotes;
 pub use identity::Identity;
 pub use known::KnownVaults;
 pub use lock::StateLock;

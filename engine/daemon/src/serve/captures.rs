@@ -100,6 +100,8 @@ impl Captures {
             // The loop decides anew after every event.
             Event::Loaded => {}
             Event::Done { source, report, start } => self.end(&source, &report, start),
+            // Not of captures.
+            Event::PruneWanted { .. } | Event::Pruned { .. } => {}
         }
     }
 

@@ -8,7 +8,7 @@ use backstay_wire::frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::asker::{Asker, Scope, Told};
@@ -25,6 +25,9 @@ const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
 
 /// Warnings and remarks of each source, where a message cannot hold them all; the daemon's log has them.
 const LINES_KEPT: usize = 5;
+
+const TOO_MANY: &str =
+    "too many commands wait for this daemon already; wait for one of them, or end it with Ctrl-C";
 
 /// What conversations share.
 #[derive(Debug)]
@@ -54,9 +57,26 @@ impl Answering<'_> {
                 Ask::Status => Reply::Status(Box::new(self.daemon.status())),
                 Ask::Now { sources } => self.want(&mut incoming, &mut outgoing, &sources, Scope::All).await?,
                 Ask::Due { sources } => self.want(&mut incoming, &mut outgoing, &sources, Scope::Due).await?,
+                Ask::Prune { vault } => self.prune(&mut incoming, vault).await?,
             }
         };
         send(&mut outgoing, &reply).await
+    }
+
+    async fn prune(&self, incoming: &mut ReadHalf<'_>, vault: String) -> anyhow::Result<Reply> {
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Ok(Reply::Failed { message: TOO_MANY.to_owned() });
+        };
+        let (asker, told) = oneshot::channel();
+        self.events.send(Event::PruneWanted { vault, asker }).await?;
+        tokio::select! {
+            told = told => Ok(match told {
+                Ok(Ok(report)) => Reply::Pruned(report),
+                Ok(Err(message)) => Reply::Failed { message },
+                Err(_) => Reply::Failed { message: "the daemon is ending; the next prune goes on from here".to_owned() },
+            }),
+            gone = hung_up(incoming) => Err(gone),
+        }
     }
 
     async fn want(
@@ -67,8 +87,7 @@ impl Answering<'_> {
         scope: Scope,
     ) -> anyhow::Result<Reply> {
         let Ok(_place) = self.waiting.try_acquire() else {
-            let message = "too many commands wait for captures by this daemon already; wait for one of them, or end it with Ctrl-C".to_owned();
-            return Ok(Reply::Failed { message });
+            return Ok(Reply::Failed { message: TOO_MANY.to_owned() });
         };
         let sources = match named_sources(self.daemon, typed) {
             Ok(sources) => sources,

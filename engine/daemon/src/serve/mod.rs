@@ -6,6 +6,7 @@ mod captures;
 mod conversation;
 mod http;
 mod loading;
+mod pruning;
 mod socket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use backstay_core::config::{Config, Source, Target};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
-use backstay_wire::control::CaptureReport;
+use backstay_wire::control::{CaptureReport, PruneReport};
 use backstay_wire::status::NodeStatus;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ use crate::node::StateLock;
 use crate::vaults::ClockDebug;
 use asker::{Asker, Scope};
 use captures::Captures;
+use pruning::{PruneAsker, Pruning};
 
 /// Events that wait for the loop.
 const EVENTS_MAX: usize = 64;
@@ -64,6 +66,10 @@ enum Event {
     Loaded,
     /// A capture has ended.
     Done { source: String, report: Box<CaptureReport>, start: Timestamp },
+    /// Somebody wants a vault pruned, and to be told.
+    PruneWanted { vault: String, asker: PruneAsker },
+    /// A prune has ended; one that failed with its class and in words.
+    Pruned { vault: String, outcome: Box<Result<PruneReport, (&'static str, String)>> },
 }
 
 impl Daemon {
@@ -93,15 +99,16 @@ impl Daemon {
         let watchdog = watchdog_period();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loading::start(&self, &events);
-        let mut captures = Captures::new(Arc::clone(&self), events);
+        let mut captures = Captures::new(Arc::clone(&self), events.clone());
+        let mut pruning = Pruning::new(Arc::clone(&self), events);
         loop {
             while let Ok(event) = incoming.try_recv() {
-                captures.apply(event);
+                apply(event, &mut captures, &mut pruning);
             }
-            let sleep = captures.start_some().min(watchdog.unwrap_or(SLEEP_MAX));
+            let sleep = captures.start_some().min(pruning.start_some()).min(watchdog.unwrap_or(SLEEP_MAX));
             self.board().load = captures.load(incoming.len());
             tokio::select! {
-                Some(event) = incoming.recv() => captures.apply(event),
+                Some(event) = incoming.recv() => apply(event, &mut captures, &mut pruning),
                 () = tokio::time::sleep(sleep) => {}
                 _ = hangup.recv() => tracing::warn!("nothing is read again on SIGHUP by this version; restart the daemon for a changed configuration"),
                 _ = terminate.recv() => break,
@@ -147,6 +154,20 @@ impl Daemon {
     fn show_vault(&self, target: &Target) {
         if let Some(vault) = self.engine.vaults().if_open(target.as_str()) {
             self.metrics.set_vault(target.as_str(), vault.totals());
+        }
+    }
+}
+
+/// Gives an event to whom it concerns.
+fn apply(event: Event, captures: &mut Captures, pruning: &mut Pruning) {
+    match event {
+        Event::PruneWanted { vault, asker } => pruning.want(vault, asker),
+        Event::Pruned { vault, outcome } => pruning.end(&vault, *outcome),
+        event => {
+            if let Event::Done { report, .. } = &event {
+                pruning.captured(report);
+            }
+            captures.apply(event);
         }
     }
 }

@@ -21,5 +21,6 @@ mod mount;
 mod outcome;
 mod recovery;
 mod restore_rules;
+mod retention;
 mod sandbox;
 mod tree;

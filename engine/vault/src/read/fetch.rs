@@ -1,8 +1,9 @@
 //! Fetching chunks: reads stretches of packs and opens their records. A chunk that is damaged in one
 //! place is taken from another where the index knows one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use backstay_core::id::{ChunkId, PackId};
 use bytes::Bytes;
@@ -16,16 +17,20 @@ use crate::store::Stretch;
 use crate::table::ChunkSource;
 use crate::vault::Vault;
 
+/// How often a reader and its clones look for what a collection has moved. More often nothing helps.
+const LOOKS_MAX: u32 = 1000;
+
 /// Reads chunks of one vault. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ChunkReader {
     vault: Arc<Vault>,
+    looks: Arc<AtomicU32>,
 }
 
 impl ChunkReader {
     /// A reader of this vault.
     pub fn new(vault: Arc<Vault>) -> Self {
-        Self { vault }
+        Self { vault, looks: Arc::default() }
     }
 
     /// The reads that these chunks need; an error names the first that no index object knows.
@@ -34,10 +39,21 @@ impl ChunkReader {
             .into_iter()
             .map(|id| match self.vault.places(&id).first() {
                 Some(place) => Ok((id, *place)),
-                None => Err(self.lost(id, "no index object knows it")),
+                None => match self.places_anew(&id)?.first() {
+                    Some(place) => Ok((id, *place)),
+                    None => Err(self.lost(id, "no index object knows it")),
+                },
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(plan_reads(located))
+    }
+
+    /// Where a chunk is as the index says now: a collection may have moved it while something was read for hours.
+    fn places_anew(&self, id: &ChunkId) -> Result<Vec<Location>, VaultError> {
+        if self.looks.fetch_add(1, Ordering::Relaxed) < LOOKS_MAX {
+            self.vault.refresh_index(None)?;
+        }
+        Ok(self.vault.places(id))
     }
 
     /// Reads a stretch. A failure is no error yet: its records may lie elsewhere, and `open` goes there.
@@ -123,20 +139,40 @@ impl ChunkReader {
         tried: Option<(PackId, u32)>,
         mut why: String,
     ) -> Result<&'o [u8], VaultError> {
-        for Location { pack, offset, length, .. } in self.vault.places(&id) {
-            if tried == Some((pack, offset)) {
-                continue;
-            }
+        let places = self.vault.places(&id);
+        let known: HashSet<(PackId, u32)> =
+            places.iter().map(|place| (place.pack, place.offset)).chain(tried).collect();
+        let untried = places.into_iter().filter(|place| tried != Some((place.pack, place.offset)));
+        if self.try_places(opener, id, untried, &mut why)? {
+            return Ok(opener.opened());
+        }
+        let mut moved = self.places_anew(&id)?;
+        moved.retain(|place| !known.contains(&(place.pack, place.offset)));
+        match self.try_places(opener, id, moved.into_iter(), &mut why)? {
+            true => Ok(opener.opened()),
+            false => Err(self.lost(id, &why)),
+        }
+    }
+
+    /// Whether the chunk could be opened at one of these places; `why` says what was wrong at the last.
+    fn try_places(
+        &self,
+        opener: &mut RecordOpener,
+        id: ChunkId,
+        places: impl Iterator<Item = Location>,
+        why: &mut String,
+    ) -> Result<bool, VaultError> {
+        for Location { pack, offset, length, .. } in places {
             match self.read_stretch(pack, offset, length) {
                 Ok(bytes) => match opener.open(self.vault.ring(), &id, &bytes) {
-                    Ok(_) => return Ok(opener.opened()),
-                    Err(cause) => why = format!("{}: {cause}", Named::Pack(pack).to_name()),
+                    Ok(_) => return Ok(true),
+                    Err(cause) => *why = format!("{}: {cause}", Named::Pack(pack).to_name()),
                 },
                 Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
-                Err(error) => why = brief(&error),
+                Err(error) => *why = brief(&error),
             }
         }
-        Err(self.lost(id, &why))
+        Ok(false)
     }
 
     fn read_stretch(&self, pack: PackId, offset: u32, length: u32) -> Result<Bytes, VaultError> {

@@ -306,7 +306,8 @@ fn sweep(folder: &Path) -> io::Result<()> {
             .ok()
             .and_then(|t| SystemTime::now().duration_since(t).ok());
         if age.is_some_and(|age| age > UNFINISHED_AGE_MAX) {
-            fs::remove_file(entry.path())?;
+            // Another process may have removed it, and what is not ours is no reason to write nothing.
+            let _ = fs::remove_file(entry.path());
         }
     }
     Ok(())

@@ -125,6 +125,11 @@ impl BlockReader {
         Ok(true)
     }
 
+    /// The key read last.
+    pub(super) fn last_key(&self) -> &[u8] {
+        &self.key
+    }
+
     /// The entry at which the reader stands, after [`BlockReader::advance`] said true.
     pub fn entry(&self) -> Entry<'_> {
         let change =

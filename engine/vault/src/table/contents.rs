@@ -7,24 +7,23 @@ use super::cursor::{ChunkSource, TableError, open_root};
 use super::live::LiveTable;
 use super::root::decode_index;
 
-/// Tells every chunk of a part: those that it consists of with all their bytes, and the data chunks that it refers to
-/// with the bytes that it refers to. A chunk may be told more than once.
+/// Tells every chunk that a part consists of, and every data chunk that it refers to. One may be told more than once.
 pub fn part_chunks<S: ChunkSource>(
     source: &S,
     part: &PartRef,
-    tell: &mut dyn FnMut(ChunkId, u64),
+    tell: &mut dyn FnMut(ChunkId),
 ) -> Result<(), TableError<S::Error>> {
     let root = open_root(source, part)?;
-    tell(part.root, u64::from(part.root_length));
+    tell(part.root);
     for index in &root.index {
-        tell(index.chunk, u64::from(index.length));
+        tell(index.chunk);
         let rows = one(source, index.chunk, decode_index)?;
-        rows.iter().for_each(|row| tell(row.chunk, u64::from(row.length)));
+        rows.iter().for_each(|row| tell(row.chunk));
     }
     for piece in &root.live {
-        tell(piece.chunk, u64::from(piece.length));
+        tell(piece.chunk);
         let rows = one(source, piece.chunk, LiveTable::decode_piece)?;
-        rows.iter().for_each(|row| tell(row.chunk, row.bytes));
+        rows.iter().for_each(|row| tell(row.chunk));
     }
     Ok(())
 }

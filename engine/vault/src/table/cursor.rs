@@ -47,6 +47,10 @@ pub struct PartCursor<S> {
     rows: VecDeque<IndexRow>,
     blocks: VecDeque<(ChunkId, Vec<u8>)>,
     current: Option<(ChunkId, BlockReader)>,
+    /// The last key of the block before.
+    before: Option<Vec<u8>>,
+    /// The last key of the part.
+    last_key: Vec<u8>,
     /// Keys below are passed over.
     from: Vec<u8>,
 }
@@ -65,6 +69,8 @@ impl<S: ChunkSource> PartCursor<S> {
             rows: VecDeque::new(),
             blocks: VecDeque::new(),
             current: None,
+            before: None,
+            last_key: part.last_key.clone(),
             from,
         };
         cursor.load_rows()?;
@@ -105,12 +111,22 @@ impl<S: ChunkSource> Cursor for PartCursor<S> {
         loop {
             if let Some((chunk, block)) = &mut self.current {
                 let chunk = *chunk;
-                while block.advance().map_err(|cause| TableError::Malformed { chunk, cause })? {
+                let malformed = |cause| TableError::Malformed { chunk, cause };
+                while block.advance().map_err(malformed)? {
+                    // Within a block keys rise.
+                    if self.before.take().is_some_and(|before| before.as_slice() >= block.entry().key) {
+                        return Err(malformed(Malformed::Field("order of keys")));
+                    }
                     if block.entry().key >= self.from.as_slice() {
                         self.from.clear();
                         return Ok(true);
                     }
                 }
+                if block.last_key() > self.last_key.as_slice() {
+                    return Err(malformed(Malformed::Field("key beyond the end of the part")));
+                }
+                self.before = Some(block.last_key().to_vec());
+                self.current = None;
             }
             if self.blocks.is_empty() {
                 self.load_blocks()?;

@@ -108,7 +108,8 @@ pub fn decode_index(bytes: &[u8]) -> Result<Vec<IndexRow>, Malformed> {
         let length = take.length(CHUNK_BYTES_MAX)? as u32;
         rows.push(IndexRow { first_key: key.clone(), chunk, length, entries: take.varint()? });
     }
-    Ok(rows)
+    // The part would end here.
+    if rows.is_empty() { Err(Malformed::Short) } else { Ok(rows) }
 }
 
 #[cfg(test)]

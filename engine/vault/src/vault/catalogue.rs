@@ -14,7 +14,7 @@ use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::keys::verify;
 use crate::malformed::{Malformed, decode_cbor};
-use crate::name::Named;
+use crate::name::{Named, ObjectName};
 use crate::store::{Folder, Listed};
 
 /// Sequence numbers of points and heads are below: there is always a next one.
@@ -80,9 +80,9 @@ pub struct Catalogue {
     pub head: Option<(ObjectHash, Head)>,
     /// Why objects were left out.
     pub left_out: Vec<VaultError>,
-    /// Points that count, by time of capture.
+    /// Points that count, by their numbers: a clock that was wrong once puts no point before all later ones.
     counting: Vec<Arc<PointObject>>,
-    /// Partial points that count, by time of capture.
+    /// Partial points that count, by their numbers.
     partial: Vec<Arc<PointObject>>,
     /// Points whose chain is not complete, and what each lacks.
     broken: Vec<(Arc<PointObject>, PointId)>,
@@ -127,6 +127,19 @@ impl Catalogue {
     /// Whether there is an object of this point, whether it counts or not.
     pub fn has_object(&self, id: PointId) -> bool {
         self.links().any(|link| link.point == id)
+    }
+
+    /// The error of a damaged layout that may be the one in force.
+    pub(super) fn take_damaged_layout(&mut self) -> Option<VaultError> {
+        let in_force = self.layout.as_ref().map_or(0, |layout| layout.generation);
+        let place = self.left_out.iter().position(|error| match error {
+            VaultError::Damaged { object, .. } => match ObjectName::parse(object) {
+                Some((_, Named::Layout(_, generation, _))) => generation >= in_force,
+                _ => false,
+            },
+            _ => false,
+        })?;
+        Some(self.left_out.swap_remove(place))
     }
 
     /// Points that were decided against or dropped, and whose objects are there.
@@ -175,6 +188,11 @@ impl Catalogue {
         };
         let head = self.head.iter().map(|(_, head)| head).find(|head| head.targets.iter().any(counts));
         newest.max(head.map(|head| head.time))
+    }
+
+    /// The number of the next head or point; `None` when there is none that readers would take.
+    pub fn next_sequence(&self) -> Option<u64> {
+        Some(self.greatest_sequence() + 1).filter(|next| *next < SEQUENCE_END)
     }
 
     /// The greatest sequence number that is known of the source.
@@ -234,7 +252,7 @@ impl Vault {
         for listed in self.list(&Folder::new(&[&"points", &source]))? {
             points.extend(judge(self.point_object(source, &listed), left_out)?);
         }
-        points.sort_by_key(|point: &Arc<PointObject>| (point.common.capture_start, point.common.sequence));
+        points.sort_by_key(|point: &Arc<PointObject>| (point.common.sequence, point.common.capture_start));
         Ok(points)
     }
 
@@ -250,8 +268,10 @@ impl Vault {
         }
         let object = Arc::new(self.read_point(source, point, hash, listed)?);
         let mut kept = self.points.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= POINTS_KEPT_MAX {
-            kept.clear();
+        if kept.len() >= POINTS_KEPT_MAX
+            && let Some(some) = kept.keys().next().copied()
+        {
+            kept.remove(&some);
         }
         kept.insert(hash, Arc::clone(&object));
         Ok(object)

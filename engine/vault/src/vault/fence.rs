@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use backstay_core::collection::CollectionNumber;
 use backstay_core::id::SessionId;
 use backstay_core::units::Timestamp;
 
@@ -73,6 +74,19 @@ impl Vault {
             sources: session.sources.clone(),
         };
         self.put_value(&writer.signer, EnvelopeKind::Fence, &Named::Fence(session.session), &fence)
+    }
+
+    /// Ends a session of which nothing is known but its name.
+    pub(super) fn fence_damaged(
+        &self,
+        writer: &WriterIdentity,
+        session: SessionId,
+        collection: CollectionNumber,
+        time: Timestamp,
+    ) -> Result<(), VaultError> {
+        let reason = "its session object is damaged".to_owned();
+        let fence = FenceObject { session, time, reason, collection, sources: Vec::new() };
+        self.put_value(&writer.signer, EnvelopeKind::Fence, &Named::Fence(session), &fence)
     }
 
     /// Reads a fence.

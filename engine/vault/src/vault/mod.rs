@@ -29,8 +29,8 @@ use tokio::runtime::Handle;
 pub use catalogue::{Catalogue, PointObject};
 pub use check::{CheckReport, Finding, PackShare};
 pub use custodian::{
-    Awaited, Collected, Custodian, KeepOf, MemoryNotes, NoteStore, Notes, Pass, PointFate, SourceFates,
-    Thinned,
+    Awaited, Collected, Custodian, Inspection, KeepOf, MemoryNotes, NoteStore, Notes, Pass, PointFate,
+    SourceFates, Thinned,
 };
 pub use draft::{HeadDraft, PointDraft};
 pub use open::{NewVault, VaultKeys};

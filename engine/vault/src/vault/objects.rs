@@ -2,6 +2,7 @@
 //! contents.
 
 use backstay_core::id::{ObjectHash, SignerKey};
+use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::Vault;
@@ -88,7 +89,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let name = named.to_name();
         let object = envelope::seal(&self.ring, signer, kind, name.stem(), &encode_cbor(value));
-        Ok(self.put(&name, object)?)
+        self.put_envelope(&name, object)
     }
 
     /// Seals a payload under a name that ends with its hash, and puts it. `name_with` makes the name
@@ -103,8 +104,16 @@ impl Vault {
         let stem = name_with(ObjectHash::new([0; 32])).to_name();
         let object = envelope::seal(&self.ring, signer, kind, stem.stem(), payload);
         let hash = hash_of(&object);
-        self.put(&name_with(hash).to_name(), object)?;
+        self.put_envelope(&name_with(hash).to_name(), object)?;
         Ok(hash)
+    }
+
+    /// Puts an envelope, unless it is one that no reader would take.
+    pub(super) fn put_envelope(&self, name: &ObjectName, object: Bytes) -> Result<(), VaultError> {
+        match envelope::is_within_bounds(&object) {
+            true => Ok(self.put(name, object)?),
+            false => Err(VaultError::TooLarge { object: name.to_string(), bytes: object.len() }),
+        }
     }
 
     pub(super) fn damaged(&self, name: &ObjectName, cause: Malformed) -> VaultError {

@@ -246,7 +246,11 @@ impl Session {
         for _ in 0..PARENT_TRIES_MAX {
             self.object.pins = self.parent.iter().map(|point| point.link.point).collect();
             self.put(SessionState::Open)?;
-            let catalogue = vault.catalogue(source)?;
+            let mut catalogue = vault.catalogue(source)?;
+            // An older layout would say what no longer holds: what it drops may be gone.
+            if let Some(error) = catalogue.take_damaged_layout() {
+                return Err(error);
+            }
             // Also one that has come meanwhile: the parent of what is written is the point that is pinned.
             let parent = vault.parent(&catalogue)?;
             if link(&parent) == link(&self.parent) {

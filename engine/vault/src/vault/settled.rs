@@ -59,8 +59,10 @@ impl Vault {
     /// Remembers a session as acknowledged. That is final; if it is one of this process, it may stay open in the store.
     pub(super) fn remember_acknowledged(&self, session: Arc<KnownSession>) {
         let mut kept = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= ACKNOWLEDGED_KEPT_MAX {
-            kept.clear();
+        if kept.len() >= ACKNOWLEDGED_KEPT_MAX
+            && let Some(some) = kept.keys().next().copied()
+        {
+            kept.remove(&some);
         }
         kept.insert(session.object.session, session);
     }

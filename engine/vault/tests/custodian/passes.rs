@@ -179,3 +179,47 @@ fn the_time_by_which_a_point_is_judged_is_not_after_the_moment_it_was_first_seen
     let accepted = layout.accepted.iter().find(|accepted| accepted.link == future.link).expect("accepted");
     assert_eq!(accepted.retention_time, Timestamp::from_seconds(1010));
 }
+
+#[test]
+fn a_commit_whose_session_is_damaged_is_fenced_and_not_acknowledged() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(11);
+    scene.line(SOURCE, 2, &mut random);
+    let before = scene.names("sessions/");
+    let vaults = [scene.vault.clone()];
+    let fixture = scene.fixture.clone();
+    let open = fixture.open_capture(&vaults, SOURCE, at(1100)).expect("opens");
+    let session = scene.names("sessions/").into_iter().find(|name| !before.contains(name)).expect("its own");
+    scene.overwrite(&session, b"nonsense");
+    assert_eq!(scene.collect().points_accepted, 2);
+    let late = open.commit(&sample(&mut random, 3), &Style::default()).pop().expect("one");
+    assert!(matches!(late, Err(VaultError::Fenced { .. })), "{late:?}");
+    while !scene.is_idle() {}
+    assert_eq!((scene.names("sessions/").len(), scene.names("fences/").len()), (0, 0));
+    scene.verify();
+}
+
+#[test]
+fn nothing_is_built_on_an_older_layout_when_the_newest_is_damaged() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(12);
+    scene.line(SOURCE, 3, &mut random);
+    scene.collect();
+    let layout = scene.names("layout/").pop().expect("a layout");
+    scene.overwrite(&layout, b"nonsense");
+    scene.vault = scene.fixture.open(scene.memory.clone()).expect("a new process");
+    let refused = scene.fixture.capture(&scene.vault, SOURCE, at(1200), &sample(&mut random, 3));
+    let refused = refused.expect_err("refused").to_string();
+    assert!(refused.contains(&layout), "{refused}");
+}
+
+#[test]
+fn a_clock_that_was_wrong_once_leaves_no_point_newest_for_ever() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(13);
+    scene.capture(SOURCE, 4_000_000_000, &sample(&mut random, 3));
+    let newest = scene.capture(SOURCE, 1000, &sample(&mut random, 3));
+    let catalogue = scene.vault.catalogue(scene.fixture.source(SOURCE)).expect("catalogue");
+    assert_eq!(catalogue.newest().map(|point| point.link), Some(newest.link));
+    scene.verify();
+}

@@ -14,7 +14,7 @@ use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{MemStore, Store};
-use backstay_vault::vault::{Collected, Custodian, MemoryNotes, Pass, Thinned, Vault};
+use backstay_vault::vault::{Collected, Custodian, Inspection, MemoryNotes, Pass, Thinned, Vault};
 
 pub(crate) const SOURCE: &str = "static.files";
 
@@ -104,14 +104,9 @@ impl Scene {
         &mut self,
         work: impl FnOnce(&mut Custodian<'_>) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
-        let mut custodian = Custodian::new(
-            self.vault.clone(),
-            self.fixture.writer().clone(),
-            kinds(),
-            self.fixture.pool().clone(),
-            &self.clock,
-            &mut self.notes,
-        )?;
+        let look = Inspection::new(self.vault.clone(), kinds(), &self.clock);
+        let (identity, pool) = (self.fixture.writer().clone(), self.fixture.pool().clone());
+        let mut custodian = Custodian::new(look, identity, pool, &mut self.notes)?;
         work(&mut custodian)
     }
 

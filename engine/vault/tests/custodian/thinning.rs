@@ -1,9 +1,10 @@
 //! Thinning and what it frees.
 
 use backstay_core::config::Keep;
-use backstay_testkit::capture::Style;
+use backstay_testkit::capture::{Style, read_back};
+use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
-use backstay_vault::vault::PointFate;
+use backstay_vault::vault::{Inspection, PointFate};
 
 use crate::scene::{SOURCE, Scene, at, edit, last, sample};
 
@@ -54,7 +55,8 @@ fn an_explanation_says_what_thinning_would_do_and_changes_nothing() {
     scene.collect();
     scene.capture(SOURCE, 1100, &sample(&mut random, 3));
     let before = scene.memory.objects();
-    let fates = scene.with_custodian(|custodian| custodian.explain(&|_| Some(last(2)))).expect("explains");
+    let fates = Inspection::new(scene.vault.clone(), kinds(), &scene.clock).explain(&|_| Some(last(2)));
+    let fates = fates.expect("explains");
     assert!(scene.memory.objects() == before);
     let fates: Vec<&PointFate> = fates[0].points.iter().map(|(.., fate)| fate).collect();
     assert!(
@@ -122,4 +124,18 @@ fn space_stays_within_half_as_much_again_as_what_is_live_over_a_year_of_rewrites
     let live: usize = state.values().map(Vec::len).sum();
     let stored = scene.pack_bytes();
     assert!(stored < live * 3 / 2 + 64_000, "{stored} bytes for {live}");
+}
+
+#[test]
+fn who_reads_for_long_finds_what_was_moved_meanwhile() {
+    let mut scene = Scene::new();
+    let points = scene.line(SOURCE, 12, &mut Random::new(7));
+    let reader = scene.fixture.open(scene.memory.clone()).expect("opens");
+    scene.collect();
+    scene.thin(&last(2));
+    assert!(scene.collect().records_moved > 0, "what is needed of the packs that go is moved");
+    while !scene.is_idle() {}
+    let newest = &points[11].link.point;
+    let read = read_back(&reader, SOURCE, *newest).expect("reads");
+    assert!(read.state == scene.states[&(SOURCE, *newest)]);
 }

@@ -8,8 +8,8 @@ use backstay_core::id::{ObjectHash, PackId};
 
 use super::choose::choose;
 use super::decide::Deciding;
+use super::inspection::Inventory;
 use super::needs::Needs;
-use super::survey::Inventory;
 use super::{Collected, Custodian};
 use crate::commit_object::GcRecord;
 use crate::envelope::EnvelopeKind;
@@ -34,9 +34,9 @@ impl Custodian<'_> {
     pub(super) fn unfinished(&self) -> Result<Option<Announced>, VaultError> {
         let listed = self.vault.list(&Folder::new(&[&"gc"]))?;
         let Some(collections) = self.vault.collections()? else {
-            return Err(
-                self.refused("a record in gc/ has gone while it was read: look for a second custodian")
-            );
+            return Err(self
+                .look
+                .refused("a record in gc/ has gone while it was read: look for a second custodian"));
         };
         let number = collections.newest();
         if listed.is_empty() || (listed.len() == 1 && self.notes.finished >= number) {
@@ -48,9 +48,9 @@ impl Custodian<'_> {
     /// Marks, chooses, moves what is needed out of the packs that go, and announces. `None` when there is nothing to do.
     pub(super) fn announce(&mut self, done: &mut Collected) -> Result<Option<Announced>, VaultError> {
         self.vault.refresh_index(Some(&self.identity.node))?;
-        let sessions = self.list_sessions()?;
-        let fences = self.list_fences()?;
-        let catalogues = self.survey()?;
+        let sessions = self.look.list_sessions()?;
+        let fences = self.look.list_fences()?;
+        let catalogues = self.look.survey()?;
         let pins = sessions.pins(&fences);
         let newest = self.vault.newest_collection()?;
         let reader = ChunkReader::new(self.vault.clone());
@@ -60,10 +60,10 @@ impl Custodian<'_> {
             let deciding = Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins };
             is_undecided |= deciding.has_something_to_decide();
             // With what counts now, whether its commit has ended or not.
-            let layout = deciding.layout(self.term, newest, self.clock.now())?;
+            let layout = deciding.layout(self.term, newest, self.look.now())?;
             layout.runs.iter().try_for_each(|placed| needs.add(&reader, &placed.run))?;
         }
-        let inventory = self.inventory()?;
+        let inventory = self.look.inventory()?;
         let is_quiet = sessions.writing(&fences) == 0;
         let choice = {
             let index = self.vault.index();
@@ -72,7 +72,7 @@ impl Custodian<'_> {
             choose(&index, &inventory, &needs, |pack| is_quiet || self.notes.unindexed.contains(pack))
         }
         .map_err(|lost| {
-            self.refused(&format!("chunk {lost}, which points need, is in no pack that is there"))
+            self.look.refused(&format!("chunk {lost}, which points need, is in no pack that is there"))
         })?;
         self.notes.unindexed = choice.unindexed;
         if choice.doomed.is_empty() && !is_undecided {
@@ -114,7 +114,7 @@ impl Custodian<'_> {
     /// Index objects of custodians whose packs are all there: one that landed late may name some that are not.
     fn vouched(&self, inventory: &Inventory) -> Result<Vec<ObjectHash>, VaultError> {
         // Packs of its own that it has just written are not in an inventory from before.
-        let now = self.inventory()?;
+        let now = self.look.inventory()?;
         let index = self.vault.index();
         let custodians = index.objects_with_packs().into_iter().filter(|(object, packs)| {
             let is_custodians = matches!(object.author, IndexAuthor::Custodian { .. });

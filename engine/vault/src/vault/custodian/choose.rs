@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use backstay_core::id::{ChunkId, PackId};
 
+use super::inspection::Inventory;
 use super::needs::Needs;
-use super::survey::Inventory;
 use crate::chunk::ChunkClass;
 use crate::index::{ChunkIndex, Location};
 
@@ -24,6 +24,9 @@ const fn small_bytes(class: ChunkClass) -> u64 {
 
 /// So many small packs of a class are left alone.
 const SMALL_PACKS_MAX: usize = 32;
+
+/// Packs that one pass deletes at most: the record that names them must be one that readers take.
+const DOOMED_MAX: usize = 1 << 20;
 
 /// What was chosen.
 #[derive(Debug, Default)]
@@ -85,10 +88,11 @@ pub(super) fn choose(
     doomed.extend(small.into_values().filter(|small| small.len() > SMALL_PACKS_MAX).flatten());
     let unindexed = inventory.keys().filter(|pack| !packs.contains_key(pack));
     let (strays, unindexed): (Vec<PackId>, Vec<PackId>) = unindexed.partition(|pack| may_go(pack));
-    let moved = kept.into_iter().filter(|(pack, _)| doomed.contains(pack)).flat_map(|(_, chunks)| chunks);
-    let mut choice = Choice { moved: moved.collect(), unindexed, doomed: doomed.into_iter().collect() };
-    choice.doomed.extend(strays);
+    let mut choice =
+        Choice { moved: Vec::new(), unindexed, doomed: doomed.into_iter().chain(strays).collect() };
     choice.doomed.sort_unstable();
+    choice.doomed.truncate(DOOMED_MAX);
+    choice.moved.extend(choice.doomed.iter().filter_map(|pack| kept.remove(pack)).flatten());
     choice.unindexed.sort_unstable();
     Ok(choice)
 }

@@ -46,7 +46,7 @@ impl Custodian<'_> {
     ) -> Result<Decided, VaultError> {
         let pins = sessions.pins(fences);
         let mut decided = Decided::default();
-        let mut catalogues = self.survey()?;
+        let mut catalogues = self.look.survey()?;
         let known: HashSet<SourceId> = catalogues.iter().map(|catalogue| catalogue.source).collect();
         let of_sessions = sessions.known.values().flat_map(|session| &session.object.sources);
         let of_fences = fences.known.values().flat_map(|fence| &fence.sources);
@@ -56,7 +56,7 @@ impl Custodian<'_> {
         }
         for catalogue in catalogues {
             let deciding = Deciding { catalogue: &catalogue, sessions, fences, pins: &pins };
-            let layout = deciding.layout(self.term, pass.number, self.clock.now())?;
+            let layout = deciding.layout(self.term, pass.number, self.look.now())?;
             let before = catalogue.layout.as_ref().map_or(0, |layout| layout.accepted.len());
             done.points_accepted += deciding.to_accept().count() as u64;
             tracing::debug!(source = %catalogue.source, before, now = layout.accepted.len(), "decided");
@@ -120,7 +120,7 @@ impl<'a> Deciding<'a> {
         let (catalogue, sessions) = (self.catalogue, self.sessions);
         let mut points: Vec<&PointObject> =
             catalogue.points().iter().chain(catalogue.partial_points()).map(|point| &**point).collect();
-        points.sort_by_key(|point| (point.common.capture_start, point.common.sequence));
+        points.sort_by_key(|point| (point.common.sequence, point.common.capture_start));
         points.into_iter().filter(move |point| {
             let session = sessions.known.get(&point.vault_part.session);
             !catalogue.accepts(point.link) && session.is_none_or(|session| session.may_have_written(point))

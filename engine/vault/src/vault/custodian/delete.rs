@@ -10,7 +10,7 @@ use super::announce::Announced;
 use super::decide::Decided;
 use super::wait::{Fences, Sessions};
 use super::{Collected, Custodian};
-use crate::commit_object::SessionState;
+use crate::commit_object::{FenceObject, SessionState};
 use crate::error::VaultError;
 use crate::name::{Named, ObjectName};
 use crate::store::{Folder, Listed};
@@ -53,7 +53,7 @@ impl Custodian<'_> {
     }
 
     fn delete_packs(&self, pass: &Announced, done: &mut Collected) -> Result<(), VaultError> {
-        let inventory = self.inventory()?;
+        let inventory = self.look.inventory()?;
         let mut doomed: Vec<_> = pass.doomed.iter().filter(|pack| inventory.contains_key(pack)).collect();
         doomed.sort_unstable();
         done.packs_deleted += doomed.len() as u64;
@@ -74,7 +74,7 @@ impl Custodian<'_> {
         let now = self.vault.catalogue(before.source)?;
         if now.layout.as_ref().map(|layout| layout.generation) != Some(generation) {
             let other = "another layout is in force than was just put: look for a second custodian";
-            return Err(self.refused(other));
+            return Err(self.look.refused(other));
         }
         let forsaken = now.refused().iter().filter(|link| seen.contains(link));
         Ok(forsaken.filter(|link| !decided.pins.contains(&link.point)).copied().collect())
@@ -91,13 +91,16 @@ impl Custodian<'_> {
                 there.remove(id);
             }
         }
-        for (id, fence) in &fences.known {
-            let is_aged = pass.number.get() >= fence.collection.get().saturating_add(2);
-            if is_aged && !there.contains(id) {
-                names.push(Named::Fence(*id).to_name());
-            }
+        for id in sessions.damaged.iter().filter(|id| fences.known.contains_key(id)) {
+            names.push(Named::Session(*id).to_name());
         }
         names.sort_unstable();
+        let is_aged = |fence: &FenceObject| pass.number.get() >= fence.collection.get().saturating_add(2);
+        let goes = fences.known.iter().filter(|(id, fence)| is_aged(fence) && !there.contains(id));
+        let mut aged: Vec<ObjectName> = goes.map(|(id, _)| Named::Fence(*id).to_name()).collect();
+        aged.sort_unstable();
+        // Only after their sessions.
+        names.extend(aged);
         names
     }
 
@@ -128,8 +131,9 @@ impl Custodian<'_> {
         let Named::Head(_, sequence, _) = listed.named else { return Ok(false) };
         let head = match self.vault.read_head(catalogue.source, sequence, listed) {
             Ok(head) => head,
-            // Of somebody who may not write it: it is nobody's newest.
+            // Of somebody who may not write it: it is nobody's newest. A damaged one says nothing to anybody.
             Err(VaultError::Untrusted { .. }) => return Ok(false),
+            Err(VaultError::Damaged { .. }) => return Ok(true),
             Err(error) => return Err(error),
         };
         let mut own = head.targets.iter().filter(|target| target.vault == self.vault.id());

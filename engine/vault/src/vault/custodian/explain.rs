@@ -10,7 +10,7 @@ use backstay_core::units::Timestamp;
 
 use super::super::Catalogue;
 use super::thin::judged;
-use super::{Custodian, KeepOf};
+use super::{Inspection, KeepOf};
 use crate::error::VaultError;
 
 /// The points of one source, and what becomes of them.
@@ -37,14 +37,14 @@ pub enum PointFate {
     UnknownKind,
 }
 
-impl Custodian<'_> {
-    /// What [`Custodian::thin`] would do now.
+impl Inspection<'_> {
+    /// What [`Custodian::thin`](super::Custodian::thin) would do now.
     pub fn explain(&self, keep: &KeepOf<'_>) -> Result<Vec<SourceFates>, VaultError> {
         let mut all = Vec::new();
         for catalogue in self.survey()? {
             let Some(known) = catalogue.points().first() else { continue };
             let source_name = known.common.source_name.clone();
-            let fates = match self.kinds.contains_key(known.common.kind.as_str()) {
+            let fates = match self.rules(&known.common.kind).is_some() {
                 true => self.fates(&catalogue, keep(&source_name).unwrap_or_default())?,
                 false => Vec::new(),
             };

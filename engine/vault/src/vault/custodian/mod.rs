@@ -9,29 +9,28 @@ mod choose;
 mod decide;
 mod delete;
 mod explain;
+mod inspection;
 mod merge;
 mod needs;
 mod notes;
 mod publish;
 mod renew;
 mod repack;
-mod survey;
 mod thin;
 mod wait;
 
 use std::fmt;
 use std::sync::Arc;
 
-use backstay_core::clock::Clock;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::config::Keep;
-use backstay_core::kind::Kinds;
 
 use super::{Vault, WriterIdentity};
 use crate::error::VaultError;
 use crate::write::CpuPool;
 
 pub use explain::{PointFate, SourceFates};
+pub use inspection::Inspection;
 pub use notes::{MemoryNotes, NoteStore, Notes};
 pub use thin::Thinned;
 pub use wait::Awaited;
@@ -41,12 +40,11 @@ pub type KeepOf<'a> = dyn Fn(&str) -> Option<Keep> + 'a;
 
 /// A node that is custodian of a vault.
 pub struct Custodian<'a> {
+    look: Inspection<'a>,
     vault: Arc<Vault>,
     identity: Arc<WriterIdentity>,
     term: u64,
-    kinds: Arc<Kinds>,
     pool: Arc<CpuPool>,
-    clock: &'a dyn Clock,
     store: &'a mut dyn NoteStore,
     notes: Notes,
 }
@@ -86,17 +84,16 @@ pub struct Collected {
 impl<'a> Custodian<'a> {
     /// Takes up the work where this node has left it. Fails when another node is custodian.
     pub fn new(
-        vault: Arc<Vault>,
+        look: Inspection<'a>,
         identity: Arc<WriterIdentity>,
-        kinds: Arc<Kinds>,
         pool: Arc<CpuPool>,
-        clock: &'a dyn Clock,
         store: &'a mut dyn NoteStore,
     ) -> Result<Self, VaultError> {
+        let vault = look.vault().clone();
         vault.may_be_written()?;
         let notes = store.load()?;
         let term = vault.trust().custodian.term;
-        let mut custodian = Self { vault, identity, term, kinds, pool, clock, store, notes };
+        let mut custodian = Self { look, vault, identity, term, pool, store, notes };
         custodian.check_office()?;
         custodian.put_layout_again()?;
         Ok(custodian)
@@ -113,12 +110,12 @@ impl<'a> Custodian<'a> {
             },
         };
         done.number = pass.number;
-        let sessions = self.list_sessions()?;
+        let sessions = self.look.list_sessions()?;
         let awaited = self.wait_for(&sessions, &pass)?;
         if !awaited.is_empty() {
             return Ok(Pass::Waits(awaited));
         }
-        let fences = self.list_fences()?;
+        let fences = self.look.list_fences()?;
         let decided = self.decide(&pass, &sessions, &fences, &mut done)?;
         self.renew(&pass, &decided, &mut done)?;
         self.delete(&pass, &decided, &sessions, &fences, &mut done)?;
@@ -135,14 +132,17 @@ impl<'a> Custodian<'a> {
         let trust = self.vault.trust_now()?;
         let custodian = &trust.newest.custodian;
         let is_own = trust.custodians.include(self.term, &self.identity.signer.public());
-        match custodian.term == self.term && custodian.node == self.identity.node && is_own {
-            true => Ok(()),
-            false => Err(VaultError::NotCustodian {
-                node: self.identity.node.clone(),
-                custodian: custodian.node.clone(),
-                place: self.vault.place(),
-            }),
+        if custodian.term != self.term || custodian.node != self.identity.node || !is_own {
+            let (node, place) = (self.identity.node.clone(), self.vault.place());
+            return Err(VaultError::NotCustodian { node, custodian: custodian.node.clone(), place });
         }
+        // Whom an older list does not know would be taken for nobody.
+        if trust.newest.n != self.vault.trust().n {
+            return Err(self
+                .look
+                .refused("trust/ has changed since this process opened the vault; start it again"));
+        }
+        Ok(())
     }
 
     fn note(&mut self) -> Result<(), VaultError> {

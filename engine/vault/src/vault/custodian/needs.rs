@@ -1,6 +1,6 @@
 //! The mark of a collection: every chunk that runs consist of or refer to.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use backstay_core::id::ChunkId;
 use backstay_core::run::Run;
@@ -14,8 +14,7 @@ use crate::table::part_chunks;
 pub(super) struct Needs {
     /// Roots of the parts that were read.
     parts: HashSet<ChunkId>,
-    /// For each chunk, how many bytes of it are referred to at most by one part. Metadata is needed whole.
-    chunks: HashMap<ChunkId, u64>,
+    chunks: HashSet<ChunkId>,
 }
 
 impl Needs {
@@ -25,9 +24,8 @@ impl Needs {
             if !self.parts.insert(part.root) {
                 continue;
             }
-            part_chunks(reader, part, &mut |chunk, live_bytes| {
-                let most = self.chunks.entry(chunk).or_default();
-                *most = live_bytes.max(*most);
+            part_chunks(reader, part, &mut |chunk| {
+                self.chunks.insert(chunk);
             })?;
         }
         Ok(())
@@ -46,11 +44,11 @@ impl Needs {
 
     /// Whether the chunk is needed.
     pub(super) fn has(&self, chunk: &ChunkId) -> bool {
-        self.chunks.contains_key(chunk)
+        self.chunks.contains(chunk)
     }
 
     /// All of them.
     pub(super) fn chunks(&self) -> impl Iterator<Item = &ChunkId> {
-        self.chunks.keys()
+        self.chunks.iter()
     }
 }

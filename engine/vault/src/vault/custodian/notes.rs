@@ -8,6 +8,7 @@ use backstay_core::units::Timestamp;
 use minicbor::{Decode, Encode};
 
 use crate::error::VaultError;
+use crate::malformed::{Malformed, decode_cbor, encode_cbor};
 
 /// The notes of the custodian of one vault.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
@@ -25,6 +26,18 @@ pub struct Notes {
     /// A layout that is being put.
     #[n(3)]
     pub layout: Option<PendingLayout>,
+}
+
+impl Notes {
+    /// As they are kept in a file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode_cbor(self)
+    }
+
+    /// Reads what [`Notes::to_bytes`] has written.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        decode_cbor(bytes)
+    }
 }
 
 /// A session that has not ended.

@@ -21,7 +21,11 @@ impl Custodian<'_> {
         let name = Named::Layout(source, layout.generation, hash_of(&object)).to_name();
         self.notes.layout = Some(PendingLayout { name: name.to_string(), content: object.to_vec() });
         self.note()?;
-        self.vault.put(&name, object)?;
+        let put = self.vault.put_envelope(&name, object);
+        if matches!(put, Err(VaultError::TooLarge { .. })) {
+            self.notes.layout = None;
+        }
+        put?;
         self.notes.layout = None;
         self.note()
     }

@@ -8,8 +8,8 @@ use backstay_core::id::{ChunkId, ObjectHash, PackId, SessionId};
 
 use super::announce::Announced;
 use super::decide::Decided;
+use super::inspection::Inventory;
 use super::needs::Needs;
-use super::survey::Inventory;
 use super::{Collected, Custodian};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
@@ -27,6 +27,9 @@ const SMALL_ENTRIES: usize = 1 << 18;
 /// So many small ones are left alone.
 const SMALL_OBJECTS_MAX: usize = 8;
 
+/// Packs, and their records by offset and chunk.
+type PacksById = BTreeMap<PackId, (IndexedPack, BTreeMap<(u32, ChunkId), PackEntry>)>;
+
 /// Packs and their records, for one index object.
 pub(super) type Packs = Vec<(IndexedPack, Vec<PackEntry>)>;
 
@@ -39,11 +42,10 @@ impl Custodian<'_> {
         done: &mut Collected,
     ) -> Result<(), VaultError> {
         self.vault.refresh_index(Some(&self.identity.node))?;
-        let inventory = self.inventory()?;
+        let inventory = self.look.inventory()?;
         let needs = self.needs_of(pass, decided)?;
         let rescued = self.repack(self.endangered(pass, needs, &inventory)?, done)?;
-        let mut packs: BTreeMap<PackId, (IndexedPack, Vec<PackEntry>)> = BTreeMap::new();
-        packs.extend(rescued.into_iter().map(|(pack, entries)| (pack.id, (pack, entries))));
+        let mut packs = PacksById::new();
         let replaced = self.replaced(pass)?;
         for (name, named) in &replaced {
             let content = match self.vault.read_index_object(name, named) {
@@ -55,7 +57,8 @@ impl Custodian<'_> {
                 inventory.contains_key(pack) && !pass.doomed.contains(pack)
             });
         }
-        self.put_index(pass.number, packs.into_values().collect())?;
+        let taken_over = packs.into_values().map(|(pack, entries)| (pack, entries.into_values().collect()));
+        self.put_index(pass.number, rescued.into_iter().chain(taken_over).collect())?;
         self.check_office()?;
         for (name, _) in replaced {
             self.remove(&name)?;
@@ -93,7 +96,7 @@ impl Custodian<'_> {
                 None if !needs.has(chunk) => {}
                 None => {
                     let lost = format!("chunk {chunk}, which points need, is in no pack that is there");
-                    return Err(self.refused(&lost));
+                    return Err(self.look.refused(&lost));
                 }
             }
         }
@@ -103,7 +106,7 @@ impl Custodian<'_> {
     /// The index objects that go: all that name a pack that goes, or one that is not there; those of commits that are
     /// decided, whoever's; small ones of custodians when they are many.
     fn replaced(&self, pass: &Announced) -> Result<Vec<(ObjectName, Named)>, VaultError> {
-        let inventory = self.inventory()?;
+        let inventory = self.look.inventory()?;
         let mut goes: HashSet<ObjectHash> = HashSet::new();
         let mut small = Vec::new();
         for (object, packs) in self.vault.index().objects_with_packs() {
@@ -147,25 +150,12 @@ impl Custodian<'_> {
     }
 }
 
-/// Adds the entries of an index object that lie in packs which stay.
-fn take_over(
-    content: &IndexObject,
-    packs: &mut BTreeMap<PackId, (IndexedPack, Vec<PackEntry>)>,
-    stays: impl Fn(&PackId) -> bool,
-) {
-    let mut new: Vec<Option<Vec<PackEntry>>> = content
-        .packs
-        .iter()
-        .map(|pack| (stays(&pack.id) && !packs.contains_key(&pack.id)).then(Vec::new))
-        .collect();
-    for (place, entry) in &content.entries {
-        if let Some(entries) = &mut new[*place as usize] {
-            entries.push(*entry);
-        }
-    }
-    for (pack, entries) in content.packs.iter().zip(new) {
-        if let Some(entries) = entries {
-            packs.insert(pack.id, (*pack, entries));
-        }
+/// Adds the entries of an index object that lie in packs which stay. Of a pack that several objects name, those of all.
+fn take_over(content: &IndexObject, packs: &mut PacksById, stays: impl Fn(&PackId) -> bool) {
+    let stays: Vec<bool> = content.packs.iter().map(|pack| stays(&pack.id)).collect();
+    for (place, entry) in content.entries.iter().filter(|(place, _)| stays[*place as usize]) {
+        let pack = content.packs[*place as usize];
+        let (_, entries) = packs.entry(pack.id).or_insert_with(|| (pack, BTreeMap::new()));
+        entries.insert((entry.offset, entry.id), *entry);
     }
 }

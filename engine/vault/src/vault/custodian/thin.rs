@@ -17,7 +17,7 @@ use backstay_core::units::Timestamp;
 
 use super::super::Catalogue;
 use super::merge::write_merged;
-use super::{Custodian, KeepOf};
+use super::{Custodian, Inspection, KeepOf};
 use crate::error::VaultError;
 use crate::read::ChunkReader;
 use crate::table::referred_bytes;
@@ -46,24 +46,42 @@ impl Custodian<'_> {
     /// committed since the last pass are left for the one after.
     pub fn thin(&mut self, keep: &KeepOf<'_>) -> Result<Thinned, VaultError> {
         let mut thinned = Thinned::default();
+        let mut failure = None;
         self.vault.refresh_index(Some(&self.identity.node))?;
-        for mut catalogue in self.survey()? {
-            let Some(known) = catalogue.points().first().map(|point| point.common.clone()) else { continue };
-            let Some(rules) = self.kinds.get(known.kind.as_str()).cloned() else { continue };
-            let keep = keep(&known.source_name).unwrap_or_default();
-            for _ in 0..ROUNDS_MAX {
-                let Some((layout, plan)) = self.plan(&catalogue, &keep)? else { break };
-                self.carry_out(&catalogue, layout, plan, &*rules, &mut thinned)?;
-                catalogue = self.vault.catalogue(catalogue.source)?;
+        for catalogue in self.look.survey()? {
+            match self.thin_source(catalogue, keep, &mut thinned) {
+                // What one source has keeps no other from being thinned.
+                Err(error) if error.class() == "damaged" => {
+                    tracing::warn!(%error, "a source was not thinned");
+                    failure.get_or_insert(error);
+                }
+                outcome => outcome?,
             }
         }
-        Ok(thinned)
+        failure.map_or(Ok(thinned), Err)
+    }
+
+    fn thin_source(
+        &mut self,
+        mut catalogue: Catalogue,
+        keep: &KeepOf<'_>,
+        thinned: &mut Thinned,
+    ) -> Result<(), VaultError> {
+        let Some(known) = catalogue.points().first().map(|point| point.common.clone()) else { return Ok(()) };
+        let Some(rules) = self.look.rules(&known.kind) else { return Ok(()) };
+        let keep = keep(&known.source_name).unwrap_or_default();
+        for _ in 0..ROUNDS_MAX {
+            let Some((layout, plan)) = self.plan(&catalogue, &keep)? else { break };
+            self.carry_out(&catalogue, layout, plan, &*rules, thinned)?;
+            catalogue = self.look.sound(self.vault.catalogue(catalogue.source)?)?;
+        }
+        Ok(())
     }
 
     /// The plan for one source, and the layout that it is made for; `None` when there is nothing to do.
     fn plan(&self, catalogue: &Catalogue, keep: &Keep) -> Result<Option<(Layout, Plan)>, VaultError> {
         let Some(layout) = &catalogue.layout else { return Ok(None) };
-        let wishes = self.wishes(catalogue, layout, keep)?;
+        let wishes = self.look.wishes(catalogue, layout, keep)?;
         let reader = ChunkReader::new(self.vault.clone());
         let mut failure = None;
         let mut known = HashMap::new();
@@ -82,27 +100,6 @@ impl Custodian<'_> {
         }
     }
 
-    pub(super) fn wishes(
-        &self,
-        catalogue: &Catalogue,
-        layout: &Layout,
-        keep: &Keep,
-    ) -> Result<Wishes, VaultError> {
-        let pins = self.list_sessions()?.pins(&self.list_fences()?);
-        let undecided = catalogue.points().iter().chain(catalogue.partial_points());
-        let parents =
-            undecided.filter(|point| !catalogue.accepts(point.link)).filter_map(|p| p.vault_part.parent);
-        let all = layout.accepted.iter().map(|accepted| accepted.link);
-        let pinned = all.filter(|link| pins.contains(&link.point)).chain(parents).collect();
-        let unwanted = judged(catalogue, layout, keep)
-            .into_iter()
-            .filter(|(_, reasons)| reasons.is_empty())
-            .map(|(accepted, _)| accepted.link)
-            .chain(spent_partials(catalogue, self.clock.now()))
-            .collect();
-        Ok(Wishes { unwanted, pinned })
-    }
-
     fn carry_out(
         &mut self,
         catalogue: &Catalogue,
@@ -112,9 +109,9 @@ impl Custodian<'_> {
         thinned: &mut Thinned,
     ) -> Result<(), VaultError> {
         let Some(collections) = self.vault.collections()? else {
-            return Err(
-                self.refused("a record in gc/ has gone while it was read: look for a second custodian")
-            );
+            return Err(self
+                .look
+                .refused("a record in gc/ has gone while it was read: look for a second custodian"));
         };
         let collection = collections.newest();
         let view = WriterView::of_custodian(self.vault.clone(), collections);
@@ -136,6 +133,31 @@ impl Custodian<'_> {
         layout.runs.extend(merged);
         layout.dropped.extend(plan.drop);
         self.put_layout(catalogue.source, &layout)
+    }
+}
+
+impl Inspection<'_> {
+    /// What retention wants of the accepted points of a source, and which must stay whatever it wants.
+    pub(super) fn wishes(
+        &self,
+        catalogue: &Catalogue,
+        layout: &Layout,
+        keep: &Keep,
+    ) -> Result<Wishes, VaultError> {
+        let pins = self.list_sessions()?.pins(&self.list_fences()?);
+        let undecided = catalogue.points().iter().chain(catalogue.partial_points());
+        let parents =
+            undecided.filter(|point| !catalogue.accepts(point.link)).filter_map(|p| p.vault_part.parent);
+        let all = layout.accepted.iter().map(|accepted| accepted.link);
+        let parents: HashSet<PointLink> = parents.collect();
+        let pinned = all.filter(|link| pins.contains(&link.point) || parents.contains(link)).collect();
+        let unwanted = judged(catalogue, layout, keep)
+            .into_iter()
+            .filter(|(_, reasons)| reasons.is_empty())
+            .map(|(accepted, _)| accepted.link)
+            .chain(spent_partials(catalogue, self.now()))
+            .collect();
+        Ok(Wishes { unwanted, pinned })
     }
 }
 
@@ -164,7 +186,7 @@ fn spent_partials(catalogue: &Catalogue, now: Timestamp) -> impl Iterator<Item =
             full.vault_part.parent == point.vault_part.parent
                 && full.common.capture_start >= partial.capture_start
         });
-        let is_old = now.duration_since(partial.capture_start) > PARTIAL_KEPT;
+        let is_old = now.duration_since(point.common.capture_end) > PARTIAL_KEPT;
         (is_ended || is_old).then_some(point.link)
     })
 }

@@ -7,9 +7,9 @@ use backstay_core::id::{PointId, SessionId};
 use backstay_core::units::Timestamp;
 
 use super::super::settled::KnownSession;
-use super::Custodian;
 use super::announce::Announced;
 use super::notes::Observed;
+use super::{Custodian, Inspection};
 use crate::commit_object::{FenceObject, SessionKind, SessionObject, SessionState};
 use crate::error::VaultError;
 use crate::name::Named;
@@ -41,6 +41,8 @@ pub struct Awaited {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     pub(super) known: HashMap<SessionId, KnownSession>,
+    /// Those that are damaged: whose they are, and whether they have ended, nobody can say.
+    pub(super) damaged: HashSet<SessionId>,
 }
 
 impl Sessions {
@@ -59,18 +61,20 @@ pub(super) struct Fences {
     pub(super) known: HashMap<SessionId, FenceObject>,
 }
 
-impl Custodian<'_> {
+impl Inspection<'_> {
     /// Reads all sessions. One that nobody may have written protects nothing.
     pub(super) fn list_sessions(&self) -> Result<Sessions, VaultError> {
         let mut sessions = Sessions::default();
-        for listed in self.vault.list(&Folder::new(&[&"sessions"]))? {
+        for listed in self.vault().list(&Folder::new(&[&"sessions"]))? {
             let Named::Session(id) = listed.named else { continue };
-            match self.vault.session(&listed.name, id) {
+            match self.vault().session(&listed.name, id) {
                 Ok(session) => drop(sessions.known.insert(id, session)),
                 Err(VaultError::Store(error)) if error.is_not_found() => {}
-                Err(error @ (VaultError::Damaged { .. } | VaultError::Untrusted { .. })) => {
-                    tracing::warn!(%error, "left out");
+                Err(error @ VaultError::Damaged { .. }) => {
+                    tracing::warn!(%error, "to be fenced");
+                    sessions.damaged.insert(id);
                 }
+                Err(error @ VaultError::Untrusted { .. }) => tracing::warn!(%error, "left out"),
                 Err(error) => return Err(error),
             }
         }
@@ -80,9 +84,9 @@ impl Custodian<'_> {
     /// Reads all fences.
     pub(super) fn list_fences(&self) -> Result<Fences, VaultError> {
         let mut fences = Fences::default();
-        for listed in self.vault.list(&Folder::new(&[&"fences"]))? {
+        for listed in self.vault().list(&Folder::new(&[&"fences"]))? {
             let Named::Fence(id) = listed.named else { continue };
-            match self.vault.fence_object(&listed) {
+            match self.vault().fence_object(&listed) {
                 Ok(fence) => drop(fences.known.insert(id, fence)),
                 Err(VaultError::Store(error)) if error.is_not_found() => {}
                 // Also one that cannot be read ends its session: for which sources, is not known.
@@ -91,7 +95,9 @@ impl Custodian<'_> {
         }
         Ok(fences)
     }
+}
 
+impl Custodian<'_> {
     /// The commits that began before the pass and have neither ended nor been fenced. Fences those that have stood still
     /// for too long, and readers that have.
     pub(super) fn wait_for(
@@ -99,8 +105,13 @@ impl Custodian<'_> {
         sessions: &Sessions,
         pass: &Announced,
     ) -> Result<Vec<Awaited>, VaultError> {
-        let fences = self.list_fences()?;
-        let now = self.clock.now();
+        let fences = self.look.list_fences()?;
+        let now = self.look.now();
+        let newest = self.vault.newest_collection()?;
+        for session in sessions.damaged.iter().filter(|session| !fences.known.contains_key(session)) {
+            // A writer heeds a fence whatever it says: a commit under way is not acknowledged, and done again.
+            self.vault.fence_damaged(&self.identity, *session, newest, now)?;
+        }
         let before: HashMap<SessionId, Observed> =
             self.notes.observed.drain(..).map(|observed| (observed.session, observed)).collect();
         let mut awaited = Vec::new();

@@ -1,0 +1,126 @@
+//! Care of a vault by its custodian: retention and collection. Used by the daemon and by commands that work without it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use backstay_core::config::{Config, Keep};
+use backstay_core::kind::{KindRules, Kinds};
+use backstay_core::units::ByteSize;
+use backstay_files::kind::FilesKind;
+use backstay_vault::vault::{Collected, Custodian, Inspection, Pass, SourceFates, Vault, WriterIdentity};
+use backstay_vault::write::CpuPool;
+use backstay_wire::control::{AwaitedCommit, PruneReport};
+
+use crate::failure::Failure;
+use crate::node::FileNotes;
+use crate::vaults::{Absent, ClockDebug, Vaults};
+
+/// What cares for vaults.
+#[derive(Debug)]
+pub struct Care {
+    config: Arc<Config>,
+    vaults: Arc<Vaults>,
+    identity: Arc<WriterIdentity>,
+    pool: Arc<CpuPool>,
+    clock: Arc<dyn ClockDebug>,
+}
+
+impl Care {
+    /// Care with these threads.
+    pub fn new(
+        config: Arc<Config>,
+        vaults: Arc<Vaults>,
+        pool: Arc<CpuPool>,
+        clock: Arc<dyn ClockDebug>,
+    ) -> Self {
+        let identity = Arc::clone(vaults.writer());
+        Self { config, vaults, identity, pool, clock }
+    }
+
+    /// Accepts what was committed, drops what retention does not want, and deletes what nothing needs any more.
+    pub fn prune(&self, name: &str) -> Result<PruneReport, Failure> {
+        let start = Instant::now();
+        let vault = self.vaults.open(name, Absent::Refuse)?;
+        let mut notes = FileNotes::of(&self.config.node.state, vault.id())?;
+        let look = Inspection::new(vault, kinds(), &*self.clock);
+        let mut custodian =
+            Custodian::new(look, Arc::clone(&self.identity), Arc::clone(&self.pool), &mut notes)?;
+        let mut report = PruneReport { vault: name.to_owned(), ..PruneReport::default() };
+        // What was committed has to be accepted before retention can judge it.
+        if add(&mut report, custodian.collect()?) {
+            let thinned = custodian.thin(&keep_of(&self.config))?;
+            report.points_dropped = thinned.points_dropped;
+            report.runs_merged = thinned.runs_merged;
+            if thinned.points_dropped + thinned.runs_merged > 0 {
+                add(&mut report, custodian.collect()?);
+            }
+        }
+        report.took_millis = start.elapsed().as_millis() as u64;
+        Ok(report)
+    }
+}
+
+/// What [`Care::prune`] would do to each point of a vault that is only read.
+pub fn explain(
+    config: &Config,
+    vault: Arc<Vault>,
+    clock: &dyn ClockDebug,
+) -> Result<Vec<SourceFates>, Failure> {
+    Ok(Inspection::new(vault, kinds(), clock).explain(&keep_of(config))?)
+}
+
+/// The kinds of sources whose runs this version can merge.
+fn kinds() -> Arc<Kinds> {
+    Arc::new(Kinds::from([(FilesKind::NAME, Arc::new(FilesKind) as Arc<dyn KindRules>)]))
+}
+
+/// By the configuration; of a source that is not in it everything is kept.
+fn keep_of(config: &Config) -> impl Fn(&str) -> Option<Keep> + use<> {
+    let keep: BTreeMap<String, Keep> =
+        config.sources.iter().map(|source| (source.name.to_string(), source.keep.clone())).collect();
+    move |name| keep.get(name).cloned()
+}
+
+/// One line on what was done.
+pub fn summary(report: &PruneReport) -> String {
+    format!(
+        "vault {}: points dropped: {}, deleted: {}; runs merged: {}; packs deleted: {} with {}, {} written anew; in {:.1} s",
+        report.vault,
+        report.points_dropped,
+        report.points_deleted,
+        report.runs_merged,
+        report.packs_deleted,
+        ByteSize(report.bytes_deleted),
+        ByteSize(report.bytes_written),
+        report.took_millis as f64 / 1000.0
+    )
+}
+
+/// Whether the pass is over.
+fn add(report: &mut PruneReport, pass: Pass) -> bool {
+    match pass {
+        Pass::Idle => true,
+        Pass::Done(done) => {
+            let Collected { points_accepted, points_deleted, packs_deleted, bytes_deleted, .. } = done;
+            report.points_accepted += points_accepted;
+            report.points_deleted += points_deleted;
+            report.packs_deleted += packs_deleted;
+            report.bytes_deleted += bytes_deleted;
+            report.bytes_written += done.bytes_written;
+            true
+        }
+        Pass::Waits(awaited) => {
+            report.awaited = awaited
+                .into_iter()
+                .map(|commit| AwaitedCommit {
+                    node: commit.node,
+                    session: commit.session.to_string(),
+                    start_nanos: commit.start.as_nanos(),
+                    given_up_in_seconds: commit.given_up_in_seconds,
+                })
+                .collect();
+            false
+        }
+    }
+}

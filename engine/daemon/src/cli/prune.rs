@@ -1,0 +1,128 @@
+//! `vault prune`: retention and collection now, through the daemon where one runs; or what they would do.
+
+use backstay_core::thinning::Obstacle;
+use backstay_core::units::Timestamp;
+use backstay_vault::vault::{PointFate, SourceFates};
+use backstay_wire::control::{Ask, PruneReport, Reply};
+use clap::Args;
+use serde::Serialize;
+
+use super::{Context, capture, print_json};
+use crate::care::{explain, summary};
+use crate::clock::SystemClock;
+use crate::control::Conversation;
+use crate::failure::Failure;
+use crate::terminal::{ProgressLine, print};
+use crate::vaults::Absent;
+
+#[derive(Debug, Args)]
+pub(super) struct PruneArgs {
+    /// The vault's name in the configuration.
+    vault: String,
+    /// Change nothing; say of each point whether it is kept or dropped, and why.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct ShownFate {
+    source: String,
+    point: String,
+    time: String,
+    /// `kept`, `dropped`, `stays` or `new`.
+    fate: &'static str,
+    why: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: &PruneArgs) -> Result<u8, Failure> {
+    if arguments.dry_run { dry_run(context, &arguments.vault) } else { prune(context, &arguments.vault) }
+}
+
+fn prune(context: &Context, vault: &str) -> Result<u8, Failure> {
+    // Before the daemon is asked: it would have to find out the same.
+    if !context.config.vaults.keys().any(|known| known.as_str() == vault) {
+        context.vaults_to_read(None)?.open(vault, Absent::Refuse)?;
+    }
+    let ask = Ask::Prune { vault: vault.to_owned() };
+    let report = match Conversation::ask(&context.config.node.state, ask)? {
+        Some(conversation) => follow(conversation)?,
+        None => {
+            let (engine, _lock) = capture::engine(context)?;
+            engine.care().prune(vault)?
+        }
+    };
+    tell(context, &report)
+}
+
+fn follow(mut conversation: Conversation) -> Result<PruneReport, Failure> {
+    let line = ProgressLine::start("pruning");
+    let report = loop {
+        match conversation.next()? {
+            Reply::Progress(_) => {}
+            Reply::Pruned(report) => break report,
+            Reply::Failed { message } => return Err(Failure::failed(message)),
+            Reply::Captured(_) | Reply::Status(_) => {
+                return Err(Failure::failed("the daemon gave an answer that was not asked for"));
+            }
+        }
+    };
+    line.end();
+    Ok(report)
+}
+
+/// Prints what was done; the exit code.
+pub(super) fn tell(context: &Context, report: &PruneReport) -> Result<u8, Failure> {
+    if context.json {
+        print_json(report)?;
+    } else {
+        print(&summary(report));
+    }
+    match report.awaited.first() {
+        None => Ok(0),
+        Some(commit) => Err(Failure::partly(format!(
+            "nothing more can be deleted from vault {} before the commit {} of node {} has ended, which began at {}; the next prune goes on from here, and gives it up after {} hours without a sign of life",
+            report.vault,
+            commit.session,
+            commit.node,
+            Timestamp::from_nanos(commit.start_nanos),
+            commit.given_up_in_seconds.div_ceil(3600)
+        ))),
+    }
+}
+
+fn dry_run(context: &Context, name: &str) -> Result<u8, Failure> {
+    let vault = context.vaults_to_read(None)?.open(name, Absent::Refuse)?;
+    let fates = explain(&context.config, vault, &SystemClock)?;
+    let shown: Vec<ShownFate> = fates.iter().flat_map(shown).collect();
+    if context.json {
+        print_json(&shown)?;
+        return Ok(0);
+    }
+    for fate in &shown {
+        let why = if fate.why.is_empty() { String::new() } else { format!(": {}", fate.why.join(", ")) };
+        print(&format!("{} {}  {}  {}{why}", fate.source, fate.time, fate.point, fate.fate));
+    }
+    let dropped = shown.iter().filter(|fate| fate.fate == "dropped").count();
+    print(&format!("vault {name}: {dropped} of {} points would be dropped", shown.len()));
+    Ok(0)
+}
+
+fn shown(source: &SourceFates) -> impl Iterator<Item = ShownFate> {
+    source.points.iter().map(|(link, time, fate)| {
+        let (fate, why) = match fate {
+            PointFate::Kept(reasons) => ("kept", reasons.iter().map(ToString::to_string).collect()),
+            PointFate::Dropped => ("dropped", vec!["no rule of `keep` wants it".to_owned()]),
+            PointFate::Stays(Obstacle::Pinned) => ("stays", vec!["it is being read or built on".to_owned()]),
+            PointFate::Stays(Obstacle::Fork) => ("stays", vec!["two points build on it".to_owned()]),
+            PointFate::New => ("new", vec!["it is judged after the next prune has accepted it".to_owned()]),
+            PointFate::UnknownKind => ("kept", vec!["this version does not know its kind".to_owned()]),
+        };
+        ShownFate {
+            source: source.source_name.clone(),
+            point: link.point.to_string(),
+            time: time.to_string(),
+            fate,
+            why,
+        }
+    })
+}

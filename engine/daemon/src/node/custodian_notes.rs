@@ -1,0 +1,77 @@
+//! The notes of a custodian, one small file for each vault under `node.state`.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use backstay_core::id::VaultId;
+use backstay_vault::error::VaultError;
+use backstay_vault::vault::{NoteStore, Notes};
+
+use crate::failure::Failure;
+
+/// Greatest file that is read, bytes: it may hold a layout.
+const NOTES_BYTES_MAX: u64 = 128 << 20;
+
+/// Notes in a file.
+#[derive(Debug)]
+pub struct FileNotes(PathBuf);
+
+impl FileNotes {
+    /// The notes on this vault.
+    pub fn of(state: &Path, vault: VaultId) -> Result<Self, Failure> {
+        let folder = state.join("custodian");
+        super::make_state_folder(&folder)?;
+        Ok(Self(folder.join(format!("{vault}.cbor"))))
+    }
+
+    fn error(&self, cause: impl std::fmt::Display) -> VaultError {
+        VaultError::Notes { place: self.0.display().to_string(), cause: cause.to_string() }
+    }
+}
+
+impl NoteStore for FileNotes {
+    fn load(&mut self) -> Result<Notes, VaultError> {
+        match fs::metadata(&self.0) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Notes::default()),
+            Err(error) => return Err(self.error(error)),
+            Ok(metadata) if metadata.len() > NOTES_BYTES_MAX => {
+                return Err(self.error("the file is longer than notes can be; remove it"));
+            }
+            Ok(_) => {}
+        }
+        let bytes = fs::read(&self.0).map_err(|error| self.error(error))?;
+        Notes::from_bytes(&bytes).map_err(|cause| {
+            self.error(format!(
+                "damaged ({cause}); remove the file, which costs a collection or a day of waiting and no data"
+            ))
+        })
+    }
+
+    fn save(&mut self, notes: &Notes) -> Result<(), VaultError> {
+        super::write_durably(&self.0, &notes.to_bytes()).map_err(|failure| self.error(failure.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backstay_core::collection::CollectionNumber;
+
+    use super::*;
+
+    #[test]
+    fn notes_read_back_and_damaged_ones_are_named() {
+        let state = tempfile::tempdir().expect("a folder");
+        let mut file = FileNotes::of(state.path(), VaultId::new([1; 16])).expect("a file");
+        assert_eq!(file.load().expect("none yet"), Notes::default());
+        let notes = Notes { finished: CollectionNumber::new(4), ..Notes::default() };
+        file.save(&notes).expect("saves");
+        assert_eq!(
+            FileNotes::of(state.path(), VaultId::new([1; 16])).expect("a file").load().expect("reads"),
+            notes
+        );
+        fs::write(&file.0, b"\xff").expect("writes");
+        let refused = file.load().expect_err("damaged").to_string();
+        assert!(refused.contains("custodian") && refused.contains("remove"), "{refused}");
+    }
+}

@@ -1,0 +1,139 @@
+//! Pruning by the daemon: after captures, at most hourly, and when somebody wants it. Each vault by itself, on a thread
+//! of its own: one that hangs keeps no other waiting.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstay_core::config::VaultKind;
+use backstay_wire::control::{CaptureReport, PruneReport, TargetOutcome};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Daemon, Event, SLEEP_MAX};
+use crate::care::summary;
+
+/// Least time from one prune of a vault to the next.
+const PERIOD: Duration = Duration::from_secs(3600);
+
+/// When a prune that has to wait for commits looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// What somebody who wants a prune is told; a failure in words.
+pub(super) type PruneOutcome = Result<PruneReport, String>;
+
+/// Where it is told.
+pub(super) type PruneAsker = oneshot::Sender<PruneOutcome>;
+
+/// What is pruned, and when.
+pub(super) struct Pruning {
+    daemon: Arc<Daemon>,
+    events: mpsc::Sender<Event>,
+    /// Vaults that something was committed to since they were pruned, and that are to be pruned from then on.
+    due: HashMap<String, Instant>,
+    /// When the last prune of a vault has ended.
+    ended: HashMap<String, Instant>,
+    running: HashMap<String, Vec<PruneAsker>>,
+    wanted: HashMap<String, Vec<PruneAsker>>,
+    /// Vaults of which another node is custodian, as far as was tried.
+    of_others: HashSet<String>,
+}
+
+impl Pruning {
+    pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            daemon,
+            events,
+            due: HashMap::new(),
+            ended: HashMap::new(),
+            running: HashMap::new(),
+            wanted: HashMap::new(),
+            of_others: HashSet::new(),
+        }
+    }
+
+    /// What a capture has committed to is to be pruned.
+    pub(super) fn captured(&mut self, report: &CaptureReport) {
+        for target in &report.targets {
+            let is_vault = self.daemon.config.vaults.iter().any(|(name, vault)| {
+                name.as_str() == target.target && matches!(vault.kind, VaultKind::Dir(_))
+            });
+            let is_durable = !matches!(target.outcome, TargetOutcome::Failed { .. });
+            if is_vault && is_durable && !self.of_others.contains(&target.target) {
+                let now = Instant::now();
+                let from = self.ended.get(&target.target).map_or(now, |ended| *ended + PERIOD);
+                self.due.entry(target.target.clone()).or_insert(from);
+            }
+        }
+    }
+
+    /// Somebody wants a prune that begins from now on.
+    pub(super) fn want(&mut self, vault: String, asker: PruneAsker) {
+        self.wanted.entry(vault).or_default().push(asker);
+    }
+
+    /// Starts what is wanted or due; says how long to sleep at most.
+    pub(super) fn start_some(&mut self) -> Duration {
+        self.wanted.values_mut().for_each(|askers| askers.retain(|asker| !asker.is_closed()));
+        let now = Instant::now();
+        let wanted = self.wanted.iter().filter(|(_, askers)| !askers.is_empty()).map(|(vault, _)| vault);
+        let due = self.due.iter().filter(|(_, from)| **from <= now).map(|(vault, _)| vault);
+        let idle = |vault: &&String| !self.running.contains_key(*vault);
+        let start: HashSet<String> = wanted.chain(due).filter(idle).cloned().collect();
+        start.into_iter().for_each(|vault| self.start(vault));
+        let next =
+            self.due.iter().filter(|(vault, _)| !self.running.contains_key(*vault)).map(|(_, from)| *from);
+        next.min().map_or(SLEEP_MAX, |from| from.saturating_duration_since(now))
+    }
+
+    fn start(&mut self, vault: String) {
+        self.due.remove(&vault);
+        let askers = self.wanted.remove(&vault).unwrap_or_default();
+        self.running.insert(vault.clone(), askers);
+        let (daemon, events, name) = (Arc::clone(&self.daemon), self.events.clone(), vault.clone());
+        let work = move || {
+            let pruned = catch_unwind(AssertUnwindSafe(|| daemon.engine.care().prune(&name)));
+            let outcome = match pruned {
+                Ok(Ok(report)) => Ok(report),
+                Ok(Err(failure)) => Err((failure.class, failure.message)),
+                Err(_) => Err((
+                    "other",
+                    "the prune panicked, which is an error in Backstay; its log tells where".to_owned(),
+                )),
+            };
+            // The loop is gone when the daemon ends.
+            let _ = events.blocking_send(Event::Pruned { vault: name, outcome: Box::new(outcome) });
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("prune {vault}")).spawn(work) {
+            let why =
+                format!("cannot start a thread: {error}; raise the limit on tasks (TasksMax= of the unit)");
+            self.end(&vault, Err(("other", why)));
+        }
+    }
+
+    /// A prune has ended.
+    pub(super) fn end(&mut self, vault: &str, outcome: Result<PruneReport, (&'static str, String)>) {
+        let now = Instant::now();
+        self.ended.insert(vault.to_owned(), now);
+        match &outcome {
+            Ok(report) if !report.awaited.is_empty() => {
+                tracing::debug!(vault, commits = report.awaited.len(), "a prune waits for commits to end");
+                self.due.insert(vault.to_owned(), now + LOOK_AGAIN);
+            }
+            Ok(report) => tracing::info!("{}", summary(report)),
+            Err(("not_custodian", message)) => {
+                tracing::info!("{message}");
+                self.of_others.insert(vault.to_owned());
+            }
+            Err((class, message)) => {
+                tracing::warn!(vault, class, "{message}");
+                self.due.insert(vault.to_owned(), now + PERIOD);
+            }
+        }
+        let told: PruneOutcome = outcome.map_err(|(_, message)| message);
+        for asker in self.running.remove(vault).into_iter().flatten() {
+            // Who is gone is told nothing.
+            let _ = asker.send(told.clone());
+        }
+    }
+}

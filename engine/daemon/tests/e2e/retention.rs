@@ -1,0 +1,94 @@
+//! Retention as its operator meets it: what `vault prune` says and does, with and without a daemon.
+
+use std::fs;
+use std::path::Path;
+
+use crate::daemon::{Daemon, wait_for};
+use crate::judge::assert_same;
+use crate::sandbox::Sandbox;
+
+/// So many captures, each with a file more and one changed.
+fn capture_often(sandbox: &Sandbox, count: u32) {
+    for n in 0..count {
+        fs::write(sandbox.source.join(format!("file {n}")), format!("contents {n}\n").repeat(2000)).unwrap();
+        fs::write(sandbox.source.join("changing"), format!("state {n}\n").repeat(100_000)).unwrap();
+        assert!(sandbox.capture().is_new);
+    }
+}
+
+fn objects(vault: &Path, folder: &str) -> usize {
+    match fs::read_dir(vault.join(folder)) {
+        Ok(entries) => entries
+            .map(|entry| entry.unwrap())
+            .map(
+                |entry| {
+                    if entry.path().is_dir() { objects(vault, entry.path().to_str().unwrap()) } else { 1 }
+                },
+            )
+            .sum(),
+        Err(_) => 0,
+    }
+}
+
+#[test]
+fn prune_says_what_it_would_do_and_then_does_it() {
+    let mut sandbox = Sandbox::new();
+    sandbox.source_lines = ", keep = { last = 2 }";
+    capture_often(&sandbox, 6);
+    let points = sandbox.points();
+    let fates = || {
+        let shown = sandbox.run(["vault", "prune", "local", "--dry-run", "--json"]).good().json();
+        let fate = |shown: &serde_json::Value| shown["fate"].as_str().unwrap().to_owned();
+        shown.as_array().unwrap().iter().map(fate).collect::<Vec<_>>()
+    };
+    assert_eq!(fates(), ["new"; 6], "nothing is judged before it was accepted");
+
+    let pruned = sandbox.run(["vault", "prune", "local", "--json"]).good().json();
+    assert_eq!((&pruned["points_accepted"], &pruned["points_dropped"]), (&6.into(), &4.into()), "{pruned:#}");
+    assert_eq!(pruned["points_deleted"], 4, "{pruned:#}");
+    assert_eq!(sandbox.points(), points[4..]);
+    assert_eq!(objects(&sandbox.vault, "points"), 2);
+    assert_eq!(objects(&sandbox.vault, "sessions"), 0);
+    sandbox.check_vault();
+    let newest = sandbox.restore("newest");
+    assert_same(&sandbox.source, &newest);
+    let older = sandbox.restore_with("older", &["--point", &points[4]]);
+    assert_eq!(fs::read_to_string(older.join("changing")).unwrap(), "state 4\n".repeat(100_000));
+
+    capture_often(&sandbox, 1);
+    assert_eq!(fates(), ["kept", "kept", "new"]);
+    let text = sandbox.run(["vault", "prune", "local", "--dry-run"]).good();
+    assert!(text.text().contains("one of the last 2"), "{}", text.text());
+    let again = sandbox.run(["vault", "prune", "local"]).good();
+    assert!(again.text().contains("points dropped: 1, deleted: 1"), "{}", again.text());
+    sandbox.check_vault();
+}
+
+#[test]
+fn what_is_not_there_to_be_pruned_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox.run(["vault", "prune", "locl"]).refused(2, &["no vault \"locl\"", "local"]);
+    sandbox.run(["vault", "prune", "local"]).refused(1, &["no vault in", "vault init local"]);
+}
+
+#[test]
+fn the_daemon_prunes_after_a_capture_and_when_it_is_asked_to() {
+    let mut sandbox = Sandbox::new();
+    sandbox.source_lines = ", keep = { last = 1 }";
+    capture_often(&sandbox, 3);
+    assert_eq!(objects(&sandbox.vault, "layout"), 0);
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the flow", || !daemon.flow("data.files", "local")["last_point"].is_null());
+    capture_often(&sandbox, 1);
+    wait_for("the prune after it", || sandbox.points().len() == 1);
+    capture_often(&sandbox, 2);
+    assert_eq!(sandbox.points().len(), 3, "not twice in an hour by itself");
+    let asked = sandbox.run(["vault", "prune", "local", "--json"]).good().json();
+    assert_eq!(asked["points_dropped"], 2, "{asked:#}");
+    assert_eq!(sandbox.points().len(), 1);
+    sandbox.run(["vault", "prune", "usb"]).refused(2, &["no vault \"usb\""]);
+    daemon.running.terminate().good();
+    sandbox.check_vault();
+    let restored = sandbox.restore("restored");
+    assert_same(&sandbox.source, &restored);
+}
