@@ -154,6 +154,16 @@ pub enum VaultError {
         /// The store.
         place: String,
     },
+    /// A store has taken nothing for long, while others of the same capture did.
+    #[error(
+        "the store in {place} has taken nothing for {seconds} seconds: this capture goes on without it, and it is tried again later; look whether its disk hangs"
+    )]
+    Stalled {
+        /// The store.
+        place: String,
+        /// How long.
+        seconds: u64,
+    },
     /// An object would be larger than readers take.
     #[error(
         "{object} would have {bytes} bytes, more than any reader takes: nothing was written; split the source, or keep fewer points"
@@ -221,7 +231,8 @@ impl VaultError {
             | Self::Overtaken { .. }
             | Self::Collecting { .. }
             | Self::CursorMoved { .. }
-            | Self::Unsettled { .. } => true,
+            | Self::Unsettled { .. }
+            | Self::Stalled { .. } => true,
             _ => false,
         }
     }
@@ -256,6 +267,7 @@ impl VaultError {
             Self::Overtaken { .. } | Self::Collecting { .. } => "collection",
             Self::Unsettled { .. } => "unsettled",
             Self::CursorMoved { .. } => "cursor_moved",
+            Self::Stalled { .. } => "stalled",
             Self::TooLarge { .. } => "too_large",
             Self::NoNextNumber { .. } => "damaged",
             Self::NotCustodian { .. } => "not_custodian",

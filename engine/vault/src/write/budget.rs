@@ -1,6 +1,7 @@
 //! A budget of bytes (or of anything else that is counted): taking waits until enough is left.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A counted budget.
 #[derive(Debug)]
@@ -24,6 +25,20 @@ impl Budget {
             .unwrap_or_else(PoisonError::into_inner);
         *left -= amount;
         amount
+    }
+
+    /// Takes `amount` if that much is left now.
+    pub(super) fn try_take(&self, amount: usize) -> bool {
+        let mut left = self.lock();
+        let is_there = *left >= amount;
+        *left -= if is_there { amount } else { 0 };
+        is_there
+    }
+
+    /// Waits until enough is left for `amount`, no longer than `patience`; whether it is.
+    pub(super) fn wait_for(&self, amount: usize, patience: Duration) -> bool {
+        let waited = self.returned.wait_timeout_while(self.lock(), patience, |left| *left < amount);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 >= amount
     }
 
     /// Gives back what was taken.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use backstay_core::id::ChunkId;
 
@@ -57,19 +58,26 @@ impl Packer {
         lock(&self.outcome).failure.get_or_insert(error);
     }
 
-    /// Adds a sealed record. When the pack is full, waits until the one before it has gone up, with everybody else
-    /// who adds to it.
+    /// Adds a sealed record. Never waits for the store, whose threads these may not be: a pack that is full while the one
+    /// before it goes up takes what is on its way already, and [`Packer::has_room`] keeps more from coming.
     pub(crate) fn add(&self, class: ChunkClass, id: ChunkId, plain_length: u32, record: &[u8]) {
         let mut filling = lock(&self.filling[slot(class)]);
-        if filling.has_room_for(record.len()) {
-            filling.add(id, plain_length, record);
-            return;
-        }
-        let permit = Permit::take(&self.uploads);
-        let full = filling.close(self.vault.ring(), &self.images);
+        let full = match filling.has_room_for(record.len()) {
+            true => None,
+            false => Permit::try_take(&self.uploads)
+                .map(|permit| (filling.close(self.vault.ring(), &self.images), permit)),
+        };
         filling.add(id, plain_length, record);
         drop(filling);
-        self.send(full, permit);
+        if let Some((full, permit)) = full {
+            self.send(full, permit);
+        }
+    }
+
+    /// Waits, no longer than `patience`, until neither pack is full, or one can go up; whether that is so.
+    pub(crate) fn has_room(&self, patience: Duration) -> bool {
+        let is_full = |filling: &Mutex<PackBuilder>| !lock(filling).has_room_for(0);
+        !self.filling.iter().any(is_full) || self.uploads.wait_for(1, patience)
     }
 
     /// Sends what is left, waits for all packs, and returns those that are durable now.
@@ -118,6 +126,10 @@ impl Packer {
 struct Permit(Arc<Budget>);
 
 impl Permit {
+    fn try_take(uploads: &Arc<Budget>) -> Option<Self> {
+        uploads.try_take(1).then(|| Self(Arc::clone(uploads)))
+    }
+
     fn take(uploads: &Arc<Budget>) -> Self {
         uploads.take(1);
         Self(Arc::clone(uploads))

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use backstay_core::id::ChunkId;
 use bytes::Bytes;
@@ -20,6 +21,12 @@ use crate::vault::WriterView;
 
 /// Plain bytes that wait for a thread or are being worked on.
 const IN_FLIGHT_BYTES: usize = 24 << 20;
+
+/// How long a store may take no pack before those of the same capture that do go on without it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether it does.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// One record in this many is opened again and compared before it goes up: faulty memory is the usual
 /// cause of corrupt repositories.
@@ -158,6 +165,8 @@ impl ChunkWriter {
 
     fn queue(&self, class: ChunkClass, plain: Bytes, id: Option<ChunkId>, name: Option<Sender<ChunkId>>) {
         let taken = self.shared.in_flight.take(plain.len());
+        // After that: what is in flight then is all that a full pack has to take.
+        self.shared.wait_for_room();
         let guard = InFlight { shared: Arc::clone(&self.shared), taken };
         self.pool.run(move |worker| {
             let id = id.or_else(|| guard.shared.ring.chunk_id(class, &plain));
@@ -187,6 +196,22 @@ impl MetaSink for ChunkWriter {
 }
 
 impl Shared {
+    /// Waits for stores that are slow, here and not in the pool, which others need. One that takes nothing for long is
+    /// given up where others go on; where there is no other, there is nothing else to do.
+    fn wait_for_room(&self) {
+        let working = || self.targets.iter().filter(|target| !target.packer.has_failed());
+        for target in working() {
+            let mut waited = Duration::ZERO;
+            while !target.packer.has_failed() && !target.packer.has_room(LOOK_AGAIN) {
+                waited += LOOK_AGAIN;
+                if waited >= PATIENCE && working().count() > 1 {
+                    let place = target.view.vault().place();
+                    target.packer.fail(VaultError::Stalled { place, seconds: PATIENCE.as_secs() });
+                }
+            }
+        }
+    }
+
     fn store(&self, worker: &mut Worker, class: ChunkClass, id: ChunkId, plain: &Bytes) {
         let count = |counter: &AtomicU64, by: usize| counter.fetch_add(by as u64, Ordering::Relaxed);
         count(&self.totals.chunks, 1);
