@@ -114,6 +114,9 @@ fn prepare(
     clock: &dyn Clock,
 ) -> Result<(Walk, Option<State>, Timestamp), CaptureError> {
     check_root(&options.root)?;
+    if !Path::new("/proc/self/fd").is_dir() {
+        return Err(CaptureError::NoProc);
+    }
     let previous = match &standing.parent {
         Some(point) => Some(resume::state_of(&means.states, standing, point)?),
         None => None,
@@ -460,7 +463,9 @@ impl<'p> CaptureRun<'p> {
     /// A tree that has lost almost everything was most likely not meant to.
     fn check_losses(&mut self) {
         let Some(before) = self.previous.map(|state| state.header().entries) else { return };
-        let gone = self.sink.gone.saturating_sub(self.sink.moved);
+        // Also by the numbers: of what an interrupted capture found gone, only they know.
+        let gone =
+            self.sink.gone.saturating_sub(self.sink.moved).max(before.saturating_sub(self.sink.entries));
         if gone > 10 && gone > before / 10 * 9 {
             let root = self.options.root.display();
             self.warnings.remark(format!(

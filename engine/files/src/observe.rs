@@ -51,6 +51,11 @@ pub fn meta(stat: &FileStat, attributes: Attributes) -> Meta {
 }
 
 impl RawAttributes {
+    /// Those of an object that cannot be asked for them.
+    pub fn unknown() -> Self {
+        Self { list: Vec::new(), left_out: 1 }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

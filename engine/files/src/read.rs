@@ -2,6 +2,7 @@
 //! the protection against reading anything but the file that was found.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -41,6 +42,10 @@ pub enum Stability {
     Changed,
 }
 
+/// How often a file is tried on which somebody else has a lease, and how long after each other.
+const LEASE_TRIES: u32 = 50;
+const LEASE_LOOK: Duration = Duration::from_millis(100);
+
 /// A stretch of data between holes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -63,7 +68,17 @@ impl SourceFile {
     pub(crate) fn open(directory: BorrowedFd<'_>, name: &[u8], found: &FileStat) -> Result<Self, OpenError> {
         // Without NONBLOCK, a pipe that took the file's place would hold us for ever.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let open = |flags| rustix::fs::openat(directory, name, flags, Mode::empty());
+        let open_once = |flags| rustix::fs::openat(directory, name, flags, Mode::empty());
+        let open = |flags| {
+            let mut tries = 0..LEASE_TRIES;
+            loop {
+                match open_once(flags) {
+                    // Somebody has a lease on it (Samba, NFS), and was just told to give it up.
+                    Err(Errno::AGAIN) if tries.next().is_some() => std::thread::sleep(LEASE_LOOK),
+                    opened => return opened,
+                }
+            }
+        };
         let fd = match open(flags | OFlags::NOATIME) {
             // Only its owner may read a file without leaving a trace.
             Err(Errno::PERM) => open(flags),

@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
 
 mod busy;
+mod changing;
 mod crash;
 mod daemon;
 mod demo;

@@ -16,6 +16,7 @@ use super::links::Unread;
 use super::observation::Observation;
 use super::problem::{CaptureError, ReadProblem};
 use super::queue::{FileContents, Pieces, Place, Task, Work};
+use super::reading::PartEnd;
 use super::sink::NewRow;
 use super::{CaptureMeans, CaptureRun, CaptureSummary, Captured, rows, state_folder};
 use crate::content::ContentIdBuilder;
@@ -43,6 +44,10 @@ impl CaptureRun<'_> {
             Task::Unreadable(problem) => self.unreadable(&place, old, problem),
             Task::Name(id, found) => self.name(&place, old, id, &found),
             Task::Moved(moved) => self.moved(&place, old, &moved),
+            Task::Grown(found) => {
+                let task = self.read_file(&found, PartEnd::Behind)?;
+                self.finish_row(Work { place, old, task })
+            }
             Task::Plain(stat, observation) => {
                 let object = plain_object(&stat, &observation)?;
                 let row = self.row(&place, object, &stat, observation)?;

@@ -1,7 +1,7 @@
 //! Objects with several names: each is read once, when its first name comes by, and its row waits here until the
 //! end, because rows of links sort before all paths. Bounded memory: rows spill to disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use backstay_core::id::LinkId;
@@ -51,13 +51,12 @@ pub(super) enum Unread {
     Refused,
 }
 
-/// An object of which names are still to come.
+/// An object of which a name was seen.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     id: LinkId,
     /// Another one has another object that got the inode meanwhile, or the object changed.
     ctime: FileTime,
-    left: u64,
 }
 
 /// Objects with several names that the walk has seen.
@@ -65,7 +64,8 @@ struct Seen {
 pub(super) struct LinkRows {
     spill: Spill,
     generation: Generation,
-    to_come: HashMap<Identity, Seen>,
+    /// Also those all of whose names were seen: another object may get the inode before the scan has ended.
+    seen: HashMap<Identity, Seen>,
     unread: HashMap<LinkId, Unread>,
 }
 
@@ -75,29 +75,42 @@ const NAMED_MARK: u8 = 0xff;
 impl LinkRows {
     pub(super) fn new(folder: &Path) -> Self {
         let spill = Spill::new(folder, HELD_BYTES_DEFAULT);
-        Self { spill, generation: 0, to_come: HashMap::new(), unread: HashMap::new() }
+        Self { spill, generation: 0, seen: HashMap::new(), unread: HashMap::new() }
     }
 
     /// Whose name this is, and which. An object that changes between two of its names is read again for those that
     /// follow, under another id: it may be another one that was given the inode. The next scan finds them together.
     pub(super) fn name(&mut self, stat: &FileStat, ring: &KeyRing) -> (LinkId, Name) {
-        let left = stat.links.saturating_sub(1).max(1);
-        let Some(seen) = self.to_come.get_mut(&stat.identity) else {
+        let Some(seen) = self.seen.get_mut(&stat.identity) else {
             let id = rows::link_id(ring, stat.identity, None);
-            self.to_come.insert(stat.identity, Seen { id, ctime: stat.ctime, left });
+            self.seen.insert(stat.identity, Seen { id, ctime: stat.ctime });
             return (id, Name::First);
         };
         if seen.ctime != stat.ctime {
             let id = rows::link_id(ring, stat.identity, Some(stat.ctime));
-            *seen = Seen { id, ctime: stat.ctime, left };
+            *seen = Seen { id, ctime: stat.ctime };
             return (id, Name::First);
         }
-        let id = seen.id;
-        seen.left = seen.left.saturating_sub(1);
-        if seen.left == 0 {
-            self.to_come.remove(&stat.identity);
+        (seen.id, Name::Further)
+    }
+
+    /// Objects of the state before to which names lead that an interrupted capture has kept: what has their inodes by now
+    /// is not taken for them.
+    pub(super) fn keep_known(
+        &mut self,
+        previous: &State,
+        kept: &HashSet<LinkId>,
+    ) -> Result<(), CaptureError> {
+        let mut rows = HeadRows::new(previous.links()?);
+        while let Some(row) = rows.next()? {
+            let seen = HeadRow::decode(&row.value)?.facts.seen;
+            if let (Some(seen), HeadKey::Link(id)) = (seen, HeadKey::parse(&row.key)?)
+                && kept.contains(&id)
+            {
+                self.seen.entry(seen.identity).or_insert(Seen { id, ctime: seen.ctime });
+            }
         }
-        (id, Name::Further)
+        Ok(())
     }
 
     /// The object is as it was.
@@ -128,7 +141,7 @@ impl LinkRows {
     pub(super) fn take_over(&mut self, row: &FoundRow) -> Result<(), CaptureError> {
         let seen = HeadRow::decode(&row.value)?.facts.seen;
         if let (Some(seen), HeadKey::Link(id)) = (seen, HeadKey::parse(&row.key)?) {
-            self.to_come.insert(seen.identity, Seen { id, ctime: seen.ctime, left: u64::MAX });
+            self.seen.insert(seen.identity, Seen { id, ctime: seen.ctime });
         }
         self.put_rows(&row.key, &row.value, &row.further)
     }
@@ -379,6 +392,8 @@ mod tests {
         let (id, first) = links.name(&stat(7, 1, 3), &ring);
         assert_eq!(first, Name::First);
         assert_eq!(links.name(&stat(7, 1, 3), &ring), (id, Name::Further));
+        assert_eq!(links.name(&stat(7, 1, 3), &ring), (id, Name::Further));
+        // All its names were seen. It may be gone by now.
         let (other, again) = links.name(&stat(7, 2, 2), &ring);
         assert_eq!(again, Name::First);
         assert_ne!(id, other, "what was read stays that of the names before");

@@ -38,12 +38,21 @@ impl Observer {
     /// Looks at an object that is no regular file; `None` when another one has its name by now.
     pub(super) fn object(&self, found: &Found) -> Result<Option<Observation>, Errno> {
         let Some(pinned) = found.pin()? else { return Ok(None) };
-        let attributes = observe::attributes_of(&pinned)?;
+        // It is pinned: what is gone then is /proc.
+        let attributes = observe::attributes_of(&pinned).map_err(|errno| match errno {
+            Errno::NOENT => Errno::STALE,
+            errno => errno,
+        })?;
         let target = match found.stat.kind {
             FileKind::Symlink => Some(observe::symlink_target(&pinned)?.ok_or(Errno::INVAL)?),
             _ => None,
         };
         Ok(Some(self.observation(&found.stat, attributes, target)))
+    }
+
+    /// What is known of an object that cannot be looked at any more.
+    pub(super) fn without_attributes(&self, stat: &FileStat) -> Observation {
+        self.observation(stat, RawAttributes::unknown(), None)
     }
 
     fn observation(

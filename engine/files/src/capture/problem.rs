@@ -41,6 +41,11 @@ pub enum CaptureError {
     /// The spill file has a problem.
     #[error(transparent)]
     Spill(#[from] SpillError),
+    /// Objects cannot be looked at by their descriptors.
+    #[error(
+        "/proc is not mounted: without it the attributes of directories and links cannot be read; mount it"
+    )]
+    NoProc,
     /// The system gives no thread.
     #[error("no thread could be started for reading: {0}; see `ulimit -u` and TasksMax")]
     Thread(std::io::Error),
@@ -60,7 +65,7 @@ impl CaptureError {
     /// A word for metrics: the class of the error.
     pub fn class(&self) -> &'static str {
         match self {
-            Self::Walk(_) | Self::NotADirectory { .. } => "source",
+            Self::Walk(_) | Self::NotADirectory { .. } | Self::NoProc => "source",
             Self::State(_) | Self::Spill(_) => "state",
             Self::Vault(error) => error.class(),
             Self::Row(_) | Self::Key(_) => "damaged",

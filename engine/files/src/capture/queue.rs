@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::large::{PendingChunk, Piece};
 use super::observation::Observation;
 use super::problem::{CaptureError, ReadProblem};
-use super::small::{SmallFile, SmallOutcome, SmallReaders};
+use super::small::{NotRead, SmallFile, SmallOutcome, SmallReaders};
 use crate::content::ContentIdBuilder;
 use crate::heads::FoundRow;
 use crate::keys::PathKey;
@@ -59,6 +59,11 @@ impl Place {
 }
 
 impl Work {
+    /// Whether anything of it is not known yet.
+    fn waits(&self) -> bool {
+        matches!(self.task, Task::File(_) | Task::Grown(_) | Task::Plain(..))
+    }
+
     fn attribute_bytes(&self) -> usize {
         match &self.task {
             Task::Plain(_, observation) | Task::File(FileContents { observation, .. }) => {
@@ -84,6 +89,8 @@ pub(super) enum Task {
     Name(LinkId, Box<Found>),
     /// A file whose row is known under another key.
     Moved(FoundRow),
+    /// A file that was small when it was found, and is to be read as a large one.
+    Grown(Box<Found>),
     /// A file with contents.
     File(FileContents),
 }
@@ -174,7 +181,9 @@ impl Queue {
         while self.reading.len() > reading_max && self.naming_bytes <= NAMING_BYTES_MAX {
             self.read_one(chunks)?;
         }
-        if self.naming.len() <= naming_max && self.naming_bytes <= NAMING_BYTES_MAX {
+        // What waits for nothing leaves at once: it holds all further rows of its file.
+        let waits = self.naming.front().is_none_or(Work::waits);
+        if waits && self.naming.len() <= naming_max && self.naming_bytes <= NAMING_BYTES_MAX {
             return Ok(None);
         }
         let work = self.naming.pop_front();
@@ -276,8 +285,9 @@ impl Queue {
     ) -> Result<Task, CaptureError> {
         let small = match outcome {
             Ok(small) => small,
-            Err(ReadProblem::Vanished) => return Ok(Task::Remove),
-            Err(problem) => return Ok(Task::Unreadable(problem)),
+            Err(NotRead::Problem(ReadProblem::Vanished)) => return Ok(Task::Remove),
+            Err(NotRead::Problem(problem)) => return Ok(Task::Unreadable(problem)),
+            Err(NotRead::Grown(found)) => return Ok(Task::Grown(found)),
         };
         let SmallFile { stat, observation, stretches, content, stability } = small;
         if stat.size_bytes == 0 {

@@ -44,6 +44,10 @@ impl CaptureRun<'_> {
     /// Looks at an object that is no file, under the name that it was found with. Where another object has that name by
     /// now, at that one, unless it is the other names that count; `None` when it is a file. Gives what was looked at.
     pub(super) fn observe(&self, mut found: Found, place: &Place) -> (Found, Option<Task>) {
+        if found.stat.kind == FileKind::Directory {
+            let task = self.observe_directory(&found);
+            return (found, Some(task));
+        }
         for _ in 0..OBSERVE_TRIES {
             let problem = match self.observer.object(&found) {
                 Ok(Some(observation)) => {
@@ -68,6 +72,21 @@ impl CaptureRun<'_> {
             return (found, Some(task));
         }
         (found, Some(Task::Unreadable(ReadProblem::Replaced)))
+    }
+
+    /// Looks at a directory. What is in it was listed when it was found, and is captured under this name whatever has
+    /// become of the name since: so the directory is, too, and it is said that its attributes are not known.
+    fn observe_directory(&self, found: &Found) -> Task {
+        match self.observer.object(found) {
+            Ok(Some(observation)) => Task::Plain(found.stat, observation),
+            Ok(None) => Task::Plain(found.stat, self.observer.without_attributes(&found.stat)),
+            Err(errno) => match ReadProblem::from(errno) {
+                ReadProblem::Vanished => {
+                    Task::Plain(found.stat, self.observer.without_attributes(&found.stat))
+                }
+                problem => Task::Unreadable(problem),
+            },
+        }
     }
 
     /// Reads an object with several names under another of them: those before had vanished when it was their turn.

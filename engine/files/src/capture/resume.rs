@@ -1,6 +1,7 @@
 //! Where a capture begins: the local state of the point before, rebuilt from the vault when it is not at hand,
 //! and what an interrupted capture has left.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::problem::CaptureError;
 use super::{CaptureRun, identity_of, state_folder};
 use crate::heads::{HeadRows, KeyValue, SingleRows};
 use crate::keys::{HeadKey, RowKey, is_further};
-use crate::row::{HeadRow, element};
+use crate::row::{HeadRow, Restored, element};
 use crate::rule::FilesRule;
 use crate::state::{State, StateFacts, StateWriter};
 
@@ -103,14 +104,21 @@ impl CaptureRun<'_> {
             stack.insert(0, Run { parts: paths.to_vec() });
         }
         let mut rows = rows_of(&standing.vault, &stack, crate::keys::PathKey::root().as_bytes());
+        let mut named = HashSet::new();
         while let Some(row) = rows.next()? {
             if row.key > partial.resume_key {
                 break;
             }
             self.links.still_named(&row)?;
+            if let Restored::Link(id) = HeadRow::decode(&row.value)?.restored {
+                named.insert(id);
+            }
             self.sink.take_over(row)?;
         }
-        Ok(())
+        match self.previous {
+            Some(previous) if !named.is_empty() => self.links.keep_known(previous, &named),
+            _ => Ok(()),
+        }
     }
 
     fn take_over_digest(&mut self, vault: &Arc<Vault>, paths: &[PartRef]) -> Result<(), CaptureError> {

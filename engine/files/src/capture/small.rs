@@ -43,8 +43,23 @@ pub(super) struct SmallFile {
     pub(super) stability: Stability,
 }
 
+/// Why a file was not read here.
+#[derive(Debug)]
+pub(super) enum NotRead {
+    /// It cannot be read.
+    Problem(ReadProblem),
+    /// It is small no longer.
+    Grown(Box<Found>),
+}
+
+impl From<ReadProblem> for NotRead {
+    fn from(problem: ReadProblem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
 /// What became of one file.
-pub(super) type SmallOutcome = Result<SmallFile, ReadProblem>;
+pub(super) type SmallOutcome = Result<SmallFile, NotRead>;
 
 type Batch = (Vec<Found>, Sender<Vec<SmallOutcome>>);
 
@@ -135,7 +150,7 @@ fn read_small(found: &Found, ring: &KeyRing, observer: &Observer) -> SmallOutcom
         let file = open(found)?;
         let read = read_stretches(&file, ring)?;
         let observation = observer.file(&file).map_err(ReadProblem::Refused)?;
-        let Some((stretches, content)) = read else { return Err(ReadProblem::Grown) };
+        let Some((stretches, content)) = read else { return Err(NotRead::Grown(Box::new(found.clone()))) };
         let stability = file.stability().map_err(ReadProblem::Refused)?;
         let small = SmallFile { stat: *file.stat(), observation, stretches, content, stability };
         if stability == Stability::Stable {
@@ -143,7 +158,7 @@ fn read_small(found: &Found, ring: &KeyRing, observer: &Observer) -> SmallOutcom
         }
         last = Some(small);
     }
-    last.ok_or(ReadProblem::Grown)
+    last.ok_or_else(|| NotRead::Grown(Box::new(found.clone())))
 }
 
 /// Opens a file; where another one has taken its place since it was found, that one. But not where the file has other
