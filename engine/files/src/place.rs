@@ -157,10 +157,20 @@ impl Destination {
         // Before the marker goes: without it, what is here counts as whole.
         self.flusher.stop().map_err(|e| failed.at("writing it to disk", e))?;
         self.staging.sync(&self.systems.all()).map_err(|e| failed.at("writing it to disk", e))?;
-        self.staging.remove(self.root.as_fd()).map_err(|e| failed.at("removing .backstay-restore", e))?;
         let key = HeadKey::Path(PathKey::root());
-        let finish = Finish::open(self.root.as_fd(), &key, self.privilege);
-        let defects = finished.0.map_or_else(Vec::new, |wanted| finish.end_directory(&wanted));
+        let finish = || Finish::open(self.root.as_fd(), &key, self.privilege);
+        // Before the marker goes, where that does not close the root to this user: a kill between the two would leave
+        // a root that nothing finishes any more.
+        let wanted = finished.0.as_ref();
+        let early = wanted.filter(|_| self.privilege == Privilege::Root).map(|w| finish().end_directory(w));
+        self.staging.remove(self.root.as_fd()).map_err(|e| failed.at("removing .backstay-restore", e))?;
+        let defects = match (early, wanted) {
+            (Some(mut defects), Some(wanted)) => {
+                defects.extend(finish().time_only(wanted));
+                defects
+            }
+            (_, wanted) => wanted.map_or_else(Vec::new, |wanted| finish().end_directory(wanted)),
+        };
         rustix::fs::fsync(&self.root).map_err(|e| failed.at("writing it to disk", e))?;
         Ok(defects)
     }

@@ -68,6 +68,13 @@ pub enum RestoreError {
     Stopped,
 }
 
+impl RestoreError {
+    /// Whether only what one chunk holds is lost.
+    fn is_of_contents(&self) -> bool {
+        matches!(self, Self::Vault(VaultError::Chunk { .. } | VaultError::Table(_)))
+    }
+}
+
 impl From<Failure> for RestoreError {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -100,7 +107,12 @@ pub fn restore(
     pool: &Arc<CpuPool>,
     progress: &Arc<RestoreProgress>,
 ) -> Result<RestoreReport, RestoreError> {
-    let marker = format!("vault {}\npoint {}\n", request.vault.id(), request.point.link.point);
+    let marker = format!(
+        "vault {}\npoint {}\n{}",
+        request.vault.id(),
+        request.point.link.point,
+        request.selection.marker_line()
+    );
     let stack = request.catalogue.stack(request.point.link.point)?;
     let links = request.selection.links(request.vault, &stack)?;
     let destination = Destination::open(request.destination, marker.as_bytes(), request.existing)?;
@@ -171,7 +183,14 @@ impl RestoreRun<'_> {
             (Restored::Link(_), HeadKey::Link(_)) => Err(KeyError::Form.into()),
             (Restored::Object { object, meta }, _) => {
                 let references = references(object, row, &head)?;
-                let large_values = self.large_values(&head)?;
+                let large_values = match self.large_values(&head) {
+                    Err(error) if error.is_of_contents() => {
+                        self.collected
+                            .problem(format!("{key}: its attributes cannot be had, it is left out: {error}"));
+                        return Ok(());
+                    }
+                    values => values?,
+                };
                 let wanted = Reproduced { meta: meta.clone(), large_values };
                 let at_once = is_written_at_once(&references, object.size_bytes());
                 let placed = match at_once {

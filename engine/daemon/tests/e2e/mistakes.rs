@@ -327,7 +327,8 @@ fn what_this_user_may_not_read_is_named_and_the_rest_captured() {
     let destination = sandbox.path("restored");
     fs::create_dir(&destination).unwrap();
     chown(&destination, Some(NOBODY), Some(NOBODY)).unwrap();
-    as_nobody(&[OsStr::new("restore"), OsStr::new("data"), OsStr::new("--to"), destination.as_os_str()]);
+    as_nobody(&[OsStr::new("restore"), OsStr::new("data"), OsStr::new("--to"), destination.as_os_str()])
+        .ended_with(3);
     assert_eq!(fs::read_to_string(destination.join("open/file")).unwrap(), "open");
     assert!(!destination.join("open/secret").exists() && !destination.join("closed/file").exists());
 

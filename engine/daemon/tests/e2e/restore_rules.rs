@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -107,10 +107,12 @@ fn a_restore_that_was_killed_is_continued_by_the_same_command() {
     sandbox.capture();
     let before = Picture::of(&sandbox.source);
     let start = Instant::now();
-    before.assert_same(&Picture::of(&sandbox.restore("undisturbed")));
+    let undisturbed = sandbox.restore("undisturbed");
     let whole_millis = start.elapsed().as_millis() as usize;
+    before.assert_same(&Picture::of(&undisturbed));
 
     let mut random = seeded();
+    let mut cut_short = 0;
     for existing in [&[][..], &["--into"]] {
         let destination = sandbox.path(format!("killed {existing:?}"));
         let command = ["restore", "data", "--to", destination.to_str().unwrap()];
@@ -119,6 +121,7 @@ fn a_restore_that_was_killed_is_continued_by_the_same_command() {
             let restore = sandbox.start(command());
             std::thread::sleep(Duration::from_millis(random.below(whole_millis) as u64));
             let outcome = restore.kill();
+            cut_short += u32::from(outcome.code.is_none());
             if outcome.code == Some(0) && existing.is_empty() {
                 // It was faster than the kill: the next one finds a destination that is not empty.
                 fs::remove_dir_all(&destination).unwrap();
@@ -127,6 +130,7 @@ fn a_restore_that_was_killed_is_continued_by_the_same_command() {
         sandbox.run(command()).good();
         before.assert_same(&Picture::of(&destination));
     }
+    assert!(cut_short > 0, "no kill met a restore under way");
 }
 
 #[test]
@@ -292,4 +296,55 @@ fn listed(root: &Path) -> Vec<String> {
     let mut paths: Vec<String> = run(find).good().text().lines().map(str::to_owned).collect();
     paths.sort();
     paths
+}
+
+#[test]
+fn files_that_lack_contents_are_named_and_all_others_are_restored() {
+    let sandbox = Sandbox::new();
+    let mut random = Random::new(1);
+    let contents: Vec<Vec<u8>> = (0..9).map(|_| random.bytes(1_500_000)).collect();
+    for (n, content) in contents.iter().enumerate() {
+        fs::write(sandbox.source.join(format!("file {n}")), content).unwrap();
+    }
+    fs::write(sandbox.source.join("small"), "small").unwrap();
+    sandbox.capture();
+    let packs = fs::read_dir(sandbox.vault.join("packs")).unwrap().flatten();
+    let packs = packs.flat_map(|folder| fs::read_dir(folder.path()).unwrap().flatten());
+    let data = packs.max_by_key(|pack| pack.metadata().unwrap().len()).unwrap().path();
+    let mut damaged = fs::read(&data).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 64].fill(0);
+    fs::write(&data, damaged).unwrap();
+
+    let destination = sandbox.path("restored");
+    let restore = || sandbox.run(["restore", "data", "--to", destination.to_str().unwrap()]);
+    let told = restore().ended_with(3);
+    let is_whole = |n: &usize| {
+        fs::read(destination.join(format!("file {n}"))).is_ok_and(|restored| restored == contents[*n])
+    };
+    let lost: Vec<usize> = (0..9).filter(|n| !is_whole(n)).collect();
+    assert_eq!(lost.len(), 1, "one chunk is of one file: {told:?}");
+    assert!(told.stderr.contains(&format!("file {}: lacks contents", lost[0])), "{told:?}");
+    assert_eq!(fs::read_to_string(destination.join("small")).unwrap(), "small");
+}
+
+#[test]
+fn a_restore_of_some_paths_does_not_go_on_from_one_of_others() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.source.join("sub")).unwrap();
+    fs::write(sandbox.source.join("sub/file"), "contents").unwrap();
+    let point = sandbox.capture().point;
+    let vault =
+        sandbox.run(["vault", "stat", "local", "--json"]).good().json()["id"].as_str().unwrap().to_owned();
+    // As a restore of everything leaves it that is killed early.
+    let destination = sandbox.path("restored");
+    let staging = destination.join(".backstay-restore");
+    fs::create_dir_all(staging.join("links")).unwrap();
+    fs::set_permissions(&staging, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(staging.join("marker"), format!("vault {vault}\npoint {point}\n")).unwrap();
+    let to = destination.to_str().unwrap();
+    sandbox.run(["restore", "data", "--to", to, "sub"]).refused(1, &["begun and not finished"]);
+    assert!(!destination.join("sub").exists());
+    sandbox.run(["restore", "data", "--to", to]).good();
+    assert_eq!(fs::read_to_string(destination.join("sub/file")).unwrap(), "contents");
 }

@@ -181,7 +181,7 @@ impl Slot<'_> {
     }
 
     /// Opens the object as a mere path, and makes sure that it is what was made.
-    fn pin(self, kind: FileKind) -> Result<OwnedFd, PlaceError> {
+    pub(super) fn pin(self, kind: FileKind) -> Result<OwnedFd, PlaceError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let pinned = rustix::fs::openat(self.directory, self.name, flags, Mode::empty());
         let fd = pinned.map_err(|error| self.error("opening what was made", error))?;

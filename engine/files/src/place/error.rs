@@ -31,7 +31,7 @@ pub enum PlaceError {
         path: PathBuf,
     },
     /// Another restore was begun there and not finished.
-    #[error("in {} the restore of another point was begun and not finished: finish that one, restore to another directory, or give --into", path.display())]
+    #[error("in {} the restore of another point, or of other paths, was begun and not finished: finish that one, restore to another directory, or give --into", path.display())]
     OtherRestore {
         /// As it was given.
         path: PathBuf,

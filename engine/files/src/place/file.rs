@@ -51,6 +51,11 @@ impl PendingFile {
         Self { directory, _unfinished: unfinished, path, wanted, privilege, flusher }
     }
 
+    /// Which file it will be.
+    pub fn key(&self) -> HeadKey {
+        HeadKey::Path(self.path.clone())
+    }
+
     /// Makes it. From any thread.
     pub fn make(self) -> Result<NewFile, PlaceError> {
         let name = self.path.file_name().unwrap_or(b".");

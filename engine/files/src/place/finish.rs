@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::keys::HeadKey;
 use crate::row::{AttributeName, AttributeValue, Meta};
-use crate::stat::FileTime;
+use crate::stat::{FileStat, FileTime};
 use crate::xattr::{Holder, magic_path};
 
 use super::error::{Defect, Lacking};
@@ -81,6 +81,22 @@ impl<'f> Finish<'f> {
         self.defects
     }
 
+    /// Whether a finished object has the owner, the mode and the names of attributes that it is to have.
+    pub(super) fn is_as(&self, fd: impl AsFd, wanted: &Reproduced) -> bool {
+        let Ok(stat) = FileStat::of(fd) else { return false };
+        let meta = &wanted.meta;
+        let same = (stat.uid, stat.gid) == (meta.uid, meta.gid)
+            && u32::from(meta.mode.bits()) == u32::from(stat.mode) & 0o7777;
+        let mut names: Vec<&[u8]> =
+            meta.attributes.iter().map(|attribute| attribute.name.as_bytes()).collect();
+        names.sort_unstable();
+        let Handle::Pinned(path) = &self.handle else { return false };
+        same && Holder::Pinned(path.clone()).list().is_ok_and(|mut there| {
+            there.sort_unstable();
+            there.iter().map(Vec::as_slice).eq(names)
+        })
+    }
+
     /// What a directory can be given before things are placed in it.
     pub(super) fn begin_directory(mut self, wanted: &Reproduced) -> Vec<Defect> {
         self.remove_others(wanted);
@@ -93,6 +109,12 @@ impl<'f> Finish<'f> {
         let owned = self.owner(&wanted.meta);
         self.mode(&wanted.meta, owned);
         self.attributes(wanted, Lists::Only);
+        self.time(wanted.meta.mtime);
+        self.defects
+    }
+
+    /// The time alone, which removing something from a directory has changed.
+    pub(super) fn time_only(mut self, wanted: &Reproduced) -> Vec<Defect> {
         self.time(wanted.meta.mtime);
         self.defects
     }

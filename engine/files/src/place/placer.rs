@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::keys::{HeadKey, PathKey};
 use crate::row::Object;
-use crate::stat::FileStat;
+use crate::stat::{FileKind, FileStat};
 
 use super::Destination;
 use super::entry::{MadeFile, Occupied, Slot};
@@ -151,7 +151,15 @@ impl<'d> Placer<'d> {
             Object::File(_) => {
                 let size_bytes = object.size_bytes();
                 return Ok(match slot.make_file(size_bytes, wanted.meta.mtime)? {
-                    MadeFile::AlreadyDone => Placed::AlreadyDone,
+                    MadeFile::AlreadyDone => {
+                        // What it lacked then it lacks now, and that has to be said again.
+                        let fd = slot.pin(FileKind::File)?;
+                        let finish = Finish::pinned(&fd, key, privilege);
+                        if !finish.is_as(&fd, &wanted) {
+                            self.report.all(finish.whole(&wanted, ModeWanted::Yes));
+                        }
+                        Placed::AlreadyDone
+                    }
                     MadeFile::New(fd) => {
                         let flusher = Arc::clone(self.destination.flusher());
                         Placed::File(NewFile::new(fd, key.clone(), wanted, privilege, flusher))

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use backstay_vault::error::VaultError;
 
 use super::under_way::{Counted, Failure, Shared};
+use crate::keys::HeadKey;
 use crate::place::{NewFile, PendingFile, PlaceError};
 use crate::row::Reference;
 
@@ -23,6 +24,13 @@ pub(super) enum Target {
 }
 
 impl Target {
+    fn key(&self) -> HeadKey {
+        match self {
+            Self::Made(file) => file.key().clone(),
+            Self::Pending(file) => file.key(),
+        }
+    }
+
     pub(super) fn make(self) -> Result<NewFile, PlaceError> {
         match self {
             Self::Made(file) => Ok(file),
@@ -51,13 +59,17 @@ impl Piece {
     pub(super) fn write(&self, plain: &[u8], shared: &Shared) -> Result<(), Failure> {
         let Reference { offset_bytes, chunk_offset_bytes, length_bytes, chunk } = self.reference;
         let begins = chunk_offset_bytes as usize;
-        let bytes = plain.get(begins..begins.saturating_add(length_bytes as usize)).ok_or_else(|| {
-            Failure::Vault(VaultError::Table(format!(
-                "a row refers to bytes {begins} to {} of chunk {chunk}, which has {}: the run is damaged; run `backstay vault check`",
-                begins + length_bytes as usize,
-                plain.len()
-            )))
-        })?;
+        let Some(bytes) = plain.get(begins..begins.saturating_add(length_bytes as usize)) else {
+            self.lose(
+                &VaultError::Table(format!(
+                    "a row refers to bytes {begins} to {} of chunk {chunk}, which has {}: the run is damaged; run `backstay vault check`",
+                    begins.saturating_add(length_bytes as usize),
+                    plain.len()
+                )),
+                shared,
+            );
+            return Ok(());
+        };
         let written = self.file.write(offset_bytes, bytes);
         shared.progress.wrote(u64::from(length_bytes));
         if written.is_err() {
@@ -71,6 +83,15 @@ impl Piece {
             shared.collected.defects(file.finish());
         }
         Ok(())
+    }
+}
+
+impl Piece {
+    /// It cannot be had. The file is named, once, and not finished: nothing takes it for whole.
+    pub(super) fn lose(&self, error: &VaultError, shared: &Shared) {
+        if let Some(target) = self.file.lock().take() {
+            shared.collected.problem(format!("{}: lacks contents: {error}", target.key()));
+        }
     }
 }
 

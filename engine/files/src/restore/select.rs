@@ -36,6 +36,19 @@ impl Selection {
         self.0.is_none()
     }
 
+    /// What the marker of a restore says of it: a restore of something else does not go on from this one. Nothing for
+    /// everything.
+    pub(super) fn marker_line(&self) -> String {
+        let Some(paths) = &self.0 else { return String::new() };
+        let mut keys: Vec<&[u8]> = paths.iter().map(PathKey::as_bytes).collect();
+        keys.sort_unstable();
+        let mut hasher = blake3::Hasher::new();
+        keys.iter().for_each(|key| {
+            hasher.update(&(key.len() as u64).to_le_bytes()).update(key);
+        });
+        format!("paths {}\n", hasher.finalize().to_hex())
+    }
+
     /// The files with several names that are needed; fails on a path that is not in the point.
     pub(super) fn links(&self, vault: &Arc<Vault>, stack: &[Run]) -> Result<Links, RestoreError> {
         let Some(paths) = &self.0 else { return Ok(Links(None)) };

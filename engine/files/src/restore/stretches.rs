@@ -104,9 +104,13 @@ fn write(
         return Ok(());
     }
     for (record, pieces) in pieces.into_iter().enumerate() {
-        let plain = reader.open(opener, read, stretch, record).map_err(Failure::Vault)?;
-        for piece in pieces {
-            piece.write(plain, shared)?;
+        match reader.open(opener, read, stretch, record) {
+            Ok(plain) => pieces.iter().try_for_each(|piece| piece.write(plain, shared))?,
+            // What is lost is lost: the files that need it are named, and all others are restored.
+            Err(error @ VaultError::Chunk { .. }) => {
+                pieces.iter().for_each(|piece| piece.lose(&error, shared));
+            }
+            Err(error) => return Err(Failure::Vault(error)),
         }
     }
     Ok(())

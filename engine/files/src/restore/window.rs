@@ -80,7 +80,12 @@ impl Windows {
         for piece in pieces {
             by_chunk.entry(piece.reference.chunk).or_default().push(piece);
         }
-        let reads = self.reader.plan(by_chunk.keys().copied()).map_err(Failure::Vault)?;
+        let (reads, lost) =
+            self.reader.plan_what_is_there(by_chunk.keys().copied()).map_err(Failure::Vault)?;
+        for (chunk, error) in lost {
+            let pieces = by_chunk.remove(&chunk).unwrap_or_default();
+            pieces.iter().for_each(|piece| piece.lose(&error, &self.shared));
+        }
         for read in reads {
             let pieces =
                 read.records.iter().map(|(id, ..)| by_chunk.remove(id).unwrap_or_default()).collect();

@@ -33,6 +33,22 @@ impl ChunkReader {
         Self { vault, looks: Arc::default() }
     }
 
+    /// The reads that these chunks need, and those that no index object knows, each with its error.
+    pub fn plan_what_is_there(
+        &self,
+        chunks: impl IntoIterator<Item = ChunkId>,
+    ) -> Result<(Vec<PackRead>, Vec<(ChunkId, VaultError)>), VaultError> {
+        let (mut located, mut lost) = (Vec::new(), Vec::new());
+        for id in chunks {
+            match self.plan([id]) {
+                Ok(_) => located.extend(self.vault.places(&id).first().map(|place| (id, *place))),
+                Err(error @ VaultError::Chunk { .. }) => lost.push((id, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((plan_reads(located), lost))
+    }
+
     /// The reads that these chunks need; an error names the first that no index object knows.
     pub fn plan(&self, chunks: impl IntoIterator<Item = ChunkId>) -> Result<Vec<PackRead>, VaultError> {
         let located = chunks
