@@ -33,35 +33,32 @@ impl ChunkReader {
         Self { vault, looks: Arc::default() }
     }
 
-    /// The reads that these chunks need, and those that no index object knows, each with its error.
+    /// The reads that these chunks need; an error names the first that no index object knows.
+    pub fn plan(&self, chunks: impl IntoIterator<Item = ChunkId>) -> Result<Vec<PackRead>, VaultError> {
+        let (reads, lost) = self.plan_what_is_there(chunks)?;
+        match lost.into_iter().next() {
+            None => Ok(reads),
+            Some((_, error)) => Err(error),
+        }
+    }
+
+    /// The same, but for those that no index object knows; these each with its error.
     pub fn plan_what_is_there(
         &self,
         chunks: impl IntoIterator<Item = ChunkId>,
     ) -> Result<(Vec<PackRead>, Vec<(ChunkId, VaultError)>), VaultError> {
         let (mut located, mut lost) = (Vec::new(), Vec::new());
         for id in chunks {
-            match self.plan([id]) {
-                Ok(_) => located.extend(self.vault.places(&id).first().map(|place| (id, *place))),
-                Err(error @ VaultError::Chunk { .. }) => lost.push((id, error)),
-                Err(error) => return Err(error),
+            let mut place = self.vault.places(&id).first().copied();
+            if place.is_none() {
+                place = self.places_anew(&id)?.first().copied();
+            }
+            match place {
+                Some(place) => located.push((id, place)),
+                None => lost.push((id, self.lost(id, "no index object knows it"))),
             }
         }
         Ok((plan_reads(located), lost))
-    }
-
-    /// The reads that these chunks need; an error names the first that no index object knows.
-    pub fn plan(&self, chunks: impl IntoIterator<Item = ChunkId>) -> Result<Vec<PackRead>, VaultError> {
-        let located = chunks
-            .into_iter()
-            .map(|id| match self.vault.places(&id).first() {
-                Some(place) => Ok((id, *place)),
-                None => match self.places_anew(&id)?.first() {
-                    Some(place) => Ok((id, *place)),
-                    None => Err(self.lost(id, "no index object knows it")),
-                },
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(plan_reads(located))
     }
 
     /// Where a chunk is as the index says now: a collection may have moved it while something was read for hours.
