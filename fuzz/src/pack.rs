@@ -35,7 +35,14 @@ fn read(pack: &[u8]) {
         check_places(&entries, pack.len());
     }
     let _ = read_pack(&RING, id, pack.to_vec().into());
-    check_places(&salvage(pack), pack.len());
+    check_found(&salvage(pack), pack.len());
+}
+
+/// A length may be what is damaged: what is found may reach into what follows it.
+fn check_found(entries: &[PackEntry], length: usize) {
+    assert!(entries.windows(2).all(|pair| pair[0].offset < pair[1].offset), "found in order, each once");
+    let ends = entries.iter().map(|entry| entry.offset as usize + entry.length as usize);
+    assert!(ends.max().is_none_or(|end| end <= length), "a record ends after its pack");
 }
 
 fn check_places(entries: &[PackEntry], length: usize) {

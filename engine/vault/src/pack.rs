@@ -207,8 +207,9 @@ pub fn read_contents(ring: &KeyRing, content: &[u8]) -> Result<(ChunkClass, Vec<
     Ok((class, entries))
 }
 
-/// Finds the records of a pack by their marks, for one whose table of contents is lost. What is
-/// found is not authenticated: opening the records shows which are whole.
+/// Finds the records of a pack by their marks, for one whose table of contents is lost. What is found is not
+/// authenticated: opening the records shows which are whole. One whose length is damaged may reach into those that follow
+/// it, which are found all the same.
 pub fn salvage(content: &[u8]) -> Vec<PackEntry> {
     let mut entries = Vec::new();
     let mut at = 0;
@@ -218,11 +219,10 @@ pub fn salvage(content: &[u8]) -> Vec<PackEntry> {
             Ok(header) if header.length as usize <= (content.len() - at).min(RECORD_BYTES_MAX) => {
                 let RecordHeader { id, length, plain_length, .. } = header;
                 entries.push(PackEntry { id, offset: at as u32, length, plain_length });
+                at += HEADER_BYTES;
             }
-            _ => {}
+            _ => at += MARK.len(),
         }
-        // Not by the length, which may be what is damaged.
-        at += MARK.len();
     }
     entries
 }
