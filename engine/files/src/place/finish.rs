@@ -85,8 +85,8 @@ impl<'f> Finish<'f> {
     pub(super) fn is_as(&self, fd: impl AsFd, wanted: &Reproduced) -> bool {
         let Ok(stat) = FileStat::of(fd) else { return false };
         let meta = &wanted.meta;
-        let same = (stat.uid, stat.gid) == (meta.uid, meta.gid)
-            && u32::from(meta.mode.bits()) == u32::from(stat.mode) & 0o7777;
+        let same =
+            (stat.uid, stat.gid) == (meta.uid, meta.gid) && meta.mode.bits() == u32::from(stat.mode) & 0o7777;
         let mut names: Vec<&[u8]> =
             meta.attributes.iter().map(|attribute| attribute.name.as_bytes()).collect();
         names.sort_unstable();

@@ -20,6 +20,9 @@ use crate::vault::Vault;
 /// How often a reader and its clones look for what a collection has moved. More often nothing helps.
 const LOOKS_MAX: u32 = 1000;
 
+/// A chunk that is nowhere, and the error that says so.
+pub type LostChunk = (ChunkId, VaultError);
+
 /// Reads chunks of one vault. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ChunkReader {
@@ -46,7 +49,7 @@ impl ChunkReader {
     pub fn plan_what_is_there(
         &self,
         chunks: impl IntoIterator<Item = ChunkId>,
-    ) -> Result<(Vec<PackRead>, Vec<(ChunkId, VaultError)>), VaultError> {
+    ) -> Result<(Vec<PackRead>, Vec<LostChunk>), VaultError> {
         let (mut located, mut lost) = (Vec::new(), Vec::new());
         for id in chunks {
             let mut place = self.vault.places(&id).first().copied();

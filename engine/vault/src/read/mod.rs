@@ -3,5 +3,5 @@
 mod fetch;
 mod plan;
 
-pub use fetch::ChunkReader;
+pub use fetch::{ChunkReader, LostChunk};
 pub use plan::{PackRead, plan_reads};

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -69,13 +70,13 @@ impl DirStore {
         &self,
         operation: Operation,
         object: String,
-        work: impl FnOnce(&Inner) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&Inner, &Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let inner = Arc::clone(&self.inner);
         let place = self.place();
         let outcome = tokio::task::spawn_blocking(move || {
-            inner.check_root()?;
-            work(&inner)
+            let root = inner.open_root()?;
+            work(&inner, &root.path)
         })
         .await;
         let error = match outcome {
@@ -91,22 +92,22 @@ impl DirStore {
 impl Store for DirStore {
     async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
         let path = name.to_string();
-        self.run(Operation::Put, name.to_string(), move |inner| inner.put(&path, &content)).await
+        self.run(Operation::Put, name.to_string(), move |inner, root| inner.put(root, &path, &content)).await
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
         let path = name.to_string();
-        self.run(Operation::Get, name.to_string(), move |inner| inner.get(&path)).await
+        self.run(Operation::Get, name.to_string(), move |_, root| get(root, &path)).await
     }
 
     async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
         let path = name.to_string();
-        self.run(Operation::GetRange, name.to_string(), move |inner| inner.get_range(&path, stretch)).await
+        self.run(Operation::GetRange, name.to_string(), move |_, root| get_range(root, &path, stretch)).await
     }
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         let path = folder.as_str().trim_end_matches('/').to_owned();
-        let work = move |inner: &Inner| inner.list(&path);
+        let work = move |_: &Inner, root: &Path| list(root, &path);
         let mut listed = self.run(Operation::List, folder.as_str().to_owned(), work).await?;
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
@@ -114,7 +115,7 @@ impl Store for DirStore {
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         let path = name.to_string();
-        self.run(Operation::Delete, name.to_string(), move |inner| inner.delete(&path)).await
+        self.run(Operation::Delete, name.to_string(), move |_, root| delete(root, &path)).await
     }
 
     fn place(&self) -> String {
@@ -127,32 +128,45 @@ impl Store for DirStore {
 #[error("the directory is not the one that it was: most likely a disk is not mounted any more")]
 struct AnotherRoot;
 
+/// The root while something is done in it.
+struct Root {
+    /// Leads to the directory that was looked at, whatever has its name by now.
+    path: PathBuf,
+    /// Not kept longer than that: a disk with an open directory cannot be unmounted.
+    _open: Option<OwnedFd>,
+}
+
 impl Inner {
-    /// That the root is the one that was there before: where a disk has been unmounted, an empty directory has its name.
-    /// A root that was never seen may be missing, and is made with the first object.
-    fn check_root(&self) -> io::Result<()> {
+    /// Opens the root, if it is the one that was there before: where a disk has been unmounted, an empty directory has its
+    /// name. A root that was never seen may be missing, and is made with the first object.
+    fn open_root(&self) -> io::Result<Root> {
         // Before the look: others may be making it.
         let before = self.identity.get();
-        let found = match fs::metadata(&self.root) {
-            Ok(metadata) => (metadata.dev(), metadata.ino()),
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = match rustix::fs::open(&self.root, flags, Mode::empty()).map_err(io::Error::from) {
+            Ok(open) => open,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return match before {
-                    None => Ok(()),
+                    None => Ok(Root { path: self.root.clone(), _open: None }),
                     Some(_) => Err(io::Error::other(AnotherRoot)),
                 };
             }
             Err(error) => return Err(error),
         };
-        match *self.identity.get_or_init(|| found) == found {
-            true => Ok(()),
-            false => Err(io::Error::other(AnotherRoot)),
+        let stat = rustix::fs::fstat(&open)?;
+        let found = (stat.st_dev, stat.st_ino);
+        if *self.identity.get_or_init(|| found) != found {
+            return Err(io::Error::other(AnotherRoot));
         }
+        let path = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        // Without /proc by its name: then it may become another one between the look and the work.
+        let path = if path.exists() { path } else { self.root.clone() };
+        Ok(Root { path, _open: Some(open) })
     }
 
-    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let target = self.root.join(name);
-        let unfinished = self.unfinished()?;
-        let result = write_durably(&unfinished, content).and_then(|()| self.rename(&unfinished, &target));
+    fn put(&self, root: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+        let unfinished = self.unfinished(root)?;
+        let result = write_durably(&unfinished, content).and_then(|()| self.rename(root, &unfinished, name));
         if result.is_err() {
             // The first error is the one that tells; what is left behind is swept after a day.
             let _ = fs::remove_file(&unfinished);
@@ -160,110 +174,111 @@ impl Inner {
         result
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let folder = to.parent().unwrap_or(&self.root);
-        self.make_folder(folder)?;
-        fs::rename(from, to)?;
-        sync_folder(folder)
+    fn rename(&self, root: &Path, from: &Path, name: &str) -> io::Result<()> {
+        let folder = Path::new(name).parent().unwrap_or(Path::new(""));
+        self.make_folder(root, folder)?;
+        fs::rename(from, root.join(name))?;
+        sync_folder(&root.join(folder))
     }
 
     /// Makes a folder and those above it from the root down, each durable in its parent. One that exists may
     /// come from a process that died before it was durable: it is made durable once more. Under a lock, so that
     /// nobody relies on a folder that is not durable yet. True if it was not known before.
-    fn make_folder(&self, folder: &Path) -> io::Result<bool> {
+    fn make_folder(&self, root: &Path, folder: &Path) -> io::Result<bool> {
         let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(folder) {
             return Ok(false);
         }
-        let mut missing: Vec<&Path> = folder.ancestors().take_while(|f| f.starts_with(&self.root)).collect();
+        let mut missing: Vec<&Path> = folder.ancestors().collect();
         while let Some(folder) = missing.pop() {
-            match fs::create_dir(folder) {
+            let path = root.join(folder);
+            match fs::create_dir(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 result => result?,
             }
-            sync_folder(folder.join("..").as_path())?;
+            sync_folder(&path.join(".."))?;
             known.insert(folder.to_owned());
         }
         Ok(true)
     }
 
-    fn unfinished(&self) -> io::Result<PathBuf> {
-        let folder = self.root.join(UNFINISHED);
-        if self.make_folder(&folder)? {
+    fn unfinished(&self, root: &Path) -> io::Result<PathBuf> {
+        let folder = root.join(UNFINISHED);
+        if self.make_folder(root, Path::new(UNFINISHED))? {
             sweep(&folder)?;
         }
         // Others may write here that are in another process, or on another host: nothing but chance keeps apart.
         Ok(folder.join(format!("{:032x}", u128::from_le_bytes(random_bytes()))))
     }
+}
 
-    fn get(&self, name: &str) -> io::Result<Bytes> {
-        let file = File::open(self.root.join(name))?;
-        let length = file.metadata()?.len();
-        if length > OBJECT_BYTES_MAX {
-            return Err(ErrorKind::FileTooLarge.into());
-        }
-        let mut content = Vec::with_capacity(length as usize);
-        file.take(OBJECT_BYTES_MAX).read_to_end(&mut content)?;
-        Ok(content.into())
+fn get(root: &Path, name: &str) -> io::Result<Bytes> {
+    let file = File::open(root.join(name))?;
+    let length = file.metadata()?.len();
+    if length > OBJECT_BYTES_MAX {
+        return Err(ErrorKind::FileTooLarge.into());
     }
+    let mut content = Vec::with_capacity(length as usize);
+    file.take(OBJECT_BYTES_MAX).read_to_end(&mut content)?;
+    Ok(content.into())
+}
 
-    fn get_range(&self, name: &str, stretch: Stretch) -> io::Result<Bytes> {
-        if stretch.length > OBJECT_BYTES_MAX {
-            return Err(ErrorKind::FileTooLarge.into());
-        }
-        let file = File::open(self.root.join(name))?;
-        // Before anything is allocated; it also spares the system offsets that it would refuse in its own way.
-        let length = file.metadata()?.len();
-        if stretch.offset.checked_add(stretch.length).is_none_or(|end| end > length) {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        let mut content = vec![0; stretch.length as usize];
-        file.read_exact_at(&mut content, stretch.offset)?;
-        Ok(content.into())
+fn get_range(root: &Path, name: &str, stretch: Stretch) -> io::Result<Bytes> {
+    if stretch.length > OBJECT_BYTES_MAX {
+        return Err(ErrorKind::FileTooLarge.into());
     }
-
-    fn list(&self, folder: &str) -> io::Result<Vec<Listed>> {
-        let mut listed = Vec::new();
-        self.list_below(folder, FOLDER_DEPTH_MAX, &mut listed)?;
-        Ok(listed)
+    let file = File::open(root.join(name))?;
+    // Before anything is allocated; it also spares the system offsets that it would refuse in its own way.
+    let length = file.metadata()?.len();
+    if stretch.offset.checked_add(stretch.length).is_none_or(|end| end > length) {
+        return Err(ErrorKind::UnexpectedEof.into());
     }
+    let mut content = vec![0; stretch.length as usize];
+    file.read_exact_at(&mut content, stretch.offset)?;
+    Ok(content.into())
+}
 
-    fn list_below(&self, folder: &str, depth: usize, listed: &mut Vec<Listed>) -> io::Result<()> {
-        let entries = match fs::read_dir(self.root.join(folder)) {
-            // A folder that nobody has written to yet is empty; a root that is gone is not.
-            Err(error) if error.kind() == ErrorKind::NotFound && self.root.is_dir() => return Ok(()),
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let name = format!("{folder}/{name}");
-            if entry.file_type()?.is_dir() {
-                if depth > 1 {
-                    self.list_below(&name, depth - 1, listed)?;
-                }
-            } else if let Some((name, named)) = ObjectName::parse(&name) {
-                let bytes = match entry.metadata() {
-                    // Deleted between the two calls.
-                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    metadata => metadata?.len(),
-                };
-                if listed.len() == LISTING_MAX {
-                    return Err(ErrorKind::FileTooLarge.into());
-                }
-                listed.push(Listed { name, named, bytes });
+fn list(root: &Path, folder: &str) -> io::Result<Vec<Listed>> {
+    let mut listed = Vec::new();
+    list_below(root, folder, FOLDER_DEPTH_MAX, &mut listed)?;
+    Ok(listed)
+}
+
+fn list_below(root: &Path, folder: &str, depth: usize, listed: &mut Vec<Listed>) -> io::Result<()> {
+    let entries = match fs::read_dir(root.join(folder)) {
+        // A folder that nobody has written to yet is empty; a root that is gone is not.
+        Err(error) if error.kind() == ErrorKind::NotFound && root.is_dir() => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let name = format!("{folder}/{name}");
+        if entry.file_type()?.is_dir() {
+            if depth > 1 {
+                list_below(root, &name, depth - 1, listed)?;
             }
+        } else if let Some((name, named)) = ObjectName::parse(&name) {
+            let bytes = match entry.metadata() {
+                // Deleted between the two calls.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                metadata => metadata?.len(),
+            };
+            if listed.len() == LISTING_MAX {
+                return Err(ErrorKind::FileTooLarge.into());
+            }
+            listed.push(Listed { name, named, bytes });
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn delete(&self, name: &str) -> io::Result<()> {
-        let path = self.root.join(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => sync_folder(path.parent().unwrap_or(&self.root)),
-        }
+fn delete(root: &Path, name: &str) -> io::Result<()> {
+    let path = root.join(name);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_folder(path.parent().unwrap_or(root)),
     }
 }
 
