@@ -5,7 +5,14 @@ use serde::{Deserialize, Serialize};
 use crate::status::NodeStatus;
 
 /// Version of the protocol. A daemon refuses a greater one by name; fields that it does not know are ignored.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// What of a request every version understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Version that the client speaks.
+    pub version: u32,
+}
 
 /// What is asked. One request for each connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +33,9 @@ pub enum Ask {
     Now {
         /// Names of sources; all of this node when empty.
         sources: Vec<String>,
+        /// The name under which the points are to be held for ever.
+        #[serde(default)]
+        hold: Option<String>,
     },
     /// Capture what is due, and wait for what is being captured. Answered as [`Ask::Now`], without sources of which
     /// nothing was due.

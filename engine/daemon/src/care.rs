@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use backstay_core::config::{Config, Keep};
 use backstay_core::kind::{KindRules, Kinds};
@@ -15,6 +15,9 @@ use backstay_wire::control::{AwaitedCommit, PruneReport};
 use crate::failure::Failure;
 use crate::node::FileNotes;
 use crate::vaults::{Absent, ClockDebug, Vaults};
+
+/// Least time from one prune of a vault to the next, where nobody asks for one.
+pub const PERIOD: Duration = Duration::from_secs(3600);
 
 /// What cares for vaults.
 #[derive(Debug)]
@@ -36,6 +39,22 @@ impl Care {
     ) -> Self {
         let identity = Arc::clone(vaults.writer());
         Self { config, vaults, identity, pool, clock }
+    }
+
+    /// The same, unless it was done within the last hour, there is no vault yet, or another node cares for it.
+    pub fn prune_if_due(&self, name: &str) -> Result<Option<PruneReport>, Failure> {
+        let vault = match self.vaults.open(name, Absent::Refuse) {
+            Err(failure) if failure.class == "no_vault" => return Ok(None),
+            vault => vault?,
+        };
+        let notes = FileNotes::of(&self.config.node.state, vault.id())?;
+        if notes.age().is_some_and(|age| age < PERIOD) {
+            return Ok(None);
+        }
+        match self.prune(name) {
+            Err(failure) if failure.class == "not_custodian" => Ok(None),
+            report => report.map(Some),
+        }
     }
 
     /// Accepts what was committed, drops what retention does not want, and deletes what nothing needs any more.

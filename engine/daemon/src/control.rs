@@ -38,9 +38,8 @@ impl Conversation {
                 )));
             }
         };
-        if ask == Ask::Status {
-            stream.set_read_timeout(Some(STATUS_TIME)).map_err(lost)?;
-        }
+        // Of what takes longer, progress is told.
+        stream.set_read_timeout(Some(STATUS_TIME)).map_err(lost)?;
         stream.set_write_timeout(Some(STATUS_TIME)).map_err(lost)?;
         let request = frame::encode(&Request { version: VERSION, ask })?;
         stream.write_all(&request).map_err(lost)?;

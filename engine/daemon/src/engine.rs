@@ -67,13 +67,20 @@ impl Engine {
     }
 
     /// Captures `source` now for `targets`. Never fails as a whole: the report says what became of each target.
-    pub fn capture(&self, source: &Source, targets: &[Target], progress: &CaptureProgress) -> CaptureReport {
+    /// With a name in `hold`, the point is held for ever.
+    pub fn capture(
+        &self,
+        source: &Source,
+        targets: &[Target],
+        hold: Option<&str>,
+        progress: &CaptureProgress,
+    ) -> CaptureReport {
         let start = Instant::now();
         let mut report = CaptureReport::of_nothing(source.name.as_str());
         let (groups, failed) = self.groups(source, targets);
         report.targets.extend(failed);
         for (cursor, group) in groups {
-            self.capture_group(source, cursor, group, progress, &mut report);
+            self.capture_group(source, cursor, group, hold, progress, &mut report);
         }
         report.read_bytes = progress.read_bytes();
         report.stored_bytes = progress.stored_bytes();
@@ -120,12 +127,13 @@ impl Engine {
         source: &Source,
         cursor: Option<PointId>,
         group: Vec<OpenTarget>,
+        hold: Option<&str>,
         progress: &CaptureProgress,
         report: &mut CaptureReport,
     ) {
         let vaults = group.iter().map(|target| Arc::clone(&target.vault)).collect();
         let before = Work::of(progress);
-        let outcome = self.capture_files(source, cursor, vaults, progress);
+        let outcome = self.capture_files(source, cursor, vaults, hold, progress);
         let work = Work::of(progress);
         let reported = |target: OpenTarget, outcome, scan_start: Option<Timestamp>| TargetReport {
             target: target.name,
@@ -140,7 +148,8 @@ impl Engine {
                 let summary = captured.summary;
                 report.entries = summary.entries;
                 report.bytes = summary.bytes;
-                report.defects += summary.warnings.defects() + summary.warnings.remarks;
+                // Several groups see the same tree.
+                report.defects = report.defects.max(summary.warnings.defects() + summary.warnings.remarks);
                 report.warnings.extend(summary.warnings.lines);
                 for line in summary.warnings.left_out {
                     // The captures of several groups leave out the same.
@@ -179,14 +188,15 @@ impl Engine {
         source: &Source,
         cursor: Option<PointId>,
         vaults: Vec<Arc<Vault>>,
+        hold: Option<&str>,
         progress: &CaptureProgress,
     ) -> Result<Captured, Failure> {
         let states = self.config.node.state.join("sources").join(source.name.as_str());
-        match self.try_capture_files(source, cursor, vaults.clone(), &states, progress) {
+        match self.try_capture_files(source, cursor, vaults.clone(), hold, &states, progress) {
             Err(CaptureFailure::Capture(CaptureError::State(error))) if error.is_torn() => {
                 tracing::warn!(source = %source.name, %error, "captured again with a state from the vault");
                 std::fs::remove_dir_all(&states)?;
-                Ok(self.try_capture_files(source, cursor, vaults, &states, progress)?)
+                Ok(self.try_capture_files(source, cursor, vaults, hold, &states, progress)?)
             }
             outcome => Ok(outcome?),
         }
@@ -197,6 +207,7 @@ impl Engine {
         source: &Source,
         cursor: Option<PointId>,
         vaults: Vec<Arc<Vault>>,
+        hold: Option<&str>,
         states: &Path,
         progress: &CaptureProgress,
     ) -> Result<Captured, CaptureFailure> {
@@ -210,6 +221,7 @@ impl Engine {
             name: source.name.to_string(),
             kind: source.kind.label(),
             facts: facts(files, &options),
+            holds: hold.map(str::to_owned).into_iter().collect(),
         };
         let clock: &dyn ClockDebug = &*self.clock;
         let (mut targets, first) = Targets::open(vaults, Arc::clone(&self.writer), described, cursor, clock)

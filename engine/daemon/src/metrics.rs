@@ -33,6 +33,8 @@ pub struct Metrics {
     errors: IntCounterVec,
     vault_bytes: IntGaugeVec,
     vault_chunks: IntGaugeVec,
+    pruned: GaugeVec,
+    prune_errors: IntCounterVec,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     captures_running: IntGauge,
@@ -128,6 +130,12 @@ impl Metrics {
             )?,
             vault_bytes: int_gauge("backstay_vault_bytes", "Bytes of packs, by class.", &["vault", "class"])?,
             vault_chunks: int_gauge("backstay_vault_chunks", "Chunks that the index knows.", &["vault"])?,
+            pruned: gauge(
+                "backstay_vault_pruned_timestamp_seconds",
+                "When the vault was last pruned to the end by this daemon.",
+                &["vault"],
+            )?,
+            prune_errors: counter("backstay_prune_errors_total", "Failed prunes.", &["vault"])?,
             requests: counter(
                 "backstay_store_requests_total",
                 "Requests to stores.",
@@ -191,6 +199,18 @@ impl Metrics {
         self.queue_depth.with_label_values(&["events"]).set(number(load.events_waiting));
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         self.resident_memory.set(resident_bytes(&status).unwrap_or(0));
+    }
+
+    /// A vault was pruned to the end.
+    pub fn pruned(&self, vault: &str, now: Timestamp) {
+        self.pruned.with_label_values(&[vault]).set(now.as_seconds_f64());
+        // So that it is there, with what it counts or 0.
+        self.prune_errors.with_label_values(&[vault]);
+    }
+
+    /// A prune of a vault failed.
+    pub fn prune_failed(&self, vault: &str) {
+        self.prune_errors.with_label_values(&[vault]).inc();
     }
 
     /// Sets the sums of a vault.

@@ -21,9 +21,17 @@ pub fn start_log(verbose: bool) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
-/// Prints a result. A reader that went away (`| head`) is no error.
+/// Prints a result. A reader that went away (`| head`) wants no more, and is no error; a result that cannot be written
+/// otherwise is one.
 pub fn print(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            complain(&format!("cannot write the result: {error}; see where standard output goes"));
+            std::process::exit(1);
+        }
+    }
 }
 
 /// Says what went wrong.

@@ -427,6 +427,9 @@ impl<'p> CaptureRun<'p> {
     fn finish(mut self) -> Result<Finished, CaptureError> {
         let mut chunks = self.chunks.take().ok_or(VaultError::GivenUp)?;
         self.parts.extend(self.sink.finish_part(&mut chunks)?);
+        if self.targets.makes_a_point_anyhow() {
+            self.sink.begin_change(None)?;
+        }
         let links = self.links.finish(self.previous, &self.ring, &mut self.sink, &mut chunks)?;
         self.check_losses();
         let found = self.state_so_far();

@@ -24,6 +24,8 @@ pub struct CaptureSource {
     pub kind: &'static str,
     /// Facts of the kind.
     pub facts: Facts,
+    /// Names under which the point is to be held for ever. With any, there is a point also when nothing has changed.
+    pub holds: Vec<String>,
 }
 
 /// What a capture knows of the state it has found.
@@ -194,6 +196,11 @@ impl Targets {
             .collect();
         let ring = Arc::clone(self.targets.first()?.vault.ring());
         (!views.is_empty()).then(|| ChunkWriter::new(Arc::clone(pool), ring, views))
+    }
+
+    /// Whether a point is wanted also when nothing has changed: one that is to be held.
+    pub fn makes_a_point_anyhow(&self) -> bool {
+        !self.source.holds.is_empty()
     }
 
     /// The source, as it is named in the vaults.
@@ -382,7 +389,7 @@ impl Targets {
             entries: state.entries,
             bytes: state.bytes,
             defects: state.defects.clone(),
-            holds: Vec::new(),
+            holds: self.source.holds.clone(),
         }
     }
 }

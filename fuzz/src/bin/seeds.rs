@@ -222,7 +222,7 @@ fn clear_text(seeds: &mut Seeds) {
     seeds.push(("config", "split", [FLEET, "\0", NODE].concat().into_bytes()));
     let frame = |ask| backstay_wire::frame::encode(&Request { version: VERSION, ask }).expect("short");
     seeds.push(("frame", "status", frame(Ask::Status)));
-    seeds.push(("frame", "now", frame(Ask::Now { sources: vec!["static.files".into()] })));
+    seeds.push(("frame", "now", frame(Ask::Now { sources: vec!["static.files".into()], hold: None })));
 }
 
 const FLEET: &str = r#"[fleet]

@@ -16,6 +16,9 @@ use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{self, ProgressLine, print, remark};
 
+/// Longest name of a hold, bytes.
+const HOLD_BYTES_MAX: usize = 200;
+
 /// Said until a recovery key exists.
 pub(super) const NO_RECOVERY: &str = "warning: no recovery key exists: if this node is lost, its vaults cannot be read. Make one: `backstay vault init VAULT --recovery FILE`, and keep FILE elsewhere";
 
@@ -24,14 +27,27 @@ pub(super) struct NowArgs {
     /// Sources; all that are at home on this node where none is given.
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
+    /// Keep the point for ever, under this name; there is one also when nothing has changed.
+    #[arg(long, value_name = "NAME", value_parser = hold_name)]
+    hold: Option<String>,
+}
+
+/// Of names for holds: a line that people read.
+fn hold_name(text: &str) -> Result<String, String> {
+    let good = (1..=HOLD_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+    match good {
+        true => Ok(text.to_owned()),
+        false => Err(format!("use 1 to {HOLD_BYTES_MAX} bytes, without line breaks and the like")),
+    }
 }
 
 pub(super) fn now(context: &Context, arguments: &NowArgs) -> Result<u8, Failure> {
     let sources = named(context, &arguments.sources)?;
     let names = sources.iter().map(|source| source.name.to_string()).collect();
-    let reports = match Conversation::ask(&context.config.node.state, Ask::Now { sources: names })? {
+    let hold = arguments.hold.clone();
+    let reports = match Conversation::ask(&context.config.node.state, Ask::Now { sources: names, hold })? {
         Some(conversation) => follow(conversation)?,
-        None => alone(context, &sources)?,
+        None => alone(context, &sources, arguments.hold.as_deref())?,
     };
     tell(context, &reports)
 }
@@ -65,9 +81,9 @@ pub(super) fn engine(context: &Context) -> Result<(Engine, StateLock), Failure> 
 }
 
 /// Captures without a daemon.
-fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, Failure> {
+fn alone(context: &Context, sources: &[&Source], hold: Option<&str>) -> Result<Vec<CaptureReport>, Failure> {
     let (engine, lock) = engine(context)?;
-    let reports = sources.iter().map(|source| capture(&engine, source, &targets(source))).collect();
+    let reports = sources.iter().map(|source| capture(&engine, source, &targets(source), hold)).collect();
     if engine.vaults().lacks_recovery() {
         remark(NO_RECOVERY);
     }
@@ -76,10 +92,15 @@ fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, F
 }
 
 /// Captures one source for these targets, with a progress line.
-pub(super) fn capture(engine: &Engine, source: &Source, targets: &[Target]) -> CaptureReport {
+pub(super) fn capture(
+    engine: &Engine,
+    source: &Source,
+    targets: &[Target],
+    hold: Option<&str>,
+) -> CaptureReport {
     let progress = CaptureProgress::default();
     let figures = || (progress.entries(), progress.read_bytes());
-    terminal::watched(source.name.as_str(), figures, || engine.capture(source, targets, &progress))
+    terminal::watched(source.name.as_str(), figures, || engine.capture(source, targets, hold, &progress))
 }
 
 /// All targets of a source.

@@ -1,6 +1,6 @@
 //! `check-config`: what the configuration means, with defaults and policies filled in.
 
-use backstay_core::config::Source;
+use backstay_core::config::{ListenAddress, Source, Target};
 use backstay_core::units::format_duration;
 use serde::Serialize;
 
@@ -82,7 +82,16 @@ pub(super) fn warnings(context: &Context) -> Vec<String> {
     let vaults = config.vaults.values().filter(|vault| vault.kind.label() != "dir").map(|vault| {
         format!("vault {}: kind {} cannot be used by this version", vault.name, vault.kind.label())
     });
-    kinds.chain(vaults).collect()
+    let tailnet = matches!(config.node.metrics, Some(ListenAddress::Tailnet { .. }));
+    let metrics = tailnet.then(|| {
+        "node.metrics: this version cannot listen on the tailnet by name, and serves no metrics; give IP:PORT".to_owned()
+    });
+    let flows = config.sources.iter().flat_map(|source| source.flows.iter().map(move |flow| (source, flow)));
+    let replicas =
+        flows.filter(|(_, flow)| !matches!(flow.target, Target::Vault(_))).map(|(source, flow)| {
+            format!("{}: this version keeps no {}; its state stays unknown", source.name, flow.target)
+        });
+    kinds.chain(vaults).chain(metrics).chain(replicas).collect()
 }
 
 fn explain(context: &Context, source: &Source) -> ExplainedSource {

@@ -76,6 +76,14 @@ pub(super) fn point(
     let mut best: Option<(Held, Arc<PointObject>)> = None;
     for held in held {
         let Some(found) = find(&held.catalogue, asked.point.as_deref(), at)? else { continue };
+        if let (Some(id), Some((other, best))) = (&asked.point, &best)
+            && best.link.point != found.link.point
+        {
+            return Err(Failure::usage(format!(
+                "{id} begins the ids of a point in {} and of another in {}; give more digits, or --from",
+                other.name, held.name
+            )));
+        }
         let newer =
             best.as_ref().is_none_or(|(_, best)| found.common.capture_start > best.common.capture_start);
         if newer {

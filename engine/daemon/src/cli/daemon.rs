@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::Source;
+use backstay_core::config::{Source, VaultKind};
 use backstay_core::schedule::due;
 use backstay_wire::control::{Ask, CaptureReport};
 use clap::Args;
 
 use super::{Context, capture, check_config};
+use crate::care::summary;
 use crate::clock::SystemClock;
 use crate::control::Conversation;
 use crate::engine::Engine;
@@ -67,9 +68,23 @@ fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, F
     let mut reports = Vec::new();
     for job in due(&flows.scheduled(), SystemClock.now()) {
         if let Some(source) = sources.iter().find(|source| source.name == job.source) {
-            reports.push(capture::capture(&engine, source, &job.targets));
+            reports.push(capture::capture(&engine, source, &job.targets, None));
         }
     }
+    prune_due(context, &engine);
     drop(lock);
     Ok(reports)
+}
+
+/// Retention where it is due by the clock. What becomes of it changes nothing of the captures: it is said.
+fn prune_due(context: &Context, engine: &Engine) {
+    let care = engine.care();
+    let dirs = context.config.vaults.iter().filter(|(_, vault)| matches!(vault.kind, VaultKind::Dir(_)));
+    for (name, _) in dirs {
+        match care.prune_if_due(name.as_str()) {
+            Ok(Some(report)) => remark(&summary(&report)),
+            Ok(None) => {}
+            Err(failure) => remark(&format!("warning: vault {name} was not pruned: {failure}")),
+        }
+    }
 }

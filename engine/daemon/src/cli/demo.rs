@@ -41,11 +41,26 @@ pub(super) struct DemoArgs {
 pub(super) fn run(arguments: &DemoArgs, io: &Handle) -> Result<u8, Failure> {
     let folder = make_folder()?;
     let outcome = show(arguments, &folder, io);
-    let removed = fs::remove_dir_all(&folder);
+    let removed = remove(&folder);
     outcome?;
     removed.map_err(|error| Failure::failed(format!("cannot remove {}: {error}", folder.display())))?;
     print("removed everything that the demo made");
     Ok(0)
+}
+
+/// Removes the folder, in which the daemon of the demo may still be at work.
+fn remove(folder: &Path) -> std::io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match fs::remove_dir_all(folder) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::DirectoryNotEmpty && start.elapsed() < READY_TIME =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            removed => return removed,
+        }
+    }
 }
 
 /// A folder of this process's own, under a name that nobody could have taken before.
@@ -116,7 +131,7 @@ fn start_daemon(context: &Context) -> Result<Arc<Vaults>, Failure> {
         Arc::new(Engine::new(Arc::clone(&context.config), Arc::clone(&vaults), Arc::new(SystemClock))?);
     let start = Instant::now();
     for source in &context.config.sources {
-        tell("first capture", &capture::capture(&engine, source, &capture::targets(source)), start)?;
+        tell("first capture", &capture::capture(&engine, source, &capture::targets(source), None), start)?;
     }
     let daemon = Arc::new(Daemon::new(Arc::clone(&context.config), engine, Arc::new(SystemClock), metrics));
     context.io.spawn(async move {
@@ -136,8 +151,9 @@ fn start_daemon(context: &Context) -> Result<Arc<Vaults>, Failure> {
 
 fn captured_by_daemon(context: &Context) -> Result<(), Failure> {
     let start = Instant::now();
-    let conversation = Conversation::ask(&context.config.node.state, Ask::Now { sources: Vec::new() })?
-        .ok_or_else(|| Failure::failed("the demo's daemon is gone"))?;
+    let conversation =
+        Conversation::ask(&context.config.node.state, Ask::Now { sources: Vec::new(), hold: None })?
+            .ok_or_else(|| Failure::failed("the demo's daemon is gone"))?;
     for report in capture::follow(conversation)? {
         tell("second capture", &report, start)?;
     }

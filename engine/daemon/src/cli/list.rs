@@ -56,6 +56,8 @@ struct ShownPoint {
     entries: u64,
     bytes: u64,
     defects: u64,
+    /// Names under which it is held for ever.
+    holds: Vec<String>,
     vaults: Vec<String>,
 }
 
@@ -79,12 +81,18 @@ pub(super) fn points(context: &Context, arguments: &PointsArgs) -> Result<u8, Fa
             point.entries.to_string(),
             ByteSize(point.bytes).to_string(),
             point.vaults.join(","),
-            if point.defects > 0 { format!("{} defects", point.defects) } else { String::new() },
+            remarks_on(point),
         ]
     });
     let table: Vec<_> = std::iter::once(head).chain(rows).collect();
     show_table(&table);
     Ok(0)
+}
+
+fn remarks_on(point: &ShownPoint) -> String {
+    let defects = (point.defects > 0).then(|| format!("{} defects", point.defects));
+    let held = (!point.holds.is_empty()).then(|| format!("held: {}", point.holds.join(", ")));
+    defects.into_iter().chain(held).collect::<Vec<_>>().join("; ")
 }
 
 fn points_of(
@@ -105,6 +113,7 @@ fn points_of(
                 entries: common.entries,
                 bytes: common.bytes,
                 defects: common.defects.iter().map(|defect| defect.count).sum(),
+                holds: common.holds.clone(),
                 vaults: Vec::new(),
             });
             entry.vaults.push(held.name.clone());

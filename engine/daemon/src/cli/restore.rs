@@ -55,6 +55,11 @@ struct ShownRestore {
 
 pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Failure> {
     let start = Instant::now();
+    if arguments.to.as_os_str() == "-" {
+        return Err(Failure::usage(
+            "--to -: a directory tree cannot be restored to standard output by this version; name a directory (./- for one of this name)",
+        ));
+    }
     let vaults = context.vaults_to_read(arguments.point.key_file.as_deref())?;
     let source = context.config.find_source(&arguments.source).map_err(Failure::usage)?;
     let held = held(&vaults, source, arguments.point.from.as_deref())?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use backstay_core::id::VaultId;
 use backstay_vault::error::VaultError;
@@ -23,6 +24,11 @@ impl FileNotes {
         let folder = state.join("custodian");
         super::make_state_folder(&folder)?;
         Ok(Self(folder.join(format!("{vault}.cbor"))))
+    }
+
+    /// How long ago they were written last; `None` when they never were, or the clock was set back.
+    pub fn age(&self) -> Option<Duration> {
+        fs::metadata(&self.0).and_then(|notes| notes.modified()).ok()?.elapsed().ok()
     }
 
     fn error(&self, cause: impl std::fmt::Display) -> VaultError {

@@ -42,11 +42,15 @@ impl KnownVaults {
 
     /// Remembers a vault.
     pub fn remember(&mut self, name: &str, id: VaultId) -> Result<(), Failure> {
-        if self.ids.insert(name.to_owned(), id) == Some(id) {
+        if self.ids.get(name) == Some(&id) {
             return Ok(());
         }
-        let named: BTreeMap<&str, String> =
+        let mut named: BTreeMap<&str, String> =
             self.ids.iter().map(|(n, id)| (n.as_str(), id.to_string())).collect();
-        super::write_durably(&self.path, &serde_json::to_vec_pretty(&named)?)
+        named.insert(name, id.to_string());
+        super::write_durably(&self.path, &serde_json::to_vec_pretty(&named)?)?;
+        // Only now: one that could not be written down is not known.
+        self.ids.insert(name.to_owned(), id);
+        Ok(())
     }
 }

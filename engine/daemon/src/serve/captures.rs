@@ -24,6 +24,13 @@ use crate::metrics::NodeLoad;
 /// Captures at the same time.
 const CAPTURES_MAX: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 
+/// Captures that somebody wants now, at the same time, beside those that are due: they keep no slot from these.
+const WANTED_MAX: usize = 1;
+
+/// A capture that has not begun to look at its source for so long waits for a vault that hangs, and has no slot any
+/// more: it takes neither memory nor time from others.
+const STALL_TIME: Duration = Duration::from_secs(60);
+
 /// How long captures have to give up after a signal to end; with what `main` waits for requests that hang, the daemon
 /// ends within 10 seconds.
 const GIVE_UP_TIME: Duration = Duration::from_secs(6);
@@ -31,12 +38,14 @@ const GIVE_UP_TIME: Duration = Duration::from_secs(6);
 /// How long after the start of the daemon what is wanted waits for vaults that have not answered.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// A source that is wanted now. There is one for each source and scope at most, and no more askers than
+/// A source that is wanted now. There is one for each source, scope and hold at most, and no more askers than
 /// conversations.
 #[derive(Debug)]
 struct Wanted {
     source: String,
     scope: Scope,
+    /// The name under which the point is to be held.
+    hold: Option<String>,
     askers: Vec<Asker>,
 }
 
@@ -45,12 +54,30 @@ struct Wanted {
 struct Running {
     load: RunningCapture,
     progress: Arc<CaptureProgress>,
+    began: Instant,
+    /// Whether it was begun because somebody wants it.
+    is_wanted: bool,
     /// They want this capture.
     askers: Vec<Asker>,
     /// They want what is due, of which this capture is a part.
     listeners: Vec<Asker>,
     /// What the askers are told beside: targets that were wanted and are not captured.
     left_out: Vec<TargetReport>,
+}
+
+impl Running {
+    fn has_slot(&self) -> bool {
+        !self.is_wanted && !self.is_stalled()
+    }
+
+    fn as_load(&self) -> RunningCapture {
+        let size = if self.has_slot() { self.load.size } else { JobSize::Long };
+        RunningCapture { size, ..self.load.clone() }
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.progress.entries() == 0 && self.began.elapsed() > STALL_TIME
+    }
 }
 
 /// All captures.
@@ -75,11 +102,14 @@ impl Captures {
     pub(super) fn start_some(&mut self) -> Duration {
         let awaits_answers = self.start_all_wanted();
         let now = self.daemon.clock.now();
-        let load: Vec<RunningCapture> = self.running.values().map(|running| running.load.clone()).collect();
+        // One without a slot brings its own, and counts as long, so that it adds none for other long ones.
+        let load: Vec<RunningCapture> = self.running.values().map(Running::as_load).collect();
+        let without_slot = self.running.values().filter(|running| !running.has_slot()).count();
+        let captures_max = CAPTURES_MAX.saturating_add(without_slot);
         let flows = self.daemon.board().flows.scheduled();
-        let decision = decide(&flows, Load { captures_max: CAPTURES_MAX, running: &load }, now);
+        let decision = decide(&flows, Load { captures_max, running: &load }, now);
         for job in decision.start {
-            self.start(&job, Vec::new(), Vec::new());
+            self.start(&job, None, Vec::new(), Vec::new());
         }
         let sleep = decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX);
         if awaits_answers { sleep.min(self.time_for_answers()) } else { sleep }
@@ -91,9 +121,9 @@ impl Captures {
 
     pub(super) fn apply(&mut self, event: Event) {
         match event {
-            Event::Wanted { sources, scope, asker } => {
+            Event::Wanted { sources, scope, hold, asker } => {
                 for source in sources {
-                    self.want(source, scope, asker.clone());
+                    self.want(source, scope, hold.clone(), asker.clone());
                 }
             }
             Event::AskerGone => self.forget_the_gone(),
@@ -122,13 +152,15 @@ impl Captures {
         }
     }
 
-    fn want(&mut self, source: String, scope: Scope, asker: Asker) {
+    fn want(&mut self, source: String, scope: Scope, hold: Option<String>, asker: Asker) {
         if let (Scope::Due, Some(running)) = (scope, self.running.get_mut(&source)) {
             running.listeners.push(asker.clone());
         }
-        match self.wanted.iter_mut().find(|wanted| wanted.source == source && wanted.scope == scope) {
+        let is_same =
+            |wanted: &&mut Wanted| (&wanted.source, wanted.scope, &wanted.hold) == (&source, scope, &hold);
+        match self.wanted.iter_mut().find(is_same) {
             Some(wanted) => wanted.askers.push(asker),
-            None => self.wanted.push(Wanted { source, scope, askers: vec![asker] }),
+            None => self.wanted.push(Wanted { source, scope, hold, askers: vec![asker] }),
         }
     }
 
@@ -148,7 +180,7 @@ impl Captures {
             if !awaited.is_empty() && !self.time_for_answers().is_zero() {
                 awaits_answers = true;
                 self.wanted.push(wanted);
-            } else if self.running.len() >= CAPTURES_MAX.get() || self.running.contains_key(&wanted.source) {
+            } else if self.wanted_running() >= WANTED_MAX || self.running.contains_key(&wanted.source) {
                 // What changed after the start of a capture under way may not be in it.
                 self.wanted.push(wanted);
             } else {
@@ -156,6 +188,10 @@ impl Captures {
             }
         }
         awaits_answers
+    }
+
+    fn wanted_running(&self) -> usize {
+        self.running.values().filter(|running| running.is_wanted && !running.is_stalled()).count()
     }
 
     fn time_for_answers(&self) -> Duration {
@@ -170,7 +206,7 @@ impl Captures {
             Scope::Due => self.due(&wanted.source),
         };
         match job {
-            Some(job) => self.start(&job, wanted.askers, left_out.targets),
+            Some(job) => self.start(&job, wanted.hold, wanted.askers, left_out.targets),
             None => {
                 for asker in wanted.askers {
                     if !awaited.is_empty() {
@@ -203,7 +239,13 @@ impl Captures {
         due(&flows, self.daemon.clock.now()).pop()
     }
 
-    fn start(&mut self, job: &CaptureJob, askers: Vec<Asker>, left_out: Vec<TargetReport>) {
+    fn start(
+        &mut self,
+        job: &CaptureJob,
+        hold: Option<String>,
+        askers: Vec<Asker>,
+        left_out: Vec<TargetReport>,
+    ) {
         let progress = Arc::new(CaptureProgress::default());
         let start = self.daemon.clock.now();
         let name = job.source.to_string();
@@ -213,12 +255,21 @@ impl Captures {
         self.daemon.board().flows.begin(&name, &job.targets);
         let load = job.started_at(start);
         let progress_shown = Arc::clone(&progress);
-        let running = Running { load, progress: progress_shown, askers, listeners: Vec::new(), left_out };
+        let (began, is_wanted) = (Instant::now(), !askers.is_empty());
+        let running = Running {
+            load,
+            progress: progress_shown,
+            began,
+            is_wanted,
+            askers,
+            listeners: Vec::new(),
+            left_out,
+        };
         self.running.insert(name.clone(), running);
         let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
         let (source, targets) = (name.clone(), job.targets.clone());
         let work = move || {
-            let report = capture(&daemon, &source, &targets, &progress);
+            let report = capture(&daemon, &source, &targets, hold.as_deref(), &progress);
             // The loop is gone when the daemon ends.
             let _ = events.blocking_send(Event::Done { source, report: Box::new(report), start });
         };
@@ -262,9 +313,15 @@ impl Captures {
 }
 
 /// Captures, whatever happens meanwhile: a source whose capture never ends would not be captured again.
-fn capture(daemon: &Daemon, source: &str, targets: &[Target], progress: &CaptureProgress) -> CaptureReport {
+fn capture(
+    daemon: &Daemon,
+    source: &str,
+    targets: &[Target],
+    hold: Option<&str>,
+    progress: &CaptureProgress,
+) -> CaptureReport {
     let Some(configured) = daemon.source(source) else { return CaptureReport::of_nothing(source) };
-    let captured = catch_unwind(AssertUnwindSafe(|| daemon.capture(configured, targets, progress)));
+    let captured = catch_unwind(AssertUnwindSafe(|| daemon.capture(configured, targets, hold, progress)));
     captured.unwrap_or_else(|_| {
         failed(source, targets, "the capture panicked, which is an error in Backstay; its log tells where")
     })

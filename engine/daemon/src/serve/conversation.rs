@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use backstay_core::config::VaultKind;
 use backstay_files::capture::CaptureProgress;
-use backstay_wire::control::{Ask, CaptureReport, Progress, Reply, Request, VERSION};
+use backstay_wire::control::{Ask, CaptureReport, Progress, Reply, Request, VERSION, Version};
 use backstay_wire::frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -45,37 +46,55 @@ impl Answering<'_> {
         let own = rustix::process::geteuid().as_raw();
         anyhow::ensure!(peer == 0 || peer == own, "user {peer} may not ask the daemon of user {own}");
         let (mut incoming, mut outgoing) = stream.split();
-        let request = timeout(ASK_TIME, receive(&mut incoming)).await??;
-        let reply = if request.version > VERSION {
-            let message = format!(
-                "this daemon speaks version {VERSION} of the control protocol, the command version {}; restart the daemon after an upgrade",
-                request.version
-            );
-            Reply::Failed { message }
-        } else {
-            match request.ask {
+        let body = timeout(ASK_TIME, receive(&mut incoming)).await??;
+        let reply = match understood(&body) {
+            Err(message) => Reply::Failed { message },
+            Ok(ask) => match ask {
                 Ask::Status => Reply::Status(Box::new(self.daemon.status())),
-                Ask::Now { sources } => self.want(&mut incoming, &mut outgoing, &sources, Scope::All).await?,
-                Ask::Due { sources } => self.want(&mut incoming, &mut outgoing, &sources, Scope::Due).await?,
-                Ask::Prune { vault } => self.prune(&mut incoming, vault).await?,
-            }
+                Ask::Now { sources, hold } => {
+                    self.want(&mut incoming, &mut outgoing, &sources, Scope::All, hold).await?
+                }
+                Ask::Due { sources } => {
+                    self.want(&mut incoming, &mut outgoing, &sources, Scope::Due, None).await?
+                }
+                Ask::Prune { vault } => self.prune(&mut incoming, &mut outgoing, vault).await?,
+            },
         };
         send(&mut outgoing, &reply).await
     }
 
-    async fn prune(&self, incoming: &mut ReadHalf<'_>, vault: String) -> anyhow::Result<Reply> {
+    async fn prune(
+        &self,
+        incoming: &mut ReadHalf<'_>,
+        outgoing: &mut WriteHalf<'_>,
+        vault: String,
+    ) -> anyhow::Result<Reply> {
+        let known = self.daemon.config.vaults.iter().find(|(name, _)| name.as_str() == vault);
+        if !known.is_some_and(|(_, vault)| matches!(vault.kind, VaultKind::Dir(_))) {
+            let message = format!(
+                "the daemon knows no `dir` vault {vault:?}; it runs with the configuration of its start"
+            );
+            return Ok(Reply::Failed { message });
+        }
         let Ok(_place) = self.waiting.try_acquire() else {
             return Ok(Reply::Failed { message: TOO_MANY.to_owned() });
         };
-        let (asker, told) = oneshot::channel();
+        let (asker, mut told) = oneshot::channel();
         self.events.send(Event::PruneWanted { vault, asker }).await?;
-        tokio::select! {
-            told = told => Ok(match told {
-                Ok(Ok(report)) => Reply::Pruned(report),
-                Ok(Err(message)) => Reply::Failed { message },
-                Err(_) => Reply::Failed { message: "the daemon is ending; the next prune goes on from here".to_owned() },
-            }),
-            gone = hung_up(incoming) => Err(gone),
+        let mut tick = interval(PROGRESS_PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                told = &mut told => return Ok(match told {
+                    Ok(Ok(report)) => Reply::Pruned(report),
+                    Ok(Err(message)) => Reply::Failed { message },
+                    Err(_) => Reply::Failed {
+                        message: "the daemon is ending; the next prune goes on from here".to_owned(),
+                    },
+                }),
+                gone = hung_up(incoming) => return Err(gone),
+                _ = tick.tick() => send(outgoing, &Reply::Progress(Progress::default())).await?,
+            }
         }
     }
 
@@ -85,6 +104,7 @@ impl Answering<'_> {
         outgoing: &mut WriteHalf<'_>,
         typed: &[String],
         scope: Scope,
+        hold: Option<String>,
     ) -> anyhow::Result<Reply> {
         let Ok(_place) = self.waiting.try_acquire() else {
             return Ok(Reply::Failed { message: TOO_MANY.to_owned() });
@@ -94,7 +114,7 @@ impl Answering<'_> {
             Err(message) => return Ok(Reply::Failed { message }),
         };
         let (asker, told) = Asker::new(sources.len());
-        self.events.send(Event::Wanted { sources: sources.clone(), scope, asker }).await?;
+        self.events.send(Event::Wanted { sources: sources.clone(), scope, hold, asker }).await?;
         let followed = follow(incoming, outgoing, told, sources.len()).await;
         if followed.is_err() {
             // That it listens no more is seen by itself; this is so that it is seen at once.
@@ -190,7 +210,9 @@ fn named_sources(daemon: &Daemon, typed: &[String]) -> Result<Vec<String>, Strin
     }
     let mut meant = Vec::new();
     for typed in typed {
-        let source = config.find_source(typed).map_err(|error| error.to_string())?;
+        let source = config.find_source(typed).map_err(|error| {
+            format!("{error}. The daemon runs with the configuration of its start: restart it after a change")
+        })?;
         if !at_home().any(|own| own.name == source.name) {
             return Err(format!("{} is at home on another node; ask its daemon", source.name));
         }
@@ -201,12 +223,24 @@ fn named_sources(daemon: &Daemon, typed: &[String]) -> Result<Vec<String>, Strin
     Ok(meant)
 }
 
-async fn receive(incoming: &mut ReadHalf<'_>) -> anyhow::Result<Request> {
+/// What is asked, if this version knows it; the version is looked at before anything else.
+fn understood(body: &[u8]) -> Result<Ask, String> {
+    let Version { version } = frame::decode(body).map_err(|error| error.to_string())?;
+    if version > VERSION {
+        return Err(format!(
+            "this daemon speaks version {VERSION} of the control protocol, the command version {version}; restart the daemon after an upgrade"
+        ));
+    }
+    let request: Request = frame::decode(body).map_err(|error| error.to_string())?;
+    Ok(request.ask)
+}
+
+async fn receive(incoming: &mut ReadHalf<'_>) -> anyhow::Result<Vec<u8>> {
     let mut prefix = [0; frame::PREFIX_BYTES];
     incoming.read_exact(&mut prefix).await?;
     let mut body = vec![0; frame::body_length(prefix)?];
     incoming.read_exact(&mut body).await?;
-    Ok(frame::decode(&body)?)
+    Ok(body)
 }
 
 async fn send(outgoing: &mut WriteHalf<'_>, reply: &Reply) -> anyhow::Result<()> {

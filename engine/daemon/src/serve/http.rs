@@ -18,26 +18,45 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::Daemon;
-use crate::failure::Failure;
 
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 64;
 
+/// How long until an address is tried again that could not be listened on.
+const BIND_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long a connection may last.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
 /// How long a client may take to send its request.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 
-/// Listens and answers from now on, in the background.
-pub(super) async fn serve(daemon: Arc<Daemon>, address: ListenAddress) -> Result<(), Failure> {
+/// Listens and answers from now on, in the background. An address that cannot be listened on yet (a mesh that is not up,
+/// a port that another process has) keeps nothing from being captured: it is said, and tried again.
+pub(super) fn serve(daemon: Arc<Daemon>, address: ListenAddress) {
     let ListenAddress::Socket(address) = address else {
-        return Err(Failure::usage(
-            "node.metrics: this version cannot listen on the tailnet by name yet; give IP:PORT, such as 127.0.0.1:9420",
-        ));
+        tracing::warn!(
+            "node.metrics: this version cannot listen on the tailnet by name yet, and serves no metrics; give IP:PORT, such as 127.0.0.1:9420"
+        );
+        return;
     };
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        Failure::failed(format!("cannot serve metrics on {address}: {error}; choose another node.metrics"))
-    })?;
-    tokio::spawn(accept(daemon, listener, address));
-    Ok(())
+    tokio::spawn(async move {
+        let mut said = false;
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return accept(daemon, listener, address).await,
+                Err(error) if !said => {
+                    tracing::warn!(
+                        "cannot serve metrics on {address}: {error}; tried again every {} s. Free the address, or choose another node.metrics",
+                        BIND_AGAIN.as_secs()
+                    );
+                    said = true;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(BIND_AGAIN).await;
+        }
+    });
 }
 
 async fn accept(daemon: Arc<Daemon>, listener: TcpListener, address: SocketAddr) {
@@ -60,7 +79,9 @@ async fn accept(daemon: Arc<Daemon>, listener: TcpListener, address: SocketAddr)
             });
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).keep_alive(false);
-            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+            let answered = server.serve_connection(TokioIo::new(stream), service);
+            // Also one who does not read has its end.
+            if let Ok(Err(error)) = tokio::time::timeout(ANSWER_TIME, answered).await {
                 tracing::debug!(%error, "a connection ended");
             }
             drop(permit);

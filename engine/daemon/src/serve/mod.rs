@@ -59,7 +59,7 @@ struct Board {
 #[derive(Debug)]
 enum Event {
     /// Somebody wants sources captured, and to be told.
-    Wanted { sources: Vec<String>, scope: Scope, asker: Asker },
+    Wanted { sources: Vec<String>, scope: Scope, hold: Option<String>, asker: Asker },
     /// Somebody does not wait any longer.
     AskerGone,
     /// A vault has answered: its flows can be captured.
@@ -90,7 +90,7 @@ impl Daemon {
         let (events, mut incoming) = mpsc::channel(EVENTS_MAX);
         let socket = socket::Listener::bind(&self.config.node.state)?;
         if let Some(address) = self.config.node.metrics {
-            http::serve(Arc::clone(&self), address).await?;
+            http::serve(Arc::clone(&self), address);
         }
         tokio::spawn(socket.serve(Arc::clone(&self), events.clone()));
         let mut terminate = signal(SignalKind::terminate())?;
@@ -144,16 +144,22 @@ impl Daemon {
     }
 
     /// Captures; blocking.
-    fn capture(&self, source: &Source, targets: &[Target], progress: &CaptureProgress) -> CaptureReport {
-        let report = self.engine.capture(source, targets, progress);
-        targets.iter().for_each(|target| self.show_vault(target));
+    fn capture(
+        &self,
+        source: &Source,
+        targets: &[Target],
+        hold: Option<&str>,
+        progress: &CaptureProgress,
+    ) -> CaptureReport {
+        let report = self.engine.capture(source, targets, hold, progress);
+        targets.iter().for_each(|target| self.show_vault(target.as_str()));
         report
     }
 
     /// Brings the metrics of a vault up to date, if it is open; never waits for it.
-    fn show_vault(&self, target: &Target) {
-        if let Some(vault) = self.engine.vaults().if_open(target.as_str()) {
-            self.metrics.set_vault(target.as_str(), vault.totals());
+    fn show_vault(&self, name: &str) {
+        if let Some(vault) = self.engine.vaults().if_open(name) {
+            self.metrics.set_vault(name, vault.totals());
         }
     }
 }

@@ -11,10 +11,7 @@ use backstay_wire::control::{CaptureReport, PruneReport, TargetOutcome};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Daemon, Event, SLEEP_MAX};
-use crate::care::summary;
-
-/// Least time from one prune of a vault to the next.
-const PERIOD: Duration = Duration::from_secs(3600);
+use crate::care::{PERIOD, summary};
 
 /// When a prune that has to wait for commits looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -25,6 +22,13 @@ pub(super) type PruneOutcome = Result<PruneReport, String>;
 /// Where it is told.
 pub(super) type PruneAsker = oneshot::Sender<PruneOutcome>;
 
+/// A prune under way.
+struct Running {
+    askers: Vec<PruneAsker>,
+    /// Whether it was due by itself.
+    was_due: bool,
+}
+
 /// What is pruned, and when.
 pub(super) struct Pruning {
     daemon: Arc<Daemon>,
@@ -33,7 +37,7 @@ pub(super) struct Pruning {
     due: HashMap<String, Instant>,
     /// When the last prune of a vault has ended.
     ended: HashMap<String, Instant>,
-    running: HashMap<String, Vec<PruneAsker>>,
+    running: HashMap<String, Running>,
     wanted: HashMap<String, Vec<PruneAsker>>,
     /// Vaults of which another node is custodian, as far as was tried.
     of_others: HashSet<String>,
@@ -87,9 +91,9 @@ impl Pruning {
     }
 
     fn start(&mut self, vault: String) {
-        self.due.remove(&vault);
+        let was_due = self.due.remove(&vault).is_some();
         let askers = self.wanted.remove(&vault).unwrap_or_default();
-        self.running.insert(vault.clone(), askers);
+        self.running.insert(vault.clone(), Running { askers, was_due });
         let (daemon, events, name) = (Arc::clone(&self.daemon), self.events.clone(), vault.clone());
         let work = move || {
             let pruned = catch_unwind(AssertUnwindSafe(|| daemon.engine.care().prune(&name)));
@@ -115,23 +119,32 @@ impl Pruning {
     pub(super) fn end(&mut self, vault: &str, outcome: Result<PruneReport, (&'static str, String)>) {
         let now = Instant::now();
         self.ended.insert(vault.to_owned(), now);
+        let running = self.running.remove(vault);
+        let was_due = running.as_ref().is_some_and(|running| running.was_due);
         match &outcome {
             Ok(report) if !report.awaited.is_empty() => {
                 tracing::debug!(vault, commits = report.awaited.len(), "a prune waits for commits to end");
                 self.due.insert(vault.to_owned(), now + LOOK_AGAIN);
             }
-            Ok(report) => tracing::info!("{}", summary(report)),
+            Ok(report) => {
+                tracing::info!("{}", summary(report));
+                self.daemon.metrics.pruned(vault, self.daemon.clock.now());
+            }
             Err(("not_custodian", message)) => {
                 tracing::info!("{message}");
                 self.of_others.insert(vault.to_owned());
             }
             Err((class, message)) => {
                 tracing::warn!(vault, class, "{message}");
-                self.due.insert(vault.to_owned(), now + PERIOD);
+                self.daemon.metrics.prune_failed(vault);
+                if was_due {
+                    self.due.insert(vault.to_owned(), now + PERIOD);
+                }
             }
         }
+        self.daemon.show_vault(vault);
         let told: PruneOutcome = outcome.map_err(|(_, message)| message);
-        for asker in self.running.remove(vault).into_iter().flatten() {
+        for asker in running.into_iter().flat_map(|running| running.askers) {
             // Who is gone is told nothing.
             let _ = asker.send(told.clone());
         }

@@ -23,7 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const END_TIME: Duration = Duration::from_secs(10);
 
 /// Every metric that this version has: name, type, labels besides those of a flow, and whether it is a flow's.
-const METRICS: [(&str, &str, &[&str], bool); 17] = [
+const METRICS: [(&str, &str, &[&str], bool); 19] = [
     ("backstay_build_info", "gauge", &["version"], false),
     ("backstay_captured_bytes_total", "counter", &[], true),
     ("backstay_captures_running", "gauge", &[], false),
@@ -31,6 +31,7 @@ const METRICS: [(&str, &str, &[&str], bool); 17] = [
     ("backstay_flow_errors_total", "counter", &["class"], true),
     ("backstay_flow_state", "gauge", &["state"], true),
     ("backstay_last_point_timestamp_seconds", "gauge", &[], true),
+    ("backstay_prune_errors_total", "counter", &["vault"], false),
     ("backstay_queue_depth", "gauge", &["queue"], false),
     ("backstay_resident_memory_bytes", "gauge", &[], false),
     ("backstay_restorable_timestamp_seconds", "gauge", &[], true),
@@ -41,6 +42,7 @@ const METRICS: [(&str, &str, &[&str], bool); 17] = [
     ("backstay_store_requests_total", "counter", &["op", "outcome", "vault"], false),
     ("backstay_vault_bytes", "gauge", &["class", "vault"], false),
     ("backstay_vault_chunks", "gauge", &["vault"], false),
+    ("backstay_vault_pruned_timestamp_seconds", "gauge", &["vault"], false),
 ];
 
 const FLOW_LABELS: [(&str, &str); 4] =
@@ -178,6 +180,8 @@ fn the_metrics_are_well_formed_and_of_the_right_types() {
 
     let is_idle = || get(daemon.port, "/metrics").unwrap().contains("\nbackstay_captures_running 0\n");
     wait_for("the end of all captures", is_idle);
+    let pruned = "backstay_vault_pruned_timestamp_seconds{vault=\"local\"}";
+    wait_for("the prune after them", || daemon.figure(pruned).is_some());
     let page = get(daemon.port, "/metrics").unwrap();
     let families = exposition::read(&page);
     let names: Vec<&str> = families.keys().map(String::as_str).collect();

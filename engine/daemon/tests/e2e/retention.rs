@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::daemon::{Daemon, wait_for};
 use crate::judge::assert_same;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Capture, Sandbox};
 
 /// So many captures, each with a file more and one changed.
 fn capture_often(sandbox: &Sandbox, count: u32) {
@@ -91,4 +91,35 @@ fn the_daemon_prunes_after_a_capture_and_when_it_is_asked_to() {
     sandbox.check_vault();
     let restored = sandbox.restore("restored");
     assert_same(&sandbox.source, &restored);
+}
+
+#[test]
+fn a_held_point_stays_whatever_is_captured_after_it() {
+    let mut sandbox = Sandbox::new();
+    sandbox.source_lines = ", keep = { last = 1 }";
+    capture_often(&sandbox, 2);
+    sandbox.run(["now", "--hold", ""]).refused(2, &["1 to 200 bytes"]);
+    // Nothing has changed, and there is a point all the same.
+    let held = sandbox.run(["now", "--hold", "before the upgrade", "--json"]).good();
+    let held = Capture::of(&held);
+    assert!(held.is_new);
+    let state = fs::read_to_string(sandbox.source.join("changing")).unwrap();
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the flow", || !daemon.flow("data.files", "local")["last_point"].is_null());
+    fs::write(sandbox.source.join("changing"), "other").unwrap();
+    let by_daemon = Capture::of(&sandbox.run(["now", "--hold", "by the daemon", "--json"]).good());
+    capture_often(&sandbox, 2);
+    sandbox.run(["vault", "prune", "local"]).good();
+    daemon.running.terminate().good();
+    let points = sandbox.points();
+    assert_eq!(points.len(), 3, "{points:?}");
+    assert_eq!(points[..2], [held.point.clone(), by_daemon.point]);
+    let listed = sandbox.run(["points", "data"]).good().text();
+    assert!(
+        listed.contains("held: before the upgrade") && listed.contains("held: by the daemon"),
+        "{listed}"
+    );
+    let restored = sandbox.restore_with("restored", &["--point", &held.point]);
+    assert_eq!(fs::read_to_string(restored.join("changing")).unwrap(), state);
+    sandbox.check_vault();
 }
