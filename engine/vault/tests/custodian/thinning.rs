@@ -139,3 +139,21 @@ fn who_reads_for_long_finds_what_was_moved_meanwhile() {
     let read = read_back(&reader, SOURCE, *newest).expect("reads");
     assert!(read.state == scene.states[&(SOURCE, *newest)]);
 }
+
+#[test]
+fn what_an_unfinished_capture_has_left_goes_after_two_weeks() {
+    let mut scene = Scene::new();
+    let state = sample(&mut Random::new(8), 12);
+    let stop_at = state.keys().nth(5).cloned();
+    let style = Style { part_entries: 3, stop_at, ..Style::default() };
+    scene.fixture.capture_in_style(&scene.vault, SOURCE, at(1000), &state, &style).expect("partial");
+    scene.collect();
+    let days = |count: i64| at(1000 + count * 86_400);
+    scene.clock.set(days(14));
+    assert_eq!(scene.thin(&last(1)).points_dropped, 0);
+    scene.clock.set(days(15));
+    assert_eq!(scene.thin(&last(1)).points_dropped, 1);
+    scene.collect();
+    assert_eq!((scene.names("points/").len(), scene.names("packs/").len()), (0, 0));
+    scene.verify();
+}

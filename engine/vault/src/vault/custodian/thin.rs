@@ -67,7 +67,9 @@ impl Custodian<'_> {
         keep: &KeepOf<'_>,
         thinned: &mut Thinned,
     ) -> Result<(), VaultError> {
-        let Some(known) = catalogue.points().first().map(|point| point.common.clone()) else { return Ok(()) };
+        // A source may have nothing but what an unfinished capture has left.
+        let any = catalogue.points().first().or(catalogue.partial_points().first());
+        let Some(known) = any.map(|point| point.common.clone()) else { return Ok(()) };
         let Some(rules) = self.look.rules(&known.kind) else { return Ok(()) };
         let keep = keep(&known.source_name).unwrap_or_default();
         for _ in 0..ROUNDS_MAX {
