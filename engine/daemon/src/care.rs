@@ -19,6 +19,9 @@ use crate::vaults::{Absent, ClockDebug, Vaults};
 /// Least time from one prune of a vault to the next, where nobody asks for one.
 pub const PERIOD: Duration = Duration::from_secs(3600);
 
+/// Passes of one prune: each moves a bounded amount.
+const PASSES_MAX: usize = 1000;
+
 /// What cares for vaults.
 #[derive(Debug)]
 pub struct Care {
@@ -67,12 +70,12 @@ impl Care {
             Custodian::new(look, Arc::clone(&self.identity), Arc::clone(&self.pool), &mut notes)?;
         let mut report = PruneReport { vault: name.to_owned(), ..PruneReport::default() };
         // What was committed has to be accepted before retention can judge it.
-        if add(&mut report, custodian.collect()?) {
+        if collect(&mut custodian, &mut report)? {
             let thinned = custodian.thin(&keep_of(&self.config))?;
             report.points_dropped = thinned.points_dropped;
             report.runs_merged = thinned.runs_merged;
             if thinned.points_dropped + thinned.runs_merged > 0 {
-                add(&mut report, custodian.collect()?);
+                collect(&mut custodian, &mut report)?;
             }
         }
         report.took_millis = start.elapsed().as_millis() as u64;
@@ -116,30 +119,39 @@ pub fn summary(report: &PruneReport) -> String {
     )
 }
 
-/// Whether the pass is over.
-fn add(report: &mut PruneReport, pass: Pass) -> bool {
-    match pass {
-        Pass::Idle => true,
-        Pass::Done(done) => {
-            let Collected { points_accepted, points_deleted, packs_deleted, bytes_deleted, .. } = done;
-            report.points_accepted += points_accepted;
-            report.points_deleted += points_deleted;
-            report.packs_deleted += packs_deleted;
-            report.bytes_deleted += bytes_deleted;
-            report.bytes_written += done.bytes_written;
-            true
-        }
-        Pass::Waits(awaited) => {
-            report.awaited = awaited
-                .into_iter()
-                .map(|commit| AwaitedCommit {
-                    node: commit.node,
-                    session: commit.session.to_string(),
-                    start_nanos: commit.start.as_nanos(),
-                    given_up_in_seconds: commit.given_up_in_seconds,
-                })
-                .collect();
-            false
+/// Passes until there is nothing more to go, or one has to wait; whether they are over.
+fn collect(custodian: &mut Custodian<'_>, report: &mut PruneReport) -> Result<bool, Failure> {
+    for _ in 0..PASSES_MAX {
+        match custodian.collect()? {
+            Pass::Done(done) => {
+                add(report, done);
+                if !done.is_cut {
+                    return Ok(true);
+                }
+            }
+            Pass::Idle => return Ok(true),
+            Pass::Waits(awaited) => {
+                report.awaited = awaited
+                    .into_iter()
+                    .map(|commit| AwaitedCommit {
+                        node: commit.node,
+                        session: commit.session.to_string(),
+                        start_nanos: commit.start.as_nanos(),
+                        given_up_in_seconds: commit.given_up_in_seconds,
+                    })
+                    .collect();
+                return Ok(false);
+            }
         }
     }
+    Ok(true)
+}
+
+fn add(report: &mut PruneReport, done: Collected) {
+    let Collected { points_accepted, points_deleted, packs_deleted, bytes_deleted, .. } = done;
+    report.points_accepted += points_accepted;
+    report.points_deleted += points_deleted;
+    report.packs_deleted += packs_deleted;
+    report.bytes_deleted += bytes_deleted;
+    report.bytes_written += done.bytes_written;
 }

@@ -20,6 +20,9 @@ use crate::name::Named;
 use crate::read::ChunkReader;
 use crate::store::Folder;
 
+/// What one pass moves at most, bytes: it needs as much room before it frees any.
+const MOVED_BYTES_MAX: u64 = 2 << 30;
+
 /// A pass that has been announced.
 #[derive(Debug)]
 pub(super) struct Announced {
@@ -69,12 +72,15 @@ impl Custodian<'_> {
             let index = self.vault.index();
             is_undecided |=
                 index.objects_with_packs().iter().any(|(object, _)| object.author == IndexAuthor::Session);
-            choose(&index, &inventory, &needs, |pack| is_quiet || self.notes.unindexed.contains(pack))
+            choose(&index, &inventory, &needs, MOVED_BYTES_MAX, |pack| {
+                is_quiet || self.notes.unindexed.contains(pack)
+            })
         }
         .map_err(|lost| {
             self.look.refused(&format!("chunk {lost}, which points need, is in no pack that is there"))
         })?;
         self.notes.unindexed = choice.unindexed;
+        done.is_cut = choice.is_cut;
         if choice.doomed.is_empty() && !is_undecided {
             self.note()?;
             return Ok(None);

@@ -1,7 +1,7 @@
 //! Which packs go: those of which too little is needed, and small ones that are many. What is chosen here may be in use
 //! again a moment later: safety does not depend on the choice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use backstay_core::id::{ChunkId, PackId};
 
@@ -37,6 +37,8 @@ pub(super) struct Choice {
     pub(super) moved: Vec<(ChunkId, Location)>,
     /// Packs that no index object names and that stay for now: a commit may be about to name them.
     pub(super) unindexed: Vec<PackId>,
+    /// Whether other packs are to go, which were left for the next pass.
+    pub(super) is_cut: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -45,7 +47,8 @@ struct Weight {
     needed_bytes: u64,
 }
 
-/// Chooses. `may_go` says whether a pack that no index object names is nobody's.
+/// Chooses, so that no more than `moved_bytes_max` has to be moved, or what is needed of one pack. `may_go` says whether a
+/// pack that no index object names is nobody's.
 ///
 /// # Errors
 /// A needed chunk that is in no pack.
@@ -53,6 +56,7 @@ pub(super) fn choose(
     index: &ChunkIndex,
     inventory: &Inventory,
     needs: &Needs,
+    moved_bytes_max: u64,
     may_go: impl Fn(&PackId) -> bool,
 ) -> Result<Choice, ChunkId> {
     let packs = index.packs();
@@ -72,27 +76,117 @@ pub(super) fn choose(
         let place = best.ok_or(*chunk)?;
         kept.entry(place.pack).or_default().push((*chunk, place));
     }
-    let mut doomed: HashSet<PackId> = HashSet::new();
-    let mut small: HashMap<ChunkClass, Vec<PackId>> = HashMap::new();
+    // What has to be moved out of a pack that goes, and the pack; of small ones by themselves.
+    let mut sparse: Vec<(u64, PackId)> = Vec::new();
+    let mut small: HashMap<ChunkClass, Vec<(u64, PackId)>> = HashMap::new();
     for (pack, weight) in &weights {
         let needed: u64 =
             kept.get(pack).into_iter().flatten().map(|(_, place)| u64::from(place.length)).sum();
         if needed * NEEDED_PARTS.1 < weight.record_bytes * NEEDED_PARTS.0 {
-            doomed.insert(*pack);
+            sparse.push((needed, *pack));
         } else if let Some((class, bytes)) = packs.get(pack)
             && u64::from(*bytes) < small_bytes(*class)
         {
-            small.entry(*class).or_default().push(*pack);
+            small.entry(*class).or_default().push((needed, *pack));
         }
     }
-    doomed.extend(small.into_values().filter(|small| small.len() > SMALL_PACKS_MAX).flatten());
+    sparse.extend(small.into_values().filter(|small| small.len() > SMALL_PACKS_MAX).flatten());
+    // Those first that free the most for what is moved: where the disk is full, that makes room for the others.
+    sparse.sort_unstable();
+    let mut moved_bytes = 0;
+    let all = sparse.len();
+    let fits = sparse.into_iter().take_while(|(needed, _)| {
+        let is_first = moved_bytes == 0;
+        moved_bytes += needed;
+        is_first || moved_bytes <= moved_bytes_max
+    });
+    let doomed: Vec<PackId> = fits.map(|(_, pack)| pack).collect();
+    let is_cut = doomed.len() < all;
     let unindexed = inventory.keys().filter(|pack| !packs.contains_key(pack));
     let (strays, unindexed): (Vec<PackId>, Vec<PackId>) = unindexed.partition(|pack| may_go(pack));
     let mut choice =
-        Choice { moved: Vec::new(), unindexed, doomed: doomed.into_iter().chain(strays).collect() };
+        Choice { moved: Vec::new(), unindexed, is_cut, doomed: doomed.into_iter().chain(strays).collect() };
     choice.doomed.sort_unstable();
     choice.doomed.truncate(DOOMED_MAX);
     choice.moved.extend(choice.doomed.iter().filter_map(|pack| kept.remove(pack)).flatten());
     choice.unindexed.sort_unstable();
     Ok(choice)
+}
+
+#[cfg(test)]
+mod tests {
+    use backstay_core::collection::CollectionNumber;
+    use backstay_core::id::ObjectHash;
+
+    use super::*;
+    use crate::index::Belief;
+    use crate::index_object::{IndexAuthor, IndexObject, IndexedPack};
+    use crate::pack::PackEntry;
+
+    const RECORD_BYTES: u32 = 1 << 20;
+
+    fn pack(n: u8) -> PackId {
+        PackId::new([n; 32])
+    }
+
+    fn chunk(n: u8) -> ChunkId {
+        ChunkId::new([n; 32])
+    }
+
+    /// Packs of ten records each: pack `n` has chunks from `10 n` on.
+    fn index(packs: u8) -> ChunkIndex {
+        let id = |n| IndexedPack { id: pack(n), class: ChunkClass::Data, bytes: 32 << 20 };
+        let entry = |n: u8, at: u8| PackEntry {
+            id: chunk(10 * n + at),
+            offset: u32::from(at) * RECORD_BYTES,
+            length: RECORD_BYTES,
+            plain_length: RECORD_BYTES,
+        };
+        let content: Vec<_> = (0..packs).map(|n| (id(n), (0..10).map(|at| entry(n, at)).collect())).collect();
+        let object = IndexObject::of_packs(IndexAuthor::Session, CollectionNumber::NONE, &content);
+        let mut index = ChunkIndex::new();
+        index.add(ObjectHash::new([1; 32]), &object, Belief::Writers);
+        index
+    }
+
+    fn needs(chunks: impl IntoIterator<Item = u8>) -> Needs {
+        Needs::of(chunks.into_iter().map(chunk))
+    }
+
+    fn inventory(packs: impl IntoIterator<Item = u8>) -> Inventory {
+        packs.into_iter().map(|n| (pack(n), 32 << 20)).collect()
+    }
+
+    #[test]
+    fn packs_go_of_which_less_than_two_thirds_is_needed_and_what_is_needed_of_them_is_moved() {
+        // Of pack 0 all, of 1 seven tenths, of 2 six tenths, of 3 nothing.
+        let needs = needs((0..17).chain(20..26));
+        let choice = choose(&index(4), &inventory(0..4), &needs, u64::MAX, |_| true).expect("all is there");
+        assert_eq!(choice.doomed, [pack(2), pack(3)]);
+        assert_eq!(choice.moved.len(), 6);
+        assert!(!choice.is_cut);
+    }
+
+    #[test]
+    fn what_frees_the_most_goes_first_and_the_rest_in_the_next_pass() {
+        let needs = needs([0, 1, 2, 10, 11, 12, 13]);
+        let most = 3 * u64::from(RECORD_BYTES);
+        let choice = choose(&index(3), &inventory(0..3), &needs, most, |_| true).expect("all is there");
+        assert_eq!((choice.doomed, choice.is_cut), (vec![pack(0), pack(2)], true));
+        let choice = choose(&index(2), &inventory(0..2), &needs, 1, |_| true).expect("all is there");
+        assert_eq!(choice.doomed, [pack(0)], "one at least, or nothing would ever go");
+    }
+
+    #[test]
+    fn a_needed_chunk_that_is_nowhere_is_named_and_strays_go_when_they_may() {
+        let needs = needs([0, 10]);
+        assert_eq!(choose(&index(2), &inventory([1]), &needs, 0, |_| true).err(), Some(chunk(0)));
+        let strays = |may_go| {
+            let choice = choose(&index(1), &inventory([0, 7]), &self::needs(0..10), u64::MAX, |_| may_go);
+            let choice = choice.expect("all is there");
+            (choice.doomed, choice.unindexed)
+        };
+        assert_eq!(strays(true), (vec![pack(7)], vec![]));
+        assert_eq!(strays(false), (vec![], vec![pack(7)]));
+    }
 }

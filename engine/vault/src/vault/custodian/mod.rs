@@ -79,6 +79,8 @@ pub struct Collected {
     pub bytes_written: u64,
     /// Other objects that are gone: of the index, sessions, fences, heads, layouts.
     pub objects_deleted: u64,
+    /// Whether more is to go, which was left for the next pass so that this one needs little room.
+    pub is_cut: bool,
 }
 
 impl<'a> Custodian<'a> {

@@ -18,6 +18,11 @@ pub(super) struct Needs {
 }
 
 impl Needs {
+    #[cfg(test)]
+    pub(super) fn of(chunks: impl Iterator<Item = ChunkId>) -> Self {
+        Self { chunks: chunks.collect(), ..Self::default() }
+    }
+
     /// Adds what a run needs. A part that several runs share is read once.
     pub(super) fn add(&mut self, reader: &ChunkReader, run: &Run) -> Result<(), VaultError> {
         for part in &run.parts {
