@@ -101,6 +101,13 @@ impl PackBuilder {
         self.is_empty() || self.gathered.len() + record_bytes <= bytes_aim(self.class)
     }
 
+    /// Whether the pack would be one that readers take, with a record of this length more.
+    pub fn may_take(&self, record_bytes: usize) -> bool {
+        let foot_bytes = FOOT_FIXED_BYTES + (self.records.len() + 1) * FOOT_ENTRY_BYTES;
+        let whole = HEAD_BYTES + self.gathered.len() + record_bytes + foot_bytes + TRAILER_BYTES;
+        whole.next_multiple_of(ALIGNMENT_BYTES) <= PACK_BYTES_MAX
+    }
+
     /// Puts the records in random order, so that their lengths in sequence do not betray a file, and
     /// closes the pack. The builder is empty then.
     pub fn close(&mut self, ring: &KeyRing, buffers: &BufferPool) -> UnnamedPack {

@@ -1,15 +1,21 @@
-//! A store that hangs in an upload holds up what is captured to it, and nothing else.
+//! A store that hangs in an upload holds up what is captured to it, and nothing else; one that is slow gets no pack that
+//! nobody could read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backstay_core::clock::ManualClock;
+use backstay_core::config::{Keep, KeepRules};
 use backstay_core::units::Timestamp;
-use backstay_testkit::capture::{State, Style};
+use backstay_testkit::capture::{State, Style, read_back};
 use backstay_testkit::fixture::VaultFixture;
+use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::name::ObjectName;
+use backstay_vault::pack::PACK_BYTES_MAX;
 use backstay_vault::store::{Folder, Listed, MemStore, Store, StoreError, Stretch};
+use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
@@ -86,4 +92,53 @@ fn a_store_that_hangs_in_an_upload_takes_no_thread_from_others() {
         capture.join().expect("no panic").expect("captured at last");
     });
     assert!(stuck.check().expect("checks").is_good() && other.check().expect("checks").is_good());
+}
+
+#[test]
+fn what_a_custodian_moves_into_a_slow_store_lies_in_packs_that_can_be_read() {
+    let fixture = VaultFixture::new();
+    let slow =
+        Arc::new(Hanging { inner: MemStore::new(), packs: Semaphore::new(1000), waiting: Semaphore::new(0) });
+    let vault = fixture.create(slow.clone()).expect("create");
+    let mut random = Random::new(2);
+    let mut whole = state(&mut random, 220);
+    fixture.capture(&vault, "large.files", at(10), &whole).expect("captured");
+    // Of each pack about half stays, which is more than two packs in all.
+    let mut n = 0;
+    whole.retain(|_, _| {
+        n += 1;
+        n % 2 == 0
+    });
+    let kept = fixture.capture(&vault, "large.files", at(20), &whole).expect("captured");
+    let (clock, mut notes) = (ManualClock::new(at(30)), MemoryNotes::default());
+    let look = Inspection::new(vault.clone(), kinds(), &clock);
+    let (identity, pool) = (fixture.writer().clone(), fixture.pool().clone());
+    let mut custodian = Custodian::new(look, identity, pool, &mut notes).expect("takes office");
+    let keep = Keep::Rules(KeepRules { last: Some(1), ..KeepRules::default() });
+    assert!(matches!(custodian.collect(), Ok(Pass::Done(_))));
+    custodian.thin(&|_| Some(keep.clone())).expect("thins");
+    // From now on no pack goes up by itself.
+    slow.packs.forget_permits(1000);
+    std::thread::scope(|scope| {
+        let slow = &slow;
+        let letting = scope.spawn(move || {
+            for _ in 0..20 {
+                std::thread::sleep(Duration::from_millis(300));
+                slow.packs.add_permits(1);
+            }
+        });
+        while !matches!(custodian.collect().expect("collects"), Pass::Idle) {}
+        letting.join().expect("no panic");
+    });
+    let sizes: Vec<usize> = slow
+        .inner
+        .objects()
+        .iter()
+        .filter(|(name, _)| name.starts_with("packs/"))
+        .map(|(_, content)| content.len())
+        .collect();
+    assert!(sizes.iter().all(|bytes| *bytes <= PACK_BYTES_MAX), "{sizes:?}");
+    let elsewhere = fixture.open(slow.clone()).expect("opens");
+    assert!(read_back(&elsewhere, "large.files", kept.link.point).expect("reads").state == whole);
+    assert!(elsewhere.check().expect("checks").is_good());
 }

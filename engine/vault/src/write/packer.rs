@@ -62,11 +62,13 @@ impl Packer {
     /// before it goes up takes what is on its way already, and [`Packer::has_room`] keeps more from coming.
     pub(crate) fn add(&self, class: ChunkClass, id: ChunkId, plain_length: u32, record: &[u8]) {
         let mut filling = lock(&self.filling[slot(class)]);
-        let full = match filling.has_room_for(record.len()) {
+        let permit = match filling.has_room_for(record.len()) {
             true => None,
-            false => Permit::try_take(&self.uploads)
-                .map(|permit| (filling.close(self.vault.ring(), &self.images), permit)),
+            false if filling.may_take(record.len()) => Permit::try_take(&self.uploads),
+            // Whoever adds without asking for room waits here: a larger pack nobody could read.
+            false => Some(Permit::take(&self.uploads)),
         };
+        let full = permit.map(|permit| (filling.close(self.vault.ring(), &self.images), permit));
         filling.add(id, plain_length, record);
         drop(filling);
         if let Some((full, permit)) = full {

@@ -134,6 +134,7 @@ impl Custodian<'_> {
             // Of somebody who may not write it: it is nobody's newest. A damaged one says nothing to anybody.
             Err(VaultError::Untrusted { .. }) => return Ok(false),
             Err(VaultError::Damaged { .. }) => return Ok(true),
+            Err(VaultError::Store(error)) if error.is_unreadable() => return Ok(false),
             Err(error) => return Err(error),
         };
         let mut own = head.targets.iter().filter(|target| target.vault == self.vault.id());

@@ -1,6 +1,8 @@
 //! Moving of sealed records into new packs. They are opened on the way, and compared with their ids: what is deleted
 //! afterwards must not have been the only whole copy.
 
+use std::time::Duration;
+
 use backstay_core::id::ChunkId;
 use bytes::Bytes;
 
@@ -11,6 +13,9 @@ use crate::index::Location;
 use crate::read::{ChunkReader, plan_reads};
 use crate::record::{RecordHeader, RecordOpener};
 use crate::write::Packer;
+
+/// How often it is looked whether an upload has failed, while it is waited for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Custodian<'_> {
     /// Moves these chunks from where they are, or from another place where they are whole. The new packs are durable
@@ -33,6 +38,8 @@ impl Custodian<'_> {
                     place: self.vault.place(),
                     cause: cause.to_string(),
                 })?;
+                // For as long as it takes: nothing else goes on meanwhile.
+                while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
                 packer.add(header.class, chunk, header.plain_length, &sealed);
                 done.records_moved += 1;
             }
