@@ -44,7 +44,7 @@ impl Custodian<'_> {
         self.vault.refresh_index(Some(&self.identity.node))?;
         let inventory = self.look.inventory()?;
         let needs = self.needs_of(pass, decided)?;
-        let rescued = self.repack(self.endangered(pass, needs, &inventory)?, done)?;
+        let rescued = self.repack(self.endangered(pass, &needs, &inventory)?, done)?;
         let mut packs = PacksById::new();
         let replaced = self.replaced(pass)?;
         for (name, named) in &replaced {
@@ -59,6 +59,7 @@ impl Custodian<'_> {
         }
         let taken_over = packs.into_values().map(|(pack, entries)| (pack, entries.into_values().collect()));
         self.put_index(pass.number, rescued.into_iter().chain(taken_over).collect())?;
+        self.check_nothing_is_lost(pass, &needs, &replaced)?;
         self.check_office()?;
         for (name, _) in replaced {
             self.remove(&name)?;
@@ -80,7 +81,7 @@ impl Custodian<'_> {
     fn endangered(
         &self,
         pass: &Announced,
-        needs: Needs,
+        needs: &Needs,
         inventory: &Inventory,
     ) -> Result<Vec<(ChunkId, Location)>, VaultError> {
         let index = self.vault.index();
@@ -101,6 +102,43 @@ impl Custodian<'_> {
             }
         }
         Ok(endangered)
+    }
+
+    /// That all that is needed lies in packs that stay, and that index objects which stay name these, as they were just
+    /// read back from the store. Nothing was deleted yet: whatever went wrong on the way here costs a pass.
+    fn check_nothing_is_lost(
+        &self,
+        pass: &Announced,
+        needs: &Needs,
+        replaced: &[(ObjectName, Named)],
+    ) -> Result<(), VaultError> {
+        let inventory = self.look.inventory()?;
+        let goes: HashSet<ObjectHash> = replaced
+            .iter()
+            .filter_map(|(_, named)| match named {
+                Named::Index(_, hash) => Some(*hash),
+                _ => None,
+            })
+            .collect();
+        let index = self.vault.index();
+        let objects =
+            index.objects_with_packs().into_iter().filter(|(object, _)| !goes.contains(&object.hash));
+        let staying: HashSet<PackId> = objects
+            .flat_map(|(_, packs)| packs)
+            .filter(|pack| inventory.contains_key(pack) && !pass.doomed.contains(pack))
+            .collect();
+        // What was marked before may not be needed any more, and is there all the same.
+        let mut all = needs.chunks().chain(pass.needs.chunks());
+        let is_lost = |chunk: &&ChunkId| {
+            let places = index.places(chunk);
+            !places.is_empty() && !places.iter().any(|place| staying.contains(&place.pack))
+        };
+        match all.find(is_lost) {
+            None => Ok(()),
+            Some(chunk) => Err(self.look.refused(&format!(
+                "chunk {chunk}, which points need, would be gone with the packs that go: what was moved cannot be read"
+            ))),
+        }
     }
 
     /// The index objects that go: all that name a pack that goes, or one that is not there; those of commits that are
