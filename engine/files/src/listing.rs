@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use backstay_core::run::Run;
 use backstay_core::units::Timestamp;
-use backstay_vault::vault::Vault;
+use backstay_vault::vault::Reading;
 
 use crate::capture::{PointRows, rows_of};
 use crate::keys::{HeadKey, PathKey, link_key};
@@ -35,17 +34,16 @@ pub struct ListedEntry {
 /// The entries at and below a path.
 #[derive(Debug)]
 pub struct Listing {
-    vault: Arc<Vault>,
-    stack: Vec<Run>,
+    reading: Arc<Reading>,
     below: PathKey,
     rows: PointRows,
 }
 
 impl Listing {
-    /// Lists the state that `stack` folds to.
-    pub fn open(vault: &Arc<Vault>, stack: &[Run], below: PathKey) -> Self {
-        let rows = rows_of(vault, stack, below.as_bytes());
-        Self { vault: Arc::clone(vault), stack: stack.to_vec(), below, rows }
+    /// Lists what is in the point that is read.
+    pub fn open(reading: &Arc<Reading>, below: PathKey) -> Self {
+        let rows = rows_of(reading, below.as_bytes());
+        Self { reading: Arc::clone(reading), below, rows }
     }
 
     /// The next entry; `None` at the end.
@@ -58,7 +56,7 @@ impl Listing {
         let mut head = HeadRow::decode(&row.value)?;
         if let Restored::Link(link) = head.restored {
             let key = link_key(&link);
-            let mut rows = rows_of(&self.vault, &self.stack, &key);
+            let mut rows = rows_of(&self.reading, &key);
             match rows.next()? {
                 Some(row) if row.key == key => head = HeadRow::decode(&row.value)?,
                 _ => head.restored = Restored::Link(link),

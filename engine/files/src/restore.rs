@@ -14,7 +14,7 @@ use std::sync::Arc;
 use backstay_core::digest::StateDigest;
 use backstay_vault::error::VaultError;
 use backstay_vault::read::ChunkReader;
-use backstay_vault::vault::{Catalogue, PointObject, Vault};
+use backstay_vault::vault::{PointObject, Reading};
 use backstay_vault::write::CpuPool;
 
 use self::piece::Target;
@@ -87,10 +87,8 @@ impl From<Failure> for RestoreError {
 /// What is restored, and where to.
 #[derive(Debug)]
 pub struct RestoreRequest<'r> {
-    /// The vault.
-    pub vault: &'r Arc<Vault>,
-    /// What it holds of the source.
-    pub catalogue: &'r Catalogue,
+    /// Reads the point.
+    pub reading: &'r Arc<Reading>,
     /// The point.
     pub point: &'r PointObject,
     /// Which rows of it.
@@ -107,21 +105,21 @@ pub fn restore(
     pool: &Arc<CpuPool>,
     progress: &Arc<RestoreProgress>,
 ) -> Result<RestoreReport, RestoreError> {
+    let vault = request.reading.vault();
     let marker = format!(
         "vault {}\npoint {}\n{}",
-        request.vault.id(),
+        vault.id(),
         request.point.link.point,
         request.selection.marker_line()
     );
-    let stack = request.catalogue.stack(request.point.link.point)?;
-    let links = request.selection.links(request.vault, &stack)?;
+    let links = request.selection.links(request.reading)?;
     let destination = Destination::open(request.destination, marker.as_bytes(), request.existing)?;
     let collected = Arc::new(Collected::default());
-    let reader = ChunkReader::new(Arc::clone(request.vault));
+    let reader = ChunkReader::new(Arc::clone(vault));
     let windows =
         Windows::new(reader.clone(), Arc::clone(pool), Arc::clone(&collected), Arc::clone(progress))
             .map_err(RestoreError::Thread)?;
-    let mut rows = rows_of(request.vault, &stack, &[]);
+    let mut rows = rows_of(request.reading, &[]);
     let heard = Arc::clone(&collected);
     let placer = destination.placer(move |defect: Defect| heard.problem(defect.to_string()));
     let mut run = RestoreRun { reader, windows, placer, collected: &collected, progress, already_done: 0 };

@@ -199,7 +199,7 @@ fn bring_back(context: &Context, vaults: &Vaults, destination: &Path) -> Result<
     let held = choose::held(vaults, source, None)?;
     let newest = super::PointArgs { at: None, point: None, from: None, key_file: None };
     let (held, point) = choose::point(held, source, &newest)?;
-    let report = restore::watched(&held, &point, &Selection::all(), destination, Existing::Refuse)?;
+    let report = restore::watched(&held, &point, None, &Selection::all(), destination, Existing::Refuse)?;
     match report.problems.first() {
         None => Ok(()),
         Some(problem) => Err(Failure::partly(problem)),

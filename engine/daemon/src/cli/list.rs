@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use backstay_core::config::Source;
 use backstay_core::units::ByteSize;
 use backstay_files::keys::PathKey;
 use backstay_files::listing::{ListedEntry, Listing};
+use backstay_vault::vault::Reading;
 use clap::Args;
 use serde::Serialize;
 
 use super::choose::{held, point};
 use super::status::show_table;
 use super::{Context, PointArgs, capture, print_json};
+use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::terminal::print;
 
@@ -149,8 +150,9 @@ pub(super) fn ls(context: &Context, arguments: &LsArgs) -> Result<u8, Failure> {
         Some(path) => parse_path(path)?,
         None => PathKey::root(),
     };
-    let stack = held.catalogue.stack(point.link.point)?;
-    let mut listing = Listing::open(&Arc::clone(&held.vault), &stack, below.clone());
+    // Listing is soon over: it needs no pin.
+    let reading = Reading::begin(&held.vault, &held.catalogue, point.link, None, &SystemClock)?;
+    let mut listing = Listing::open(&reading, below.clone());
     let mut found = false;
     while let Some(entry) = listing.next_entry()? {
         found = true;

@@ -10,7 +10,7 @@ use backstay_files::place::Existing;
 use backstay_files::restore::{
     RestoreError, RestoreProgress, RestoreReport, RestoreRequest, Selection, restore,
 };
-use backstay_vault::vault::PointObject;
+use backstay_vault::vault::{PointObject, Reading, WriterIdentity};
 use backstay_vault::write::CpuPool;
 use clap::Args;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::choose::{Held, held, point};
 use super::list::parse_path;
 use super::{Context, PointArgs, print_json};
+use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::terminal::{self, print, remark};
 
@@ -67,7 +68,8 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
     let paths = arguments.paths.iter().map(|path| parse_path(path)).collect::<Result<_, _>>()?;
     let destination = &arguments.to;
     let existing = if arguments.into { Existing::Replace } else { Existing::Refuse };
-    let report = watched(&held, &point, &Selection::paths(paths), destination, existing)?;
+    let selection = Selection::paths(paths);
+    let report = watched(&held, &point, Some(vaults.writer()), &selection, destination, existing)?;
     let shown = ShownRestore {
         source: source.name.to_string(),
         point: point.link.point.to_string(),
@@ -101,22 +103,17 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
     }
 }
 
-/// Restores from what a vault holds, with a progress line.
+/// Restores from what a vault holds, with a progress line. `reader` keeps the point in the vault meanwhile.
 pub(super) fn watched(
     held: &Held,
     point: &PointObject,
+    reader: Option<&Arc<WriterIdentity>>,
     selection: &Selection,
     destination: &Path,
     existing: Existing,
 ) -> Result<RestoreReport, RestoreError> {
-    let request = RestoreRequest {
-        vault: &held.vault,
-        catalogue: &held.catalogue,
-        point,
-        selection,
-        destination,
-        existing,
-    };
+    let reading = Reading::begin(&held.vault, &held.catalogue, point.link, reader, &SystemClock)?;
+    let request = RestoreRequest { reading: &reading, point, selection, destination, existing };
     let progress = Arc::new(RestoreProgress::default());
     let pool = Arc::new(CpuPool::new().map_err(RestoreError::Thread)?);
     let figures = || (progress.entries(), progress.bytes());

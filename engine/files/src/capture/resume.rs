@@ -14,7 +14,7 @@ use backstay_vault::error::VaultError;
 use backstay_vault::read::ChunkReader;
 use backstay_vault::table::RunCursor;
 use backstay_vault::targets::Standing;
-use backstay_vault::vault::{PointObject, StateFold, Vault};
+use backstay_vault::vault::{PointFold, PointObject, Reading, Vault};
 
 use super::problem::CaptureError;
 use super::{CaptureRun, identity_of, state_folder};
@@ -40,7 +40,8 @@ pub(super) fn state_of(
         Err(error) => return Err(error.into()),
     }
     let mut writer = StateWriter::create(&states.join("unfinished").join("rebuilt"))?;
-    let mut rows = rows_of(&standing.vault, &standing.catalogue.stack(point.link.point)?, &[]);
+    let stack = standing.catalogue.stack(point.link.point)?;
+    let mut rows = rows_of(&Reading::of_held_runs(&standing.vault, stack), &[]);
     while let Some(row) = rows.next()? {
         let head = HeadRow::decode(&row.value)?;
         let is_link = matches!(HeadKey::parse(&row.key)?, HeadKey::Link(_));
@@ -103,7 +104,8 @@ impl CaptureRun<'_> {
             debug_assert!(first.entries > 0, "parts have entries");
             stack.insert(0, Run { parts: paths.to_vec() });
         }
-        let mut rows = rows_of(&standing.vault, &stack, crate::keys::PathKey::root().as_bytes());
+        let reading = Reading::of_held_runs(&standing.vault, stack);
+        let mut rows = rows_of(&reading, crate::keys::PathKey::root().as_bytes());
         let mut named = HashSet::new();
         while let Some(row) = rows.next()? {
             if row.key > partial.resume_key {
@@ -136,7 +138,7 @@ impl CaptureRun<'_> {
 
     fn take_over_links(&mut self, vault: &Arc<Vault>, links: &[PartRef]) -> Result<(), CaptureError> {
         let run = Run { parts: links.to_vec() };
-        let mut rows = rows_of(vault, &[run], &[]);
+        let mut rows = rows_of(&Reading::of_held_runs(vault, vec![run]), &[]);
         while let Some(row) = rows.next()? {
             self.links.take_over(&row)?;
         }
@@ -153,18 +155,18 @@ pub(crate) type PointRows = HeadRows<Folded>;
 
 /// Rows of a point, as its stack of runs folds.
 #[derive(Debug)]
-pub(crate) struct Folded(StateFold<FilesRule>);
+pub(crate) struct Folded(PointFold<FilesRule>);
 
-/// The rows that `stack` folds to, from the first key that is not below `from`.
-pub(crate) fn rows_of(vault: &Arc<Vault>, stack: &[Run], from: &[u8]) -> PointRows {
-    HeadRows::new(Folded(vault.fold(stack, FilesRule::default(), from)))
+/// The rows of the point that is read, from the first key that is not below `from`.
+pub(crate) fn rows_of(reading: &Arc<Reading>, from: &[u8]) -> PointRows {
+    HeadRows::new(Folded(reading.fold(from)))
 }
 
 impl SingleRows for Folded {
     type Error = VaultError;
 
     fn read(&mut self) -> Result<Option<KeyValue>, VaultError> {
-        let entry = self.0.next().map_err(VaultError::from)?;
+        let entry = self.0.next()?;
         Ok(entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }
 }

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use backstay_core::id::LinkId;
-use backstay_core::run::Run;
-use backstay_vault::vault::Vault;
+use backstay_vault::vault::Reading;
 
 use super::RestoreError;
 use crate::capture::rows_of;
@@ -50,11 +49,11 @@ impl Selection {
     }
 
     /// The files with several names that are needed; fails on a path that is not in the point.
-    pub(super) fn links(&self, vault: &Arc<Vault>, stack: &[Run]) -> Result<Links, RestoreError> {
+    pub(super) fn links(&self, reading: &Arc<Reading>) -> Result<Links, RestoreError> {
         let Some(paths) = &self.0 else { return Ok(Links(None)) };
         let mut links = HashSet::new();
         for path in paths {
-            let mut rows = rows_of(vault, stack, path.as_bytes());
+            let mut rows = rows_of(reading, path.as_bytes());
             let mut found = false;
             while let Some(row) = rows.next()? {
                 if !PathKey::parse(&row.key).is_ok_and(|key| key.is_within(path)) {

@@ -12,6 +12,8 @@ mod gc;
 mod layout;
 mod objects;
 mod open;
+mod pin;
+mod reading;
 mod refresh;
 mod session;
 mod settled;
@@ -34,6 +36,7 @@ pub use custodian::{
 };
 pub use draft::{HeadDraft, PointDraft};
 pub use open::{NewVault, VaultKeys};
+pub use reading::{PointFold, Reading};
 pub use session::{Acknowledged, Session, WriterIdentity, WriterView};
 pub use state::StateFold;
 

@@ -2,5 +2,6 @@
 
 mod crashes;
 mod passes;
+mod readers;
 mod scene;
 mod thinning;

@@ -58,7 +58,7 @@ impl Custodian<'_> {
         let newest = self.vault.newest_collection()?;
         let reader = ChunkReader::new(self.vault.clone());
         let mut needs = Needs::default();
-        let mut is_undecided = !sessions.known.is_empty() || !fences.known.is_empty();
+        let mut is_undecided = sessions.have_something_to_decide() || !fences.known.is_empty();
         for catalogue in &catalogues {
             let deciding = Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins };
             is_undecided |= deciding.has_something_to_decide();
@@ -82,7 +82,7 @@ impl Custodian<'_> {
         self.notes.unindexed = choice.unindexed;
         done.is_cut = choice.is_cut;
         if choice.doomed.is_empty() && !is_undecided {
-            self.note()?;
+            self.watch(&sessions, &fences)?;
             return Ok(None);
         }
         let moved = self.repack(choice.moved, done)?;

@@ -46,6 +46,14 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    /// Whether there is any of which a layout has to speak, or that is to go. A reader that is alive is neither.
+    pub(super) fn have_something_to_decide(&self) -> bool {
+        let is_living_reader = |session: &SessionObject| {
+            session.kind == SessionKind::Reader && session.state == SessionState::Open
+        };
+        !self.damaged.is_empty() || self.known.values().any(|known| !is_living_reader(&known.object))
+    }
+
     /// Points that readers, and commits that are under way, need.
     pub(super) fn pins(&self, fences: &Fences) -> HashSet<PointId> {
         let open = self.known.values().map(|known| &known.object).filter(|session| {
@@ -98,23 +106,45 @@ impl Inspection<'_> {
 }
 
 impl Custodian<'_> {
-    /// The commits that began before the pass and have neither ended nor been fenced. Fences those that have stood still
-    /// for too long, and readers that have.
+    /// The commits that began before the pass and have neither ended nor been fenced.
     pub(super) fn wait_for(
         &mut self,
         sessions: &Sessions,
         pass: &Announced,
     ) -> Result<Vec<Awaited>, VaultError> {
         let fences = self.look.list_fences()?;
-        let now = self.look.now();
         let newest = self.vault.newest_collection()?;
+        let now = self.look.now();
         for session in sessions.damaged.iter().filter(|session| !fences.known.contains_key(session)) {
             // A writer heeds a fence whatever it says: a commit under way is not acknowledged, and done again.
             self.vault.fence_damaged(&self.identity, *session, newest, now)?;
         }
+        let mut awaited = Vec::new();
+        for (session, still_seconds) in self.watch(sessions, &fences)? {
+            if session.kind == SessionKind::Writer && session.collection < pass.number {
+                awaited.push(Awaited {
+                    node: session.node.clone(),
+                    session: session.session,
+                    start: session.start,
+                    given_up_in_seconds: STILL_SECONDS_MAX - still_seconds,
+                });
+            }
+        }
+        awaited.truncate(AWAITED_MAX);
+        Ok(awaited)
+    }
+
+    /// Looks at the sessions that are open, and fences those that have stood still for too long, of readers too. Returns
+    /// the others, oldest first, and for how many seconds each has stood still.
+    pub(super) fn watch<'s>(
+        &mut self,
+        sessions: &'s Sessions,
+        fences: &Fences,
+    ) -> Result<Vec<(&'s SessionObject, u64)>, VaultError> {
+        let now = self.look.now();
         let before: HashMap<SessionId, Observed> =
             self.notes.observed.drain(..).map(|observed| (observed.session, observed)).collect();
-        let mut awaited = Vec::new();
+        let mut living = Vec::new();
         let mut open: Vec<&SessionObject> = sessions.known.values().map(|known| &known.object).collect();
         open.retain(|session| {
             session.state == SessionState::Open && !fences.known.contains_key(&session.session)
@@ -127,19 +157,11 @@ impl Custodian<'_> {
                 tracing::warn!(session = %session.session, node = session.node, "given up for dead");
                 continue;
             }
-            if session.kind == SessionKind::Writer && session.collection < pass.number {
-                awaited.push(Awaited {
-                    node: session.node.clone(),
-                    session: session.session,
-                    start: session.start,
-                    given_up_in_seconds: STILL_SECONDS_MAX - observed.still_seconds,
-                });
-            }
+            living.push((session, observed.still_seconds));
             self.notes.observed.push(observed);
         }
         self.note()?;
-        awaited.truncate(AWAITED_MAX);
-        Ok(awaited)
+        Ok(living)
     }
 }
 
