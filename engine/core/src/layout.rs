@@ -201,15 +201,23 @@ impl<'a> Court<'a> {
 /// `own`, the own runs of points that count.
 pub fn stack(layout: Option<&Layout>, own: &[PlacedRun], point: PointLink) -> Result<Vec<Run>, StackError> {
     let runs = || layout.iter().flat_map(|l| &l.runs).chain(own);
+    Ok(way(runs, point)?.into_iter().map(|placed| placed.run.clone()).collect())
+}
+
+/// The runs that lead from nothing to `point`, the last one first: as few as there can be.
+pub fn way<'a, I: Iterator<Item = &'a PlacedRun>>(
+    runs: impl Fn() -> I,
+    point: PointLink,
+) -> Result<Vec<&'a PlacedRun>, StackError> {
     let reached = tree(runs());
-    let mut stack = Vec::new();
+    let mut way = Vec::new();
     let mut current = Some(point);
     while let Some(to) = current {
-        let placed = reached.get(&to).ok_or_else(|| gap(runs(), point))?;
-        stack.push(placed.run.clone());
+        let placed = *reached.get(&to).ok_or_else(|| gap(runs(), point))?;
+        way.push(placed);
         current = placed.from;
     }
-    Ok(stack)
+    Ok(way)
 }
 
 /// For each point that these runs make up, the run that leads to it on the shortest way from nothing; of equally short

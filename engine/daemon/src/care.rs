@@ -63,23 +63,34 @@ impl Care {
     /// Accepts what was committed, drops what retention does not want, and deletes what nothing needs any more.
     pub fn prune(&self, name: &str) -> Result<PruneReport, Failure> {
         let start = Instant::now();
+        let mut report = PruneReport { vault: name.to_owned(), ..PruneReport::default() };
+        self.with_custodian(name, |custodian| {
+            // What was committed has to be accepted before retention can judge it.
+            if collect(custodian, &mut report)? {
+                let thinned = custodian.thin(&keep_of(&self.config))?;
+                report.points_dropped = thinned.points_dropped;
+                report.runs_merged = thinned.runs_merged;
+                if thinned.points_dropped + thinned.runs_merged > 0 {
+                    collect(custodian, &mut report)?;
+                }
+            }
+            Ok(())
+        })?;
+        report.took_millis = start.elapsed().as_millis() as u64;
+        Ok(report)
+    }
+
+    /// Something that only the custodian of a vault may do.
+    pub fn with_custodian<T>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&mut Custodian<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let vault = self.vaults.open(name, Absent::Refuse)?;
         let mut notes = FileNotes::of(&self.config.node.state, vault.id())?;
         let look = Inspection::new(vault, kinds(), &*self.clock);
-        let mut custodian =
-            Custodian::new(look, Arc::clone(&self.identity), Arc::clone(&self.pool), &mut notes)?;
-        let mut report = PruneReport { vault: name.to_owned(), ..PruneReport::default() };
-        // What was committed has to be accepted before retention can judge it.
-        if collect(&mut custodian, &mut report)? {
-            let thinned = custodian.thin(&keep_of(&self.config))?;
-            report.points_dropped = thinned.points_dropped;
-            report.runs_merged = thinned.runs_merged;
-            if thinned.points_dropped + thinned.runs_merged > 0 {
-                collect(&mut custodian, &mut report)?;
-            }
-        }
-        report.took_millis = start.elapsed().as_millis() as u64;
-        Ok(report)
+        let (identity, pool) = (Arc::clone(&self.identity), Arc::clone(&self.pool));
+        work(&mut Custodian::new(look, identity, pool, &mut notes)?)
     }
 }
 

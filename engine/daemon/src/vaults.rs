@@ -10,10 +10,12 @@ pub use init::Recovery;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use backstay_core::clock::Clock;
 use backstay_core::config::{Config, VaultKind};
 use backstay_core::id::VaultId;
+use backstay_core::units::Span;
 use backstay_vault::keys::{AgeIdentity, KeyRing};
 use backstay_vault::store::{Counted, DirStore, RequestObserver, Retried, RetryPolicy, Store};
 use backstay_vault::vault::{Vault, VaultKeys, WriterIdentity};
@@ -22,6 +24,9 @@ use tokio::runtime::Handle;
 use crate::failure::Failure;
 use crate::node::{Identity, KnownVaults};
 use slot::{Opened, Slot};
+
+/// For how long what is deleted from a vault can be brought back, where the configuration does not say.
+const UNDELETE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Whether a vault that is not there may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,8 +198,9 @@ impl Vaults {
         let observer = self.observer.of_vault(name);
         match &vault.kind {
             VaultKind::Dir(dir) => {
-                let store =
-                    Retried::new(Counted::new(DirStore::new(&dir.path), observer), RetryPolicy::default());
+                let undelete = dir.undelete.map_or(UNDELETE, Span::as_duration);
+                let store = DirStore::with_trash(&dir.path, undelete);
+                let store = Retried::new(Counted::new(store, observer), RetryPolicy::default());
                 Ok(Arc::new(store))
             }
             other => Err(Failure::failed(format!(

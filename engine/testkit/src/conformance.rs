@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{Folder, Store, StoreErrorKind, Stretch};
+use backstay_vault::store::{Folder, Store, StoreErrorKind, Stretch, is_kept};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -51,6 +51,51 @@ pub fn names_of_every_kind() -> Vec<ObjectName> {
         Named::Gc(CollectionNumber::new(3), hash),
     ];
     named.iter().map(Named::to_name).collect()
+}
+
+/// Runs the suite of a store that keeps a trash.
+///
+/// # Panics
+/// When a rule does not hold.
+pub async fn trash_conforms<S: Store + 'static>(make: impl Fn() -> S) {
+    what_is_deleted_can_be_brought_back(&make()).await;
+    what_is_there_again_stays(&make()).await;
+}
+
+async fn what_is_deleted_can_be_brought_back(store: &dyn Store) {
+    for name in names_of_every_kind() {
+        let content = Bytes::from(name.to_string());
+        store.put(&name, content.clone()).await.expect("put");
+        store.delete(&name).await.expect("delete");
+        assert!(store.get(&name).await.expect_err("gone").is_not_found());
+        let folder = name.as_str().split('/').next().expect("names have folders").to_owned();
+        assert_eq!(store.list(&Folder::new(&[&folder])).await.expect("list"), []);
+        let (_, named) = ObjectName::parse(name.as_str()).expect("a name");
+        let trash = store.trash().await.expect("trash");
+        if !is_kept(&named) {
+            assert_eq!(trash, [], "{name}");
+            continue;
+        }
+        assert_eq!(trash.len(), 1, "{name}");
+        assert_eq!((&trash[0].object.name, &trash[0].object.named), (&name, &named));
+        assert_eq!(trash[0].object.bytes, content.len() as u64);
+        store.bring_back(&trash[0]).await.expect("brings back");
+        assert_eq!(store.get(&name).await.expect("is back"), content);
+        assert_eq!(store.trash().await.expect("trash"), []);
+    }
+}
+
+async fn what_is_there_again_stays(store: &dyn Store) {
+    let name = Named::Pack(PackId::new([7; 32])).to_name();
+    store.put(&name, Bytes::from_static(b"old")).await.expect("put");
+    store.delete(&name).await.expect("delete");
+    store.put(&name, Bytes::from_static(b"new")).await.expect("put");
+    let trash = store.trash().await.expect("trash");
+    store.bring_back(&trash[0]).await.expect("nothing to do");
+    assert_eq!(store.get(&name).await.expect("get"), "new");
+    store.delete(&name).await.expect("delete");
+    store.delete(&name).await.expect("that it is not there is no error");
+    assert_eq!(store.trash().await.expect("trash").len(), 1);
 }
 
 async fn what_is_put_is_read_and_listed(store: &dyn Store) {

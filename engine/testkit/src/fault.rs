@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backstay_vault::name::ObjectName;
-use backstay_vault::store::{Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch};
+use backstay_vault::store::{Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed};
 use bytes::Bytes;
 
 use crate::forge::Object;
@@ -160,6 +160,15 @@ impl<S: Store> Store for FaultStore<S> {
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         self.request(Operation::Delete, name.as_str(), self.inner.delete(name)).await
+    }
+
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        self.request(Operation::List, "trash", self.inner.trash()).await
+    }
+
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        let name = trashed.object.name.as_str();
+        self.request(Operation::BringBack, name, self.inner.bring_back(trashed)).await
     }
 
     fn place(&self) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use backstay_core::id::PackId;
-use backstay_testkit::conformance::store_conforms;
+use backstay_testkit::conformance::{store_conforms, trash_conforms};
 use backstay_testkit::crash::{CrashStore, Landing};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_vault::buffer::BufferPool;
@@ -35,6 +35,37 @@ fn quick() -> RetryPolicy {
 async fn a_directory_conforms() {
     let root = tempfile::tempdir().expect("a temporary folder");
     store_conforms(directories(&root)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_with_trash_conforms_to_both_suites() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let made = Cell::new(0);
+    let make = || {
+        made.set(made.get() + 1);
+        DirStore::with_trash(root.path().join(made.get().to_string()), Duration::from_secs(3600))
+    };
+    store_conforms(make).await;
+    trash_conforms(make).await;
+    trash_conforms(|| Retried::new(Counted::new(make(), Arc::new(RequestCounts::default())), quick())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_been_in_the_trash_of_a_directory_for_long_enough_goes_with_the_next_batch() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let store = DirStore::with_trash(root.path(), Duration::from_secs(7 * 24 * 3600));
+    let old = |hours: u64| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+        root.path().join("trash").join((now - now % 3600 - 3600 * hours).to_string())
+    };
+    for hours in [7 * 24 - 1, 7 * 24 + 2] {
+        fs::create_dir_all(old(hours).join("packs/ab")).expect("a batch");
+    }
+    let name = Named::Pack(PackId::new([0xab; 32])).to_name();
+    store.put(&name, Bytes::from_static(b"x")).await.expect("puts");
+    store.delete(&name).await.expect("deletes");
+    assert_eq!([7 * 24 - 1, 7 * 24 + 2].map(|hours| old(hours).exists()), [true, false]);
+    assert_eq!(store.trash().await.expect("lists").len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

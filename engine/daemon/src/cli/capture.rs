@@ -33,7 +33,7 @@ pub(super) struct NowArgs {
 }
 
 /// Of names for holds: a line that people read.
-fn hold_name(text: &str) -> Result<String, String> {
+pub(super) fn hold_name(text: &str) -> Result<String, String> {
     let good = (1..=HOLD_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
     match good {
         true => Ok(text.to_owned()),

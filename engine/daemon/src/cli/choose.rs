@@ -12,7 +12,7 @@ use crate::terminal::remark;
 use crate::vaults::{Absent, Vaults};
 
 /// Fewest digits by which a point is found.
-const PREFIX_DIGITS_LEAST: usize = 4;
+pub(super) const PREFIX_DIGITS_LEAST: usize = 4;
 
 /// A vault and what it holds of a source.
 #[derive(Debug)]

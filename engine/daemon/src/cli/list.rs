@@ -114,7 +114,7 @@ fn points_of(
                 entries: common.entries,
                 bytes: common.bytes,
                 defects: common.defects.iter().map(|defect| defect.count).sum(),
-                holds: common.holds.clone(),
+                holds: held.catalogue.holds(point).to_vec(),
                 vaults: Vec::new(),
             });
             entry.vaults.push(held.name.clone());

@@ -9,6 +9,7 @@ mod list;
 mod prune;
 mod restore;
 mod status;
+mod undelete;
 mod vault;
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `vault init|stat|check|prune`: care of vaults.
+//! `vault init|stat|check` and the rest of `vault`, which have files of their own: care of vaults.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use backstay_core::units::ByteSize;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Context, print_json, prune};
+use super::{Context, print_json, prune, undelete};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{print, remark};
@@ -32,6 +32,12 @@ pub(super) enum VaultCommand {
     /// Drop the points that `keep` does not want, and delete what nothing needs any more.
     #[command(after_help = "Example: backstay vault prune local --dry-run")]
     Prune(prune::PruneArgs),
+    /// Bring back points that were dropped, for as long as the vault's trash has them.
+    #[command(after_help = "Example: backstay vault undelete local --source static")]
+    Undelete(undelete::UndeleteArgs),
+    /// Take the holds off points: from now on `keep` judges them.
+    #[command(after_help = "Example: backstay vault release local 4f2a77c1")]
+    Release(undelete::ReleaseArgs),
 }
 
 /// A vault that is looked into.
@@ -58,6 +64,8 @@ struct ShownStat {
     packs: u64,
     data_pack_bytes: u64,
     meta_pack_bytes: u64,
+    /// What was deleted and can be brought back.
+    trash_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -79,6 +87,8 @@ pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failu
         VaultCommand::Stat(look) => stat(context, look),
         VaultCommand::Check(look) => check(context, look),
         VaultCommand::Prune(arguments) => prune::run(context, arguments),
+        VaultCommand::Undelete(arguments) => undelete::run(context, arguments),
+        VaultCommand::Release(arguments) => undelete::release(context, arguments),
     }
 }
 
@@ -141,6 +151,7 @@ fn stat(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
         packs: totals.packs,
         data_pack_bytes: totals.data_pack_bytes,
         meta_pack_bytes: totals.meta_pack_bytes,
+        trash_bytes: vault.trash()?.iter().map(|trashed| trashed.object.bytes).sum(),
     };
     if context.json {
         print_json(&shown)?;
@@ -156,6 +167,7 @@ fn stat(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
         ByteSize(shown.data_pack_bytes),
         ByteSize(shown.meta_pack_bytes)
     ));
+    print(&format!("{} in the trash", ByteSize(shown.trash_bytes)));
     Ok(0)
 }
 

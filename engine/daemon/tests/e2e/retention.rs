@@ -123,3 +123,33 @@ fn a_held_point_stays_whatever_is_captured_after_it() {
     assert_eq!(fs::read_to_string(restored.join("changing")).unwrap(), state);
     sandbox.check_vault();
 }
+
+#[test]
+fn what_a_wrong_keep_has_dropped_is_brought_back_and_let_go_again() {
+    let mut sandbox = Sandbox::new();
+    sandbox.source_lines = ", keep = { last = 1 }";
+    capture_often(&sandbox, 4);
+    let points = sandbox.points();
+    sandbox.run(["vault", "undelete", "local"]).refused(1, &["no point of that kind is in the trash"]);
+    sandbox.run(["vault", "prune", "local"]).good();
+    assert_eq!(sandbox.points(), points[3..]);
+    sandbox.run(["vault", "undelete", "local", "4f"]).refused(2, &["at least 4 digits"]);
+    let one = sandbox.run(["vault", "undelete", "local", &points[1][..8], "--json"]).good().json();
+    assert_eq!((&one[0]["point"], &one[0]["failure"]), (&points[1].clone().into(), &serde_json::Value::Null));
+    let rest =
+        sandbox.run(["vault", "undelete", "local", "--source", "data", "--hold", "rescue"]).good().text();
+    assert_eq!(rest.matches("brought back").count(), 2, "{rest}");
+    assert_eq!(sandbox.points(), points);
+    sandbox.run(["vault", "prune", "local"]).good();
+    assert_eq!(sandbox.points(), points, "they are held");
+    sandbox.check_vault();
+    let restored = sandbox.restore_with("restored", &["--point", &points[1]]);
+    assert_eq!(fs::read_to_string(restored.join("changing")).unwrap(), "state 1\n".repeat(100_000));
+    let listed = sandbox.run(["points", "data"]).good().text();
+    assert!(listed.contains("held: undeleted") && listed.contains("held: rescue"), "{listed}");
+    sandbox.run(["vault", "release", "local", &points[0], &points[1], &points[2]]).good();
+    sandbox.run(["vault", "release", "local", &points[0]]).refused(1, &["no such point is held"]);
+    sandbox.run(["vault", "prune", "local"]).good();
+    assert_eq!(sandbox.points(), points[3..]);
+    sandbox.check_vault();
+}

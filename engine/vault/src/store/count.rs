@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Folder, Listed, Operation, Store, StoreError, Stretch};
+use super::{Folder, Listed, Operation, Store, StoreError, Stretch, Trashed};
 use crate::name::ObjectName;
 
 /// Is told of every finished request.
@@ -65,6 +65,14 @@ impl<S: Store> Store for Counted<S> {
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         self.observed(Operation::Delete, self.inner.delete(name), |()| 0).await
+    }
+
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        self.observed(Operation::List, self.inner.trash(), |_| 0).await
+    }
+
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        self.observed(Operation::BringBack, self.inner.bring_back(trashed), |()| 0).await
     }
 
     fn place(&self) -> String {

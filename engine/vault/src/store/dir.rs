@@ -1,6 +1,8 @@
 //! The embedded store: a directory of the local file system. An object is written beside, fsynced,
 //! renamed into place and its folder fsynced before `put` returns.
 
+mod trash;
+
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,6 +18,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
+    Trashed, is_kept,
 };
 use crate::buffer::ALIGNMENT_BYTES;
 use crate::keys::random_bytes;
@@ -47,18 +50,24 @@ struct Inner {
     identity: OnceLock<(u64, u64)>,
     /// Folders that are there and durable in their parents, as far as this process knows.
     folders: Mutex<HashSet<PathBuf>>,
+    /// For how long what was deleted can be brought back; where there is no time, it is gone at once.
+    undelete: Option<Duration>,
 }
 
 impl DirStore {
     /// The store at `root`; looks at nothing yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                root: root.into(),
-                identity: OnceLock::new(),
-                folders: Mutex::default(),
-            }),
-        }
+        Self::at(root.into(), None)
+    }
+
+    /// The store at `root`, which keeps for so long what is deleted.
+    pub fn with_trash(root: impl Into<PathBuf>, undelete: Duration) -> Self {
+        Self::at(root.into(), Some(undelete))
+    }
+
+    fn at(root: PathBuf, undelete: Option<Duration>) -> Self {
+        let (identity, folders) = (OnceLock::new(), Mutex::default());
+        Self { inner: Arc::new(Inner { root, identity, folders, undelete }) }
     }
 
     /// Where it is.
@@ -115,7 +124,30 @@ impl Store for DirStore {
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         let path = name.to_string();
-        self.run(Operation::Delete, name.to_string(), move |_, root| delete(root, &path)).await
+        let is_kept = ObjectName::parse(&path).is_some_and(|(_, named)| is_kept(&named));
+        let work = move |inner: &Inner, root: &Path| match inner.undelete {
+            Some(undelete) if is_kept => {
+                let make_folder = |folder: &Path| inner.make_folder(root, folder);
+                let begins = |batch: &Path| inner.forget_batches_but(batch);
+                trash::throw_away(root, &path, undelete, make_folder, begins)
+            }
+            _ => delete(root, &path),
+        };
+        self.run(Operation::Delete, name.to_string(), work).await
+    }
+
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        self.run(Operation::List, trash::FOLDER.to_owned(), |_, root| trash::list(root)).await
+    }
+
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        let (batch, path) = (trashed.batch, trashed.object.name.to_string());
+        let work = move |inner: &Inner, root: &Path| {
+            let folder = Path::new(&path).parent().unwrap_or(Path::new(""));
+            inner.make_folder(root, folder)?;
+            trash::bring_back(root, batch, &path)
+        };
+        self.run(Operation::BringBack, trashed.object.name.to_string(), work).await
     }
 
     fn place(&self) -> String {
@@ -202,6 +234,12 @@ impl Inner {
         Ok(true)
     }
 
+    /// What is known of the trash's folders would grow for ever.
+    fn forget_batches_but(&self, batch: &Path) {
+        let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|folder| !folder.starts_with(trash::FOLDER) || folder.starts_with(batch));
+    }
+
     fn unfinished(&self, root: &Path) -> io::Result<PathBuf> {
         let folder = root.join(UNFINISHED);
         if self.make_folder(root, Path::new(UNFINISHED))? {
@@ -244,7 +282,12 @@ fn list(root: &Path, folder: &str) -> io::Result<Vec<Listed>> {
     Ok(listed)
 }
 
-fn list_below(root: &Path, folder: &str, depth: usize, listed: &mut Vec<Listed>) -> io::Result<()> {
+pub(super) fn list_below(
+    root: &Path,
+    folder: &str,
+    depth: usize,
+    listed: &mut Vec<Listed>,
+) -> io::Result<()> {
     let entries = match fs::read_dir(root.join(folder)) {
         // A folder that nobody has written to yet is empty; a root that is gone is not.
         Err(error) if error.kind() == ErrorKind::NotFound && root.is_dir() => return Ok(()),
@@ -307,7 +350,7 @@ fn write_and_sync(path: &Path, content: &[u8], further: OFlags) -> io::Result<()
     file.sync_data()
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

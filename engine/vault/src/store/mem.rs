@@ -6,13 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch};
+use super::{Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed, is_kept};
 use crate::name::ObjectName;
 
 /// Objects in a map.
 #[derive(Debug, Default)]
 pub struct MemStore {
     objects: Mutex<BTreeMap<String, Bytes>>,
+    /// What was deleted, in a store that keeps it.
+    trash: Option<Mutex<BTreeMap<String, Bytes>>>,
 }
 
 impl MemStore {
@@ -23,7 +25,19 @@ impl MemStore {
 
     /// A store that holds these objects: name and content.
     pub fn with_objects(objects: BTreeMap<String, Bytes>) -> Self {
-        Self { objects: Mutex::new(objects) }
+        Self { objects: Mutex::new(objects), trash: None }
+    }
+
+    /// A store that keeps what is deleted.
+    pub fn with_trash() -> Self {
+        Self { trash: Some(Mutex::default()), ..Self::default() }
+    }
+
+    /// Ends the time of a deleted object.
+    pub fn empty_trash_of(&self, name: &ObjectName) {
+        if let Some(trash) = &self.trash {
+            trash.lock().unwrap_or_else(PoisonError::into_inner).remove(name.as_str());
+        }
     }
 
     /// A copy of all objects: name and content.
@@ -89,8 +103,37 @@ impl Store for MemStore {
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        self.lock().remove(name.as_str());
+        let deleted = self.lock().remove_entry(name.as_str());
+        if let (Some(trash), Some((name, content))) = (&self.trash, deleted)
+            && ObjectName::parse(&name).is_some_and(|(_, named)| is_kept(&named))
+        {
+            trash.lock().unwrap_or_else(PoisonError::into_inner).insert(name, content);
+        }
         Ok(())
+    }
+
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        let Some(trash) = &self.trash else { return Ok(Vec::new()) };
+        let trash = trash.lock().unwrap_or_else(PoisonError::into_inner);
+        let trashed = trash.iter().filter_map(|(name, content)| {
+            let (name, named) = ObjectName::parse(name)?;
+            Some(Trashed { object: Listed { name, named, bytes: content.len() as u64 }, batch: 0 })
+        });
+        Ok(trashed.collect())
+    }
+
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        let name = &trashed.object.name;
+        let trash = self.trash.iter().next();
+        let content = trash
+            .and_then(|trash| trash.lock().unwrap_or_else(PoisonError::into_inner).remove(name.as_str()));
+        match content {
+            Some(content) => {
+                self.lock().entry(name.to_string()).or_insert(content);
+                Ok(())
+            }
+            None => Err(super::trash::keeps_none(self.place(), trashed)),
+        }
     }
 
     fn place(&self) -> String {

@@ -5,6 +5,7 @@ mod count;
 mod dir;
 mod mem;
 mod retry;
+mod trash;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub use count::{Counted, RequestCounts, RequestObserver};
 pub use dir::DirStore;
 pub use mem::MemStore;
 pub use retry::{Retried, RetryPolicy};
+pub use trash::{Trashed, is_kept};
 
 use crate::name::{Named, ObjectName};
 
@@ -81,6 +83,17 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Deletes an object; that it is not there is no error.
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError>;
 
+    /// What was deleted and can be brought back, in order of name; nothing where a store keeps no trash.
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Brings a deleted object back to its name, durably. One that is there stays as it is, and what is not in the trash
+    /// any more is [`StoreErrorKind::NotFound`].
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        Err(trash::keeps_none(self.place(), trashed))
+    }
+
     /// Which store this is, for messages: a path or an address.
     fn place(&self) -> String;
 }
@@ -107,12 +120,20 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         (**self).delete(name).await
     }
 
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        (**self).trash().await
+    }
+
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        (**self).bring_back(trashed).await
+    }
+
     fn place(&self) -> String {
         (**self).place()
     }
 }
 
-/// The five operations.
+/// The operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
     /// [`Store::put`].
@@ -125,6 +146,8 @@ pub enum Operation {
     List,
     /// [`Store::delete`].
     Delete,
+    /// [`Store::bring_back`].
+    BringBack,
 }
 
 impl Operation {
@@ -136,6 +159,7 @@ impl Operation {
             Self::GetRange => "get_range",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::BringBack => "bring back",
         }
     }
 }

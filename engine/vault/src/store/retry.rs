@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Folder, Listed, Store, StoreError, Stretch};
+use super::{Folder, Listed, Store, StoreError, Stretch, Trashed};
 use crate::name::ObjectName;
 
 /// How often and after what pauses.
@@ -77,6 +77,14 @@ impl<S: Store> Store for Retried<S> {
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         self.retried(|| self.inner.delete(name)).await
+    }
+
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        self.retried(|| self.inner.trash()).await
+    }
+
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        self.retried(|| self.inner.bring_back(trashed)).await
     }
 
     fn place(&self) -> String {

@@ -124,6 +124,13 @@ impl Catalogue {
         layout.accepted.iter().any(|accepted| accepted.link == link) && !layout.dropped.contains(&link)
     }
 
+    /// The names under which a point that counts is held for ever.
+    pub fn holds<'c>(&'c self, point: &'c PointObject) -> &'c [String] {
+        let accepted = self.layout.iter().flat_map(|layout| &layout.accepted);
+        let accepted = accepted.into_iter().find(|accepted| accepted.link == point.link);
+        accepted.map_or(&point.common.holds, |accepted| &accepted.holds)
+    }
+
     /// Whether there is an object of this point, whether it counts or not.
     pub fn has_object(&self, id: PointId) -> bool {
         self.links().any(|link| link.point == id)
@@ -256,7 +263,11 @@ impl Vault {
         Ok(points)
     }
 
-    fn point_object(&self, source: SourceId, listed: &Listed) -> Result<Arc<PointObject>, VaultError> {
+    pub(super) fn point_object(
+        &self,
+        source: SourceId,
+        listed: &Listed,
+    ) -> Result<Arc<PointObject>, VaultError> {
         let Named::Point(_, point, hash) = listed.named else {
             return Err(self.damaged(&listed.name, Malformed::Field("name")));
         };

@@ -1,5 +1,7 @@
 //! Which layout of a source is in force (docs/format.md, section 9).
 
+use std::collections::BTreeMap;
+
 use backstay_core::id::{ObjectHash, SourceId};
 use backstay_core::layout::Layout;
 
@@ -35,6 +37,18 @@ impl Vault {
             }
         }
         Ok(best.map(|((_, _, hash), layout)| (hash, layout)))
+    }
+
+    /// All layouts of a source that can be read, by term and generation: what was accepted when, and made of what.
+    pub(super) fn layouts(&self, source: SourceId) -> Result<BTreeMap<(u64, u64), Layout>, VaultError> {
+        let (mut layouts, mut left_out) = (BTreeMap::new(), Vec::new());
+        for listed in self.list(&Folder::new(&[&"layout", &source]))? {
+            let Named::Layout(_, generation, _) = listed.named else { continue };
+            if let Some(layout) = judge(self.read_layout(&listed, generation), &mut left_out)? {
+                layouts.insert((layout.term, layout.generation), layout);
+            }
+        }
+        Ok(layouts)
     }
 
     fn read_layout(&self, listed: &Listed, generation: u64) -> Result<Layout, VaultError> {

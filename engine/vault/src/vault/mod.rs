@@ -32,7 +32,7 @@ pub use catalogue::{Catalogue, PointObject};
 pub use check::{CheckReport, Finding, PackShare};
 pub use custodian::{
     Awaited, Collected, Custodian, Inspection, KeepOf, MemoryNotes, NoteStore, Notes, Pass, PointFate,
-    SourceFates, Thinned,
+    SourceFates, Thinned, Undeleted,
 };
 pub use draft::{HeadDraft, PointDraft};
 pub use open::{NewVault, VaultKeys};
@@ -45,7 +45,7 @@ use crate::error::VaultError;
 use crate::index::{ChunkIndex, IndexTotals, Location};
 use crate::keys::KeyRing;
 use crate::name::ObjectName;
-use crate::store::{Folder, Listed, Store, StoreError, Stretch};
+use crate::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
 use settled::KnownSession;
 use trust::Trust;
 
@@ -101,6 +101,11 @@ impl Vault {
     /// Sums over the index.
     pub fn totals(&self) -> IndexTotals {
         self.index().totals()
+    }
+
+    /// What was deleted and can be brought back.
+    pub fn trash(&self) -> Result<Vec<Trashed>, VaultError> {
+        Ok(self.io.block_on(self.store.trash())?)
     }
 
     fn index(&self) -> RwLockReadGuard<'_, ChunkIndex> {

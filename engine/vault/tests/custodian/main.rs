@@ -5,3 +5,4 @@ mod passes;
 mod readers;
 mod scene;
 mod thinning;
+mod undelete;

@@ -59,8 +59,12 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
+        Self::on(MemStore::new())
+    }
+
+    pub(crate) fn on(store: MemStore) -> Self {
         let fixture = Arc::new(VaultFixture::new());
-        let memory = Arc::new(MemStore::new());
+        let memory = Arc::new(store);
         let vault = fixture.create(memory.clone()).expect("create");
         let (notes, clock) = (MemoryNotes::default(), ManualClock::new(at(1000)));
         Self { fixture, memory, vault, notes, clock, states: BTreeMap::new() }

@@ -13,10 +13,13 @@ mod inspection;
 mod merge;
 mod needs;
 mod notes;
+mod proof;
 mod publish;
 mod renew;
 mod repack;
+mod strays;
 mod thin;
+mod undelete;
 mod wait;
 
 use std::fmt;
@@ -33,6 +36,7 @@ pub use explain::{PointFate, SourceFates};
 pub use inspection::Inspection;
 pub use notes::{MemoryNotes, NoteStore, Notes};
 pub use thin::Thinned;
+pub use undelete::Undeleted;
 pub use wait::Awaited;
 
 /// Which points of a source are kept, by the source's name; `None` for one that is not configured: all.

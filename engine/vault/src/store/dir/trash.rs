@@ -1,0 +1,124 @@
+//! The trash of a directory: what is deleted moves to `trash/<batch>/` under its own name, where a batch is what was
+//! deleted within the same hour, and goes with its batch when its time is over.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{FOLDER_DEPTH_MAX, Trashed, list_below, sync_folder};
+use crate::store::Listed;
+
+/// Where it is, below the root.
+pub(super) const FOLDER: &str = "trash";
+
+/// What one batch spans, seconds. Batches are named by the second at which they begin, since 1970.
+const BATCH_SECONDS: u64 = 3600;
+
+/// Most batches that are looked at.
+const BATCHES_MAX: usize = 100_000;
+
+/// Moves an object into the trash, durably; that it is not there is no error. With the first of a batch go those
+/// whose time is over. `make_folder` says whether the folder was not known before; `begins` hears of a new batch.
+pub(super) fn throw_away(
+    root: &Path,
+    name: &str,
+    undelete: Duration,
+    make_folder: impl Fn(&Path) -> io::Result<bool>,
+    begins: impl Fn(&Path),
+) -> io::Result<()> {
+    let path = root.join(name);
+    // Before folders are made: most often what was deleted twice is gone.
+    if !path.try_exists()? {
+        return Ok(());
+    }
+    let now = seconds_now();
+    let batch = now - now % BATCH_SECONDS;
+    let place = in_batch(batch, name);
+    let own = Path::new(FOLDER).join(batch.to_string());
+    if make_folder(&own)? {
+        begins(&own);
+        remove_old(root, now, undelete)?;
+    }
+    let folder = place.parent().unwrap_or(Path::new(""));
+    make_folder(folder)?;
+    match fs::rename(&path, root.join(&place)) {
+        Err(error) if error.kind() == ErrorKind::NotFound && !path.try_exists()? => return Ok(()),
+        moved => moved?,
+    }
+    // The place first: an object that is in neither folder after a crash would be lost.
+    sync_folder(&root.join(folder))?;
+    sync_folder(path.parent().unwrap_or(root))
+}
+
+/// What is there, of all batches.
+pub(super) fn list(root: &Path) -> io::Result<Vec<Trashed>> {
+    let mut trashed = Vec::new();
+    for batch in batches(root)? {
+        let folder = format!("{FOLDER}/{batch}");
+        let mut found = Vec::new();
+        for below in ["packs", "points", "layout"] {
+            list_in(root, &folder, below, &mut found)?;
+        }
+        trashed.extend(found.into_iter().map(|object| Trashed { object, batch }));
+    }
+    trashed.sort_unstable_by(|a, b| (&a.object.name, a.batch).cmp(&(&b.object.name, b.batch)));
+    Ok(trashed)
+}
+
+/// Moves an object back, durably. One that is there again stays.
+pub(super) fn bring_back(root: &Path, batch: u64, name: &str) -> io::Result<()> {
+    let (from, to) = (root.join(in_batch(batch, name)), root.join(name));
+    if to.try_exists()? {
+        return match fs::remove_file(&from) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+    }
+    fs::rename(&from, &to)?;
+    sync_folder(to.parent().unwrap_or(root))?;
+    sync_folder(from.parent().unwrap_or(root))
+}
+
+fn in_batch(batch: u64, name: &str) -> PathBuf {
+    Path::new(FOLDER).join(batch.to_string()).join(name)
+}
+
+fn batches(root: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(root.join(FOLDER)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut batches = Vec::new();
+    for entry in entries.take(BATCHES_MAX) {
+        batches.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+    }
+    batches.sort_unstable();
+    Ok(batches)
+}
+
+/// Removes the batches whose last object has been there for long enough.
+fn remove_old(root: &Path, now: u64, undelete: Duration) -> io::Result<()> {
+    for batch in batches(root)? {
+        let is_over = batch.saturating_add(BATCH_SECONDS).saturating_add(undelete.as_secs()) <= now;
+        if is_over {
+            match fs::remove_dir_all(root.join(FOLDER).join(batch.to_string())) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn list_in(root: &Path, batch: &str, below: &str, listed: &mut Vec<Listed>) -> io::Result<()> {
+    let folder = root.join(batch);
+    if !folder.join(below).is_dir() {
+        return Ok(());
+    }
+    list_below(&folder, below, FOLDER_DEPTH_MAX, listed)
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,199 @@
+//! Bringing back of points that were dropped, for as long as the store's trash and older layouts have what they are made
+//! of. What comes back is looked at as if a stranger had put it: a point counts again when the fold of its runs is what
+//! its node has signed, and every chunk is there.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use backstay_core::id::{PointId, SourceId};
+use backstay_core::layout::{Accepted, Layout, PlacedRun, way};
+use backstay_core::point::PointLink;
+use backstay_core::units::Timestamp;
+
+use super::super::{Catalogue, PointObject};
+use super::Custodian;
+use super::proof::Proof;
+use crate::error::VaultError;
+use crate::name::Named;
+use crate::store::{Folder, Trashed};
+
+/// What became of a dropped point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undeleted {
+    /// Name of its source.
+    pub source_name: String,
+    /// The point.
+    pub link: PointLink,
+    /// When its capture began.
+    pub time: Timestamp,
+    /// Why it could not be brought back, if so.
+    pub failure: Option<String>,
+}
+
+impl Custodian<'_> {
+    /// Lets the dropped points count again for which `wanted` says so, and holds them under the name `hold`, so that
+    /// retention does not take them away at once. Without a name `keep` judges them at the next prune.
+    pub fn undelete(
+        &mut self,
+        wanted: &dyn Fn(SourceId, PointId) -> bool,
+        hold: Option<&str>,
+    ) -> Result<Vec<Undeleted>, VaultError> {
+        self.check_office()?;
+        if self.unfinished()?.is_some() {
+            return Err(self.look.refused("a prune was begun and has not ended; run it again first"));
+        }
+        let trash = self.vault.trash()?;
+        let mut sources: BTreeSet<SourceId> = BTreeSet::new();
+        for trashed in &trash {
+            if let Named::Point(source, point, _) = trashed.object.named
+                && wanted(source, point)
+            {
+                sources.insert(source);
+            }
+        }
+        for catalogue in self.vault.catalogues()? {
+            if catalogue.refused().iter().any(|link| wanted(catalogue.source, link.point)) {
+                sources.insert(catalogue.source);
+            }
+        }
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Packs last: a crash leaves none that a pass would have to look at again.
+        for packs in [false, true] {
+            let of_interest = trash.iter().filter(|trashed| match trashed.object.named {
+                Named::Point(source, point, _) => !packs && wanted(source, point),
+                Named::Layout(source, ..) => !packs && sources.contains(&source),
+                _ => packs,
+            });
+            of_interest.into_iter().try_for_each(|trashed| self.bring_back(trashed))?;
+        }
+        self.vault.refresh_index(Some(&self.identity.node))?;
+        let damaged = self.index_packs(self.strays()?)?;
+        tracing::info!(sources = sources.len(), damaged_packs = damaged.len(), "brought back from the trash");
+        let mut outcomes = Vec::new();
+        for source in sources {
+            outcomes.extend(self.accept_again(source, wanted, hold)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Takes all holds off the accepted points for which `wanted` says so; from now on `keep` judges them. Returns those
+    /// that were held.
+    pub fn release(
+        &mut self,
+        wanted: &dyn Fn(SourceId, PointId) -> bool,
+    ) -> Result<Vec<PointLink>, VaultError> {
+        self.check_office()?;
+        let mut released = Vec::new();
+        for catalogue in self.vault.catalogues()? {
+            let catalogue = self.look.sound(catalogue)?;
+            let Some(mut layout) = catalogue.layout.clone() else { continue };
+            let before = released.len();
+            for accepted in &mut layout.accepted {
+                if !accepted.holds.is_empty() && wanted(catalogue.source, accepted.link.point) {
+                    accepted.holds.clear();
+                    released.push(accepted.link);
+                }
+            }
+            if released.len() > before {
+                self.put_next_layout(&catalogue, layout)?;
+            }
+        }
+        Ok(released)
+    }
+
+    fn put_next_layout(&mut self, catalogue: &Catalogue, mut layout: Layout) -> Result<(), VaultError> {
+        layout.generation += 1;
+        layout.previous = catalogue.layout_object;
+        layout.term = self.term;
+        self.put_layout(catalogue.source, &layout)
+    }
+
+    fn bring_back(&self, trashed: &Trashed) -> Result<(), VaultError> {
+        match self.vault.io().block_on(self.vault.store().bring_back(trashed)) {
+            // Its time was over.
+            Err(error) if error.is_not_found() => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn accept_again(
+        &mut self,
+        source: SourceId,
+        wanted: &dyn Fn(SourceId, PointId) -> bool,
+        hold: Option<&str>,
+    ) -> Result<Vec<Undeleted>, VaultError> {
+        let catalogue = self.look.sound(self.vault.catalogue(source)?)?;
+        let Some(mut layout) = catalogue.layout.clone() else { return Ok(Vec::new()) };
+        let layouts = self.vault.layouts(source)?;
+        let mut proof = Proof::begin(&self.look)?;
+        let mut outcomes = Vec::new();
+        for (point, accepted, runs) in self.dropped(&catalogue, &layouts, wanted)? {
+            let common = &point.common;
+            let failure = match runs {
+                Ok(runs) => proof.of(common, &runs)?.err().or_else(|| {
+                    let holds = hold.map(str::to_owned);
+                    accept(&mut layout, accepted, holds, runs);
+                    None
+                }),
+                Err(gap) => Some(gap),
+            };
+            let (source_name, time) = (common.source_name.clone(), common.capture_start);
+            outcomes.push(Undeleted { source_name, link: point.link, time, failure });
+        }
+        if outcomes.iter().any(|outcome| outcome.failure.is_none()) {
+            self.put_next_layout(&catalogue, layout)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// The dropped points that are wanted, as the newest layout has accepted them that did, and the runs that made them
+    /// up in it; or why there are none.
+    fn dropped(
+        &self,
+        catalogue: &Catalogue,
+        layouts: &BTreeMap<(u64, u64), Layout>,
+        wanted: &dyn Fn(SourceId, PointId) -> bool,
+    ) -> Result<Vec<Dropped>, VaultError> {
+        let refused: HashSet<PointLink> = catalogue.refused().iter().copied().collect();
+        let mut dropped = Vec::new();
+        for listed in self.vault.list(&Folder::new(&[&"points", &catalogue.source]))? {
+            let Named::Point(source, id, object) = listed.named else { continue };
+            let link = PointLink { point: id, object };
+            if !wanted(source, id) || !refused.contains(&link) {
+                continue;
+            }
+            let point = self.vault.point_object(source, &listed)?;
+            let accepting = layouts.values().rev().find_map(|layout| {
+                let accepted = layout.accepted.iter().find(|accepted| accepted.link == link)?;
+                Some((layout, accepted.clone()))
+            });
+            // What was never accepted, or was never whole, is no point that anybody had.
+            let Some((layout, accepted)) = accepting else { continue };
+            if point.vault_part.partial.is_none() {
+                let runs = way(|| layout.runs.iter(), link).map_err(|gap| gap.to_string());
+                let runs = runs.map(|runs| runs.into_iter().cloned().collect());
+                dropped.push((point, accepted, runs));
+            }
+        }
+        dropped.sort_by_key(|(_, accepted, _)| accepted.retention_time);
+        Ok(dropped)
+    }
+}
+
+/// A dropped point, as it was accepted once, and its runs, the newest first.
+type Dropped = (std::sync::Arc<PointObject>, Accepted, Result<Vec<PlacedRun>, String>);
+
+fn accept(layout: &mut Layout, accepted: Accepted, hold: Option<String>, runs: Vec<PlacedRun>) {
+    let holds = accepted.holds.into_iter().filter(|known| Some(known) != hold.as_ref());
+    let accepted = Accepted { holds: holds.chain(hold.clone()).collect(), ..accepted };
+    layout.dropped.retain(|link| *link != accepted.link);
+    layout.accepted.retain(|known| known.link != accepted.link);
+    let place = layout.accepted.partition_point(|known| known.retention_time <= accepted.retention_time);
+    layout.accepted.insert(place, accepted);
+    for run in runs.into_iter().rev() {
+        if !layout.runs.contains(&run) {
+            layout.runs.push(run);
+        }
+    }
+}
