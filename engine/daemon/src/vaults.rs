@@ -1,6 +1,7 @@
 //! The vaults of the configuration, opened when they are first needed: which store, which keys, and whether the
 //! one that is there is the one that was there before.
 
+mod custody;
 mod init;
 mod recovery_file;
 mod slot;
@@ -112,7 +113,7 @@ impl Vaults {
     pub fn open(&self, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
         let mut slot = lock(self.slot(name)?);
         if let Some(opened) = &*slot
-            && !opened.vault().is_still_there()?
+            && (!opened.vault().is_still_there()? || opened.vault().trust_has_grown()?)
         {
             *slot = None;
         }
@@ -279,7 +280,7 @@ fn no_keys(store: &Arc<dyn Store>, identity: &AgeIdentity, access: Access) -> Fa
         }
         // Reading takes a key; writing takes one that the vault's `trust/` names, and those went with the state.
         Access::Keep => {
-            "node.state is not the one of the node that made the vault, and only that one may write to it: bring back node.state from a copy. Without one, the recovery key still restores everything (`backstay restore SOURCE --key-file FILE --to DEST`), and captures go to a new vault: set the path of this vault to another directory"
+            "node.state is not the one of the node that made the vault, and only that one may write to it: bring back node.state from a copy. Without one, the recovery key still restores everything (`backstay restore SOURCE --key-file FILE --to DEST`), and `backstay vault custodian take VAULT --key-file FILE` lets this node go on with the vault"
         }
     };
     Failure::failed(format!(

@@ -95,6 +95,10 @@ pub struct Custodian {
     /// Rises with each change of custodian.
     #[n(1)]
     pub term: u64,
+    /// The key by which it signs; any of the node's where none is given. A node that was built anew may be known by
+    /// its old one still.
+    #[n(2)]
+    pub signer: Option<SignerKey>,
 }
 
 impl TrustObject {

@@ -196,6 +196,14 @@ pub enum VaultError {
         /// The store.
         place: String,
     },
+    /// Two have written to `trust/` at once.
+    #[error(
+        "trust/ of the vault in {place} was written by somebody else at the same time: see with `backstay vault stat` who is custodian now, and try again if it should be another"
+    )]
+    TrustMoved {
+        /// The store.
+        place: String,
+    },
     /// Something is damaged or unclear, so that nobody can say what is not needed.
     #[error(
         "nothing was thinned or deleted in {place}: {cause}; run `backstay vault check`, and mend it first"
@@ -271,6 +279,7 @@ impl VaultError {
             Self::TooLarge { .. } => "too_large",
             Self::NoNextNumber { .. } => "damaged",
             Self::NotCustodian { .. } => "not_custodian",
+            Self::TrustMoved { .. } => "trust",
             Self::NotCollected { .. } => "damaged",
             Self::Notes { .. } => "state",
             Self::GivenUp => "given_up",

@@ -281,7 +281,7 @@ fn what_a_custodian_has_written_is_read_and_counted_on_when_its_node_is_gone() {
     let scene = Scene::new();
     let former = scene.fixture.other_node("cobblestone");
     let trust = |n, nodes, custodian: &VaultFixture, term, previous| {
-        let custodian = Custodian { node: custodian.writer().node.clone(), term };
+        let custodian = Custodian { node: custodian.writer().node.clone(), term, signer: None };
         forge::trust(scene.fixture.admin(), &TrustObject { n, previous, nodes, custodian })
     };
     let first = trust(1, vec![scene.fixture.node(), former.node()], &former, 1, None);

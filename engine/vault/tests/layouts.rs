@@ -241,7 +241,8 @@ fn the_highest_generation_of_the_custodian_is_in_force_and_nobody_elses() {
 fn a_former_custodians_layout_stands_until_its_successor_writes_one() {
     let chain = Chain::new();
     let (former, successor) = (chain.fixture.other_node("cobblestone"), chain.fixture.other_node("slate"));
-    let custodian = |node: &VaultFixture, term| Custodian { node: node.writer().node.clone(), term };
+    let custodian =
+        |node: &VaultFixture, term| Custodian { node: node.writer().node.clone(), term, signer: None };
     chain.trust(&[&chain.fixture, &former], &custodian(&former, 2));
     chain.put_by(&former, &chain.only(7, 2, 1));
     assert_eq!(chain.counting_in(&chain.open()), [1]);

@@ -200,7 +200,7 @@ fn a_node_writes_only_the_sources_that_it_may() {
     let store = Arc::new(MemStore::new());
     let vault = fixture.create(store.clone()).expect("create");
     let node = TrustedNode { writes: vec![SOURCE.into()], ..fixture.node() };
-    let custodian = Custodian { node: node.name.clone(), term: 1 };
+    let custodian = Custodian { node: node.name.clone(), term: 1, signer: None };
     let limited = TrustObject { nodes: vec![node], custodian, ..vault.trust().clone() };
     let forbidden = fixture.capture(&vault, "other.files", at(5), &state()).expect("not yet limited");
     fixture.put(&*store, forge::trust(fixture.admin(), &limited));

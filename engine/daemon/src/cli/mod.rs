@@ -3,6 +3,7 @@
 mod capture;
 mod check_config;
 mod choose;
+mod custodian;
 mod daemon;
 mod demo;
 mod list;

@@ -6,7 +6,7 @@ use backstay_core::units::ByteSize;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Context, print_json, prune, undelete};
+use super::{Context, custodian, print_json, prune, undelete};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{print, remark};
@@ -32,6 +32,9 @@ pub(super) enum VaultCommand {
     /// Drop the points that `keep` does not want, and delete what nothing needs any more.
     #[command(after_help = "Example: backstay vault prune local --dry-run")]
     Prune(prune::PruneArgs),
+    /// Who thins and deletes.
+    #[command(subcommand, after_help = "Example: backstay vault custodian take local")]
+    Custodian(custodian::CustodianCommand),
     /// Bring back points that were dropped, for as long as the vault's trash has them.
     #[command(after_help = "Example: backstay vault undelete local --source static")]
     Undelete(undelete::UndeleteArgs),
@@ -87,6 +90,7 @@ pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failu
         VaultCommand::Stat(look) => stat(context, look),
         VaultCommand::Check(look) => check(context, look),
         VaultCommand::Prune(arguments) => prune::run(context, arguments),
+        VaultCommand::Custodian(command) => custodian::run(context, command),
         VaultCommand::Undelete(arguments) => undelete::run(context, arguments),
         VaultCommand::Release(arguments) => undelete::release(context, arguments),
     }

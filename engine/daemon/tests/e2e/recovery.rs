@@ -131,3 +131,70 @@ fn a_vault_made_with_a_recovery_key_gives_it_to_those_before() {
     sandbox.run(["vault", "init", "third", "--recovery", key.to_str().unwrap()]).good();
     assert_recoverable(&sandbox, &key, &[&sandbox.vault, &usb, &third]);
 }
+
+#[test]
+fn a_machine_that_was_built_anew_goes_on_with_its_vault() {
+    let mut sandbox = Sandbox::new();
+    sandbox.source_lines = ", keep = { last = 2 }";
+    let change = |sandbox: &Sandbox, n: u32| fs::write(sandbox.source.join("file"), format!("{n}")).unwrap();
+    change(&sandbox, 0);
+    let key = sandbox.path("recovery.key");
+    let key = key.to_str().unwrap();
+    sandbox.run(["vault", "init", "local", "--recovery", key]).good();
+    for n in 1..3 {
+        change(&sandbox, n);
+        sandbox.capture();
+    }
+    sandbox.run(["vault", "custodian", "take", "local"]).refused(1, &["with the recovery key", "--key-file"]);
+
+    sandbox.state = sandbox.path("state of the new machine");
+    change(&sandbox, 3);
+    sandbox.run(["now"]).refused(1, &["no key in", "vault custodian take"]);
+    let other = sandbox.path("other.key");
+    fs::write(&other, AgeIdentity::generate().to_file()).unwrap();
+    let take =
+        |file: &str| sandbox.run(["vault", "custodian", "take", "local", "--key-file", file, "--json"]);
+    take(other.to_str().unwrap()).refused(1, &["opens no keys in"]);
+    assert_eq!(take(key).good().json()["term"], 2);
+    // What the old machine has captured counts, and is built on.
+    assert_eq!(sandbox.points().len(), 2);
+    sandbox.capture();
+    assert_eq!(sandbox.points().len(), 3);
+    let pruned = sandbox.run(["vault", "prune", "local", "--json"]).good().json();
+    assert_eq!(pruned["points_dropped"], 1, "{pruned:#}");
+    sandbox.check_vault();
+    assert_same(&sandbox.source, &sandbox.restore("restored"));
+    assert!(!has_admin_key(&fs::read(sandbox.state.join("identity/domain.json")).unwrap()));
+
+    // The old one may write, and is not custodian any more.
+    sandbox.state = sandbox.path("state");
+    sandbox.run(["vault", "prune", "local"]).refused(1, &["not the custodian", "alpha with another key is"]);
+    change(&sandbox, 4);
+    sandbox.capture();
+    sandbox.check_vault();
+}
+
+#[test]
+fn a_daemon_that_runs_learns_of_the_new_custodian() {
+    use crate::daemon::{Daemon, wait_for};
+
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    let key = sandbox.path("recovery.key");
+    sandbox.run(["vault", "init", "local", "--recovery", key.to_str().unwrap()]).good();
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the flow", || !daemon.flow("data.files", "local")["last_point"].is_null());
+    let other = sandbox.path("state of another");
+    let own = std::mem::replace(&mut sandbox.state, other);
+    let lines = std::mem::take(&mut sandbox.node_lines);
+    let name = std::mem::replace(&mut sandbox.node_name, "beta");
+    sandbox.run(["vault", "custodian", "take", "local", "--key-file", key.to_str().unwrap()]).good();
+    sandbox.state = own;
+    sandbox.node_lines = lines;
+    sandbox.node_name = name;
+    sandbox.run(["vault", "prune", "local"]).refused(1, &["not the custodian", "beta is"]);
+    fs::write(sandbox.source.join("file"), "more contents").unwrap();
+    assert!(sandbox.capture().is_new, "it may write still");
+    daemon.running.terminate().good();
+    sandbox.check_vault();
+}

@@ -24,6 +24,8 @@ pub(crate) struct Sandbox {
     pub(crate) vault: PathBuf,
     /// `node.state`.
     pub(crate) state: PathBuf,
+    /// `node.name`.
+    pub(crate) node_name: &'static str,
     /// The vaults of the policy, as the configuration writes them.
     pub(crate) targets: &'static str,
     /// What the table of the source has after `path`.
@@ -57,6 +59,7 @@ impl Sandbox {
             source: folder.path().join("source"),
             vault: folder.path().join("vault"),
             state: folder.path().join("state"),
+            node_name: "alpha",
             targets: r#"["local"]"#,
             source_lines: "",
             rpo: "15m",
@@ -132,10 +135,11 @@ impl Sandbox {
         let quote = |path: &Path| Value::from(path.to_str().unwrap()).to_string();
         let config = format!(
             "[fleet]\nname = \"test\"\n\
-             [node]\nname = \"alpha\"\nstate = {}\n{}\n\
+             [node]\nname = \"{}\"\nstate = {}\n{}\n\
              [vault.local]\nkind = \"dir\"\npath = {}\n\
              [policy.default]\nto = {}\nrpo = \"{}\"\n\
              [service.data]\nfiles = {{ path = {}{} }}\n{}",
+            self.node_name,
             quote(&self.state),
             self.node_lines,
             quote(&self.vault),

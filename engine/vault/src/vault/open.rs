@@ -84,7 +84,7 @@ impl Vault {
         for (holder, recipient, bundle) in &new.holders {
             put_keys(new_store, holder, recipient, bundle)?;
         }
-        let custodian = Custodian { node: new.node.name.clone(), term: 1 };
+        let custodian = Custodian { node: new.node.name.clone(), term: 1, signer: Some(new.node.signer) };
         let trust = TrustObject { n: 1, previous: None, nodes: vec![new.node], custodian };
         let object = clear::sign(new.admin, ClearKind::Trust, &trust);
         new_store.put(&Named::Trust(1).to_name(), object)?;

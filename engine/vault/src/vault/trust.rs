@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use backstay_core::id::SignerKey;
+use backstay_core::id::{ObjectHash, SignerKey};
 
 use super::Vault;
 use super::objects::hash_of;
 use super::unopened::Unopened;
-use crate::clear::{self, ClearKind, TrustObject};
+use crate::clear::{self, ClearKind, Custodian, TrustObject, TrustedNode};
 use crate::error::VaultError;
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, Signer};
 use crate::malformed::Malformed;
 use crate::name::Named;
 use crate::store::{Operation, StoreError, StoreErrorKind};
@@ -22,6 +22,8 @@ const CHAIN_MAX: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct Trust {
     pub(super) newest: TrustObject,
+    /// Hash of its object.
+    hash: ObjectHash,
     pub(super) custodians: Custodians,
 }
 
@@ -52,18 +54,65 @@ impl Trust {
             hash = Some(hash_of(&content));
             newest = Some(trust);
         }
-        let newest = newest.ok_or_else(|| StoreError {
+        let newest = newest.zip(hash).ok_or_else(|| StoreError {
             operation: Operation::Get,
             object: Named::Trust(1).to_name().to_string(),
             place: unopened.store.place(),
             kind: StoreErrorKind::NotFound,
             cause: "the vault has no trust object".into(),
         })?;
-        Ok(Self { newest, custodians })
+        Ok(Self { newest: newest.0, hash: newest.1, custodians })
     }
 }
 
 impl Vault {
+    /// Whether the chain of trust says more than when the vault was opened. Who wants to know what has to open it again.
+    pub fn trust_has_grown(&self) -> Result<bool, VaultError> {
+        let newest = Unopened { store: &self.store, io: &self.io }.newest("trust")?;
+        Ok(newest.is_some_and(|newest| newest.named != Named::Trust(self.trust.newest.n)))
+    }
+
+    /// Makes this node the custodian, for the next term, and one that may write what `node` says if it was not known by
+    /// this key. The former one's credentials must be revoked before: a process of his that runs on would delete by
+    /// what it knows (docs/collection.md, "What was found harmless"). Returns the term. Everybody has to open the vault
+    /// again.
+    ///
+    /// # Errors
+    /// Also when somebody else has written to `trust/` at the same time.
+    pub fn take_custody(&self, admin: &Signer, node: TrustedNode) -> Result<u64, VaultError> {
+        self.may_be_written()?;
+        let unopened = Unopened { store: &self.store, io: &self.io };
+        let trust = self.trust_now()?;
+        if admin.public() != self.ring.admin() {
+            let (object, signer) = (Named::Trust(trust.newest.n + 1).to_name(), admin.public());
+            return Err(VaultError::Untrusted { object: object.to_string(), place: self.place(), signer });
+        }
+        let (term, signer) = (trust.newest.custodian.term + 1, Some(node.signer));
+        let custodian = Custodian { node: node.name.clone(), term, signer };
+        let mut nodes = trust.newest.nodes;
+        match nodes.iter_mut().find(|known| known.signer == node.signer) {
+            // What it may write is not for a take-over to change.
+            Some(known) => known.recipient = node.recipient,
+            // Under its old key a node stays known: what it has signed is to be read.
+            None => nodes.push(node),
+        }
+        let next = TrustObject { n: trust.newest.n + 1, previous: Some(trust.hash), nodes, custodian };
+        let name = Named::Trust(next.n).to_name();
+        let object = clear::sign(admin, ClearKind::Trust, &next);
+        match unopened.get(&name) {
+            Err(error) if error.is_not_found() => {}
+            other => {
+                other?;
+                return Err(VaultError::TrustMoved { place: self.place() });
+            }
+        }
+        unopened.put(&name, object.clone())?;
+        match unopened.get(&name)? == object {
+            true => Ok(next.custodian.term),
+            false => Err(VaultError::TrustMoved { place: self.place() }),
+        }
+    }
+
     /// What the chain of trust says now: it may have grown since the vault was opened.
     pub(super) fn trust_now(&self) -> Result<Trust, VaultError> {
         Trust::read(Unopened { store: &self.store, io: &self.io }, &self.ring)
@@ -98,7 +147,8 @@ impl Custodians {
         if tenure.node != custodian.node {
             return Err(Malformed::Field("custodian, which changes within a term,"));
         }
-        let listed = trust.nodes.iter().filter(|node| node.name == custodian.node);
+        let is_its = |signer: &SignerKey| custodian.signer.is_none_or(|own| own == *signer);
+        let listed = trust.nodes.iter().filter(|node| node.name == custodian.node && is_its(&node.signer));
         tenure.keys.extend(listed.map(|node| node.signer));
         Ok(())
     }
@@ -120,7 +170,7 @@ mod tests {
             recipient: String::new(),
             writes: vec![],
         };
-        let custodian = Custodian { node: custodian.into(), term };
+        let custodian = Custodian { node: custodian.into(), term, signer: None };
         TrustObject { n: 1, previous: None, nodes: nodes.iter().map(node).collect(), custodian }
     }
 
@@ -139,6 +189,18 @@ mod tests {
         assert_eq!(include(1, [1, 11, 21, 2]), [true, true, false, false]);
         assert_eq!(include(2, [1, 11, 21, 2]), [false, false, false, true]);
         assert_eq!(include(3, [1, 11, 21, 2]), [false; 4]);
+    }
+
+    #[test]
+    fn a_node_that_was_built_anew_is_custodian_by_its_new_key_alone() {
+        let mut custodians = Custodians::default();
+        let mut anew = trust("one", 2, &[("one", 1), ("one", 11)]);
+        anew.custodian.signer = Some(key(11));
+        for object in [trust("one", 1, &[("one", 1)]), anew] {
+            custodians.add(&object).expect("a good chain");
+        }
+        let include = |term, keys: [u8; 2]| keys.map(|n| custodians.include(term, &key(n)));
+        assert_eq!((include(1, [1, 11]), include(2, [1, 11])), ([true, false], [false, true]));
     }
 
     #[test]

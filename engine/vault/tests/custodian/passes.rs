@@ -114,7 +114,7 @@ fn only_the_custodian_of_the_current_term_collects() {
         n: 2,
         previous: Some(scene.hash("trust/0000000000000001")),
         nodes: vec![scene.fixture.node(), other.node()],
-        custodian: Office { node: "cobblestone".into(), term: 2 },
+        custodian: Office { node: "cobblestone".into(), term: 2, signer: None },
     };
     scene.fixture.put(&*scene.memory, forge::trust(scene.fixture.admin(), &trust));
     for vault in [scene.vault.clone(), scene.fixture.open(scene.memory.clone()).expect("opens")] {

@@ -140,7 +140,11 @@ impl<'a> Custodian<'a> {
         let is_own = trust.custodians.include(self.term, &self.identity.signer.public());
         if custodian.term != self.term || custodian.node != self.identity.node || !is_own {
             let (node, place) = (self.identity.node.clone(), self.vault.place());
-            return Err(VaultError::NotCustodian { node, custodian: custodian.node.clone(), place });
+            let custodian = match custodian.node == node {
+                true => format!("{node} with another key"),
+                false => custodian.node.clone(),
+            };
+            return Err(VaultError::NotCustodian { node, custodian, place });
         }
         // Whom an older list does not know would be taken for nobody.
         if trust.newest.n != self.vault.trust().n {

@@ -1,0 +1,72 @@
+//! Taking over the office of custodian, with the admin's key: also for a node that the vault has never seen, or that has
+//! lost its state.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use backstay_vault::clear::TrustedNode;
+use backstay_vault::keys::{Bundle, KeyRing, Signer};
+use backstay_vault::vault::{Vault, VaultKeys};
+
+use super::{Vaults, lock, recovery_file};
+use crate::failure::Failure;
+
+impl Vaults {
+    /// Makes this node the custodian of a vault, and one that may write to it. Takes the recovery key, unless the admin's
+    /// key still lies on this node. Returns the new term.
+    pub fn take_custody(&self, name: &str, key_file: Option<&Path>) -> Result<u64, Failure> {
+        let store = self.store(name)?;
+        let own = lock(&self.identity).bundle.clone();
+        let full = match (key_file, own) {
+            (Some(file), own) => {
+                let missing = || Failure::usage(format!("there is no key file {}", file.display()));
+                let recovery = recovery_file::read(file)?.ok_or_else(missing)?;
+                let full = VaultKeys::recover(&store, &self.io, &recovery)?.ok_or_else(|| {
+                    Failure::failed(format!("{} opens no keys in {}", file.display(), store.place()))
+                })?;
+                refuse_other_domain(own.as_ref(), &full)?;
+                full
+            }
+            (None, Some(own)) => own,
+            (None, None) => return Err(needs_key(name)),
+        };
+        let seed = full.admin_seed.clone().ok_or_else(|| needs_key(name))?;
+        let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&full)))?;
+        let mut identity = lock(&self.identity);
+        let (node, recipient) = (self.writer.node.clone(), identity.age.recipient());
+        let trusted = TrustedNode {
+            name: node.clone(),
+            signer: self.writer.signer.public(),
+            recipient: recipient.clone(),
+            writes: vec!["*".to_owned()],
+        };
+        if identity.bundle.is_none() {
+            identity.keep_bundle(full.without_admin())?;
+        }
+        // Before the office: a custodian that cannot open its vault would be none.
+        if VaultKeys::recover(&self.store(name)?, &self.io, &identity.age)?.is_none() {
+            VaultKeys::add(&vault, &node, &recipient, &full.without_admin())?;
+        }
+        drop(identity);
+        let term = vault.take_custody(&Signer::from_seed(&seed), trusted)?;
+        lock(&self.known).remember(name, vault.id())?;
+        *lock(self.slot(name)?) = None;
+        Ok(term)
+    }
+}
+
+fn needs_key(name: &str) -> Failure {
+    Failure::failed(format!(
+        "only the admin's key can name another custodian, and it is with the recovery key: `backstay vault custodian take {name} --key-file FILE`"
+    ))
+}
+
+fn refuse_other_domain(own: Option<&Bundle>, found: &Bundle) -> Result<(), Failure> {
+    match own.filter(|own| own.domain != found.domain) {
+        None => Ok(()),
+        Some(own) => Err(Failure::failed(format!(
+            "the vault is of key domain {}, and this node has the keys of {}: one node belongs to one domain; give it a node.state of its own",
+            found.domain, own.domain
+        ))),
+    }
+}
