@@ -20,6 +20,9 @@ pub trait KindRules: Send + Sync + fmt::Debug {
     /// The element of an entry of a state; `None` of one that stands for nothing restored by itself.
     fn element(&self, key: &[u8], value: &[u8]) -> Result<Option<Element>, UnreadableRow>;
 
+    /// The entry's name for people.
+    fn path(&self, key: &[u8]) -> String;
+
     /// Tells every reference of an entry to a data chunk: the chunk, and how many bytes of it.
     fn references(
         &self,

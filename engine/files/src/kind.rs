@@ -4,7 +4,7 @@ use backstay_core::fold::FoldRule;
 use backstay_core::id::{ChunkId, Element};
 use backstay_core::kind::{KindRules, UnreadableRow};
 
-use crate::keys::{is_further, split_further};
+use crate::keys::{HeadKey, is_further, split_further};
 use crate::row::{HeadRow, Reference, RowError, decode_further, element};
 use crate::rule::FilesRule;
 
@@ -27,6 +27,10 @@ impl KindRules for FilesKind {
             true => Ok(None),
             false => element(key, value).map(Some).map_err(unreadable),
         }
+    }
+
+    fn path(&self, key: &[u8]) -> String {
+        HeadKey::parse(split_further(key).0).map_or_else(|error| error.to_string(), |key| key.to_string())
     }
 
     fn references(

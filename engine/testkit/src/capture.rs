@@ -140,7 +140,8 @@ impl OpenCapture<'_> {
         let views = self.targets.iter().map(|(session, _)| session.view()).collect();
         let ring = Arc::clone(self.fixture.ring());
         let mut writer = ChunkWriter::new(Arc::clone(self.fixture.pool()), ring, views);
-        let edit = self.write_edit(&mut writer, state, style);
+        let mut failure = None;
+        let edit = self.write_edit(&mut writer, state, style).map_err(|error| failure = Some(error));
         let meter = writer.meter();
         let flushed = writer.flush();
         let totals = meter.totals();
@@ -148,7 +149,7 @@ impl OpenCapture<'_> {
         let outcomes = targets.into_iter().zip(flushed).map(|((session, catalogue), written)| {
             // What the pool met on its way says more than that the writer gave up.
             let written = written?;
-            let edit = edit.as_ref().map_err(|_| VaultError::GivenUp)?;
+            let edit = edit.as_ref().map_err(|()| failure.take().unwrap_or(VaultError::GivenUp))?;
             let head = edit.partial.is_none().then(|| head_draft(&session, &catalogue, at));
             let draft = edit.draft(&session, &catalogue);
             let drafts = [draft];

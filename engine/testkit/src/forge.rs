@@ -83,7 +83,7 @@ pub fn gc(ring: &KeyRing, signer: &Signer, record: &GcRecord) -> Object {
 
 /// A record of the custodian of the first term that dooms these packs and vouches for nothing.
 pub fn gc_record(number: u64, packs: Vec<PackId>) -> GcRecord {
-    GcRecord { number: CollectionNumber::new(number), term: 1, packs, index: Vec::new() }
+    GcRecord { number: CollectionNumber::new(number), term: 1, packs, index: Vec::new(), bad: None }
 }
 
 /// The end of a session (section 10).

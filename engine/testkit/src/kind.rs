@@ -28,6 +28,10 @@ impl KindRules for MadeUp {
         Ok(Some(element(key, value)))
     }
 
+    fn path(&self, key: &[u8]) -> String {
+        String::from_utf8_lossy(key).into_owned()
+    }
+
     fn references(
         &self,
         _: &[u8],

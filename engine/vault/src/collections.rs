@@ -14,6 +14,7 @@ pub struct Collections {
     newest: CollectionNumber,
     doomed: HashSet<PackId>,
     vouched: HashSet<ObjectHash>,
+    bad: Option<u64>,
 }
 
 impl Collections {
@@ -23,15 +24,22 @@ impl Collections {
         if record.number > self.newest {
             self.newest = record.number;
             self.vouched.clear();
+            self.bad = None;
         }
         if record.number == self.newest {
             self.vouched.extend(record.index);
+            self.bad = self.bad.max(record.bad);
         }
     }
 
     /// Number of the newest.
     pub fn newest(&self) -> CollectionNumber {
         self.newest
+    }
+
+    /// Number of the list in `bad/` that is in force.
+    pub fn bad(&self) -> Option<u64> {
+        self.bad
     }
 
     /// All packs of which any record says that they are about to go.
@@ -66,7 +74,7 @@ mod tests {
     /// A record that dooms pack `n` and vouches for index object `n`.
     fn record(number: u64, n: u8) -> GcRecord {
         let number = CollectionNumber::new(number);
-        GcRecord { number, term: 1, packs: vec![pack(n)], index: vec![object(n)] }
+        GcRecord { number, term: 1, packs: vec![pack(n)], index: vec![object(n)], bad: None }
     }
 
     fn of(records: &[GcRecord]) -> Collections {

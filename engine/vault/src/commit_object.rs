@@ -2,7 +2,7 @@
 //! (docs/format.md, section 10). Owns their shapes; the protocol is the vault's.
 
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
+use backstay_core::id::{ChunkId, ObjectHash, PackId, PointId, SessionId, SourceId};
 use backstay_core::units::Timestamp;
 use minicbor::{Decode, Encode};
 
@@ -103,4 +103,26 @@ pub struct GcRecord {
     /// Index objects of custodians on which writers may count.
     #[n(3)]
     pub index: Vec<ObjectHash>,
+    /// Number of the list in `bad/` that is in force, if anything is known to be lost.
+    #[n(4)]
+    pub bad: Option<u64>,
+}
+
+/// `bad/<n>-<hash>`: chunks that points need and that are lost, as far as the custodian knows. The one with the greatest
+/// number stands.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct BadList {
+    /// Rises with each list.
+    #[n(0)]
+    pub number: u64,
+    /// Term of the custodian.
+    #[n(1)]
+    pub term: u64,
+    /// When it was found.
+    #[n(2)]
+    pub time: Timestamp,
+    /// The chunks, rising.
+    #[n(3)]
+    pub lost: Vec<ChunkId>,
 }

@@ -35,6 +35,8 @@ pub enum EnvelopeKind {
     Fence = 6,
     /// `gc/`.
     Gc = 7,
+    /// `bad/`.
+    Bad = 9,
 }
 
 /// An opened envelope. Whether the signer may write such an object is for the caller to ask.

@@ -334,6 +334,7 @@ mod tests {
             term: 1,
             packs: doomed.iter().map(|n| PackId::new([*n; 32])).collect(),
             index: vouched.iter().map(|n| ObjectHash::new([*n; 32])).collect(),
+            bad: None,
         });
         collections
     }

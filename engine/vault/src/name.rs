@@ -36,6 +36,8 @@ pub enum Named {
     Fence(SessionId),
     /// `gc/<n>-<hash>`.
     Gc(CollectionNumber, ObjectHash),
+    /// `bad/<n>-<hash>`.
+    Bad(u64, ObjectHash),
 }
 
 impl Named {
@@ -56,6 +58,7 @@ impl Named {
             Self::Session(session) => format!("sessions/{session}"),
             Self::Fence(session) => format!("fences/{session}"),
             Self::Gc(n, hash) => format!("gc/{:016x}-{hash}", n.get()),
+            Self::Bad(n, hash) => format!("bad/{n:016x}-{hash}"),
         })
     }
 }
@@ -90,6 +93,10 @@ impl ObjectName {
             ("gc", rest, None) => {
                 let (n, hash) = rest.split_once('-')?;
                 Named::Gc(CollectionNumber::new(number(n)?), hash.parse().ok()?)
+            }
+            ("bad", rest, None) => {
+                let (n, hash) = rest.split_once('-')?;
+                Named::Bad(number(n)?, hash.parse().ok()?)
             }
             _ => return None,
         };
@@ -145,6 +152,7 @@ mod tests {
             Named::Session(session),
             Named::Fence(session),
             Named::Gc(CollectionNumber::new(7), hash),
+            Named::Bad(7, hash),
         ] {
             let name = named.to_name();
             assert_eq!(ObjectName::parse(name.as_str()), Some((name, named)));

@@ -6,7 +6,9 @@ use backstay_core::layout::{Accepted, Layout, PlacedRun};
 use backstay_core::point::{PointLink, VaultPart};
 use backstay_core::run::{PartRef, Run};
 use backstay_core::units::Timestamp;
-use backstay_vault::commit_object::{FenceObject, GcRecord, SessionKind, SessionObject, SessionState};
+use backstay_vault::commit_object::{
+    BadList, FenceObject, GcRecord, SessionKind, SessionObject, SessionState,
+};
 use backstay_vault::malformed::{decode_cbor, encode_cbor};
 
 /// `50` and 16 bytes.
@@ -101,8 +103,18 @@ fn a_gc_record() {
         term: 2,
         packs: vec![PackId::new([3; 32])],
         index: vec![ObjectHash::new([4; 32])],
+        bad: None,
     };
     is(&record, &[&[0xa4, 0, 1, 1, 2, 2, 0x81], &long(3), &[3, 0x81], &long(4)]);
+    let record = GcRecord { bad: Some(5), ..record };
+    is(&record, &[&[0xa5, 0, 1, 1, 2, 2, 0x81], &long(3), &[3, 0x81], &long(4), &[4, 5]]);
+}
+
+#[test]
+fn a_list_of_what_is_lost() {
+    let list =
+        BadList { number: 1, term: 2, time: Timestamp::from_nanos(3), lost: vec![ChunkId::new([4; 32])] };
+    is(&list, &[&[0xa4, 0, 1, 1, 2, 2, 3, 3, 0x81], &long(4)]);
 }
 
 #[test]

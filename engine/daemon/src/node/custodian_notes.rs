@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstay_core::id::VaultId;
+use backstay_core::id::{SourceId, VaultId};
 use backstay_vault::error::VaultError;
-use backstay_vault::vault::{NoteStore, Notes};
+use backstay_vault::vault::{NoteStore, Notes, PendingLayout};
 
 use crate::failure::Failure;
 
@@ -29,6 +29,11 @@ impl FileNotes {
     /// How long ago they were written last; `None` when they never were, or the clock was set back.
     pub fn age(&self) -> Option<Duration> {
         fs::metadata(&self.0).and_then(|notes| notes.modified()).ok()?.elapsed().ok()
+    }
+
+    /// Where the copy of a source's newest layout is.
+    fn layout_file(&self, source: SourceId) -> PathBuf {
+        self.0.with_extension("layouts").join(format!("{source}.cbor"))
     }
 
     fn error(&self, cause: impl std::fmt::Display) -> VaultError {
@@ -56,6 +61,25 @@ impl NoteStore for FileNotes {
 
     fn save(&mut self, notes: &Notes) -> Result<(), VaultError> {
         super::write_durably(&self.0, &notes.to_bytes()).map_err(|failure| self.error(failure.message))
+    }
+
+    fn keep_layout(&mut self, source: SourceId, layout: &PendingLayout) -> Result<(), VaultError> {
+        let file = self.layout_file(source);
+        let folder = self.0.with_extension("layouts");
+        let kept =
+            super::make_state_folder(&folder).and_then(|()| super::write_durably(&file, &layout.to_bytes()));
+        kept.map_err(|failure| self.error(failure.message))
+    }
+
+    fn layout(&mut self, source: SourceId) -> Result<Option<PendingLayout>, VaultError> {
+        let file = self.layout_file(source);
+        match fs::metadata(&file).map(|metadata| metadata.len()) {
+            Ok(length) if length <= NOTES_BYTES_MAX => {}
+            _ => return Ok(None),
+        }
+        let bytes = fs::read(&file).map_err(|error| self.error(error))?;
+        // A copy that is damaged is none.
+        Ok(PendingLayout::from_bytes(&bytes).ok())
     }
 }
 

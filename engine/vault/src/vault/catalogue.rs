@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use backstay_core::id::{ObjectHash, PointId, SignerKey, SourceId, VaultId};
-use backstay_core::layout::{Candidate, Layout, PlacedRun, StackError, Verdict, stack, verdicts};
+use backstay_core::layout::{Candidate, Layout, PlacedRun, StackError, Verdict, stack, verdicts, way};
 use backstay_core::point::{Head, HeadTarget, PointCommon, PointLink, VaultPart};
 use backstay_core::run::{Run, check_parts};
 use backstay_core::units::Timestamp;
@@ -171,6 +171,28 @@ impl Catalogue {
         Ok(stack(self.layout.as_ref(), &self.runs, link)?)
     }
 
+    /// All that reading a point takes, partial or not: its stack, or what it adds to that of its parent, newest first. Of
+    /// runs that are `fit`, where there is such a way.
+    pub(super) fn runs_of(
+        &self,
+        point: &PointObject,
+        fit: impl Fn(&Run) -> bool,
+    ) -> Result<Vec<Run>, VaultError> {
+        let own = point.own_run();
+        let (last, link) = match point.vault_part.partial {
+            Some(_) => (Some(&own.run), own.from),
+            None => (None, Some(point.link)),
+        };
+        let all = || self.layout.iter().flat_map(|layout| &layout.runs).chain(&self.runs);
+        let below = match link {
+            Some(link) => {
+                way(|| all().filter(|placed| fit(&placed.run)), link).or_else(|_| way(all, link))?
+            }
+            None => Vec::new(),
+        };
+        Ok(last.into_iter().chain(below.into_iter().map(|placed| &placed.run)).cloned().collect())
+    }
+
     fn add(&mut self, point: Arc<PointObject>, verdict: Verdict) {
         match (verdict, point.vault_part.partial.is_some()) {
             (Verdict::Counts, true) => self.partial.push(point),
@@ -288,7 +310,7 @@ impl Vault {
         Ok(object)
     }
 
-    fn read_point(
+    pub(super) fn read_point(
         &self,
         source: SourceId,
         point: PointId,

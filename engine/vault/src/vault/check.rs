@@ -83,7 +83,7 @@ impl PackShare {
 const LOOKS_MAX: usize = 5;
 
 /// How every age file begins.
-const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
+pub(super) const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
 
 impl Vault {
     /// Checks the structure: every key object, index object, session, fence, `gc/` record, layout and point and the newest

@@ -43,7 +43,7 @@ impl Vault {
     }
 
     /// The sources of which any object speaks: all points of one may be lost.
-    fn mentioned_sources(&self) -> Result<BTreeSet<SourceId>, VaultError> {
+    pub(super) fn mentioned_sources(&self) -> Result<BTreeSet<SourceId>, VaultError> {
         let mut sources = BTreeSet::new();
         for folder in ["points", "heads", "layout"] {
             for listed in self.list(&Folder::new(&[&folder]))? {
@@ -103,7 +103,7 @@ impl Vault {
     }
 
     /// The point of the newest head, when it is not there and was not dropped.
-    fn head_without_point(&self, catalogue: &Catalogue) -> Result<Option<PointId>, VaultError> {
+    pub(super) fn head_without_point(&self, catalogue: &Catalogue) -> Result<Option<PointId>, VaultError> {
         let targets = catalogue.head.iter().flat_map(|(_, head)| &head.targets);
         let Some(target) = targets.into_iter().find(|target| target.vault == self.id()) else {
             return Ok(None);

@@ -51,7 +51,7 @@ impl Vault {
         Ok(layouts)
     }
 
-    fn read_layout(&self, listed: &Listed, generation: u64) -> Result<Layout, VaultError> {
+    pub(super) fn read_layout(&self, listed: &Listed, generation: u64) -> Result<Layout, VaultError> {
         let term = |layout: &Layout| layout.term;
         let layout = self.get_decision(&listed.name, &listed.named, EnvelopeKind::Layout, term)?;
         let wrong = |what| Err(self.damaged(&listed.name, Malformed::Field(what)));

@@ -1,6 +1,7 @@
 //! A vault: a store, the keys of its domain, who is trusted, and the index. Blocking calls on an async
 //! store: never called from a task of the runtime.
 
+mod bad;
 mod catalogue;
 mod check;
 mod check_commits;
@@ -31,8 +32,8 @@ use tokio::runtime::Handle;
 pub use catalogue::{Catalogue, PointObject};
 pub use check::{CheckReport, Finding, PackShare};
 pub use custodian::{
-    Awaited, Collected, Custodian, Inspection, KeepOf, MemoryNotes, NoteStore, Notes, Pass, PointFate,
-    SourceFates, Thinned, Undeleted,
+    Awaited, Collected, Custodian, Inspection, KeepOf, Loss, MemoryNotes, NoteStore, Notes, Pass,
+    PendingLayout, PointFate, RepairMeans, Repaired, SourceFates, Thinned, Undeleted,
 };
 pub use draft::{HeadDraft, PointDraft};
 pub use open::{NewVault, VaultKeys};

@@ -129,13 +129,14 @@ pub(super) fn hash_of(object: &[u8]) -> ObjectHash {
     ObjectHash::new(*blake3::hash(object).as_bytes())
 }
 
-fn hash_in(named: &Named) -> Option<ObjectHash> {
+pub(super) fn hash_in(named: &Named) -> Option<ObjectHash> {
     match named {
         Named::Index(_, hash)
         | Named::Point(_, _, hash)
         | Named::Layout(_, _, hash)
         | Named::Head(_, _, hash)
-        | Named::Gc(_, hash) => Some(*hash),
+        | Named::Gc(_, hash)
+        | Named::Bad(_, hash) => Some(*hash),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{ObjectHash, PackId};
+use backstay_core::id::{ChunkId, ObjectHash, PackId};
 
 use super::choose::choose;
 use super::decide::Deciding;
@@ -67,12 +67,13 @@ impl Custodian<'_> {
             layout.runs.iter().try_for_each(|placed| needs.add(&reader, &placed.run))?;
         }
         let inventory = self.look.inventory()?;
+        let lost = self.still_lost(&needs)?;
         let is_quiet = sessions.writing(&fences) == 0;
         let choice = {
             let index = self.vault.index();
             is_undecided |=
                 index.objects_with_packs().iter().any(|(object, _)| object.author == IndexAuthor::Session);
-            choose(&index, &inventory, &needs, MOVED_BYTES_MAX, |pack| {
+            choose(&index, &inventory, &needs, &lost, MOVED_BYTES_MAX, |pack| {
                 is_quiet || self.notes.unindexed.contains(pack)
             })
         }
@@ -94,6 +95,26 @@ impl Custodian<'_> {
         Ok(Some(Announced { number, doomed, needs }))
     }
 
+    /// The chunks that are known to be lost and needed. The list goes when there are none any more.
+    fn still_lost(&self, needs: &Needs) -> Result<HashSet<ChunkId>, VaultError> {
+        let Some(list) = self.vault.bad_list()? else { return Ok(HashSet::new()) };
+        let is_lost = |chunk: &ChunkId| needs.has(chunk) && self.vault.places(chunk).is_empty();
+        let lost: HashSet<ChunkId> = list.lost.into_iter().filter(is_lost).collect();
+        if lost.is_empty() {
+            self.check_office()?;
+            for listed in self.vault.list(&Folder::new(&[&"bad"]))? {
+                self.remove(&listed.name)?;
+            }
+        }
+        Ok(lost)
+    }
+
+    /// A record behind the newest, which dooms only these packs.
+    pub(super) fn put_next_record(&self, doomed: Vec<PackId>) -> Result<(), VaultError> {
+        let number = CollectionNumber::new(self.vault.newest_collection()?.get() + 1);
+        self.put_record(number, doomed, &self.look.inventory()?)
+    }
+
     /// Puts the record of a pass. Those before it go at the end of the pass, so that nothing falls between.
     fn put_record(
         &self,
@@ -101,7 +122,9 @@ impl Custodian<'_> {
         doomed: Vec<PackId>,
         inventory: &Inventory,
     ) -> Result<(), VaultError> {
-        let record = GcRecord { number, term: self.term, packs: doomed, index: self.vouched(inventory)? };
+        let bad = self.vault.bad_list()?.filter(|list| !list.lost.is_empty()).map(|list| list.number);
+        let index = self.vouched(inventory)?;
+        let record = GcRecord { number, term: self.term, packs: doomed, index, bad };
         self.vault.put_hashed(&self.identity.signer, EnvelopeKind::Gc, &encode_cbor(&record), |hash| {
             Named::Gc(number, hash)
         })?;

@@ -1,7 +1,7 @@
 //! Which packs go: those of which too little is needed, and small ones that are many. What is chosen here may be in use
 //! again a moment later: safety does not depend on the choice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use backstay_core::id::{ChunkId, PackId};
 
@@ -51,11 +51,12 @@ struct Weight {
 /// pack that no index object names is nobody's.
 ///
 /// # Errors
-/// A needed chunk that is in no pack.
+/// A needed chunk that is in no pack, and not among those that are known to be lost.
 pub(super) fn choose(
     index: &ChunkIndex,
     inventory: &Inventory,
     needs: &Needs,
+    lost: &HashSet<ChunkId>,
     moved_bytes_max: u64,
     may_go: impl Fn(&PackId) -> bool,
 ) -> Result<Choice, ChunkId> {
@@ -73,7 +74,12 @@ pub(super) fn choose(
     for chunk in needs.chunks() {
         let places = index.places(chunk).into_iter().filter(|place| inventory.contains_key(&place.pack));
         let best = places.max_by_key(|place| (weights[&place.pack].needed_bytes, place.pack));
-        let place = best.ok_or(*chunk)?;
+        let Some(place) = best else {
+            match lost.contains(chunk) {
+                true => continue,
+                false => return Err(*chunk),
+            }
+        };
         kept.entry(place.pack).or_default().push((*chunk, place));
     }
     // What has to be moved out of a pack that goes, and the pack; of small ones by themselves.
@@ -153,6 +159,10 @@ mod tests {
         Needs::of(chunks.into_iter().map(chunk))
     }
 
+    fn none() -> HashSet<ChunkId> {
+        HashSet::new()
+    }
+
     fn inventory(packs: impl IntoIterator<Item = u8>) -> Inventory {
         packs.into_iter().map(|n| (pack(n), 32 << 20)).collect()
     }
@@ -161,7 +171,8 @@ mod tests {
     fn packs_go_of_which_less_than_two_thirds_is_needed_and_what_is_needed_of_them_is_moved() {
         // Of pack 0 all, of 1 seven tenths, of 2 six tenths, of 3 nothing.
         let needs = needs((0..17).chain(20..26));
-        let choice = choose(&index(4), &inventory(0..4), &needs, u64::MAX, |_| true).expect("all is there");
+        let choice =
+            choose(&index(4), &inventory(0..4), &needs, &none(), u64::MAX, |_| true).expect("all is there");
         assert_eq!(choice.doomed, [pack(2), pack(3)]);
         assert_eq!(choice.moved.len(), 6);
         assert!(!choice.is_cut);
@@ -171,18 +182,22 @@ mod tests {
     fn what_frees_the_most_goes_first_and_the_rest_in_the_next_pass() {
         let needs = needs([0, 1, 2, 10, 11, 12, 13]);
         let most = 3 * u64::from(RECORD_BYTES);
-        let choice = choose(&index(3), &inventory(0..3), &needs, most, |_| true).expect("all is there");
+        let choice =
+            choose(&index(3), &inventory(0..3), &needs, &none(), most, |_| true).expect("all is there");
         assert_eq!((choice.doomed, choice.is_cut), (vec![pack(0), pack(2)], true));
-        let choice = choose(&index(2), &inventory(0..2), &needs, 1, |_| true).expect("all is there");
+        let choice = choose(&index(2), &inventory(0..2), &needs, &none(), 1, |_| true).expect("all is there");
         assert_eq!(choice.doomed, [pack(0)], "one at least, or nothing would ever go");
     }
 
     #[test]
     fn a_needed_chunk_that_is_nowhere_is_named_and_strays_go_when_they_may() {
         let needs = needs([0, 10]);
-        assert_eq!(choose(&index(2), &inventory([1]), &needs, 0, |_| true).err(), Some(chunk(0)));
+        assert_eq!(choose(&index(2), &inventory([1]), &needs, &none(), 0, |_| true).err(), Some(chunk(0)));
+        let lost = HashSet::from([chunk(0)]);
+        assert!(choose(&index(2), &inventory([1]), &needs, &lost, 0, |_| true).is_ok(), "it is known");
         let strays = |may_go| {
-            let choice = choose(&index(1), &inventory([0, 7]), &self::needs(0..10), u64::MAX, |_| may_go);
+            let choice =
+                choose(&index(1), &inventory([0, 7]), &self::needs(0..10), &none(), u64::MAX, |_| may_go);
             let choice = choice.expect("all is there");
             (choice.doomed, choice.unindexed)
         };

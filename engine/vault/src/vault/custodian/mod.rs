@@ -17,6 +17,7 @@ mod proof;
 mod publish;
 mod renew;
 mod repack;
+mod repair;
 mod strays;
 mod thin;
 mod undelete;
@@ -34,7 +35,8 @@ use crate::write::CpuPool;
 
 pub use explain::{PointFate, SourceFates};
 pub use inspection::Inspection;
-pub use notes::{MemoryNotes, NoteStore, Notes};
+pub use notes::{MemoryNotes, NoteStore, Notes, PendingLayout};
+pub use repair::{Loss, RepairMeans, Repaired};
 pub use thin::Thinned;
 pub use undelete::Undeleted;
 pub use wait::Awaited;

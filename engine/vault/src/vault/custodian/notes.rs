@@ -2,8 +2,10 @@
 //! and a layout whose put may not have ended. Losing it costs a pass or a day, never data, but for the layout: that is
 //! put again before anything else, so that nothing lands later which its author did not know.
 
+use std::collections::BTreeMap;
+
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{PackId, SessionId};
+use backstay_core::id::{PackId, SessionId, SourceId};
 use backstay_core::units::Timestamp;
 use minicbor::{Decode, Encode};
 
@@ -68,6 +70,18 @@ pub struct PendingLayout {
     pub content: Vec<u8>,
 }
 
+impl PendingLayout {
+    /// As it is kept in a file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode_cbor(self)
+    }
+
+    /// Reads what [`PendingLayout::to_bytes`] has written.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        decode_cbor(bytes)
+    }
+}
+
 /// Where notes are kept.
 pub trait NoteStore: Send {
     /// The notes that were saved last; empty ones when there are none.
@@ -75,19 +89,39 @@ pub trait NoteStore: Send {
 
     /// Saves them. When this returns they are durable.
     fn save(&mut self, notes: &Notes) -> Result<(), VaultError>;
+
+    /// Keeps a copy of the newest layout of a source, for a repair.
+    fn keep_layout(&mut self, source: SourceId, layout: &PendingLayout) -> Result<(), VaultError>;
+
+    /// The copy that was kept last.
+    fn layout(&mut self, source: SourceId) -> Result<Option<PendingLayout>, VaultError>;
 }
 
 /// Notes in memory, for tests and for vaults that end with the process.
-#[derive(Debug, Default)]
-pub struct MemoryNotes(pub Notes);
+#[derive(Debug, Default, Clone)]
+pub struct MemoryNotes {
+    /// The notes.
+    pub notes: Notes,
+    /// Copies of layouts.
+    pub layouts: BTreeMap<SourceId, PendingLayout>,
+}
 
 impl NoteStore for MemoryNotes {
     fn load(&mut self) -> Result<Notes, VaultError> {
-        Ok(self.0.clone())
+        Ok(self.notes.clone())
     }
 
     fn save(&mut self, notes: &Notes) -> Result<(), VaultError> {
-        self.0 = notes.clone();
+        self.notes = notes.clone();
         Ok(())
+    }
+
+    fn keep_layout(&mut self, source: SourceId, layout: &PendingLayout) -> Result<(), VaultError> {
+        self.layouts.insert(source, layout.clone());
+        Ok(())
+    }
+
+    fn layout(&mut self, source: SourceId) -> Result<Option<PendingLayout>, VaultError> {
+        Ok(self.layouts.get(&source).cloned())
     }
 }

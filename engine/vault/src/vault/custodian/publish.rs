@@ -26,7 +26,9 @@ impl Custodian<'_> {
             self.notes.layout = None;
         }
         put?;
-        self.notes.layout = None;
+        if let Some(layout) = self.notes.layout.take() {
+            self.store.keep_layout(source, &layout)?;
+        }
         self.note()
     }
 

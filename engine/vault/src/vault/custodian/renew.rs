@@ -28,7 +28,7 @@ const SMALL_ENTRIES: usize = 1 << 18;
 const SMALL_OBJECTS_MAX: usize = 8;
 
 /// Packs, and their records by offset and chunk.
-type PacksById = BTreeMap<PackId, (IndexedPack, BTreeMap<(u32, ChunkId), PackEntry>)>;
+pub(super) type PacksById = BTreeMap<PackId, (IndexedPack, BTreeMap<(u32, ChunkId), PackEntry>)>;
 
 /// Packs and their records, for one index object.
 pub(super) type Packs = Vec<(IndexedPack, Vec<PackEntry>)>;
@@ -84,6 +84,7 @@ impl Custodian<'_> {
         needs: &Needs,
         inventory: &Inventory,
     ) -> Result<Vec<(ChunkId, Location)>, VaultError> {
+        let lost = self.vault.lost_chunks()?;
         let index = self.vault.index();
         let mut endangered = Vec::new();
         for chunk in needs.chunks().chain(pass.needs.chunks()) {
@@ -94,7 +95,7 @@ impl Custodian<'_> {
                 _ if is_safe => {}
                 Some(place) => endangered.push((*chunk, *place)),
                 // Marked before, and not needed any more.
-                None if !needs.has(chunk) => {}
+                None if !needs.has(chunk) || lost.contains(chunk) => {}
                 None => {
                     let lost = format!("chunk {chunk}, which points need, is in no pack that is there");
                     return Err(self.look.refused(&lost));
@@ -189,7 +190,7 @@ impl Custodian<'_> {
 }
 
 /// Adds the entries of an index object that lie in packs which stay. Of a pack that several objects name, those of all.
-fn take_over(content: &IndexObject, packs: &mut PacksById, stays: impl Fn(&PackId) -> bool) {
+pub(super) fn take_over(content: &IndexObject, packs: &mut PacksById, stays: impl Fn(&PackId) -> bool) {
     let stays: Vec<bool> = content.packs.iter().map(|pack| stays(&pack.id)).collect();
     for (place, entry) in content.entries.iter().filter(|(place, _)| stays[*place as usize]) {
         let pack = content.packs[*place as usize];

@@ -20,7 +20,7 @@ use super::merge::write_merged;
 use super::{Custodian, Inspection, KeepOf};
 use crate::error::VaultError;
 use crate::read::ChunkReader;
-use crate::table::referred_bytes;
+use crate::table::{part_chunks, referred_bytes};
 use crate::vault::WriterView;
 use crate::write::ChunkWriter;
 
@@ -87,9 +87,13 @@ impl Custodian<'_> {
         let reader = ChunkReader::new(self.vault.clone());
         let mut failure = None;
         let mut known = HashMap::new();
+        let lost = self.vault.lost_chunks()?;
         let mut renews = |base: &Run, edits: &[Run], to: PointLink| {
             let weights = weights(catalogue, &reader, &mut known, base, edits, to);
-            weights.map(Weights::call_for_a_new_base).unwrap_or_else(|error| {
+            let renews = weights.map(Weights::call_for_a_new_base);
+            // A base may refer to what is lost in rows that every later point replaces.
+            let renews = renews.and_then(|renews| Ok(renews || refers_to(&reader, base, &lost)?));
+            renews.unwrap_or_else(|error| {
                 failure.get_or_insert(error);
                 false
             })
@@ -191,6 +195,14 @@ fn spent_partials(catalogue: &Catalogue, now: Timestamp) -> impl Iterator<Item =
         let is_old = now.duration_since(point.common.capture_end) > PARTIAL_KEPT;
         (is_ended || is_old).then_some(point.link)
     })
+}
+
+fn refers_to(reader: &ChunkReader, run: &Run, chunks: &HashSet<ChunkId>) -> Result<bool, VaultError> {
+    let mut refers = false;
+    for part in run.parts.iter().filter(|_| !chunks.is_empty()) {
+        part_chunks(reader, part, &mut |chunk| refers |= chunks.contains(&chunk))?;
+    }
+    Ok(refers)
 }
 
 fn weights(

@@ -1,47 +1,21 @@
-//! The damage matrix: every object of a vault, damaged in every way. Nothing panics, nothing that is read is
-//! wrong, and a check names the damage, or the damage does not matter and this file says why.
+//! What damage does to who reads and checks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use async_trait::async_trait;
-use backstay_core::id::{PackId, PointId, SessionId};
-use backstay_core::layout::{Accepted, Layout};
+use backstay_core::id::PointId;
 use backstay_core::units::Timestamp;
-use backstay_testkit::capture::{Captured, State, Style, read_back};
+use backstay_testkit::capture::{State, read_back};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
-use backstay_testkit::random::Random;
 use backstay_vault::chunk::ChunkClass;
-use backstay_vault::keys::AgeIdentity;
-use backstay_vault::name::{Named, ObjectName};
+use backstay_vault::name::Named;
 use backstay_vault::pack::read_contents;
-use backstay_vault::store::{
-    Folder, Listed, MemStore, Operation, Store, StoreError, StoreErrorKind, Stretch,
-};
-use backstay_vault::vault::{PackShare, Vault, VaultKeys};
-use bytes::Bytes;
+use backstay_vault::store::{MemStore, Operation, Store, StoreErrorKind};
+use backstay_vault::vault::PackShare;
 
-const FILES: &str = "static.files";
-const DUMP: &str = "matrix.dump";
-
-type Objects = BTreeMap<String, Bytes>;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Damage {
-    Missing,
-    Truncated,
-    Flipped,
-    Swapped,
-    Zeroed,
-    Older,
-}
-
-impl Damage {
-    const ALL: [Self; 6] =
-        [Self::Missing, Self::Truncated, Self::Flipped, Self::Swapped, Self::Zeroed, Self::Older];
-}
+use crate::sample::{DUMP, Damage, FILES, Objects, Sample};
 
 /// Damage after which every point is still read, and which no check names: which object, how, and why nobody can
 /// tell or need not.
@@ -77,194 +51,15 @@ const HARMLESS: &[(&str, &[Damage], &str)] = &[
 /// metadata pack the records of points, neither footer nor padding.
 const PACK_DAMAGE: &[Damage] = &[Damage::Flipped, Damage::Swapped, Damage::Zeroed];
 
-/// Remembers what each name held before it was overwritten.
-#[derive(Debug, Default)]
-struct Recorder {
-    inner: MemStore,
-    before: Mutex<Objects>,
-}
-
-#[async_trait]
-impl Store for Recorder {
-    async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
-        if let Ok(before) = self.inner.get(name).await {
-            self.before.lock().expect("no panic").insert(name.to_string(), before);
-        }
-        self.inner.put(name, content).await
-    }
-    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
-        self.inner.get(name).await
-    }
-    async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
-        self.inner.get_range(name, stretch).await
-    }
-    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
-        self.inner.list(folder).await
-    }
-    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        self.inner.delete(name).await
-    }
-    fn place(&self) -> String {
-        self.inner.place()
-    }
-}
-
-/// A vault with objects of every kind.
-struct Sample {
-    fixture: VaultFixture,
-    objects: Objects,
-    /// What overwritten objects held before.
-    before: Objects,
-    /// Source and state of every point that counts.
-    points: BTreeMap<PointId, (&'static str, State)>,
-}
-
-impl Sample {
-    fn new() -> Self {
-        let fixture = VaultFixture::new();
-        let store = Arc::new(Recorder::default());
-        let vault = fixture.create(store.clone()).expect("create");
-        let mut points = BTreeMap::new();
-        let mut random = Random::new(1);
-        let mut capture = |source: &'static str, seconds: i64, stop_at: Option<&[u8]>, state: &State| {
-            let style = Style { part_entries: 5, stop_at: stop_at.map(<[u8]>::to_vec), ..Style::default() };
-            let at = Timestamp::from_seconds(seconds);
-            let captured = fixture.capture_in_style(&vault, source, at, state, &style).expect("capture");
-            if style.stop_at.is_none() {
-                points.insert(captured.link.point, (source, state.clone()));
-            }
-            captured
-        };
-        let mut state: State = (0..20u8).map(|n| (vec![n], random.bytes(3000))).collect();
-        let first = capture(FILES, 10, None, &state);
-        state.extend((5..30u8).step_by(2).map(|n| (vec![n], random.bytes(2000))));
-        capture(FILES, 20, Some(&[15]), &state);
-        let second = capture(FILES, 20, None, &state);
-        capture(DUMP, 25, None, &State::from([(b"stdout".to_vec(), random.bytes(50_000))]));
-        state.retain(|key, _| key[0] % 3 != 0);
-        capture(FILES, 30, None, &state);
-        fixture.commit_head(&vault, FILES, Timestamp::from_seconds(40)).expect("head");
-        drop(
-            fixture
-                .open_capture(std::slice::from_ref(&vault), FILES, Timestamp::from_seconds(50))
-                .expect("session"),
-        );
-        put_what_others_put(&fixture, &vault, &*store, &[first, second]);
-        let before = store.before.lock().expect("no panic").clone();
-        Self { objects: store.inner.objects(), fixture, before, points }
-    }
-
-    fn open(&self, objects: Objects) -> Result<Arc<Vault>, String> {
-        self.fixture.open(Arc::new(MemStore::with_objects(objects))).map_err(|error| error.to_string())
-    }
-
-    /// Names of all objects, and the folder each is in.
-    fn names(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.objects.keys().map(|name| (name.as_str(), name.split('/').next().expect("names have folders")))
-    }
-
-    /// The vault with one object damaged, in all variants of this damage that apply.
-    fn damaged(&self, name: &str, folder: &str, damage: Damage) -> Vec<Objects> {
-        let content = &self.objects[name];
-        let with = |content: Vec<u8>| {
-            let mut objects = self.objects.clone();
-            objects.insert(name.to_owned(), content.into());
-            objects
-        };
-        let others =
-            || self.names().filter(|(other, of)| *of == folder && *other != name).map(|(other, _)| other);
-        match damage {
-            Damage::Missing => vec![
-                self.objects
-                    .iter()
-                    .filter(|(n, _)| *n != name)
-                    .map(|(n, c)| (n.clone(), c.clone()))
-                    .collect(),
-            ],
-            Damage::Truncated => [0, 1, content.len() / 2, content.len() - 1]
-                .map(|length| with(content[..length].to_vec()))
-                .to_vec(),
-            Damage::Flipped => {
-                let flipped = |place: usize| {
-                    let mut content = content.to_vec();
-                    content[place] ^= 0x20;
-                    with(content)
-                };
-                (0..content.len())
-                    .step_by(content.len().div_ceil(9))
-                    .chain([content.len() - 1])
-                    .map(flipped)
-                    .collect()
-            }
-            Damage::Zeroed => vec![with(vec![0; content.len()])],
-            Damage::Swapped => others()
-                .take(3)
-                .map(|other| {
-                    let mut objects = with(self.objects[other].to_vec());
-                    objects.insert(other.to_owned(), content.clone());
-                    objects
-                })
-                .collect(),
-            Damage::Older => {
-                let overwritten = self.before.get(name);
-                let earlier = others().filter(|other| {
-                    *other < name && matches!(folder, "format" | "trust" | "gc" | "layout" | "heads")
-                });
-                overwritten
-                    .into_iter()
-                    .chain(earlier.map(|other| &self.objects[other]))
-                    .map(|c| with(c.to_vec()))
-                    .collect()
-            }
-        }
-    }
-}
-
-/// Layouts of a custodian, chained format and trust, another holder's keys, a fence, collections.
-fn put_what_others_put(fixture: &VaultFixture, vault: &Arc<Vault>, store: &dyn Store, accepted: &[Captured]) {
-    let (ring, signer) = (fixture.ring(), fixture.signer());
-    let source = fixture.source(FILES);
-    let catalogue = vault.catalogue(source).expect("catalogue");
-    let session = |point: PointId| catalogue.point(point).expect("counts").vault_part.session;
-    for (generation, accepted) in [(1, &accepted[..1]), (2, accepted)] {
-        let layout = Layout {
-            generation,
-            term: 1,
-            accepted: accepted
-                .iter()
-                .map(|captured| Accepted {
-                    link: captured.link,
-                    retention_time: Timestamp::EPOCH,
-                    holds: vec![],
-                })
-                .collect(),
-            decided: accepted.iter().map(|captured| session(captured.link.point)).collect(),
-            ..Layout::default()
-        };
-        fixture.put(store, forge::layout(ring, signer, source, &layout));
-    }
-    let bytes = fixture.block_on(store.get(&Named::Trust(1).to_name())).expect("trust");
-    let previous = Some(backstay_core::id::ObjectHash::new(*blake3::hash(&bytes).as_bytes()));
-    let trust = backstay_vault::clear::TrustObject { n: 2, previous, ..vault.trust().clone() };
-    fixture.put(store, forge::trust(fixture.admin(), &trust));
-    fixture.put(store, forge::format(fixture.admin(), 2, vault.format()));
-    VaultKeys::add(vault, "recovery", &AgeIdentity::generate().recipient(), fixture.bundle()).expect("keys");
-    for number in [1, 2] {
-        fixture.put(store, forge::fence(ring, signer, SessionId::new([number; 16])));
-        let record = forge::gc_record(u64::from(number), vec![PackId::new([number; 32])]);
-        fixture.put(store, forge::gc(ring, signer, &record));
-    }
-}
-
 /// What a damaged vault showed.
 #[derive(Debug, Default)]
-struct Seen {
+pub(crate) struct Seen {
     /// What opening or checking says.
-    named: Vec<String>,
+    pub(crate) named: Vec<String>,
     /// What reading the packs whole says.
-    named_by_data: Vec<String>,
+    pub(crate) named_by_data: Vec<String>,
     /// Points that could not be read.
-    lost: Vec<PointId>,
+    pub(crate) lost: Vec<PointId>,
 }
 
 /// Opens, lists, reads and checks. Panics when anything that was read is wrong.
@@ -272,7 +67,7 @@ fn look(sample: &Sample, objects: Objects, story: &str) -> Seen {
     look_into(sample, Arc::new(MemStore::with_objects(objects)), story)
 }
 
-fn look_into(sample: &Sample, store: Arc<dyn Store>, story: &str) -> Seen {
+pub(crate) fn look_into(sample: &Sample, store: Arc<dyn Store>, story: &str) -> Seen {
     let vault = match sample.fixture.open(store) {
         Ok(vault) => vault,
         Err(error) => {

@@ -1,0 +1,174 @@
+//! Chunks that points need and that are in no pack: taken from other vaults of the domain, as they lie there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::id::{ChunkId, PackId};
+use backstay_core::run::{PartRef, Run};
+
+use super::super::super::Vault;
+use super::super::Custodian;
+use super::super::inspection::Inventory;
+use super::Repaired;
+use crate::error::VaultError;
+use crate::read::{ChunkReader, plan_reads};
+use crate::record::{RecordHeader, RecordOpener};
+use crate::table::part_chunks;
+use crate::write::Packer;
+
+/// How often it is looked what is missing: each time chunks of metadata have come that name further ones.
+const LOOKS_MAX: usize = 16;
+
+/// How often it is looked whether an upload has failed, while it is waited for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is needed and nowhere.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    /// The chunks, of data or metadata.
+    pub(super) chunks: BTreeSet<ChunkId>,
+    /// Roots of the parts whose entries cannot all be read.
+    pub(super) unreadable: BTreeSet<ChunkId>,
+    /// Roots of the parts whose entries can all be read, and whose tables of what they refer to cannot.
+    pub(super) tables: BTreeSet<ChunkId>,
+    /// Roots of the parts that refer to missing chunks of data.
+    pub(super) lacking: BTreeSet<ChunkId>,
+}
+
+impl Missing {
+    pub(super) fn has_unreadable(&self, run: &Run) -> bool {
+        run.parts.iter().any(|part| self.unreadable.contains(&part.root))
+    }
+}
+
+impl Custodian<'_> {
+    /// Takes what is missing from the other vaults, one after the other; what is missing then.
+    pub(super) fn mend_chunks(
+        &self,
+        others: &[Arc<Vault>],
+        done: &mut Repaired,
+    ) -> Result<Missing, VaultError> {
+        for other in others {
+            if other.format().domain != self.vault.format().domain {
+                let (found, expected) = (other.format().domain, self.vault.format().domain);
+                return Err(VaultError::WrongKey { place: other.place(), found, expected });
+            }
+            other.refresh_index(None)?;
+        }
+        for _ in 0..LOOKS_MAX {
+            let missing = self.missing()?;
+            let fetched = self.fetch(&missing.chunks, others)?;
+            done.chunks_fetched += fetched;
+            if fetched == 0 {
+                return Ok(missing);
+            }
+        }
+        self.missing()
+    }
+
+    /// What the points that count need, the partial ones, and the layouts.
+    pub(super) fn missing(&self) -> Result<Missing, VaultError> {
+        let reader = ChunkReader::new(self.vault.clone());
+        let inventory = self.look.inventory()?;
+        let mut missing = Missing::default();
+        let mut seen: BTreeSet<ChunkId> = BTreeSet::new();
+        for catalogue in self.vault.catalogues()? {
+            let points = catalogue.points().iter().chain(catalogue.partial_points());
+            // What has no stack is lost whatever is there.
+            let mut runs: Vec<Run> =
+                points.flat_map(|point| catalogue.runs_of(point, |_| true).unwrap_or_default()).collect();
+            // A collection may go other ways than a reader.
+            let placed = catalogue.layout.iter().flat_map(|layout| &layout.runs);
+            runs.extend(placed.map(|placed| placed.run.clone()));
+            for part in runs.iter().flat_map(|run| &run.parts) {
+                if seen.insert(part.root) {
+                    self.look_at(&reader, part, &inventory, &mut missing)?;
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    fn look_at(
+        &self,
+        reader: &ChunkReader,
+        part: &PartRef,
+        inventory: &Inventory,
+        missing: &mut Missing,
+    ) -> Result<(), VaultError> {
+        let is_there = |pack: &PackId| inventory.contains_key(pack);
+        let mut lacking = Vec::new();
+        let read = part_chunks(reader, part, &mut |chunk| {
+            if !self.vault.places(&chunk).iter().any(|place| is_there(&place.pack)) {
+                lacking.push(chunk);
+            }
+        });
+        let has_tables = match read.map_err(VaultError::from) {
+            Ok(()) => true,
+            Err(VaultError::Chunk { chunk, .. }) => {
+                missing.chunks.insert(chunk);
+                false
+            }
+            Err(VaultError::Table(wrong)) => {
+                tracing::warn!(part = %part.root, wrong, "damaged");
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        if has_tables && lacking.is_empty() {
+            return Ok(());
+        }
+        missing.chunks.extend(lacking);
+        // Leaves of the metadata are told like data: without them the entries cannot be read either.
+        let kind = match (self.reads_whole(reader, part)?, has_tables) {
+            (false, _) => &mut missing.unreadable,
+            (true, false) => &mut missing.tables,
+            (true, true) => &mut missing.lacking,
+        };
+        kind.insert(part.root);
+        Ok(())
+    }
+
+    fn reads_whole(&self, reader: &ChunkReader, part: &PartRef) -> Result<bool, VaultError> {
+        use backstay_core::fold::Cursor;
+
+        let mut cursor = crate::table::RunCursor::new(reader.clone(), std::slice::from_ref(part), b"");
+        loop {
+            match cursor.advance().map_err(VaultError::from) {
+                Ok(true) => {}
+                Ok(false) => return Ok(true),
+                Err(VaultError::Chunk { .. } | VaultError::Table(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Copies these chunks, as far as the others have them whole; how many.
+    fn fetch(&self, chunks: &BTreeSet<ChunkId>, others: &[Arc<Vault>]) -> Result<u64, VaultError> {
+        let mut left = chunks.clone();
+        let packer = Packer::new(self.vault.clone());
+        for other in others {
+            let reader = ChunkReader::new(other.clone());
+            let mut opener = RecordOpener::new();
+            let located = left.iter().filter_map(|chunk| Some((*chunk, *other.places(chunk).first()?)));
+            for read in plan_reads(located.collect()) {
+                let stretch = reader.read(&read);
+                for (place, (chunk, ..)) in read.records.iter().enumerate() {
+                    let sealed = match reader.sealed(&mut opener, &read, &stretch, place) {
+                        Ok(sealed) => sealed,
+                        // Damaged there as well.
+                        Err(VaultError::Chunk { .. }) => continue,
+                        Err(error) => return Err(error),
+                    };
+                    let Ok(header) = RecordHeader::decode(&sealed) else { continue };
+                    while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
+                    packer.add(header.class, *chunk, header.plain_length, &sealed);
+                    left.remove(chunk);
+                }
+            }
+        }
+        self.put_index(self.vault.newest_collection()?, packer.flush()?)?;
+        Ok((chunks.len() - left.len()) as u64)
+    }
+}

@@ -1,0 +1,183 @@
+//! Packs: those that no index object names are listed anew; of those that are damaged, the records that are whole are
+//! moved into new packs.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use backstay_core::id::PackId;
+use bytes::Bytes;
+
+use super::super::Custodian;
+use super::super::renew::{PacksById, take_over};
+use super::Repaired;
+use super::objects::is_damage;
+use crate::chunk::ChunkClass;
+use crate::error::VaultError;
+use crate::malformed::Malformed;
+use crate::name::{Named, ObjectName};
+use crate::pack::{PackEntry, read_contents, read_pack, salvage};
+use crate::record::{RecordHeader, RecordOpener};
+use crate::store::{Folder, StoreErrorKind};
+use crate::write::Packer;
+
+/// Most packs that are put back to their names, which are in memory meanwhile.
+const PLACED_MAX: usize = 64;
+
+/// How often it is looked whether an upload has failed, while it is waited for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Custodian<'_> {
+    /// Lists what is whole, salvages what is not, and takes what is gone out of the index.
+    pub(super) fn mend_packs(&self, reads_all: bool, done: &mut Repaired) -> Result<(), VaultError> {
+        let strays = self.strays()?;
+        let mut damaged: BTreeSet<PackId> = self.index_packs(strays.iter().copied())?.into_iter().collect();
+        for pack in strays.iter().filter(|pack| !damaged.contains(pack)) {
+            done.mended(format!("{}: listed in the index again", Named::Pack(*pack).to_name()));
+        }
+        damaged.extend(self.suspects(reads_all)?);
+        self.put_packs_in_place(&mut damaged, done)?;
+        self.salvage(&damaged, done)?;
+        self.list_without(&damaged, done)?;
+        self.check_office()?;
+        for pack in &damaged {
+            let name = Named::Pack(*pack).to_name();
+            self.remove(&name)?;
+            done.mended(format!("{name}: removed (it was damaged)"));
+        }
+        Ok(())
+    }
+
+    /// Of packs that were swapped, the contents are there under another name.
+    fn put_packs_in_place(
+        &self,
+        damaged: &mut BTreeSet<PackId>,
+        done: &mut Repaired,
+    ) -> Result<(), VaultError> {
+        let mut found = Vec::new();
+        let (inventory, known) = (self.look.inventory()?, self.vault.index().packs());
+        for pack in damaged.iter() {
+            let Some(content) = self.content(*pack)? else { continue };
+            let id = PackId::new(*blake3::hash(&content).as_bytes());
+            // One that nobody knows is what the damage has made.
+            let is_missing = known.contains_key(&id) && !inventory.contains_key(&id);
+            if (is_missing || damaged.contains(&id)) && found.len() < PLACED_MAX {
+                found.push((id, content));
+            }
+        }
+        for (id, content) in found {
+            let name = Named::Pack(id).to_name();
+            self.vault.put(&name, content)?;
+            damaged.remove(&id);
+            done.mended(format!("{name}: put again (its contents were under another name)"));
+        }
+        self.index_packs(self.strays()?)?;
+        Ok(())
+    }
+
+    /// Packs that do not have the length that the index says; or all that are not what they should be.
+    fn suspects(&self, reads_all: bool) -> Result<Vec<PackId>, VaultError> {
+        let inventory = self.look.inventory()?;
+        let indexed: HashMap<PackId, (ChunkClass, u32)> = self.vault.index().packs();
+        let mut suspects = Vec::new();
+        for (pack, bytes) in &inventory {
+            let has_length = indexed.get(pack).is_none_or(|(_, known)| u64::from(*known) == *bytes);
+            if !has_length || (reads_all && self.is_damaged(*pack)?) {
+                suspects.push(*pack);
+            }
+        }
+        Ok(suspects)
+    }
+
+    fn is_damaged(&self, pack: PackId) -> Result<bool, VaultError> {
+        let Some(content) = self.content(pack)? else { return Ok(true) };
+        match read_pack(self.vault.ring(), pack, content) {
+            Ok(_) => Ok(false),
+            Err(cause) if is_damage(&cause) => Ok(true),
+            Err(cause) => Err(self.vault.damaged(&Named::Pack(pack).to_name(), cause)),
+        }
+    }
+
+    /// `None` when it cannot be read at all.
+    fn content(&self, pack: PackId) -> Result<Option<Bytes>, VaultError> {
+        match self.vault.get(&Named::Pack(pack).to_name()) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.is_unreadable() && error.kind != StoreErrorKind::Denied => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Moves the records that are whole into new packs, and lists these.
+    fn salvage(&self, damaged: &BTreeSet<PackId>, done: &mut Repaired) -> Result<(), VaultError> {
+        let packer = Packer::new(self.vault.clone());
+        let mut opener = RecordOpener::new();
+        for pack in damaged {
+            let Some(content) = self.content(*pack)? else { continue };
+            let mut missing_key = None;
+            let mut whole = 0;
+            for entry in entries(self.vault.ring(), &content) {
+                let end = entry.offset as usize + entry.length as usize;
+                let Some(record) = content.get(entry.offset as usize..end) else { continue };
+                match opener.open(self.vault.ring(), &entry.id, record) {
+                    Ok(_) => {}
+                    Err(Malformed::Key(key)) => {
+                        missing_key = Some(key);
+                        continue;
+                    }
+                    Err(_) => continue,
+                }
+                let Ok(header) = RecordHeader::decode(record) else { continue };
+                while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
+                packer.add(header.class, entry.id, header.plain_length, record);
+                whole += 1;
+            }
+            // A key that was rotated away is no damage of the records.
+            if let (0, Some(key)) = (whole, missing_key) {
+                return Err(self.vault.damaged(&Named::Pack(*pack).to_name(), key.into()));
+            }
+            done.records_salvaged += whole;
+        }
+        let packs = packer.flush()?;
+        self.put_index(self.vault.newest_collection()?, packs)
+    }
+
+    /// Takes damaged packs, and those that are not there, out of the index: what stays of an object that names such a
+    /// pack is listed anew, and the object goes.
+    fn list_without(&self, damaged: &BTreeSet<PackId>, done: &mut Repaired) -> Result<(), VaultError> {
+        let inventory = self.look.inventory()?;
+        let stays = |pack: &PackId| inventory.contains_key(pack) && !damaged.contains(pack);
+        let objects = self.vault.index().objects_with_packs();
+        let goes: HashSet<_> = objects
+            .iter()
+            .filter(|(_, packs)| !packs.iter().all(stays))
+            .map(|(object, _)| object.hash)
+            .collect();
+        for (_, packs) in objects.iter().filter(|(object, _)| goes.contains(&object.hash)) {
+            for missing in packs.iter().filter(|pack| !inventory.contains_key(pack)) {
+                done.mended(format!("{}: missing, taken out of the index", Named::Pack(*missing).to_name()));
+            }
+        }
+        let mut packs = PacksById::new();
+        let mut replaced: Vec<ObjectName> = Vec::new();
+        for listed in self.vault.list(&Folder::new(&[&"index"]))? {
+            let Named::Index(_, hash) = listed.named else { continue };
+            if goes.contains(&hash) {
+                let (content, _) = self.vault.read_index_object(&listed.name, &listed.named)?;
+                take_over(&content, &mut packs, stays);
+                replaced.push(listed.name);
+            }
+        }
+        let packs = packs.into_values().map(|(pack, entries)| (pack, entries.into_values().collect()));
+        self.put_index(self.vault.newest_collection()?, packs.collect())?;
+        self.check_office()?;
+        replaced.iter().try_for_each(|name| self.remove(name))?;
+        self.vault.refresh_index(Some(&self.identity.node))
+    }
+}
+
+/// What its table of contents says is in a pack, or what is found without it.
+fn entries(ring: &crate::keys::KeyRing, content: &[u8]) -> Vec<PackEntry> {
+    match read_contents(ring, content) {
+        Ok((_, entries)) => entries,
+        Err(_) => salvage(content),
+    }
+}

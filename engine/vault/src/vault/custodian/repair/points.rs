@@ -1,0 +1,120 @@
+//! Points that cannot be read any more: they are dropped, so that what is whole can be cared for again.
+
+use std::collections::HashSet;
+
+use backstay_core::id::PointId;
+use backstay_core::point::PointLink;
+use backstay_core::run::Run;
+
+use super::super::super::Catalogue;
+use super::super::Custodian;
+use super::Repaired;
+use super::chunks::Missing;
+use crate::error::VaultError;
+use crate::name::Named;
+use crate::store::Folder;
+
+impl Custodian<'_> {
+    /// Puts a layout for each source of which points are unreadable or missing, and removes the objects of those that no
+    /// layout has accepted.
+    pub(super) fn mend_points(&mut self, missing: &Missing, done: &mut Repaired) -> Result<(), VaultError> {
+        // Removing one may break others that build on it.
+        while self.mend_points_once(missing, done)? {}
+        Ok(())
+    }
+
+    fn mend_points_once(&mut self, missing: &Missing, done: &mut Repaired) -> Result<bool, VaultError> {
+        let mut has_removed = false;
+        for catalogue in self.vault.catalogues()? {
+            let mut unreadable: HashSet<PointLink> = HashSet::new();
+            for point in catalogue.points().iter().chain(catalogue.partial_points()) {
+                let is_readable = |run: &Run| !missing.has_unreadable(run);
+                let why = match catalogue.runs_of(point, is_readable) {
+                    Err(error) => Some(error.to_string()),
+                    Ok(runs) if runs.iter().all(is_readable) => None,
+                    Ok(_) => Some("its list of entries is lost".to_owned()),
+                };
+                if let Some(why) = why {
+                    unreadable.insert(point.link);
+                    done.lost_point(&point.common.source_name, point.link.point, why);
+                }
+            }
+            for (point, missing) in catalogue.broken() {
+                unreadable.insert(point.link);
+                let why = format!("point {missing}, which it builds on, is lost");
+                done.lost_point(&point.common.source_name, point.link.point, why);
+            }
+            if let Some(gone) = self.vault.head_without_point(&catalogue)? {
+                let source = format!("source {}", catalogue.source);
+                done.lost_point(&source, gone, "its object is lost, the newest head names it".to_owned());
+                self.remove_heads(&catalogue, gone)?;
+            }
+            for gone in accepted_and_gone(&catalogue) {
+                unreadable.insert(gone);
+                let source = format!("source {}", catalogue.source);
+                done.lost_point(&source, gone.point, "its object is lost".to_owned());
+            }
+            let placed = catalogue.layout.iter().flat_map(|layout| &layout.runs);
+            let has_unreadable = placed.into_iter().any(|placed| missing.has_unreadable(&placed.run));
+            if unreadable.is_empty() && !has_unreadable {
+                continue;
+            }
+            let (accepted, new): (Vec<PointLink>, Vec<PointLink>) =
+                unreadable.into_iter().partition(|link| is_in_layout(&catalogue, link));
+            if !accepted.is_empty() || has_unreadable {
+                self.put_layout_without(&catalogue, &accepted, missing)?;
+            }
+            self.check_office()?;
+            for link in new {
+                self.remove(&Named::Point(catalogue.source, link.point, link.object).to_name())?;
+                has_removed = true;
+            }
+        }
+        Ok(has_removed)
+    }
+
+    /// Drops the points. Those that build on one of them go on to count, and its readable runs stay until the next pass has
+    /// seen what is needed of them.
+    fn put_layout_without(
+        &mut self,
+        catalogue: &Catalogue,
+        unreadable: &[PointLink],
+        missing: &Missing,
+    ) -> Result<(), VaultError> {
+        let Some(mut layout) = catalogue.layout.clone() else { return Ok(()) };
+        layout.dropped.extend(unreadable);
+        layout.runs.retain(|placed| !missing.has_unreadable(&placed.run));
+        layout.generation += 1;
+        layout.previous = catalogue.layout_object;
+        layout.term = self.term;
+        self.put_layout(catalogue.source, &layout)
+    }
+
+    /// Heads that name a point of which there is nothing.
+    fn remove_heads(&self, catalogue: &Catalogue, gone: PointId) -> Result<(), VaultError> {
+        self.check_office()?;
+        for listed in self.vault.list(&Folder::new(&[&"heads", &catalogue.source]))? {
+            let Named::Head(source, sequence, _) = listed.named else { continue };
+            let head = match self.vault.read_head(source, sequence, &listed) {
+                Err(error) if error.is_of_one_object() => continue,
+                head => head?,
+            };
+            if head.targets.iter().any(|target| target.vault == self.vault.id() && target.point == gone) {
+                self.remove(&listed.name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_in_layout(catalogue: &Catalogue, link: &PointLink) -> bool {
+    catalogue.layout.iter().flat_map(|layout| &layout.accepted).any(|accepted| accepted.link == *link)
+}
+
+/// Points that the layout accepts, has not dropped, and of which there is no object.
+fn accepted_and_gone(catalogue: &Catalogue) -> Vec<PointLink> {
+    let there: HashSet<PointLink> = catalogue.links().collect();
+    let Some(layout) = &catalogue.layout else { return Vec::new() };
+    let accepted = layout.accepted.iter().map(|accepted| accepted.link);
+    accepted.filter(|link| !there.contains(link) && !layout.dropped.contains(link)).collect()
+}

@@ -1,0 +1,210 @@
+//! What a repair makes of every damage: docs/damage.md is the table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::sync::Arc;
+
+use backstay_core::clock::ManualClock;
+use backstay_core::id::PointId;
+use backstay_core::units::Timestamp;
+use backstay_testkit::capture::{State, read_back};
+use backstay_testkit::kind::kinds;
+use backstay_vault::error::VaultError;
+use backstay_vault::store::MemStore;
+use backstay_vault::vault::{Custodian, Inspection, Pass, RepairMeans, Repaired, Vault};
+
+use crate::matrix::look_into;
+use crate::sample::{DUMP, Damage, FILES, Objects, Sample};
+
+const TABLES: &str = include_str!("../../../../docs/damage.md");
+
+/// Of each object and damage: the other test tries more.
+const VARIANTS_MAX: usize = 4;
+
+/// Passes until nothing more is to be done.
+const PASSES_MAX: usize = 8;
+
+fn with_custodian<T>(
+    sample: &Sample,
+    vault: &Arc<Vault>,
+    work: impl FnOnce(&mut Custodian<'_>) -> Result<T, VaultError>,
+) -> Result<T, VaultError> {
+    let clock = ManualClock::new(Timestamp::from_seconds(4000));
+    let look = Inspection::new(vault.clone(), kinds(), &clock);
+    let (identity, pool) = (sample.fixture.writer().clone(), sample.fixture.pool().clone());
+    let mut notes = sample.notes.clone();
+    work(&mut Custodian::new(look, identity, pool, &mut notes)?)
+}
+
+fn repair(sample: &Sample, store: &Arc<MemStore>, others: &[Arc<Vault>]) -> Result<Repaired, VaultError> {
+    let vault = sample.fixture.open(store.clone())?;
+    sample.fixture.fence_dead_sessions(&vault, Timestamp::from_seconds(3999))?;
+    let own = sample.fixture.bundle().without_admin();
+    let means = RepairMeans { reads_all: true, others, bundle: Some(&own) };
+    with_custodian(sample, &vault, |custodian| custodian.repair(&means))
+}
+
+fn readable(sample: &Sample, store: &Arc<MemStore>) -> BTreeSet<PointId> {
+    let Ok(vault) = sample.fixture.open(store.clone()) else { return BTreeSet::new() };
+    let is_whole = |(point, (source, state)): &(&PointId, &(&'static str, State))| {
+        read_back(&vault, source, **point).is_ok_and(|read| read.state == *state)
+    };
+    sample.points.iter().filter(is_whole).map(|(point, _)| *point).collect()
+}
+
+/// What each of the four shows of a damaged vault, in words.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Shows {
+    list: &'static str,
+    restore: &'static str,
+    check: &'static str,
+    repair: &'static str,
+}
+
+fn share(of: usize, all: usize) -> &'static str {
+    match of {
+        0 => "none",
+        some if some < all => "some",
+        _ => "all",
+    }
+}
+
+fn listed(sample: &Sample, store: &Arc<MemStore>) -> usize {
+    let Ok(vault) = sample.fixture.open(store.clone()) else { return 0 };
+    let sources = [FILES, DUMP].map(|source| vault.catalogue(sample.fixture.source(source)));
+    sources.into_iter().flatten().map(|catalogue| catalogue.points().len()).sum()
+}
+
+fn shows(sample: &Sample, objects: Objects, story: &str) -> Shows {
+    let store = Arc::new(MemStore::with_objects(objects));
+    let before = readable(sample, &store);
+    let seen = look_into(sample, store.clone(), story);
+    let all = sample.points.len();
+    let check = match (seen.named.is_empty(), seen.named_by_data.is_empty()) {
+        (false, _) => "named",
+        (true, false) => "named by --read-data",
+        (true, true) => "clean",
+    };
+    let (list, restore) = (share(listed(sample, &store), all), share(before.len(), all));
+    Shows { list, restore, check, repair: repaired(sample, store, &before, story) }
+}
+
+/// Repairs, and looks whether all that must hold afterwards does.
+fn repaired(sample: &Sample, store: Arc<MemStore>, before: &BTreeSet<PointId>, story: &str) -> &'static str {
+    let repaired = match repair(sample, &store, &[]) {
+        Ok(repaired) => repaired,
+        Err(error) => {
+            let text = error.to_string();
+            let names_it = ["format/", "trust/", "there is no vault"].iter().any(|name| text.contains(name));
+            assert!(names_it, "{story}: {text}");
+            return "refused";
+        }
+    };
+    let after = readable(sample, &store);
+    assert!(after.is_superset(before), "{story}: a repair must not lose what can be read: {repaired:#?}");
+    let is_whole = after.len() == sample.points.len();
+    assert!(is_whole || !repaired.losses.is_empty(), "{story}: what is lost was not named: {repaired:#?}");
+    // Everything can be cared for again.
+    let vault = sample.fixture.open(store.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
+    let passes = with_custodian(sample, &vault, |custodian| {
+        for _ in 0..PASSES_MAX {
+            if custodian.collect()? == Pass::Idle {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    });
+    assert!(passes.unwrap_or_else(|error| panic!("{story}: {error}\n{repaired:#?}")), "{story}: never ends");
+    assert!(readable(sample, &store).is_superset(before), "{story}: lost by the passes after it");
+    let seen = look_into(sample, store, story);
+    let state = State::from([(b"new".to_vec(), vec![7; 3000])]);
+    let captured = sample.fixture.capture(&vault, FILES, Timestamp::from_seconds(5000), &state);
+    captured.unwrap_or_else(|error| panic!("{story}: {error}"));
+    if is_whole {
+        assert!(seen.named.is_empty() && seen.named_by_data.is_empty(), "{story}: {seen:?}\n{repaired:#?}");
+    }
+    match is_whole && repaired.losses.is_empty() {
+        true => "whole",
+        false => "the rest, lost named",
+    }
+}
+
+type Cells = BTreeMap<(String, Damage), BTreeSet<Shows>>;
+
+#[test]
+fn a_repair_loses_nothing_that_can_be_read_and_the_tables_say_what_each_damage_costs() {
+    let mut cells = Cells::new();
+    for (state, sample) in [("", Sample::new()), ("thinned, ", Sample::thinned())] {
+        for (name, folder) in sample.names() {
+            for damage in Damage::ALL {
+                let mut variants = sample.damaged(name, folder, damage);
+                let step = variants.len().div_ceil(VARIANTS_MAX).max(1);
+                for (variant, objects) in variants.drain(..).step_by(step).enumerate() {
+                    let story = format!("{state}{name} {damage:?} ({variant})");
+                    let shows = shows(&sample, objects, &story);
+                    cells.entry((folder.to_owned(), damage)).or_default().insert(shows);
+                }
+            }
+        }
+    }
+    let columns: [(&str, fn(&Shows) -> &'static str); 4] = [
+        ("Points listed", |shows| shows.list),
+        ("Points restored as they were", |shows| shows.restore),
+        ("`vault check`", |shows| shows.check),
+        ("`vault repair`", |shows| shows.repair),
+    ];
+    let mut tables = String::new();
+    for (title, column) in columns {
+        write!(tables, "\n## {title}\n{}", table(&cells, column)).expect("to a string");
+    }
+    println!("{tables}");
+    let written = TABLES.split_once("<!-- measured -->\n").map_or("", |(_, rest)| rest);
+    assert_eq!(written.lines().count(), tables.lines().count(), "docs/damage.md has other tables");
+    for (written, seen) in written.lines().zip(tables.lines()) {
+        for (written, seen) in written.split('|').zip(seen.split('|')) {
+            let known: BTreeSet<&str> = written.split('/').map(str::trim).collect();
+            // Records lie in a pack in random order: not every run hits the same.
+            let is_known = written == seen || seen.split(" / ").all(|word| known.contains(word.trim()));
+            assert!(is_known, "docs/damage.md says {written:?}, seen was {seen:?}:\n{tables}");
+        }
+    }
+}
+
+fn table(cells: &Cells, column: fn(&Shows) -> &'static str) -> String {
+    let mut table = String::from("| |");
+    for damage in Damage::ALL {
+        write!(table, " {} |", format!("{damage:?}").to_lowercase()).expect("to a string");
+    }
+    table.push_str("\n|---|---|---|---|---|---|---|\n");
+    let folders: BTreeSet<&str> = cells.keys().map(|(folder, _)| folder.as_str()).collect();
+    for folder in folders {
+        write!(table, "| `{folder}/` |").expect("to a string");
+        for damage in Damage::ALL {
+            let shown: BTreeSet<&str> =
+                cells.get(&(folder.to_owned(), damage)).into_iter().flatten().map(column).collect();
+            let shown: Vec<&str> = shown.into_iter().collect();
+            write!(table, " {} |", if shown.is_empty() { "–".into() } else { shown.join(" / ") })
+                .expect("to a string");
+        }
+        table.push('\n');
+    }
+    table
+}
+
+#[test]
+fn what_is_missing_comes_from_another_vault_of_the_domain() {
+    let sample = Sample::new();
+    let whole = sample.fixture.open(Arc::new(MemStore::with_objects(sample.objects.clone()))).expect("opens");
+    for (name, _) in sample.names().filter(|(_, folder)| *folder == "packs") {
+        for damage in [Damage::Missing, Damage::Zeroed, Damage::Truncated] {
+            for objects in sample.damaged(name, "packs", damage) {
+                let store = Arc::new(MemStore::with_objects(objects));
+                let repaired = repair(&sample, &store, std::slice::from_ref(&whole)).expect("repairs");
+                assert_eq!(readable(&sample, &store).len(), sample.points.len(), "{name}: {repaired:#?}");
+                assert_eq!((repaired.chunks_lost, repaired.points_lost), (0, 0), "{name}");
+                let vault = sample.fixture.open(store).expect("opens");
+                assert!(vault.check().expect("checks").is_good(), "{name}: {repaired:#?}");
+            }
+        }
+    }
+}
