@@ -17,7 +17,7 @@ use backstay_core::clock::Clock;
 use backstay_core::config::{Config, VaultKind};
 use backstay_core::id::VaultId;
 use backstay_core::units::Span;
-use backstay_vault::keys::{AgeIdentity, KeyRing};
+use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing};
 use backstay_vault::store::{Counted, DirStore, RequestObserver, Retried, RetryPolicy, Store};
 use backstay_vault::vault::{Vault, VaultKeys, WriterIdentity};
 use tokio::runtime::Handle;
@@ -156,6 +156,11 @@ impl Vaults {
             }
             Access::ReadOnly => Ok(Opened::new(vault)),
         }
+    }
+
+    /// The keys of the domain as this node has them, if it has any.
+    pub fn bundle(&self) -> Option<Bundle> {
+        lock(&self.identity).bundle.as_ref().map(Bundle::without_admin)
     }
 
     /// Whether the admin's private key still lies on this node, which is so until a recovery key exists.

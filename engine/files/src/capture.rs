@@ -16,11 +16,12 @@ mod rows;
 mod sink;
 mod small;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
-use backstay_core::id::{LinkId, PointId};
+use backstay_core::id::{ChunkId, LinkId, PointId};
 use backstay_core::point::{Defect, DefectCount};
 use backstay_core::run::PartRef;
 use backstay_core::units::Timestamp;
@@ -151,6 +152,8 @@ struct CaptureRun<'p> {
     previous: Option<&'p State>,
     by_inode: Option<RowsByInode>,
     warnings: Warnings,
+    /// Chunks that a target has lost: what refers to them is read again.
+    lost: HashSet<ChunkId>,
     start: Timestamp,
     root_device: u64,
     parts: Vec<PartRef>,
@@ -172,6 +175,7 @@ impl<'p> CaptureRun<'p> {
     ) -> Result<Self, CaptureError> {
         let chunks = targets.chunk_writer(&means.pool).ok_or(VaultError::GivenUp)?;
         progress.watch(chunks.meter());
+        let lost = targets.lost_chunks();
         let ring = Arc::clone(chunks.ring());
         let cut = ring.cut_key().ok_or(VaultError::GivenUp)?;
         let large = LargeReader::new(Gear::new(cut));
@@ -195,6 +199,7 @@ impl<'p> CaptureRun<'p> {
             previous,
             by_inode,
             warnings: Warnings::default(),
+            lost,
             start,
             root_device: 0,
             parts: Vec::new(),
@@ -260,7 +265,7 @@ impl<'p> CaptureRun<'p> {
             return self.look_at_name(found, old);
         }
         if let Some(old) = &old
-            && rows::unchanged(old, &found.stat, self.last_scan())?
+            && self.still_holds(old, &found.stat)?
         {
             let place = Place::Path(found.key);
             self.queue.push(Work { place, old: Some(old.clone()), task: Task::Keep });
@@ -285,7 +290,7 @@ impl<'p> CaptureRun<'p> {
     fn look_at_linked(&mut self, found: Found, id: LinkId) -> Result<(), CaptureError> {
         let old = self.old_link(id, &found.stat)?;
         let unchanged = match &old {
-            Some(old) => rows::unchanged(old, &found.stat, self.last_scan())?,
+            Some(old) => self.still_holds(old, &found.stat)?,
             None => false,
         };
         let place = Place::Link(id, found.key.clone());
@@ -344,6 +349,11 @@ impl<'p> CaptureRun<'p> {
         Ok(())
     }
 
+    /// Whether an object is as its row says, and all its contents are in every target.
+    fn still_holds(&self, row: &FoundRow, stat: &FileStat) -> Result<bool, CaptureError> {
+        Ok(rows::unchanged(row, stat, self.last_scan())? && !rows::refers_to(row, &self.lost)?)
+    }
+
     fn last_scan(&self) -> Timestamp {
         self.previous.map_or(Timestamp::from_nanos(i64::MIN), |state| state.header().scan_start)
     }
@@ -357,11 +367,10 @@ impl<'p> CaptureRun<'p> {
 
     /// The row of an unchanged file that had another name at the last scan.
     fn moved_from(&mut self, stat: &FileStat) -> Result<Option<FoundRow>, CaptureError> {
-        let before = self.last_scan();
         let Some(by_inode) = &mut self.by_inode else { return Ok(None) };
         let found = by_inode.find(stat.identity, |value| rows::is_of(value, stat))?;
         match found {
-            Some(row) if rows::unchanged(&row, stat, before)? => Ok(Some(row)),
+            Some(row) if self.still_holds(&row, stat)? => Ok(Some(row)),
             _ => Ok(None),
         }
     }

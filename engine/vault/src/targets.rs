@@ -1,11 +1,12 @@
 //! The vaults that one capture feeds: a session on each, one chunk writer for all, and the commits, partial ones
 //! included. A target that fails is left behind; the others go on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
 use backstay_core::digest::StateDigest;
-use backstay_core::id::{CaptureId, ObjectHash, PointId, SourceId};
+use backstay_core::id::{CaptureId, ChunkId, ObjectHash, PointId, SourceId};
 use backstay_core::point::{DefectCount, Facts, Partial, PointCommon, PointLink};
 use backstay_core::run::PartRef;
 use backstay_core::units::Timestamp;
@@ -182,6 +183,20 @@ impl Targets {
         }
         let capture = CaptureId::new(random_bytes());
         Ok((Self { writer, source, source_id, capture, sequence, targets }, first))
+    }
+
+    /// Chunks that points of one of the targets need and that it has lost. A target that does not say is as before.
+    pub fn lost_chunks(&self) -> HashSet<ChunkId> {
+        let mut lost = HashSet::new();
+        for target in &self.targets {
+            if let TargetState::Open(session) = &target.state {
+                match session.view().lost() {
+                    Ok(of_target) => lost.extend(of_target),
+                    Err(error) => tracing::warn!(%error, "what is lost there is not stored again"),
+                }
+            }
+        }
+        lost
     }
 
     /// A chunk writer for the sessions that are open; `None` when there is none.

@@ -1,6 +1,7 @@
 //! The commands: their arguments, and what each prints.
 
 mod capture;
+mod check;
 mod check_config;
 mod choose;
 mod custodian;
@@ -8,6 +9,7 @@ mod daemon;
 mod demo;
 mod list;
 mod prune;
+mod repair;
 mod restore;
 mod status;
 mod undelete;

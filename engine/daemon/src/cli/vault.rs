@@ -6,7 +6,7 @@ use backstay_core::units::ByteSize;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Context, custodian, print_json, prune, undelete};
+use super::{Context, check, custodian, print_json, prune, repair, undelete};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{print, remark};
@@ -26,9 +26,12 @@ pub(super) enum VaultCommand {
     /// Sizes and numbers.
     #[command(after_help = "Example: backstay vault stat local")]
     Stat(LookArgs),
-    /// Whether everything is there that the points need. Reads metadata, not payload.
-    #[command(after_help = "Example: backstay vault check local")]
-    Check(LookArgs),
+    /// Whether everything is there that the points need. Reads metadata; payload with --read-data.
+    #[command(after_help = "Example: backstay vault check local --read-data next/7")]
+    Check(check::CheckArgs),
+    /// Mend what is damaged, and name what is lost.
+    #[command(after_help = "Example: backstay vault repair local --read-data --from usb")]
+    Repair(repair::RepairArgs),
     /// Drop the points that `keep` does not want, and delete what nothing needs any more.
     #[command(after_help = "Example: backstay vault prune local --dry-run")]
     Prune(prune::PruneArgs),
@@ -47,10 +50,10 @@ pub(super) enum VaultCommand {
 #[derive(Debug, Args)]
 pub(super) struct LookArgs {
     /// Its name in the configuration.
-    vault: String,
+    pub(super) vault: String,
     /// Read with this recovery key instead of the node's own identity: for a new machine on the worst day.
     #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -71,24 +74,12 @@ struct ShownStat {
     trash_bytes: u64,
 }
 
-#[derive(Serialize)]
-struct ShownCheck {
-    vault: String,
-    good: bool,
-    good_points: u64,
-    bad_points: u64,
-    packs: u64,
-    pack_bytes: u64,
-    unindexed_packs: u64,
-    findings: Vec<(String, String)>,
-    more_findings: u64,
-}
-
 pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failure> {
     match command {
         VaultCommand::Init { vault, recovery } => init(context, vault, recovery.clone()),
         VaultCommand::Stat(look) => stat(context, look),
-        VaultCommand::Check(look) => check(context, look),
+        VaultCommand::Check(arguments) => check::run(context, arguments),
+        VaultCommand::Repair(arguments) => repair::run(context, arguments),
         VaultCommand::Prune(arguments) => prune::run(context, arguments),
         VaultCommand::Custodian(command) => custodian::run(context, command),
         VaultCommand::Undelete(arguments) => undelete::run(context, arguments),
@@ -173,45 +164,4 @@ fn stat(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
     ));
     print(&format!("{} in the trash", ByteSize(shown.trash_bytes)));
     Ok(0)
-}
-
-fn check(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
-    let name = look.vault.as_str();
-    let vaults = context.vaults_to_read(look.key_file.as_deref())?;
-    let vault = vaults.open(name, Absent::Refuse)?;
-    let report = vault.check()?;
-    let shown = ShownCheck {
-        vault: name.to_owned(),
-        good: report.is_good(),
-        good_points: report.good_points,
-        bad_points: report.bad_points,
-        packs: report.packs,
-        pack_bytes: report.pack_bytes,
-        unindexed_packs: report.unindexed_packs,
-        findings: report.findings.into_iter().map(|finding| (finding.what, finding.wrong)).collect(),
-        more_findings: report.more_findings,
-    };
-    if context.json {
-        print_json(&shown)?;
-    } else {
-        for (what, wrong) in &shown.findings {
-            print(&format!("{what}: {wrong}"));
-        }
-        print(&format!(
-            "vault {}: points good: {}, bad: {}; packs: {} with {}, {} of them not indexed",
-            shown.vault,
-            shown.good_points,
-            shown.bad_points,
-            shown.packs,
-            ByteSize(shown.pack_bytes),
-            shown.unindexed_packs
-        ));
-    }
-    if shown.good {
-        return Ok(0);
-    }
-    let findings = shown.findings.len() as u64 + shown.more_findings;
-    Err(Failure::failed(format!(
-        "{findings} things are wrong with vault {name}; capture again (`backstay now`) to store anew what the sources still have, and restore older points from another vault"
-    )))
 }

@@ -1,11 +1,13 @@
 //! What a node keeps for itself: its lock, its identity, the keys of its domain, and which vaults it knows.
 
+mod checked;
 mod custodian_notes;
 mod identity;
 mod known;
 mod lock;
 mod private;
 
+pub use checked::{Checked, Progress};
 pub use custodian_notes::FileNotes;
 pub use identity::Identity;
 pub use known::KnownVaults;

@@ -12,6 +12,7 @@ mod busy;
 mod changing;
 mod crash;
 mod daemon;
+mod damage;
 mod demo;
 mod exposition;
 mod fidelity;

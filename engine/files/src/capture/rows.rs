@@ -1,16 +1,17 @@
 //! Making rows from what was seen, and telling whether an old row still holds. Pure, but for the names in
 //! messages.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use backstay_core::id::LinkId;
+use backstay_core::id::{ChunkId, LinkId};
 use backstay_core::units::Timestamp;
 use backstay_vault::keys::KeyRing;
 
 use super::problem::CaptureError;
 use crate::heads::FoundRow;
-use crate::keys::PathKey;
-use crate::row::{HeadRow, Object, Restored, RowError, RowFault};
+use crate::keys::{PathKey, split_further};
+use crate::row::{HeadRow, Object, Restored, RowError, RowFault, decode_further};
 use crate::stat::{FileKind, FileStat, FileTime, Identity};
 use crate::walk::{Unreadable, UnreadablePart};
 
@@ -48,6 +49,26 @@ pub(super) fn unchanged(old: &FoundRow, stat: &FileStat, last_scan: Timestamp) -
         && (stat.kind != FileKind::File || object.size_bytes() == stat.size_bytes)
         && nanos(stat.ctime) < last_scan.as_nanos().saturating_sub(tick)
         && row.facts.marks == crate::row::Marks::default())
+}
+
+/// Whether any contents of an object are in one of these chunks.
+pub(super) fn refers_to(row: &FoundRow, chunks: &HashSet<ChunkId>) -> Result<bool, CaptureError> {
+    if chunks.is_empty() {
+        return Ok(false);
+    }
+    let head = HeadRow::decode(&row.value)?;
+    let facts = &head.facts;
+    let mut own = facts.references.iter().chain(&facts.attribute_references);
+    if own.any(|reference| chunks.contains(&reference.chunk)) {
+        return Ok(true);
+    }
+    for (key, value) in &row.further {
+        let further = decode_further(split_further(key).1.unwrap_or_default(), value)?;
+        if further.iter().any(|reference| chunks.contains(&reference.chunk)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a row is that of this inode, with the same ctime.

@@ -1,6 +1,7 @@
 //! Sessions: one commit each (docs/format.md, section 10). Owns the order in which things become
 //! durable, and the answer to "was it acknowledged?".
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
@@ -50,6 +51,14 @@ impl WriterView {
     /// Whether the vault has the chunk and will keep it at least until the session ends.
     pub fn has(&self, id: &ChunkId) -> bool {
         self.vault.writer_has(id, &self.collections)
+    }
+
+    /// Chunks that points of the vault need and that are lost: whoever has their contents is to store them again.
+    pub fn lost(&self) -> Result<HashSet<ChunkId>, VaultError> {
+        match self.collections.bad() {
+            Some(_) => self.vault.lost_chunks(),
+            None => Ok(HashSet::new()),
+        }
     }
 
     /// The vault.

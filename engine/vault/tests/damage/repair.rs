@@ -129,6 +129,8 @@ fn repaired(sample: &Sample, store: Arc<MemStore>, before: &BTreeSet<PointId>, s
     }
 }
 
+type Column = fn(&Shows) -> &'static str;
+
 type Cells = BTreeMap<(String, Damage), BTreeSet<Shows>>;
 
 #[test]
@@ -147,7 +149,7 @@ fn a_repair_loses_nothing_that_can_be_read_and_the_tables_say_what_each_damage_c
             }
         }
     }
-    let columns: [(&str, fn(&Shows) -> &'static str); 4] = [
+    let columns: [(&str, Column); 4] = [
         ("Points listed", |shows| shows.list),
         ("Points restored as they were", |shows| shows.restore),
         ("`vault check`", |shows| shows.check),
@@ -170,7 +172,7 @@ fn a_repair_loses_nothing_that_can_be_read_and_the_tables_say_what_each_damage_c
     }
 }
 
-fn table(cells: &Cells, column: fn(&Shows) -> &'static str) -> String {
+fn table(cells: &Cells, column: Column) -> String {
     let mut table = String::from("| |");
     for damage in Damage::ALL {
         write!(table, " {} |", format!("{damage:?}").to_lowercase()).expect("to a string");
