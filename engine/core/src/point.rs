@@ -135,6 +135,9 @@ pub struct VaultPart {
     /// The newest collection when that session began.
     #[n(6)]
     pub collection: CollectionNumber,
+    /// Of a point that was copied: the time by which retention judges it in the vault that it comes from.
+    #[n(7)]
+    pub retention_time: Option<Timestamp>,
 }
 
 /// How far an unfinished capture came.

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backstay_core::clock::Clock;
 use backstay_core::config::{Config, Keep};
 use backstay_core::kind::{KindRules, Kinds};
 use backstay_core::units::ByteSize;
 use backstay_files::kind::FilesKind;
-use backstay_vault::vault::{Collected, Custodian, Inspection, Pass, SourceFates, Vault, WriterIdentity};
+use backstay_vault::vault::{
+    Collected, Copying, Custodian, Inspection, Pass, SourceFates, Vault, WriterIdentity,
+};
 use backstay_vault::write::CpuPool;
 use backstay_wire::control::{AwaitedCommit, PruneReport};
 
@@ -78,6 +81,12 @@ impl Care {
         })?;
         report.took_millis = start.elapsed().as_millis() as u64;
         Ok(report)
+    }
+
+    /// A copy from one vault to another.
+    pub fn copying<'c>(&self, from: Arc<Vault>, to: Arc<Vault>, clock: &'c dyn Clock) -> Copying<'c> {
+        let (writer, pool) = (Arc::clone(&self.identity), Arc::clone(&self.pool));
+        Copying { from, to, writer, kinds: kinds(), pool, clock }
     }
 
     /// Something that only the custodian of a vault may do.

@@ -16,13 +16,14 @@ use backstay_files::capture::{
 };
 use backstay_files::exclude::Exclude;
 use backstay_files::walk::{Crossing, WalkOptions};
-use backstay_vault::targets::{CaptureSource, Targets};
+use backstay_vault::targets::{CaptureSource, RolledBack, Targets};
 use backstay_vault::vault::{Vault, WriterIdentity};
 use backstay_vault::write::CpuPool;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 
 use crate::care::Care;
 use crate::failure::Failure;
+use crate::node::SeenPoints;
 use crate::vaults::{Absent, ClockDebug, Vaults};
 
 /// Threads that walk a tree.
@@ -146,6 +147,11 @@ impl Engine {
         match outcome {
             Ok(captured) => {
                 let summary = captured.summary;
+                let seen = SeenPoints::of(&self.config.node.state, source.name.as_str());
+                if let Err(failure) = seen.update(&captured.seen) {
+                    tracing::warn!(%failure, "it is not remembered what the vaults have");
+                }
+                report.warnings.extend(captured.rolled_back.iter().map(rolled_back_line));
                 report.entries = summary.entries;
                 report.bytes = summary.bytes;
                 // Several groups see the same tree.
@@ -222,6 +228,7 @@ impl Engine {
             kind: source.kind.label(),
             facts: facts(files, &options),
             holds: hold.map(str::to_owned).into_iter().collect(),
+            seen: SeenPoints::of(&self.config.node.state, source.name.as_str()).load(),
         };
         let clock: &dyn ClockDebug = &*self.clock;
         let (mut targets, first) = Targets::open(vaults, Arc::clone(&self.writer), described, cursor, clock)
@@ -297,6 +304,13 @@ struct OpenTarget {
 
 fn failed_outcome(failure: &Failure) -> TargetOutcome {
     TargetOutcome::Failed { message: failure.message.clone(), class: failure.class.to_owned() }
+}
+
+fn rolled_back_line(vault: &RolledBack) -> String {
+    let RolledBack { place, ends_at, had } = vault;
+    format!(
+        "the vault in {place} ends at capture {ends_at}, and this node has put {had} there: its store serves an older state; see who brought it back"
+    )
 }
 
 fn facts(files: &FilesSource, options: &CaptureOptions) -> Facts {

@@ -22,13 +22,13 @@ use std::sync::Arc;
 
 use backstay_core::clock::Clock;
 use backstay_core::id::{ChunkId, LinkId, PointId};
-use backstay_core::point::{Defect, DefectCount};
+use backstay_core::point::{Defect, DefectCount, HeadTarget};
 use backstay_core::run::PartRef;
 use backstay_core::units::Timestamp;
 use backstay_vault::error::VaultError;
 use backstay_vault::keys::KeyRing;
 use backstay_vault::split::{Gear, SMALL_FILE_BYTES};
-use backstay_vault::targets::{CapturedState, Standing, TargetResult, Targets};
+use backstay_vault::targets::{CapturedState, RolledBack, Standing, TargetResult, Targets};
 use backstay_vault::write::{ChunkWriter, CpuPool};
 
 use self::finish::Finished;
@@ -70,6 +70,10 @@ pub struct Captured {
     pub summary: CaptureSummary,
     /// For each target, the point at which it stands now.
     pub targets: Vec<TargetResult>,
+    /// The newest point of each target that has taken it.
+    pub seen: Vec<HeadTarget>,
+    /// Targets that have lost what was acknowledged in them.
+    pub rolled_back: Vec<RolledBack>,
 }
 
 /// Captures the tree as an edit of the state before and commits it to all targets, or only a head when nothing

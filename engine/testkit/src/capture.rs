@@ -237,6 +237,7 @@ struct Edit {
 impl Edit {
     fn draft(&self, session: &Session, catalogue: &Catalogue) -> PointDraft {
         PointDraft {
+            original: None,
             common: self.common.clone(),
             parent: session.parent().map(|point| point.link),
             run: self.parts.clone(),
@@ -253,6 +254,7 @@ fn head_draft(session: &Session, catalogue: &Catalogue, at: Timestamp) -> HeadDr
         time: at,
         newest: session.parent().map(|point| (point.common.sequence, point.link)),
         previous: catalogue.head.as_ref().map(|(hash, _)| *hash),
+        others: Vec::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use backstay_core::clock::Clock;
 use backstay_core::digest::StateDigest;
 use backstay_core::id::{CaptureId, ChunkId, ObjectHash, PointId, SourceId};
-use backstay_core::point::{DefectCount, Facts, Partial, PointCommon, PointLink};
+use backstay_core::point::{DefectCount, Facts, HeadTarget, Partial, PointCommon, PointLink};
 use backstay_core::run::PartRef;
 use backstay_core::units::Timestamp;
 
@@ -27,6 +27,8 @@ pub struct CaptureSource {
     pub facts: Facts,
     /// Names under which the point is to be held for ever. With any, there is a point also when nothing has changed.
     pub holds: Vec<String>,
+    /// The newest point of each vault, as this node has put it or seen it.
+    pub seen: Vec<HeadTarget>,
 }
 
 /// What a capture knows of the state it has found.
@@ -53,6 +55,18 @@ pub struct Targets {
     capture: CaptureId,
     sequence: u64,
     targets: Vec<Target>,
+    rolled_back: Vec<RolledBack>,
+}
+
+/// A vault that does not have what was acknowledged in it: its store serves an older state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// Where it is.
+    pub place: String,
+    /// Sequence number of the newest point that it has.
+    pub ends_at: u64,
+    /// Of the newest that it had.
+    pub had: u64,
 }
 
 #[derive(Debug)]
@@ -146,6 +160,15 @@ impl Standing {
     }
 }
 
+impl RolledBack {
+    fn find(standing: &Standing, seen: &[HeadTarget]) -> Option<Self> {
+        let seen = seen.iter().find(|seen| seen.vault == standing.vault.id())?;
+        let ends_at = standing.catalogue.newest().map_or(0, |point| point.common.sequence);
+        let is_older = ends_at < seen.sequence && !standing.catalogue.has_object(seen.point);
+        is_older.then(|| Self { place: standing.vault.place(), ends_at, had: seen.sequence })
+    }
+}
+
 /// What became of one target.
 pub type TargetResult = Result<Option<PointLink>, VaultError>;
 
@@ -161,7 +184,7 @@ impl Targets {
     ) -> Result<(Self, Option<Standing>), VaultError> {
         let source_id = vaults.first().map(|vault| vault.ring().source_id(&source.name));
         let source_id = source_id.ok_or(VaultError::GivenUp)?;
-        let (mut first, mut sequence) = (None, 0);
+        let (mut first, mut sequence, mut rolled_back) = (None, 0, Vec::new());
         let mut targets = Vec::with_capacity(vaults.len());
         for vault in vaults {
             let at_cursor = |parent: Option<PointLink>| parent.map(|link| link.point) == cursor;
@@ -173,6 +196,7 @@ impl Targets {
                 }
                 Ok((session, standing)) => {
                     sequence = sequence.max(standing.catalogue.greatest_sequence());
+                    rolled_back.extend(RolledBack::find(&standing, &source.seen));
                     let target = Target::new(session, &standing, &writer.node, &source.facts, clock);
                     first.get_or_insert(standing);
                     target
@@ -182,7 +206,12 @@ impl Targets {
             targets.push(target);
         }
         let capture = CaptureId::new(random_bytes());
-        Ok((Self { writer, source, source_id, capture, sequence, targets }, first))
+        Ok((Self { writer, source, source_id, capture, sequence, targets, rolled_back }, first))
+    }
+
+    /// Targets that have lost what was acknowledged in them.
+    pub fn rolled_back(&self) -> &[RolledBack] {
+        &self.rolled_back
     }
 
     /// Chunks that points of one of the targets need and that it has lost. A target that does not say is as before.
@@ -257,6 +286,7 @@ impl Targets {
         self.commit(chunks, clock, |targets, target| {
             let common = targets.common(state, clock.now());
             let draft = PointDraft {
+                original: None,
                 common,
                 parent: target.parent,
                 run: parts.to_vec(),
@@ -280,14 +310,14 @@ impl Targets {
     }
 
     /// Commits the whole capture: the run as a point, or, when nothing has changed, only a head. Says for each
-    /// target, in the order given, which point it stands at now.
+    /// target, in the order given, which point it stands at now; and of those that went well, what they have.
     pub fn commit_final(
         mut self,
         chunks: ChunkWriter,
         run: Option<&[PartRef]>,
         state: &CapturedState,
         clock: &dyn Clock,
-    ) -> (PointId, Vec<TargetResult>) {
+    ) -> (PointId, Vec<TargetResult>, Vec<HeadTarget>) {
         self.sequence += 1;
         let common = self.common(state, clock.now());
         let point = common.id;
@@ -298,8 +328,10 @@ impl Targets {
                 time: state.start,
                 newest: target.parent.map(|link| (target.parent_sequence, link)),
                 previous: target.head,
+                others: targets.source.seen.clone(),
             };
             let draft = run.map(|run| PointDraft {
+                original: None,
                 common: common.clone(),
                 parent: target.parent,
                 run: run.to_vec(),
@@ -308,6 +340,17 @@ impl Targets {
             });
             (draft.into_iter().collect(), vec![head])
         });
+        let mut seen = Vec::new();
+        for (target, link) in self.targets.iter().zip(&links) {
+            let newest = match link {
+                Some(link) => Some((self.sequence, *link)),
+                None => target.parent.map(|link| (target.parent_sequence, link)),
+            };
+            if let (TargetState::Committed, Some((sequence, link))) = (&target.state, newest) {
+                let (vault, time) = (target.vault.id(), state.start);
+                seen.push(HeadTarget { vault, sequence, point: link.point, object: link.object, time });
+            }
+        }
         let results = self
             .targets
             .into_iter()
@@ -318,7 +361,7 @@ impl Targets {
                 TargetState::Open(_) => Err(VaultError::GivenUp),
             })
             .collect();
-        (point, results)
+        (point, results, seen)
     }
 
     /// Gives everything up; partial points stay. Says for each target why it has failed, if it did by itself.

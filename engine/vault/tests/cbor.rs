@@ -164,6 +164,7 @@ fn a_layout() {
 #[test]
 fn the_vault_part_of_a_point() {
     let part = VaultPart {
+        retention_time: None,
         vault: VaultId::new([1; 16]),
         parent: Some(link(2, 3)),
         run: vec![part()],

@@ -188,8 +188,13 @@ fn a_session_under_the_name_of_another_ends_nothing() {
 // Partial points.
 
 fn targets(scene: &Scene, vault: &Arc<Vault>, clock: &ManualClock) -> Targets {
-    let source =
-        CaptureSource { name: SOURCE.into(), kind: "files", facts: Facts::default(), holds: Vec::new() };
+    let source = CaptureSource {
+        name: SOURCE.into(),
+        kind: "files",
+        facts: Facts::default(),
+        holds: Vec::new(),
+        seen: Vec::new(),
+    };
     let vaults = vec![Arc::clone(vault)];
     let (targets, standing) =
         Targets::open(vaults, Arc::clone(scene.fixture.writer()), source, None, clock).expect("open");

@@ -24,6 +24,9 @@ pub(super) struct CheckArgs {
     /// 1/1 all. One that is stopped goes on where it was.
     #[arg(long, value_name = "N/M")]
     read_data: Option<Share>,
+    /// Compare it with what this other vault knows of it: a store that serves an older state is named.
+    #[arg(long, value_name = "VAULT")]
+    against: Option<String>,
 }
 
 /// A share as it was typed.
@@ -95,6 +98,14 @@ pub(super) fn run(context: &Context, arguments: &CheckArgs) -> Result<u8, Failur
     let vault = vaults.open(name, Absent::Refuse)?;
     let report = vault.check()?;
     let mut data = CheckReport::default();
+    if let Some(other) = &arguments.against {
+        if other == name {
+            return Err(Failure::usage(format!(
+                "--against {other}: give another vault than the one to check"
+            )));
+        }
+        data = vault.check_against(&*vaults.open(other, Absent::Refuse)?)?;
+    }
     let read = arguments.read_data.map(|share| read_data(context, &vault, share, &mut data)).transpose()?;
     let shown = ShownCheck {
         vault: name.to_owned(),

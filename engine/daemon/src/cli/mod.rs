@@ -4,6 +4,7 @@ mod capture;
 mod check;
 mod check_config;
 mod choose;
+mod copy;
 mod custodian;
 mod daemon;
 mod demo;

@@ -6,7 +6,7 @@ use backstay_core::units::ByteSize;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Context, check, custodian, print_json, prune, repair, undelete};
+use super::{Context, check, copy, custodian, print_json, prune, repair, undelete};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{print, remark};
@@ -32,6 +32,9 @@ pub(super) enum VaultCommand {
     /// Mend what is damaged, and name what is lost.
     #[command(after_help = "Example: backstay vault repair local --read-data --from usb")]
     Repair(repair::RepairArgs),
+    /// Copy points into another vault of the domain; sealed records move as they are.
+    #[command(after_help = "Example: backstay vault copy local usb --source static")]
+    Copy(copy::CopyArgs),
     /// Drop the points that `keep` does not want, and delete what nothing needs any more.
     #[command(after_help = "Example: backstay vault prune local --dry-run")]
     Prune(prune::PruneArgs),
@@ -80,6 +83,7 @@ pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failu
         VaultCommand::Stat(look) => stat(context, look),
         VaultCommand::Check(arguments) => check::run(context, arguments),
         VaultCommand::Repair(arguments) => repair::run(context, arguments),
+        VaultCommand::Copy(arguments) => copy::run(context, arguments),
         VaultCommand::Prune(arguments) => prune::run(context, arguments),
         VaultCommand::Custodian(command) => custodian::run(context, command),
         VaultCommand::Undelete(arguments) => undelete::run(context, arguments),

@@ -6,12 +6,14 @@ mod identity;
 mod known;
 mod lock;
 mod private;
+mod seen;
 
 pub use checked::{Checked, Progress};
 pub use custodian_notes::FileNotes;
 pub use identity::Identity;
 pub use known::KnownVaults;
 pub use lock::StateLock;
+pub use seen::SeenPoints;
 
 use std::fs;
 use std::io::{ErrorKind, Write};

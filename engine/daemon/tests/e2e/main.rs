@@ -25,4 +25,5 @@ mod recovery;
 mod restore_rules;
 mod retention;
 mod sandbox;
+mod several;
 mod tree;

@@ -310,7 +310,9 @@ pub(super) struct Finished {
 impl Finished {
     /// Commits to all targets, and then puts the local state in its place.
     pub(super) fn commit(self, targets: Targets, means: &CaptureMeans, clock: &dyn Clock) -> Captured {
-        let (point, results) = targets.commit_final(self.chunks, self.run.as_deref(), &self.found, clock);
+        let rolled_back = targets.rolled_back().to_vec();
+        let (point, results, seen) =
+            targets.commit_final(self.chunks, self.run.as_deref(), &self.found, clock);
         if results.iter().any(Result::is_ok) {
             let facts = StateFacts {
                 point,
@@ -326,7 +328,7 @@ impl Finished {
                 tracing::warn!(%error, "the local state is not kept");
             }
         }
-        Captured { summary: self.summary, targets: results }
+        Captured { summary: self.summary, targets: results, seen, rolled_back }
     }
 }
 

@@ -171,6 +171,18 @@ impl Catalogue {
         Ok(stack(self.layout.as_ref(), &self.runs, link)?)
     }
 
+    /// The runs whose fold is the state of a point that counts, with where they lead, newest first.
+    pub(super) fn way(&self, link: PointLink) -> Result<Vec<PlacedRun>, VaultError> {
+        let all = || self.layout.iter().flat_map(|layout| &layout.runs).chain(&self.runs);
+        Ok(way(all, link)?.into_iter().cloned().collect())
+    }
+
+    /// The time by which retention judges a point, if the layout has accepted it.
+    pub(super) fn retention_time(&self, link: PointLink) -> Option<Timestamp> {
+        let accepted = self.layout.iter().flat_map(|layout| &layout.accepted);
+        accepted.into_iter().find(|accepted| accepted.link == link).map(|accepted| accepted.retention_time)
+    }
+
     /// All that reading a point takes, partial or not: its stack, or what it adds to that of its parent, newest first. Of
     /// runs that are `fit`, where there is such a way.
     pub(super) fn runs_of(
@@ -343,6 +355,18 @@ impl Vault {
         check_parts(&payload.vault_part.run).map_err(|_| wrong("order of parts"))?;
         let link = PointLink { point, object: hash };
         Ok(PointObject { link, common, vault_part: payload.vault_part, put_by: node.signer })
+    }
+
+    /// What the node of a point has signed, as it stands in the object, the signer and the signature.
+    pub(super) fn signed_common(
+        &self,
+        source: SourceId,
+        link: PointLink,
+    ) -> Result<(Vec<u8>, SignerKey, Vec<u8>), VaultError> {
+        let named = Named::Point(source, link.point, link.object);
+        let (payload, _): (PointPayload, _) =
+            self.get_value(&named.to_name(), &named, EnvelopeKind::Point)?;
+        Ok((payload.common, payload.signer, payload.signature))
     }
 
     fn newest_head(

@@ -1,7 +1,7 @@
 //! What is to be committed, and how it is put: index objects, points and heads (docs/format.md, sections 6 and 8).
 //! Their order is the session's.
 
-use backstay_core::id::{ObjectHash, SourceId};
+use backstay_core::id::{ObjectHash, SignerKey, SourceId};
 use backstay_core::point::{Head, HeadTarget, Partial, PointCommon, PointLink, VaultPart};
 use backstay_core::run::PartRef;
 use backstay_core::units::Timestamp;
@@ -14,6 +14,9 @@ use crate::index_object::{INDEX_ENTRIES_MAX, INDEX_PACKS_MAX, IndexAuthor, Index
 use crate::malformed::encode_cbor;
 use crate::name::Named;
 use crate::write::Written;
+
+/// Most vaults beside its own of which a head speaks.
+const OTHERS_MAX: usize = 63;
 
 /// A point to be committed.
 #[derive(Debug, Clone)]
@@ -28,6 +31,21 @@ pub struct PointDraft {
     pub previous_head: Option<ObjectHash>,
     /// For a capture that is not finished.
     pub partial: Option<Partial>,
+    /// For a point that is copied from another vault.
+    pub original: Option<Original>,
+}
+
+/// What a copy keeps of a point: what its node has signed, to the byte, and its place in time.
+#[derive(Debug, Clone)]
+pub struct Original {
+    /// The common part.
+    pub common: Vec<u8>,
+    /// Who has signed it.
+    pub signer: SignerKey,
+    /// The signature.
+    pub signature: Vec<u8>,
+    /// The time by which retention judges it.
+    pub retention_time: Option<Timestamp>,
 }
 
 /// A head to be committed, with the newest point of its source.
@@ -43,6 +61,8 @@ pub struct HeadDraft {
     pub newest: Option<(u64, PointLink)>,
     /// The head before.
     pub previous: Option<ObjectHash>,
+    /// What the writer knows of other vaults.
+    pub others: Vec<HeadTarget>,
 }
 
 impl Session {
@@ -75,12 +95,19 @@ impl Session {
     }
 
     pub(super) fn put_point(&self, draft: &PointDraft) -> Result<PointLink, VaultError> {
-        let common = encode_cbor(&draft.common);
-        let message = [POINT_PURPOSE, self.vault().ring().domain().as_bytes(), &common].concat();
+        let (common, signer, signature) = match &draft.original {
+            Some(original) => (original.common.clone(), original.signer, original.signature.clone()),
+            None => {
+                let common = encode_cbor(&draft.common);
+                let message = [POINT_PURPOSE, self.vault().ring().domain().as_bytes(), &common].concat();
+                let signature = self.writer.signer.sign(&message).to_vec();
+                (common, self.writer.signer.public(), signature)
+            }
+        };
         let payload = PointPayload {
             common,
-            signer: self.writer.signer.public(),
-            signature: self.writer.signer.sign(&message).to_vec(),
+            signer,
+            signature,
             vault_part: VaultPart {
                 vault: self.vault().id(),
                 parent: draft.parent,
@@ -89,6 +116,7 @@ impl Session {
                 session: self.object.session,
                 partial: draft.partial.clone(),
                 collection: self.object.collection,
+                retention_time: draft.original.as_ref().and_then(|original| original.retention_time),
             },
         };
         let (source, point) = (draft.common.source, draft.common.id);
@@ -114,11 +142,13 @@ impl Session {
             object: link.object,
             time: draft.time,
         });
+        let own = self.vault().id();
+        let others = draft.others.iter().filter(|target| target.vault != own).cloned();
         let head = Head {
             source: draft.source,
             sequence: draft.sequence,
             time: draft.time,
-            targets: newest.into_iter().collect(),
+            targets: newest.into_iter().chain(others.take(OTHERS_MAX)).collect(),
             previous: draft.previous,
         };
         let name = |hash| Named::Head(draft.source, draft.sequence, hash);

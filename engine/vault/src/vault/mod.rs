@@ -4,8 +4,10 @@
 mod bad;
 mod catalogue;
 mod check;
+mod check_against;
 mod check_commits;
 mod check_points;
+mod copy;
 mod custodian;
 mod draft;
 mod fence;
@@ -31,11 +33,12 @@ use tokio::runtime::Handle;
 
 pub use catalogue::{Catalogue, PointObject};
 pub use check::{CheckReport, Finding, PackShare};
+pub use copy::{Copied, Copying};
 pub use custodian::{
     Awaited, Collected, Custodian, Inspection, KeepOf, Loss, MemoryNotes, NoteStore, Notes, Pass,
     PendingLayout, PointFate, RepairMeans, Repaired, SourceFates, Thinned, Undeleted,
 };
-pub use draft::{HeadDraft, PointDraft};
+pub use draft::{HeadDraft, Original, PointDraft};
 pub use open::{NewVault, VaultKeys};
 pub use reading::{PointFold, Reading};
 pub use session::{Acknowledged, Session, WriterIdentity, WriterView};

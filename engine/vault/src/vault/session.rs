@@ -74,6 +74,9 @@ pub struct Acknowledged {
     pub points: Vec<PointLink>,
 }
 
+/// On which point of a catalogue a commit builds; it must be settled.
+pub(super) type ChooseParent<'c> = dyn Fn(&Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> + 'c;
+
 /// What a commit has put: index objects and points.
 type Put = (Vec<(ObjectHash, IndexObject)>, Vec<PointLink>);
 
@@ -96,6 +99,17 @@ impl Session {
         source_name: &str,
         now: Timestamp,
     ) -> Result<(Self, Catalogue), VaultError> {
+        Self::open_on(vault, writer, source_name, now, &|catalogue| vault.parent(catalogue))
+    }
+
+    /// The same for what builds on another point than the newest: `choose` says on which.
+    pub(super) fn open_on(
+        vault: &Arc<Vault>,
+        writer: &Arc<WriterIdentity>,
+        source_name: &str,
+        now: Timestamp,
+        choose: &ChooseParent<'_>,
+    ) -> Result<(Self, Catalogue), VaultError> {
         vault.may_be_written()?;
         let allowed =
             vault.trust().node(&writer.signer.public()).is_some_and(|node| node.may_write(source_name));
@@ -106,7 +120,7 @@ impl Session {
         let source = vault.ring().source_id(source_name);
         for _ in 0..STARTS_MAX {
             let mut session = Self::new(vault, writer, source, now)?;
-            match session.begin(source) {
+            match session.begin(source, choose) {
                 Ok(Some(catalogue)) => return Ok((session, catalogue)),
                 Ok(None) => session.fence(now, "a collection began while it was opened")?,
                 Err(error) => return Err(session.fail(error, now)),
@@ -190,8 +204,12 @@ impl Session {
     }
 
     /// `None` when a collection has begun since this session was made: it may not know of the session.
-    fn begin(&mut self, source: SourceId) -> Result<Option<Catalogue>, VaultError> {
-        let catalogue = self.pin_parent(source)?;
+    fn begin(
+        &mut self,
+        source: SourceId,
+        choose: &ChooseParent<'_>,
+    ) -> Result<Option<Catalogue>, VaultError> {
+        let catalogue = self.pin_parent(source, choose)?;
         let collections = self.vault().collections()?;
         let Some(collections) = collections.filter(|listed| listed.newest() == self.object.collection) else {
             return Ok(None);
@@ -248,10 +266,10 @@ impl Session {
     }
 
     /// Puts the session with its parent pinned, until that is the parent to choose also after it was put.
-    fn pin_parent(&mut self, source: SourceId) -> Result<Catalogue, VaultError> {
+    fn pin_parent(&mut self, source: SourceId, choose: &ChooseParent<'_>) -> Result<Catalogue, VaultError> {
         let vault = Arc::clone(self.vault());
         let link = |point: &Option<Arc<PointObject>>| point.as_ref().map(|point| point.link);
-        self.parent = vault.parent(&vault.catalogue(source)?)?;
+        self.parent = choose(&vault.catalogue(source)?)?;
         for _ in 0..PARENT_TRIES_MAX {
             self.object.pins = self.parent.iter().map(|point| point.link.point).collect();
             self.put(SessionState::Open)?;
@@ -261,7 +279,7 @@ impl Session {
                 return Err(error);
             }
             // Also one that has come meanwhile: the parent of what is written is the point that is pinned.
-            let parent = vault.parent(&catalogue)?;
+            let parent = choose(&catalogue)?;
             if link(&parent) == link(&self.parent) {
                 return Ok(catalogue);
             }

@@ -6,6 +6,6 @@ mod packer;
 mod pool;
 mod writer;
 
-pub(crate) use packer::Packer;
+pub(crate) use packer::{Packer, StoredPack};
 pub use pool::{CpuPool, Worker};
 pub use writer::{ChunkWriter, Ticket, WriteMeter, WriteTotals, Written};

@@ -60,7 +60,9 @@ impl Custodian<'_> {
         let mut needs = Needs::default();
         let mut is_undecided = sessions.have_something_to_decide() || !fences.known.is_empty();
         for catalogue in &catalogues {
-            let deciding = Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins };
+            let custodian = self.identity.signer.public();
+            let deciding =
+                Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins, custodian };
             is_undecided |= deciding.has_something_to_decide();
             // With what counts now, whether its commit has ended or not.
             let layout = deciding.layout(self.term, newest, self.look.now())?;

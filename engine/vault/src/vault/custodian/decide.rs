@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{PointId, SessionId, SourceId};
+use backstay_core::id::{PointId, SessionId, SignerKey, SourceId};
 use backstay_core::layout::{Accepted, Layout};
 use backstay_core::point::PointLink;
 use backstay_core::retention::retention_time;
@@ -33,6 +33,8 @@ pub(super) struct Deciding<'a> {
     pub(super) sessions: &'a Sessions,
     pub(super) fences: &'a Fences,
     pub(super) pins: &'a HashSet<PointId>,
+    /// The key of the custodian that decides.
+    pub(super) custodian: SignerKey,
 }
 
 impl Custodian<'_> {
@@ -55,7 +57,8 @@ impl Custodian<'_> {
             catalogues.push(self.vault.catalogue(source)?);
         }
         for catalogue in catalogues {
-            let deciding = Deciding { catalogue: &catalogue, sessions, fences, pins: &pins };
+            let custodian = self.identity.signer.public();
+            let deciding = Deciding { catalogue: &catalogue, sessions, fences, pins: &pins, custodian };
             let layout = deciding.layout(self.term, pass.number, self.look.now())?;
             let before = catalogue.layout.as_ref().map_or(0, |layout| layout.accepted.len());
             done.points_accepted += deciding.to_accept().count() as u64;
@@ -97,11 +100,17 @@ impl<'a> Deciding<'a> {
         layout.accepted.retain(|accepted| !dropped.contains(&accepted.link));
         for point in self.to_accept() {
             let previous = layout.accepted.last().map(|accepted| accepted.retention_time);
-            layout.accepted.push(Accepted {
-                link: point.link,
-                retention_time: retention_time(previous, point.common.capture_start, now),
-                holds: point.common.holds.clone(),
-            });
+            // Of what the custodian has copied itself, the time is known; anybody else could push others out with it.
+            let copied = point.vault_part.retention_time.filter(|_| point.put_by == self.custodian);
+            let retention_time = match copied {
+                Some(time) => time.min(now),
+                None => retention_time(previous, point.common.capture_start, now),
+            };
+            let place = layout.accepted.partition_point(|known| known.retention_time <= retention_time);
+            layout.accepted.insert(
+                place,
+                Accepted { link: point.link, retention_time, holds: point.common.holds.clone() },
+            );
             layout.runs.push(point.own_run());
         }
         let pinned: Vec<PointLink> =

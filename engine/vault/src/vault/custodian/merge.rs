@@ -19,7 +19,7 @@ const PART_ENTRIES_MAX: u64 = 4_000_000;
 const PART_CHUNKS_MAX: usize = 500_000;
 
 /// Writes the merge of runs that follow each other, newest first.
-pub(super) fn write_merged(
+pub(in crate::vault) fn write_merged(
     vault: &Arc<Vault>,
     chunks: &mut ChunkWriter,
     rules: &dyn KindRules,

@@ -33,6 +33,8 @@ use super::{Vault, WriterIdentity};
 use crate::error::VaultError;
 use crate::write::CpuPool;
 
+pub(super) use merge::write_merged;
+
 pub use explain::{PointFate, SourceFates};
 pub use inspection::Inspection;
 pub use notes::{MemoryNotes, NoteStore, Notes, PendingLayout};

@@ -1,0 +1,270 @@
+//! Copying of points into another vault of the same domain: sealed records move as they are, points keep their ids, what
+//! their nodes have signed, and their place in time. What is there already is passed over, so that a copy can be stopped
+//! and done again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::clock::Clock;
+use backstay_core::id::{ChunkId, PointId, SourceId};
+use backstay_core::kind::Kinds;
+use backstay_core::layout::PlacedRun;
+use backstay_core::run::Run;
+
+use super::custodian::write_merged;
+use super::draft::Original;
+use super::{Catalogue, PointDraft, PointObject, Session, Vault, WriterIdentity};
+use crate::chunk::ChunkClass;
+use crate::error::VaultError;
+use crate::read::ChunkReader;
+use crate::record::{RecordHeader, RecordOpener};
+use crate::table::part_chunks;
+use crate::write::{ChunkWriter, CpuPool, Packer, Written};
+
+/// What one commit copies, more or less, bytes: that much has to be sent again after a crash.
+const COMMIT_BYTES: u64 = 1 << 30;
+
+/// Most failures that are kept one by one.
+const FAILURES_MAX: usize = 1000;
+
+/// How often it is looked whether an upload has failed, while it is waited for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Copies from one vault to another.
+#[derive(Clone)]
+pub struct Copying<'c> {
+    /// Where from.
+    pub from: Arc<Vault>,
+    /// Where to.
+    pub to: Arc<Vault>,
+    /// Who writes there.
+    pub writer: Arc<WriterIdentity>,
+    /// What is known of kinds of sources: runs of points that are not copied are merged.
+    pub kinds: Arc<Kinds>,
+    /// Threads for that.
+    pub pool: Arc<CpuPool>,
+    /// The time.
+    pub clock: &'c dyn Clock,
+}
+
+/// What was copied.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Points that are there now and were not before.
+    pub points: u64,
+    /// Points that were there.
+    pub already: u64,
+    /// Records that were sent.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Points that could not be copied, and why: source, point, reason. At most 1000.
+    pub failures: Vec<(String, PointId, String)>,
+    /// How many there are more.
+    pub more_failures: u64,
+}
+
+impl Copied {
+    fn failed(&mut self, point: &PointObject, why: String) {
+        match self.failures.len() < FAILURES_MAX {
+            true => self.failures.push((point.common.source_name.clone(), point.link.point, why)),
+            false => self.more_failures += 1,
+        }
+    }
+}
+
+impl Copying<'_> {
+    /// Copies all points that count, of the sources for which `wanted` says so, the oldest first. `tell` hears how far it
+    /// came.
+    ///
+    /// # Errors
+    /// What concerns not one point alone. What was committed before stays.
+    pub fn run(
+        &self,
+        wanted: &dyn Fn(SourceId) -> bool,
+        tell: &dyn Fn(&Copied),
+    ) -> Result<Copied, VaultError> {
+        if self.from.format().domain != self.to.format().domain {
+            let (found, expected) = (self.to.format().domain, self.from.format().domain);
+            return Err(VaultError::WrongKey { place: self.to.place(), found, expected });
+        }
+        self.from.refresh_index(None)?;
+        let mut copied = Copied::default();
+        for source in self.from.sources()?.into_iter().filter(|source| wanted(*source)) {
+            let catalogue = self.from.catalogue(source)?;
+            let there = self.to.catalogue(source)?;
+            for point in catalogue.points() {
+                if there.point(point.link.point).is_some() {
+                    copied.already += 1;
+                    continue;
+                }
+                match self.copy_point(&catalogue, point, &mut copied) {
+                    Ok(()) => copied.points += 1,
+                    Err(error) if is_of_one_point(&error, &self.from) => {
+                        copied.failed(point, error.to_string())
+                    }
+                    Err(error) => return Err(error),
+                }
+                tell(&copied);
+            }
+        }
+        Ok(copied)
+    }
+
+    fn copy_point(
+        &self,
+        catalogue: &Catalogue,
+        point: &PointObject,
+        copied: &mut Copied,
+    ) -> Result<(), VaultError> {
+        let way = catalogue.way(point.link)?;
+        loop {
+            let now = self.clock.now();
+            let name = &point.common.source_name;
+            let choose = |there: &Catalogue| Ok(self.base(&way, there)?.1);
+            let (session, there) = Session::open_on(&self.to, &self.writer, name, now, &choose)?;
+            match self.send(catalogue, point, &way, &session, &there, copied) {
+                Err(error) => {
+                    session.give_up(self.clock.now())?;
+                    return Err(error);
+                }
+                Ok((written, Some(draft))) => {
+                    return session.commit(written, &[draft], &[], self.clock).map(drop);
+                }
+                // As much as one commit takes: the rest with the next.
+                Ok((written, None)) => drop(session.commit(written, &[], &[], self.clock)?),
+            }
+        }
+    }
+
+    /// Sends what is missing of a point, and drafts it when that is all.
+    fn send(
+        &self,
+        catalogue: &Catalogue,
+        point: &PointObject,
+        way: &[PlacedRun],
+        session: &Session,
+        there: &Catalogue,
+        copied: &mut Copied,
+    ) -> Result<(Written, Option<PointDraft>), VaultError> {
+        let (count, _) = self.base(way, there)?;
+        let runs: Vec<Run> = way[..count].iter().map(|placed| placed.run.clone()).collect();
+        let (mut packs, is_all) = self.send_chunks(&runs, session, copied)?;
+        if !is_all {
+            return Ok((Written { packs }, None));
+        }
+        let run = match &runs[..] {
+            [run] => run.clone(),
+            runs => {
+                let kind = &point.common.kind;
+                let unknown =
+                    || VaultError::Table(format!("this version does not know sources of kind {kind}"));
+                let rules = self.kinds.get(kind.as_str()).ok_or_else(unknown)?;
+                let ring = self.to.ring().clone();
+                let mut chunks = ChunkWriter::new(self.pool.clone(), ring, vec![session.view()]);
+                let run = write_merged(&self.from, &mut chunks, &**rules, runs)?;
+                packs.extend(chunks.flush().pop().ok_or(VaultError::GivenUp)??.packs);
+                run
+            }
+        };
+        let draft = PointDraft {
+            original: Some(self.original(catalogue, point)?),
+            common: point.common.clone(),
+            parent: session.parent().map(|parent| parent.link),
+            run: run.parts,
+            previous_head: there.head.as_ref().map(|(hash, _)| *hash),
+            partial: None,
+        };
+        Ok((Written { packs }, Some(draft)))
+    }
+
+    /// How many runs of the way to a point, the last one first, lead back to one that the other vault has, and that one;
+    /// `None` is nothing.
+    fn base(
+        &self,
+        way: &[PlacedRun],
+        there: &Catalogue,
+    ) -> Result<(usize, Option<Arc<PointObject>>), VaultError> {
+        for (place, placed) in way.iter().enumerate() {
+            let known = placed.from.and_then(|from| there.point(from.point));
+            if let Some(known) = known
+                && self.to.is_settled(there, known)?
+            {
+                return Ok((place + 1, Some(Arc::clone(known))));
+            }
+        }
+        Ok((way.len(), None))
+    }
+
+    /// Sends chunks that are not there, as they lie here; whether those were all. Of several runs, which are merged, only
+    /// the data.
+    fn send_chunks(
+        &self,
+        runs: &[Run],
+        session: &Session,
+        copied: &mut Copied,
+    ) -> Result<(Vec<crate::write::StoredPack>, bool), VaultError> {
+        let (reader, view) = (ChunkReader::new(self.from.clone()), session.view());
+        let packer = Packer::new(self.to.clone());
+        let is_merged = runs.len() > 1;
+        let mut seen: HashSet<ChunkId> = HashSet::new();
+        let mut sent_bytes = 0;
+        for part in runs.iter().flat_map(|run| &run.parts) {
+            let mut missing = Vec::new();
+            part_chunks(&reader, part, &mut |chunk| {
+                if !view.has(&chunk) && seen.insert(chunk) {
+                    missing.push(chunk);
+                }
+            })?;
+            for read in reader.plan(missing)? {
+                if sent_bytes >= COMMIT_BYTES {
+                    return Ok((packer.flush()?, false));
+                }
+                let stretch = reader.read(&read);
+                let mut opener = RecordOpener::new();
+                for (place, (chunk, ..)) in read.records.iter().enumerate() {
+                    let sealed = reader.sealed(&mut opener, &read, &stretch, place)?;
+                    let header = RecordHeader::decode(&sealed).map_err(|cause| VaultError::Chunk {
+                        chunk: *chunk,
+                        place: self.from.place(),
+                        cause: cause.to_string(),
+                    })?;
+                    if is_merged && header.class == ChunkClass::Meta {
+                        continue;
+                    }
+                    while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
+                    packer.add(header.class, *chunk, header.plain_length, &sealed);
+                    sent_bytes += sealed.len() as u64;
+                    copied.records += 1;
+                    copied.bytes += sealed.len() as u64;
+                }
+                if packer.has_failed() {
+                    break;
+                }
+            }
+        }
+        Ok((packer.flush()?, true))
+    }
+
+    fn original(&self, catalogue: &Catalogue, point: &PointObject) -> Result<Original, VaultError> {
+        let (common, signer, signature) = self.from.signed_common(catalogue.source, point.link)?;
+        let retention_time = catalogue.retention_time(point.link);
+        Ok(Original { common, signer, signature, retention_time })
+    }
+}
+
+impl std::fmt::Debug for Copying<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copying").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a point here keeps no other from being copied.
+fn is_of_one_point(error: &VaultError, from: &Vault) -> bool {
+    match error {
+        VaultError::Chunk { place, .. } => *place == from.place(),
+        VaultError::Stack(_) | VaultError::Table(_) | VaultError::MayNotWrite { .. } => true,
+        _ => false,
+    }
+}
