@@ -53,17 +53,20 @@ pub(crate) struct Scene {
     pub(crate) vault: Arc<Vault>,
     pub(crate) notes: MemoryNotes,
     pub(crate) clock: ManualClock,
+    /// Where the index lies: passes go through files, as those of a large vault do.
+    _index: tempfile::TempDir,
     /// What was acknowledged and not dropped by the test.
     pub(crate) states: BTreeMap<(&'static str, PointId), State>,
 }
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        let fixture = Arc::new(VaultFixture::new());
+        let index = tempfile::tempdir().expect("a folder");
+        let fixture = Arc::new(VaultFixture::new().with_index_in(index.path()));
         let memory = Arc::new(MemStore::new());
         let vault = fixture.create(memory.clone()).expect("create");
         let (notes, clock) = (MemoryNotes::default(), ManualClock::new(at(1000)));
-        Self { fixture, memory, vault, notes, clock, states: BTreeMap::new() }
+        Self { fixture, memory, vault, notes, clock, _index: index, states: BTreeMap::new() }
     }
 
     pub(crate) fn capture(&mut self, source: &'static str, seconds: i64, state: &State) -> Captured {

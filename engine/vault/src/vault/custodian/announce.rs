@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ObjectHash, PackId};
 
-use super::choose::choose;
+use super::choose::{NotChosen, choose};
 use super::decide::Deciding;
 use super::inspection::Inventory;
 use super::needs::Needs;
@@ -57,7 +57,9 @@ impl Custodian<'_> {
         let pins = sessions.pins(&fences);
         let newest = self.vault.newest_collection()?;
         let reader = ChunkReader::new(self.vault.clone());
-        let mut needs = Needs::default();
+        // Once more: the points that were just seen shall be in the index in which they are marked.
+        self.vault.refresh_index(Some(&self.identity.node))?;
+        let mut needs = Needs::over(self.vault.index().entries());
         let mut is_undecided = !sessions.known.is_empty() || !fences.known.is_empty();
         for catalogue in &catalogues {
             let deciding = Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins };
@@ -68,17 +70,19 @@ impl Custodian<'_> {
         }
         let inventory = self.look.inventory()?;
         let is_quiet = sessions.writing(&fences) == 0;
-        let choice = {
+        let index = {
             let index = self.vault.index();
-            is_undecided |=
-                index.objects_with_packs().iter().any(|(object, _)| object.author == IndexAuthor::Session);
-            choose(&index, &inventory, &needs, MOVED_BYTES_MAX, |pack| {
-                is_quiet || self.notes.unindexed.contains(pack)
-            })
-        }
-        .map_err(|lost| {
-            self.look.refused(&format!("chunk {lost}, which points need, is in no pack that is there"))
+            let objects = index.objects_with_packs();
+            is_undecided |= objects.iter().any(|(object, _)| object.author == IndexAuthor::Session);
+            index.snapshot()
+        };
+        let may_go = |pack: &PackId| is_quiet || self.notes.unindexed.contains(pack);
+        let choice = choose(&index, &inventory, &needs, MOVED_BYTES_MAX, may_go);
+        let choice = choice.map_err(|error| match error {
+            NotChosen::Index(error) => error.into(),
+            lost => self.look.refused(&lost.to_string()),
         })?;
+        drop(index);
         self.notes.unindexed = choice.unindexed;
         done.is_cut = choice.is_cut;
         if choice.doomed.is_empty() && !is_undecided {
@@ -126,7 +130,7 @@ impl Custodian<'_> {
             let is_custodians = matches!(object.author, IndexAuthor::Custodian { .. });
             is_custodians && packs.iter().all(|pack| inventory.contains_key(pack) || now.contains_key(pack))
         });
-        let mut vouched: Vec<ObjectHash> = custodians.map(|(object, _)| object.hash).collect();
+        let mut vouched: Vec<ObjectHash> = custodians.map(|(object, _)| object.origin.hash).collect();
         vouched.sort_unstable();
         Ok(vouched)
     }
