@@ -7,6 +7,7 @@ mod binary;
 mod change;
 mod compare;
 mod dataset;
+mod index;
 mod ingest;
 mod machine;
 mod measure;
@@ -36,6 +37,8 @@ use crate::tool::Tool;
 enum Bench {
     /// First backup, unchanged rescan, 1 % changed, restore; medians over the rounds.
     Ingest(Ingest),
+    /// The index of a large vault: memory, lookups, building, reopening.
+    Index(index::Options),
 }
 
 #[derive(clap::Args)]
@@ -74,8 +77,11 @@ enum Tools {
 }
 
 fn main() -> ExitCode {
-    let Bench::Ingest(options) = Bench::parse();
-    match run_ingest(&options) {
+    let outcome = match Bench::parse() {
+        Bench::Ingest(options) => run_ingest(&options),
+        Bench::Index(options) => index::run(&options),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("backstay-bench: {error:#}");

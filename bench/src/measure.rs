@@ -1,4 +1,4 @@
-//! Runs one program and measures it from outside: wall time, CPU time, memory.
+//! Runs one program and measures it from outside: wall time, CPU time, memory; and the memory of this one.
 //!
 //! Owns the sampling. CPU time is what the kernel has booked when the program has ended. Memory is sampled
 //! from `/proc/PID/status`: the high-water mark of the resident set, which loses at most what happened in the
@@ -50,6 +50,12 @@ pub(crate) fn measure(command: &mut Command, log: &Path) -> Result<Cost> {
         peak_rss_bytes: memory.rss_bytes,
         peak_anon_bytes: memory.anon_bytes,
     })
+}
+
+/// Anonymous memory of this process now.
+pub(crate) fn anonymous_bytes() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status").context("cannot read how much memory is used")?;
+    Ok(read_status(&status).anon_bytes)
 }
 
 /// Samples until the program has ended, which leaves it a zombie, so that its times can still be read.

@@ -20,6 +20,12 @@ impl Random {
         Random { state: u64::from_le_bytes(state) }
     }
 
+    /// One of many short sequences under one seed.
+    pub(crate) fn of_number(seed: u64, number: u64) -> Random {
+        let mut random = Random { state: seed ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03) };
+        Random { state: random.next() }
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;

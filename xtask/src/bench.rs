@@ -26,6 +26,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The index of 100 million chunks: memory, lookups a second, building and reopening; fails where a bound is not held.
+    Index {
+        /// Passed on: --chunks 100000000, --seed 1, --lookups 2000000, --work FOLDER, --json FILE (`-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Splitting, naming, sealing, opening and digests, each by itself on one core.
     Steps,
 }
@@ -34,6 +40,7 @@ enum Bench {
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.bench {
         Bench::Ingest { arguments } => ingest(arguments),
+        Bench::Index { arguments } => index(arguments),
         Bench::Steps => {
             let mut bench = cargo("bench");
             bench.args(["--package", "backstay-bench", "--bench", "steps"]);
@@ -50,6 +57,15 @@ fn ingest(arguments: &[String]) -> Result<()> {
     let release = target_folder().join("release");
     let mut measure = Command::new(release.join("backstay-bench"));
     measure.arg("ingest").arg("--backstay").arg(release.join("backstay")).args(arguments);
+    cargo::run(&mut measure)
+}
+
+fn index(arguments: &[String]) -> Result<()> {
+    let mut build = cargo("build");
+    build.args(["--release", "--package", "backstay-bench"]);
+    cargo::run(&mut build)?;
+    let mut measure = Command::new(target_folder().join("release/backstay-bench"));
+    measure.arg("index").args(arguments);
     cargo::run(&mut measure)
 }
 

@@ -17,13 +17,14 @@ use backstay_core::clock::Clock;
 use backstay_core::config::{Config, VaultKind};
 use backstay_core::id::VaultId;
 use backstay_core::units::Span;
+use backstay_vault::index::{IndexFolder, IndexLimits};
 use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing};
 use backstay_vault::store::{Counted, DirStore, RequestObserver, Retried, RetryPolicy, Store};
 use backstay_vault::vault::{Vault, VaultKeys, WriterIdentity};
 use tokio::runtime::Handle;
 
 use crate::failure::Failure;
-use crate::node::{Identity, KnownVaults};
+use crate::node::{Identity, KnownVaults, make_state_folder};
 use slot::{Opened, Slot};
 
 /// For how long what is deleted from a vault can be brought back, where the configuration does not say.
@@ -239,8 +240,25 @@ impl Vaults {
             }
         };
         let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&bundle)))?;
+        self.keep_index_of(&vault);
         vault.refresh_index((self.access == Access::Keep).then_some(self.writer.node.as_str()))?;
         Ok(Arc::new(vault))
+    }
+
+    /// Gives the index of a vault its place under the state. Who may not write there reads what the daemon has.
+    fn keep_index_of(&self, vault: &Vault) {
+        let folder = self.config.node.state.join("index");
+        let wanted = match self.access {
+            Access::Keep => match make_state_folder(&folder) {
+                Ok(()) => IndexFolder::Own,
+                Err(failure) => {
+                    tracing::warn!(%failure, "the index is kept in memory");
+                    return;
+                }
+            },
+            Access::ReadOnly => IndexFolder::Borrow,
+        };
+        vault.keep_index_in(&folder.join(vault.id().to_string()), wanted, IndexLimits::default());
     }
 
     /// The vault of this name if it is open; never waits.

@@ -1,6 +1,7 @@
 //! A key domain for tests: keys, a node that writes, threads for CPU work and for input and output. Makes and
 //! opens vaults in any store.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backstay_core::id::SourceId;
@@ -8,6 +9,7 @@ use backstay_core::units::Timestamp;
 use backstay_vault::clear::TrustedNode;
 use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::error::VaultError;
+use backstay_vault::index::{IndexFolder, IndexLimits};
 use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing, Secret, Signer};
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{Folder, Store};
@@ -30,7 +32,11 @@ pub struct VaultFixture {
     identity: AgeIdentity,
     pool: Arc<CpuPool>,
     io: Runtime,
+    index_folder: Option<PathBuf>,
 }
+
+/// Nothing stays in memory when a refresh ends, and little while it lasts.
+const SMALL_INDEX: IndexLimits = IndexLimits { table_entries_max: 64, worth_entries: 1, worth_objects: 1 };
 
 impl VaultFixture {
     /// A new domain with random keys.
@@ -51,7 +57,13 @@ impl VaultFixture {
             identity,
             pool: Arc::new(CpuPool::with_threads(2).expect("threads")),
             io: io.expect("a runtime can be started"),
+            index_folder: None,
         }
+    }
+
+    /// The same, with the index of every vault in this folder, and next to nothing of it in memory.
+    pub fn with_index_in(self, folder: &Path) -> Self {
+        Self { index_folder: Some(folder.to_path_buf()), ..self }
     }
 
     /// Another node of the same domain, with a signing key and an age identity of its own.
@@ -70,14 +82,22 @@ impl VaultFixture {
             holders: vec![(NODE.into(), self.identity.recipient(), self.bundle.without_admin())],
             now: Timestamp::from_seconds(1),
         };
-        Vault::create(store, self.handle(), new).map(Arc::new)
+        Vault::create(store, self.handle(), new).map(|vault| Arc::new(self.with_its_index(vault)))
     }
 
     /// Opens the vault in a store and reads its index, as a process does that has just started.
     pub fn open(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, VaultError> {
-        let vault = Arc::new(Vault::open(store, self.handle(), Arc::clone(&self.ring))?);
+        let vault = Vault::open(store, self.handle(), Arc::clone(&self.ring))?;
+        let vault = Arc::new(self.with_its_index(vault));
         vault.refresh_index(None)?;
         Ok(vault)
+    }
+
+    fn with_its_index(&self, vault: Vault) -> Vault {
+        if let Some(folder) = &self.index_folder {
+            vault.keep_index_in(&folder.join(vault.id().to_string()), IndexFolder::Own, SMALL_INDEX);
+        }
+        vault
     }
 
     /// Fences what the writer has left open, as its next process does; how many sessions that were.

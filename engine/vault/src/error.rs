@@ -3,6 +3,7 @@
 use backstay_core::id::{ChunkId, DomainId, PointId, SessionId, SignerKey, SourceId};
 use backstay_core::layout::StackError;
 
+use crate::index::SegmentError;
 use crate::keys::MissingKey;
 use crate::malformed::Malformed;
 use crate::store::{StoreError, StoreErrorKind};
@@ -72,6 +73,10 @@ pub enum VaultError {
         /// Who signed it.
         signer: SignerKey,
     },
+    /// A file of the local index turned out damaged while something went through all of it. It is made anew from the
+    /// vault: the same call goes through again.
+    #[error("a file of the local index was thrown away: {0}; it is made anew from the vault, try again")]
+    LocalIndex(#[from] SegmentError),
     /// A chunk cannot be had from anywhere.
     #[error(
         "chunk {chunk} cannot be had from {place}: {cause}; run `backstay vault check`, or restore from another vault"
@@ -240,7 +245,8 @@ impl VaultError {
             | Self::Collecting { .. }
             | Self::CursorMoved { .. }
             | Self::Unsettled { .. }
-            | Self::Stalled { .. } => true,
+            | Self::Stalled { .. }
+            | Self::LocalIndex(_) => true,
             _ => false,
         }
     }
@@ -281,7 +287,7 @@ impl VaultError {
             Self::NotCustodian { .. } => "not_custodian",
             Self::TrustMoved { .. } => "trust",
             Self::NotCollected { .. } => "damaged",
-            Self::Notes { .. } => "state",
+            Self::Notes { .. } | Self::LocalIndex(_) => "state",
             Self::GivenUp => "given_up",
         }
     }

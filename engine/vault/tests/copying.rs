@@ -207,7 +207,7 @@ fn a_point_that_is_damaged_here_is_named_and_the_others_are_copied() {
     };
     let read = scene.from.catalogue(scene.fixture.source(FILES)).expect("catalogue");
     let places = read.stack(lost).expect("a stack")[0].parts[0].root;
-    let pack = scene.from.places(&places)[0].pack.to_string();
+    let pack = scene.from.places(&places).expect("knows")[0].pack.to_string();
     let name = objects.keys().find(|name| name.ends_with(&pack)).expect("the pack");
     let (name, _) = backstay_vault::name::ObjectName::parse(name).expect("a name");
     scene.fixture.block_on(backstay_vault::store::Store::delete(&*scene.from_store, &name)).expect("deletes");

@@ -118,6 +118,7 @@ impl Vaults {
             now: self.clock.now(),
         };
         let vault = Vault::create(store, self.io.clone(), new)?;
+        self.keep_index_of(&vault);
         identity.keep_bundle(own)?;
         Ok(Arc::new(vault))
     }

@@ -52,7 +52,7 @@ impl ChunkReader {
     ) -> Result<(Vec<PackRead>, Vec<LostChunk>), VaultError> {
         let (mut located, mut lost) = (Vec::new(), Vec::new());
         for id in chunks {
-            let mut place = self.vault.places(&id).first().copied();
+            let mut place = self.vault.places(&id)?.first().copied();
             if place.is_none() {
                 place = self.places_anew(&id)?.first().copied();
             }
@@ -69,7 +69,7 @@ impl ChunkReader {
         if self.looks.fetch_add(1, Ordering::Relaxed) < LOOKS_MAX {
             self.vault.refresh_index(None)?;
         }
-        Ok(self.vault.places(id))
+        self.vault.places(id)
     }
 
     /// Reads a stretch. A failure is no error yet: its records may lie elsewhere, and `open` goes there.
@@ -128,7 +128,7 @@ impl ChunkReader {
             Err(VaultError::Store(error)) if error.is_transient() => return Err(error.clone().into()),
             Err(error) => brief(error),
         };
-        for Location { pack, offset, length, .. } in self.vault.places(&id) {
+        for Location { pack, offset, length, .. } in self.vault.places(&id)? {
             match self.read_stretch(pack, offset, length) {
                 Ok(record) => match opener.open(self.vault.ring(), &id, &record) {
                     Ok(_) => return Ok(record),
@@ -155,7 +155,7 @@ impl ChunkReader {
         tried: Option<(PackId, u32)>,
         mut why: String,
     ) -> Result<&'o [u8], VaultError> {
-        let places = self.vault.places(&id);
+        let places = self.vault.places(&id)?;
         let known: HashSet<(PackId, u32)> =
             places.iter().map(|place| (place.pack, place.offset)).chain(tried).collect();
         let untried = places.into_iter().filter(|place| tried != Some((place.pack, place.offset)));

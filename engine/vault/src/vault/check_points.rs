@@ -186,7 +186,7 @@ fn check_part(
         let rows = LiveTable::decode_piece(&plain)
             .map_err(|cause: Malformed| VaultError::Table(cause.to_string()))?;
         for row in rows {
-            let there = vault.places(&row.chunk).iter().any(|place| packs.contains(&place.pack));
+            let there = vault.places(&row.chunk)?.iter().any(|place| packs.contains(&place.pack));
             if !there {
                 lacking.push(format!("chunk {} is missing, {} bytes of it are needed", row.chunk, row.bytes));
             }

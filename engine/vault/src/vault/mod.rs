@@ -25,9 +25,9 @@ mod trust;
 mod unopened;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use backstay_core::id::{ChunkId, ObjectHash, SessionId, VaultId};
+use backstay_core::id::{ObjectHash, SessionId, VaultId};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
@@ -46,7 +46,7 @@ pub use state::StateFold;
 
 use crate::clear::{FormatObject, TrustObject};
 use crate::error::VaultError;
-use crate::index::{ChunkIndex, IndexTotals, Location};
+use crate::index::{ChunkIndex, IndexTotals};
 use crate::keys::KeyRing;
 use crate::name::ObjectName;
 use crate::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
@@ -97,11 +97,6 @@ impl Vault {
         &self.format
     }
 
-    /// Every place of a chunk that the index knows.
-    pub fn places(&self, id: &ChunkId) -> Vec<Location> {
-        self.index().places(id)
-    }
-
     /// Sums over the index.
     pub fn totals(&self) -> IndexTotals {
         self.index().totals()
@@ -114,6 +109,10 @@ impl Vault {
 
     fn index(&self) -> RwLockReadGuard<'_, ChunkIndex> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, ChunkIndex> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

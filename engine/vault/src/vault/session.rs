@@ -15,6 +15,7 @@ use crate::collections::Collections;
 use crate::commit_object::{SessionKind, SessionObject, SessionState};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
+use crate::index::IndexOrigin;
 use crate::index_object::IndexObject;
 use crate::keys::{Signer, random_bytes};
 use crate::name::Named;
@@ -162,14 +163,14 @@ impl Session {
             Ok(put) => put,
             Err(error) => return Err(self.fail(error, clock.now())),
         };
+        let (session, signer) = (self.object.session, self.writer.signer.public());
         for (hash, content) in &index {
-            self.vault().believe(*hash, content);
+            self.vault().believe(IndexOrigin { hash: *hash, session, signer }, content);
         }
         // Acknowledged already: if this fails, the session is fenced at the next start.
         if let Err(error) = self.put(SessionState::Acknowledged) {
             tracing::warn!(%error, "the session stays open");
         }
-        let signer = self.writer.signer.public();
         let session = KnownSession { object: self.object, signer };
         self.view.vault.remember_acknowledged(Arc::new(session));
         Ok(Acknowledged { points: links })

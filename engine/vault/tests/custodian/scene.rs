@@ -53,6 +53,8 @@ pub(crate) struct Scene {
     pub(crate) vault: Arc<Vault>,
     pub(crate) notes: MemoryNotes,
     pub(crate) clock: ManualClock,
+    /// Where the index lies: passes go through files, as those of a large vault do.
+    _index: tempfile::TempDir,
     /// What was acknowledged and not dropped by the test.
     pub(crate) states: BTreeMap<(&'static str, PointId), State>,
 }
@@ -63,11 +65,12 @@ impl Scene {
     }
 
     pub(crate) fn on(store: MemStore) -> Self {
-        let fixture = Arc::new(VaultFixture::new());
+        let index = tempfile::tempdir().expect("a folder");
+        let fixture = Arc::new(VaultFixture::new().with_index_in(index.path()));
         let memory = Arc::new(store);
         let vault = fixture.create(memory.clone()).expect("create");
         let (notes, clock) = (MemoryNotes::default(), ManualClock::new(at(1000)));
-        Self { fixture, memory, vault, notes, clock, states: BTreeMap::new() }
+        Self { fixture, memory, vault, notes, clock, _index: index, states: BTreeMap::new() }
     }
 
     pub(crate) fn capture(&mut self, source: &'static str, seconds: i64, state: &State) -> Captured {

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ObjectHash, PackId};
 
-use super::choose::choose;
+use super::choose::{NotChosen, choose};
 use super::decide::Deciding;
 use super::inspection::Inventory;
 use super::needs::Needs;
@@ -57,7 +57,9 @@ impl Custodian<'_> {
         let pins = sessions.pins(&fences);
         let newest = self.vault.newest_collection()?;
         let reader = ChunkReader::new(self.vault.clone());
-        let mut needs = Needs::default();
+        // Once more: the points that were just seen shall be in the index in which they are marked.
+        self.vault.refresh_index(Some(&self.identity.node))?;
+        let mut needs = Needs::over(self.vault.index().entries());
         let mut is_undecided = sessions.have_something_to_decide() || !fences.known.is_empty();
         for catalogue in &catalogues {
             let custodian = self.identity.signer.public();
@@ -71,17 +73,19 @@ impl Custodian<'_> {
         let inventory = self.look.inventory()?;
         let lost = self.still_lost(&needs)?;
         let is_quiet = sessions.writing(&fences) == 0;
-        let choice = {
+        let index = {
             let index = self.vault.index();
-            is_undecided |=
-                index.objects_with_packs().iter().any(|(object, _)| object.author == IndexAuthor::Session);
-            choose(&index, &inventory, &needs, &lost, MOVED_BYTES_MAX, |pack| {
-                is_quiet || self.notes.unindexed.contains(pack)
-            })
-        }
-        .map_err(|lost| {
-            self.look.refused(&format!("chunk {lost}, which points need, is in no pack that is there"))
+            let objects = index.objects_with_packs();
+            is_undecided |= objects.iter().any(|(object, _)| object.author == IndexAuthor::Session);
+            index.snapshot()
+        };
+        let may_go = |pack: &PackId| is_quiet || self.notes.unindexed.contains(pack);
+        let choice = choose(&index, &inventory, &needs, &lost, MOVED_BYTES_MAX, may_go);
+        let choice = choice.map_err(|error| match error {
+            NotChosen::Index(error) => error.into(),
+            lost => self.look.refused(&lost.to_string()),
         })?;
+        drop(index);
         self.notes.unindexed = choice.unindexed;
         done.is_cut = choice.is_cut;
         if choice.doomed.is_empty() && !is_undecided {
@@ -100,8 +104,7 @@ impl Custodian<'_> {
     /// The chunks that are known to be lost and needed. The list goes when there are none any more.
     fn still_lost(&self, needs: &Needs) -> Result<HashSet<ChunkId>, VaultError> {
         let Some(list) = self.vault.bad_list()? else { return Ok(HashSet::new()) };
-        let is_lost = |chunk: &ChunkId| needs.has(chunk) && self.vault.places(chunk).is_empty();
-        let lost: HashSet<ChunkId> = list.lost.into_iter().filter(is_lost).collect();
+        let lost: HashSet<ChunkId> = list.lost.into_iter().filter(|chunk| needs.has_beyond(chunk)).collect();
         if lost.is_empty() {
             self.check_office()?;
             for listed in self.vault.list(&Folder::new(&[&"bad"]))? {
@@ -151,7 +154,7 @@ impl Custodian<'_> {
             let is_custodians = matches!(object.author, IndexAuthor::Custodian { .. });
             is_custodians && packs.iter().all(|pack| inventory.contains_key(pack) || now.contains_key(pack))
         });
-        let mut vouched: Vec<ObjectHash> = custodians.map(|(object, _)| object.hash).collect();
+        let mut vouched: Vec<ObjectHash> = custodians.map(|(object, _)| object.origin.hash).collect();
         vouched.sort_unstable();
         Ok(vouched)
     }

@@ -6,9 +6,9 @@ use std::collections::{HashMap, HashSet};
 use backstay_core::id::{ChunkId, PackId};
 
 use super::inspection::Inventory;
-use super::needs::Needs;
+use super::needs::{Needs, walk};
 use crate::chunk::ChunkClass;
-use crate::index::{ChunkIndex, Location};
+use crate::index::{IndexSnapshot, Location, PackPlace, SegmentError};
 
 /// A pack goes when less than this share of it is needed: two thirds, so that all packs together hold at most half as
 /// much again as what is needed.
@@ -41,59 +41,64 @@ pub(super) struct Choice {
     pub(super) is_cut: bool,
 }
 
+/// Why nothing could be chosen.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotChosen {
+    /// A needed chunk is in no pack that is there.
+    #[error("chunk {0}, which points need, is in no pack that is there")]
+    Lost(ChunkId),
+    /// The local index could not be read to its end.
+    #[error(transparent)]
+    Index(#[from] SegmentError),
+}
+
+/// What is known of one pack.
 #[derive(Debug, Default, Clone, Copy)]
 struct Weight {
+    is_there: bool,
+    records: u64,
     record_bytes: u64,
     needed_bytes: u64,
+    /// Of what is needed, that of which no copy in another pack is to stay instead.
+    kept_bytes: u64,
 }
 
 /// Chooses, so that no more than `moved_bytes_max` has to be moved, or what is needed of one pack. `may_go` says whether a
-/// pack that no index object names is nobody's.
+/// pack that no index object names is nobody's. Goes through the index three times, and holds sums for each pack.
 ///
 /// # Errors
 /// A needed chunk that is in no pack, and not among those that are known to be lost.
 pub(super) fn choose(
-    index: &ChunkIndex,
+    index: &IndexSnapshot,
     inventory: &Inventory,
     needs: &Needs,
     lost: &HashSet<ChunkId>,
     moved_bytes_max: u64,
     may_go: impl Fn(&PackId) -> bool,
-) -> Result<Choice, ChunkId> {
+) -> Result<Choice, NotChosen> {
     let packs = index.packs();
-    let mut weights: HashMap<PackId, Weight> = HashMap::with_capacity(packs.len());
-    index.for_each(|chunk, place| {
-        if inventory.contains_key(&place.pack) {
-            let weight = weights.entry(place.pack).or_default();
-            weight.record_bytes += u64::from(place.length);
-            weight.needed_bytes += if needs.has(chunk) { u64::from(place.length) } else { 0 };
-        }
-    });
-    // Of several copies the one in the pack that is needed most stays.
-    let mut kept: HashMap<PackId, Vec<(ChunkId, Location)>> = HashMap::new();
-    for chunk in needs.chunks() {
-        let places = index.places(chunk).into_iter().filter(|place| inventory.contains_key(&place.pack));
-        let best = places.max_by_key(|place| (weights[&place.pack].needed_bytes, place.pack));
-        let Some(place) = best else {
-            match lost.contains(chunk) {
-                true => continue,
-                false => return Err(*chunk),
+    let mut weights = weigh(index, inventory, needs)?;
+    walk(index, [needs], |chunk, places, [is_needed]| {
+        if is_needed {
+            match kept(&weights, packs, places) {
+                Some(place) => weights[place.pack as usize].kept_bytes += u64::from(place.length),
+                None if lost.contains(chunk) => {}
+                None => return Err(NotChosen::Lost(*chunk)),
             }
-        };
-        kept.entry(place.pack).or_default().push((*chunk, place));
-    }
+        }
+        Ok::<(), NotChosen>(())
+    })?;
     // What has to be moved out of a pack that goes, and the pack; of small ones by themselves.
     let mut sparse: Vec<(u64, PackId)> = Vec::new();
     let mut small: HashMap<ChunkClass, Vec<(u64, PackId)>> = HashMap::new();
-    for (pack, weight) in &weights {
-        let needed: u64 =
-            kept.get(pack).into_iter().flatten().map(|(_, place)| u64::from(place.length)).sum();
-        if needed * NEEDED_PARTS.1 < weight.record_bytes * NEEDED_PARTS.0 {
-            sparse.push((needed, *pack));
-        } else if let Some((class, bytes)) = packs.get(pack)
-            && u64::from(*bytes) < small_bytes(*class)
-        {
-            small.entry(*class).or_default().push((needed, *pack));
+    for ((pack, class, bytes), weight) in packs.iter().zip(&weights) {
+        if !weight.is_there || weight.records == 0 {
+            continue;
+        }
+        if weight.kept_bytes * NEEDED_PARTS.1 < weight.record_bytes * NEEDED_PARTS.0 {
+            sparse.push((weight.kept_bytes, *pack));
+        } else if u64::from(*bytes) < small_bytes(*class) {
+            small.entry(*class).or_default().push((weight.kept_bytes, *pack));
         }
     }
     sparse.extend(small.into_values().filter(|small| small.len() > SMALL_PACKS_MAX).flatten());
@@ -108,24 +113,59 @@ pub(super) fn choose(
     });
     let doomed: Vec<PackId> = fits.map(|(_, pack)| pack).collect();
     let is_cut = doomed.len() < all;
-    let unindexed = inventory.keys().filter(|pack| !packs.contains_key(pack));
+    let unindexed = inventory.keys().filter(|pack| !index.names(pack));
     let (strays, unindexed): (Vec<PackId>, Vec<PackId>) = unindexed.partition(|pack| may_go(pack));
     let mut choice =
         Choice { moved: Vec::new(), unindexed, is_cut, doomed: doomed.into_iter().chain(strays).collect() };
     choice.doomed.sort_unstable();
     choice.doomed.truncate(DOOMED_MAX);
-    choice.moved.extend(choice.doomed.iter().filter_map(|pack| kept.remove(pack)).flatten());
     choice.unindexed.sort_unstable();
+    let goes: Vec<bool> = packs.iter().map(|(pack, ..)| choice.doomed.binary_search(pack).is_ok()).collect();
+    if goes.contains(&true) {
+        walk(index, [needs], |chunk, places, [is_needed]| {
+            let place = kept(&weights, packs, places).filter(|place| is_needed && goes[place.pack as usize]);
+            choice.moved.extend(place.map(|place| (*chunk, index.location(&place))));
+            Ok::<(), NotChosen>(())
+        })?;
+    }
     Ok(choice)
+}
+
+/// Sums the records of each pack, and those that are needed.
+fn weigh(index: &IndexSnapshot, inventory: &Inventory, needs: &Needs) -> Result<Vec<Weight>, NotChosen> {
+    let is_there = |pack: &PackId| inventory.contains_key(pack);
+    let weight =
+        |(pack, ..): &(PackId, ChunkClass, u32)| Weight { is_there: is_there(pack), ..Weight::default() };
+    let mut weights: Vec<Weight> = index.packs().iter().map(weight).collect();
+    walk(index, [needs], |_, places, [is_needed]| {
+        for place in places {
+            let weight = &mut weights[place.pack as usize];
+            weight.records += 1;
+            weight.record_bytes += u64::from(place.length);
+            weight.needed_bytes += if is_needed { u64::from(place.length) } else { 0 };
+        }
+        Ok::<(), NotChosen>(())
+    })?;
+    Ok(weights)
+}
+
+/// Of several copies the one in the pack that is needed most stays.
+fn kept(weights: &[Weight], packs: &[(PackId, ChunkClass, u32)], places: &[PackPlace]) -> Option<PackPlace> {
+    let there = places.iter().filter(|place| weights[place.pack as usize].is_there);
+    let rank = |place: &&PackPlace| {
+        let pack = place.pack as usize;
+        (weights[pack].needed_bytes, packs[pack].0)
+    };
+    there.max_by_key(rank).copied()
 }
 
 #[cfg(test)]
 mod tests {
     use backstay_core::collection::CollectionNumber;
-    use backstay_core::id::ObjectHash;
+    use backstay_core::id::{ObjectHash, SessionId, SignerKey};
 
     use super::*;
-    use crate::index::Belief;
+    use crate::index::{Belief, ChunkIndex, IndexOrigin};
     use crate::index_object::{IndexAuthor, IndexObject, IndexedPack};
     use crate::pack::PackEntry;
 
@@ -140,7 +180,7 @@ mod tests {
     }
 
     /// Packs of ten records each: pack `n` has chunks from `10 n` on.
-    fn index(packs: u8) -> ChunkIndex {
+    fn index(packs: u8) -> IndexSnapshot {
         let id = |n| IndexedPack { id: pack(n), class: ChunkClass::Data, bytes: 32 << 20 };
         let entry = |n: u8, at: u8| PackEntry {
             id: chunk(10 * n + at),
@@ -151,8 +191,10 @@ mod tests {
         let content: Vec<_> = (0..packs).map(|n| (id(n), (0..10).map(|at| entry(n, at)).collect())).collect();
         let object = IndexObject::of_packs(IndexAuthor::Session, CollectionNumber::NONE, &content);
         let mut index = ChunkIndex::new();
-        index.add(ObjectHash::new([1; 32]), &object, Belief::Writers);
-        index
+        let (hash, session, signer) =
+            (ObjectHash::new([1; 32]), SessionId::new([1; 16]), SignerKey::new([1; 32]));
+        index.add(IndexOrigin { hash, session, signer }, &object, Belief::Writers);
+        index.snapshot()
     }
 
     fn needs(chunks: impl IntoIterator<Item = u8>) -> Needs {
@@ -192,7 +234,8 @@ mod tests {
     #[test]
     fn a_needed_chunk_that_is_nowhere_is_named_and_strays_go_when_they_may() {
         let needs = needs([0, 10]);
-        assert_eq!(choose(&index(2), &inventory([1]), &needs, &none(), 0, |_| true).err(), Some(chunk(0)));
+        let lost = choose(&index(2), &inventory([1]), &needs, &none(), 0, |_| true);
+        assert!(matches!(lost, Err(NotChosen::Lost(lost)) if lost == chunk(0)));
         let lost = HashSet::from([chunk(0)]);
         assert!(choose(&index(2), &inventory([1]), &needs, &lost, 0, |_| true).is_ok(), "it is known");
         let strays = |may_go| {

@@ -31,6 +31,7 @@ use backstay_core::config::Keep;
 
 use super::{Vault, WriterIdentity};
 use crate::error::VaultError;
+use crate::index::DAMAGES_MAX;
 use crate::write::CpuPool;
 
 pub(super) use merge::write_merged;
@@ -111,6 +112,17 @@ impl<'a> Custodian<'a> {
 
     /// One pass, or the rest of one: what was committed is decided, what nothing needs goes.
     pub fn collect(&mut self) -> Result<Pass, VaultError> {
+        for _ in 0..DAMAGES_MAX {
+            match self.collect_once() {
+                // It goes on like one that has died there, with a local index that was read from the vault again.
+                Err(VaultError::LocalIndex(_)) => {}
+                outcome => return outcome,
+            }
+        }
+        self.collect_once()
+    }
+
+    fn collect_once(&mut self) -> Result<Pass, VaultError> {
         let mut done = Collected::default();
         let pass = match self.unfinished()? {
             Some(pass) => pass,

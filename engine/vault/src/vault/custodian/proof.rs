@@ -58,15 +58,15 @@ impl<'l, 'c> Proof<'l, 'c> {
         if let Some(known) = self.parts.get(&part.root) {
             return Ok(known.clone());
         }
-        let mut missing = None;
-        let vault = self.look.vault();
-        let read = part_chunks(&self.reader, part, &mut |chunk| {
-            let is_there = vault.places(&chunk).iter().any(|place| self.packs.contains(&place.pack));
-            if !is_there && missing.is_none() {
-                missing = Some(format!("chunk {chunk} is gone"));
+        let mut chunks = Vec::new();
+        let read = part_chunks(&self.reader, part, &mut |chunk| chunks.push(chunk));
+        let mut lacking = told(read.map_err(VaultError::from))?.err();
+        for chunk in chunks {
+            let places = self.look.vault().places(&chunk)?;
+            if lacking.is_none() && !places.iter().any(|place| self.packs.contains(&place.pack)) {
+                lacking = Some(format!("chunk {chunk} is gone"));
             }
-        });
-        let lacking = told(read.map_err(VaultError::from))?.err().or(missing);
+        }
         self.parts.insert(part.root, lacking.clone());
         Ok(lacking)
     }

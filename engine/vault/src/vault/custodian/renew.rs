@@ -1,15 +1,16 @@
 //! Between deciding and deleting: what is needed after all is moved out of the packs that go, and every entry of an
 //! index object that goes is listed anew under the custodian's name (docs/collection.md, rule 8).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ObjectHash, PackId, SessionId};
 
 use super::announce::Announced;
+use super::choose::NotChosen;
 use super::decide::Decided;
 use super::inspection::Inventory;
-use super::needs::Needs;
+use super::needs::{Needs, walk};
 use super::{Collected, Custodian};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
@@ -22,7 +23,10 @@ use crate::read::ChunkReader;
 use crate::store::Folder;
 
 /// A custodian's index object with fewer entries is small.
-const SMALL_ENTRIES: usize = 1 << 18;
+const SMALL_ENTRIES: u64 = 1 << 18;
+
+/// Entries that are taken over before they are listed anew: what is in memory is so many and those of one object more.
+const LISTED_ENTRIES: usize = 1 << 19;
 
 /// So many small ones are left alone.
 const SMALL_OBJECTS_MAX: usize = 8;
@@ -45,20 +49,9 @@ impl Custodian<'_> {
         let inventory = self.look.inventory()?;
         let needs = self.needs_of(pass, decided)?;
         let rescued = self.repack(self.endangered(pass, &needs, &inventory)?, done)?;
-        let mut packs = PacksById::new();
         let replaced = self.replaced(pass)?;
-        for (name, named) in &replaced {
-            let content = match self.vault.read_index_object(name, named) {
-                // An earlier attempt at this pass has deleted it.
-                Err(VaultError::Store(error)) if error.is_not_found() => continue,
-                content => content?.0,
-            };
-            take_over(&content, &mut packs, |pack| {
-                inventory.contains_key(pack) && !pass.doomed.contains(pack)
-            });
-        }
-        let taken_over = packs.into_values().map(|(pack, entries)| (pack, entries.into_values().collect()));
-        self.put_index(pass.number, rescued.into_iter().chain(taken_over).collect())?;
+        let stays = |pack: &PackId| inventory.contains_key(pack) && !pass.doomed.contains(pack);
+        self.list_anew(pass, rescued, &replaced, stays)?;
         self.check_nothing_is_lost(pass, &needs, &replaced)?;
         self.check_office()?;
         for (name, _) in replaced {
@@ -68,10 +61,38 @@ impl Custodian<'_> {
         Ok(())
     }
 
+    /// Lists under the custodian's name what was rescued, and every entry of the objects that go which lies in a pack
+    /// that stays, some objects at a time. What a pack has in objects that are far apart is listed in several new ones,
+    /// which is no less right.
+    fn list_anew(
+        &self,
+        pass: &Announced,
+        rescued: Packs,
+        replaced: &[(ObjectName, Named)],
+        stays: impl Fn(&PackId) -> bool,
+    ) -> Result<(), VaultError> {
+        let by_place = |records: Vec<PackEntry>| records.into_iter().map(|e| ((e.offset, e.id), e)).collect();
+        let rescued = rescued.into_iter().map(|(pack, records)| (pack.id, (pack, by_place(records))));
+        let (mut packs, mut entries): (PacksById, usize) = (rescued.collect(), 0);
+        for (name, named) in replaced {
+            let content = match self.vault.read_index_object(name, named) {
+                // An earlier attempt at this pass has deleted it.
+                Err(VaultError::Store(error)) if error.is_not_found() => continue,
+                content => content?.0,
+            };
+            entries += take_over(&content, &mut packs, &stays);
+            if entries >= LISTED_ENTRIES {
+                self.put_index(pass.number, in_order(std::mem::take(&mut packs)))?;
+                entries = 0;
+            }
+        }
+        self.put_index(pass.number, in_order(packs))
+    }
+
     /// What was marked when the pass was announced, and what was accepted since.
     fn needs_of(&self, pass: &Announced, decided: &Decided) -> Result<Needs, VaultError> {
         let reader = ChunkReader::new(self.vault.clone());
-        let mut needs = Needs::default();
+        let mut needs = Needs::over(self.vault.index().entries());
         let runs = decided.sources.iter().flat_map(|(_, layout)| &layout.runs);
         runs.into_iter().try_for_each(|placed| needs.add_beside(&pass.needs, &reader, &placed.run))?;
         Ok(needs)
@@ -85,23 +106,25 @@ impl Custodian<'_> {
         inventory: &Inventory,
     ) -> Result<Vec<(ChunkId, Location)>, VaultError> {
         let lost = self.vault.lost_chunks()?;
-        let index = self.vault.index();
+        let index = self.vault.index().snapshot();
+        let packs = index.packs();
+        let is_there: Vec<bool> = packs.iter().map(|(pack, ..)| inventory.contains_key(pack)).collect();
+        let is_doomed: Vec<bool> = packs.iter().map(|(pack, ..)| pass.doomed.contains(pack)).collect();
         let mut endangered = Vec::new();
-        for chunk in needs.chunks().chain(pass.needs.chunks()) {
-            let mut places = index.places(chunk);
-            places.retain(|place| inventory.contains_key(&place.pack));
-            let is_safe = places.iter().any(|place| !pass.doomed.contains(&place.pack));
-            match places.first() {
-                _ if is_safe => {}
-                Some(place) => endangered.push((*chunk, *place)),
-                // Marked before, and not needed any more.
-                None if !needs.has(chunk) || lost.contains(chunk) => {}
-                None => {
-                    let lost = format!("chunk {chunk}, which points need, is in no pack that is there");
-                    return Err(self.look.refused(&lost));
-                }
+        walk(&index, [needs, &pass.needs], |chunk, places, [is_needed, was_needed]| {
+            if !is_needed && !was_needed {
+                return Ok(());
             }
-        }
+            let there = || places.iter().filter(|place| is_there[place.pack as usize]);
+            match there().next() {
+                _ if there().any(|place| !is_doomed[place.pack as usize]) => {}
+                Some(place) => endangered.push((*chunk, index.location(place))),
+                // Marked before, and not needed any more.
+                None if !is_needed || lost.contains(chunk) => {}
+                None => return Err(self.look.refused(&NotChosen::Lost(*chunk).to_string())),
+            }
+            Ok(())
+        })?;
         Ok(endangered)
     }
 
@@ -121,25 +144,27 @@ impl Custodian<'_> {
                 _ => None,
             })
             .collect();
-        let index = self.vault.index();
-        let objects =
-            index.objects_with_packs().into_iter().filter(|(object, _)| !goes.contains(&object.hash));
+        let (index, objects) = {
+            let index = self.vault.index();
+            (index.snapshot(), index.objects_with_packs())
+        };
         let staying: HashSet<PackId> = objects
+            .into_iter()
+            .filter(|(object, _)| !goes.contains(&object.origin.hash))
             .flat_map(|(_, packs)| packs)
             .filter(|pack| inventory.contains_key(pack) && !pass.doomed.contains(pack))
             .collect();
-        // What was marked before may not be needed any more, and is there all the same.
-        let mut all = needs.chunks().chain(pass.needs.chunks());
-        let is_lost = |chunk: &&ChunkId| {
-            let places = index.places(chunk);
-            !places.is_empty() && !places.iter().any(|place| staying.contains(&place.pack))
-        };
-        match all.find(is_lost) {
-            None => Ok(()),
-            Some(chunk) => Err(self.look.refused(&format!(
-                "chunk {chunk}, which points need, would be gone with the packs that go: what was moved cannot be read"
-            ))),
-        }
+        let stays: Vec<bool> = index.packs().iter().map(|(pack, ..)| staying.contains(pack)).collect();
+        walk(&index, [needs, &pass.needs], |chunk, places, is_needed| {
+            // What was marked before may not be needed any more, and is there all the same.
+            let is_kept = places.is_empty() || places.iter().any(|place| stays[place.pack as usize]);
+            match is_kept || is_needed == [false, false] {
+                true => Ok(()),
+                false => Err(self.look.refused(&format!(
+                    "chunk {chunk}, which points need, would be gone with the packs that go: what was moved cannot be read"
+                ))),
+            }
+        })
     }
 
     /// The index objects that go: all that name a pack that goes, or one that is not there; those of commits that are
@@ -148,24 +173,34 @@ impl Custodian<'_> {
         let inventory = self.look.inventory()?;
         let mut goes: HashSet<ObjectHash> = HashSet::new();
         let mut small = Vec::new();
+        let mut least = HashMap::new();
         for (object, packs) in self.vault.index().objects_with_packs() {
+            let hash = object.origin.hash;
+            least.insert(hash, packs.iter().min().copied());
             let is_void = |pack: &PackId| pass.doomed.contains(pack) || !inventory.contains_key(pack);
             let is_decided = object.author == IndexAuthor::Session && object.collection < pass.number;
             if is_decided || packs.iter().any(is_void) {
-                goes.insert(object.hash);
+                goes.insert(hash);
             } else if object.author != IndexAuthor::Session && object.entries < SMALL_ENTRIES {
-                small.push(object.hash);
+                small.push(hash);
             }
         }
         if small.len() > SMALL_OBJECTS_MAX {
             goes.extend(small);
         }
         let listed = self.vault.list(&Folder::new(&[&"index"]))?;
-        let replaced = listed.into_iter().filter(|listed| match listed.named {
-            Named::Index(_, hash) => goes.contains(&hash),
-            _ => false,
+        let mut replaced: Vec<_> = listed
+            .into_iter()
+            .filter_map(|listed| match listed.named {
+                Named::Index(_, hash) if goes.contains(&hash) => Some((least.get(&hash), listed)),
+                _ => None,
+            })
+            .collect();
+        // Those that name the same packs, as after a crash, come one after the other and are listed anew together.
+        replaced.sort_by(|(one, a), (other, b)| {
+            one.cmp(other).then_with(|| a.name.as_str().cmp(b.name.as_str()))
         });
-        Ok(replaced.map(|listed| (listed.name, listed.named)).collect())
+        Ok(replaced.into_iter().map(|(_, listed)| (listed.name, listed.named)).collect())
     }
 
     /// Lists packs under the custodian's name.
@@ -189,12 +224,24 @@ impl Custodian<'_> {
     }
 }
 
-/// Adds the entries of an index object that lie in packs which stay. Of a pack that several objects name, those of all.
-pub(super) fn take_over(content: &IndexObject, packs: &mut PacksById, stays: impl Fn(&PackId) -> bool) {
+/// Adds the entries of an index object that lie in packs which stay, and says how many it had of them. Of a pack that
+/// several objects name, those of all.
+pub(super) fn take_over(
+    content: &IndexObject,
+    packs: &mut PacksById,
+    stays: impl Fn(&PackId) -> bool,
+) -> usize {
     let stays: Vec<bool> = content.packs.iter().map(|pack| stays(&pack.id)).collect();
+    let mut taken = 0;
     for (place, entry) in content.entries.iter().filter(|(place, _)| stays[*place as usize]) {
         let pack = content.packs[*place as usize];
         let (_, entries) = packs.entry(pack.id).or_insert_with(|| (pack, BTreeMap::new()));
         entries.insert((entry.offset, entry.id), *entry);
+        taken += 1;
     }
+    taken
+}
+
+fn in_order(packs: PacksById) -> Packs {
+    packs.into_values().map(|(pack, entries)| (pack, entries.into_values().collect())).collect()
 }

@@ -99,11 +99,15 @@ impl Custodian<'_> {
     ) -> Result<(), VaultError> {
         let is_there = |pack: &PackId| inventory.contains_key(pack);
         let mut lacking = Vec::new();
-        let read = part_chunks(reader, part, &mut |chunk| {
-            if !self.vault.places(&chunk).iter().any(|place| is_there(&place.pack)) {
-                lacking.push(chunk);
-            }
+        let mut unknown = None;
+        let read = part_chunks(reader, part, &mut |chunk| match self.vault.places(&chunk) {
+            Ok(places) if places.iter().any(|place| is_there(&place.pack)) => {}
+            Ok(_) => lacking.push(chunk),
+            Err(error) => drop(unknown.get_or_insert(error)),
         });
+        if let Some(error) = unknown {
+            return Err(error);
+        }
         let has_tables = match read.map_err(VaultError::from) {
             Ok(()) => true,
             Err(VaultError::Chunk { chunk, .. }) => {
@@ -151,8 +155,11 @@ impl Custodian<'_> {
         for other in others {
             let reader = ChunkReader::new(other.clone());
             let mut opener = RecordOpener::new();
-            let located = left.iter().filter_map(|chunk| Some((*chunk, *other.places(chunk).first()?)));
-            for read in plan_reads(located.collect()) {
+            let mut located = Vec::new();
+            for chunk in &left {
+                located.extend(other.places(chunk)?.first().map(|place| (*chunk, *place)));
+            }
+            for read in plan_reads(located) {
                 let stretch = reader.read(&read);
                 for (place, (chunk, ..)) in read.records.iter().enumerate() {
                     let sealed = match reader.sealed(&mut opener, &read, &stretch, place) {

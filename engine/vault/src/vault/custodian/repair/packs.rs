@@ -149,9 +149,9 @@ impl Custodian<'_> {
         let goes: HashSet<_> = objects
             .iter()
             .filter(|(_, packs)| !packs.iter().all(stays))
-            .map(|(object, _)| object.hash)
+            .map(|(object, _)| object.origin.hash)
             .collect();
-        for (_, packs) in objects.iter().filter(|(object, _)| goes.contains(&object.hash)) {
+        for (_, packs) in objects.iter().filter(|(object, _)| goes.contains(&object.origin.hash)) {
             for missing in packs.iter().filter(|pack| !inventory.contains_key(pack)) {
                 done.mended(format!("{}: missing, taken out of the index", Named::Pack(*missing).to_name()));
             }
