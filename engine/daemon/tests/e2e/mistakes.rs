@@ -53,7 +53,7 @@ fn another_nodes_state_does_not_open_the_vault() {
     let right = std::mem::replace(&mut sandbox.state, other);
     let complaint = ["no key in", "opens with", "bring back node.state"];
     sandbox.run(["now"]).refused(1, &complaint);
-    sandbox.run(["now"]).refused(1, &["restore SOURCE --key-file", "set the path of this vault to another"]);
+    sandbox.run(["now"]).refused(1, &["restore SOURCE --key-file", "vault custodian take VAULT --key-file"]);
     sandbox.run(["points"]).refused(1, &complaint);
     sandbox.run(["points"]).refused(1, &["give its recovery key with --key-file"]);
     sandbox.run(["restore", "data", "--to", "/nonexistent/never made"]).refused(1, &complaint);
