@@ -11,6 +11,7 @@ mod index;
 mod ingest;
 mod machine;
 mod measure;
+mod prune;
 mod random;
 mod recipe;
 mod report;
@@ -39,6 +40,8 @@ enum Bench {
     Ingest(Ingest),
     /// The index of a large vault: memory, lookups, building, reopening.
     Index(index::Options),
+    /// Half of the points of a long history are dropped and what only they needed is deleted.
+    Prune(prune::Options),
 }
 
 #[derive(clap::Args)]
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
     let outcome = match Bench::parse() {
         Bench::Ingest(options) => run_ingest(&options),
         Bench::Index(options) => index::run(&options),
+        Bench::Prune(options) => prune::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -96,6 +96,47 @@ impl Setup {
         command
     }
 
+    /// Which it is.
+    pub(crate) fn tool(&self) -> Tool {
+        self.tool
+    }
+
+    /// From now on only so many newest points are wanted: Backstay reads that from its configuration.
+    pub(crate) fn keep_last(&self, count: u64) -> Result<()> {
+        if self.tool == Tool::Backstay {
+            let text = fs::read_to_string(self.config())?;
+            let policy = format!("rpo = \"15m\"\nkeep = {{ last = {count} }}\n");
+            fs::write(self.config(), text.replace("rpo = \"15m\"\n", &policy))?;
+        }
+        Ok(())
+    }
+
+    /// Drops all but so many newest points, and deletes what nothing needs any more.
+    pub(crate) fn prune(&self, count: u64) -> Command {
+        match self.tool {
+            Tool::Backstay => self.backstay(&["vault", "prune", "local"]),
+            Tool::Restic => self.restic(&["forget", "--keep-last", &count.to_string(), "--prune"]),
+        }
+    }
+
+    /// Whether the repository is whole.
+    pub(crate) fn check(&self) -> Command {
+        match self.tool {
+            Tool::Backstay => self.backstay(&["vault", "check", "local"]),
+            Tool::Restic => self.restic(&["check"]),
+        }
+    }
+
+    /// Backstay's daemon.
+    pub(crate) fn daemon(&self) -> Command {
+        self.backstay(&["run"])
+    }
+
+    /// Where the daemon listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.home.join("state/control.sock")
+    }
+
     /// Where the backups are, for their size.
     pub(crate) fn repository(&self) -> PathBuf {
         self.home.join("repository")

@@ -32,6 +32,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Half of the points of a long history are dropped: `vault prune` beside `restic forget --prune`, on the same history.
+    Prune {
+        /// Passed on: --points 1000, --size 4GiB, --rounds 3, --work FOLDER, --json FILE (`-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Splitting, naming, sealing, opening and digests, each by itself on one core.
     Steps,
 }
@@ -39,7 +45,8 @@ enum Bench {
 /// Builds, provisions, measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.bench {
-        Bench::Ingest { arguments } => ingest(arguments),
+        Bench::Ingest { arguments } => beside_restic("ingest", arguments),
+        Bench::Prune { arguments } => beside_restic("prune", arguments),
         Bench::Index { arguments } => index(arguments),
         Bench::Steps => {
             let mut bench = cargo("bench");
@@ -49,14 +56,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-fn ingest(arguments: &[String]) -> Result<()> {
+fn beside_restic(bench: &str, arguments: &[String]) -> Result<()> {
     provision::ensure(&[RESTIC])?;
     let mut build = cargo("build");
     build.args(["--release", "--package", "backstay-daemon", "--package", "backstay-bench"]);
     cargo::run(&mut build)?;
     let release = target_folder().join("release");
     let mut measure = Command::new(release.join("backstay-bench"));
-    measure.arg("ingest").arg("--backstay").arg(release.join("backstay")).args(arguments);
+    measure.arg(bench).arg("--backstay").arg(release.join("backstay")).args(arguments);
     cargo::run(&mut measure)
 }
 

@@ -9,7 +9,8 @@ mod lineage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::layout::{Layout, PlacedRun, StackError, stack, tree};
 use crate::point::PointLink;
@@ -24,6 +25,12 @@ const SHORTCUT_RUNS: usize = 16;
 /// Most runs that are merged at once, which bounds the memory of a merge. The rest of a longer stretch is for the next
 /// plan.
 pub const MERGE_RUNS_MAX: usize = 512;
+
+/// What an entry of a run takes in the vault, more or less, bytes.
+const ENTRY_BYTES: u64 = 128;
+
+/// A new base is worth it when it frees so many times what it takes.
+const WORTH: u64 = 16;
 
 /// What retention wants of the points that a layout accepts.
 #[derive(Debug, Default)]
@@ -79,12 +86,13 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Whether the base is out of date by more than half: by what is to be read of it, or by what its references keep
-    /// in the vault.
+    /// Whether the base is out of date: by more than half of what is to be read of it or of what its references keep in
+    /// the vault, or by so much that a new one, which is metadata only, is small beside what it frees.
     pub fn call_for_a_new_base(self) -> bool {
         let half_read = self.edit_entries > self.base_entries / 2;
         let waste_bytes = self.referred_bytes.saturating_sub(self.state_bytes);
-        half_read || waste_bytes > self.state_bytes / 2
+        let cost_bytes = self.base_entries.saturating_add(self.edit_entries).saturating_mul(ENTRY_BYTES);
+        half_read || waste_bytes > self.state_bytes / 2 || waste_bytes > cost_bytes.saturating_mul(WORTH)
     }
 }
 
@@ -179,6 +187,7 @@ struct Forest<'a> {
     runs: HashMap<PointLink, &'a PlacedRun>,
     /// How many runs on the way to points that stay begin at each point.
     branches: HashMap<PointLink, usize>,
+    all: &'a [PlacedRun],
 }
 
 impl<'a> Forest<'a> {
@@ -202,7 +211,7 @@ impl<'a> Forest<'a> {
                 current = placed.from;
             }
         }
-        Ok(Self { roots, runs, branches })
+        Ok(Self { roots, runs, branches, all: &layout.runs })
     }
 
     fn forks(&self, link: &PointLink) -> bool {
@@ -228,12 +237,40 @@ impl<'a> Forest<'a> {
         }
     }
 
+    /// The same stretch by as few runs as there are: what was merged already is not merged again.
+    fn as_merged(&self, from: Option<PointLink>, stretch: Vec<&'a PlacedRun>) -> Vec<&'a PlacedRun> {
+        let inside: HashSet<PointLink> = stretch.iter().map(|placed| placed.to).collect();
+        let mut onwards: HashMap<Option<PointLink>, Vec<&PlacedRun>> = HashMap::new();
+        for placed in self.all.iter().rev().filter(|placed| inside.contains(&placed.to)) {
+            onwards.entry(placed.from).or_default().push(placed);
+        }
+        let mut reached: HashMap<PointLink, &PlacedRun> = HashMap::new();
+        let mut next = VecDeque::from([from]);
+        while let Some(point) = next.pop_front() {
+            for placed in onwards.remove(&point).into_iter().flatten() {
+                if let Entry::Vacant(first) = reached.entry(placed.to) {
+                    first.insert(placed);
+                    next.push_back(Some(placed.to));
+                }
+            }
+        }
+        let mut shortest = Vec::new();
+        let mut current = Some(stretch[0].to);
+        while current != from {
+            let Some(placed) = current.and_then(|link| reached.get(&link)) else { return stretch };
+            shortest.push(*placed);
+            current = placed.from;
+        }
+        shortest
+    }
+
     fn merge_up_to(
         &self,
         to: PointLink,
         renews_base: &mut dyn FnMut(&Run, &[Run], PointLink) -> bool,
     ) -> Option<Merge> {
-        let (from, mut stretch) = self.stretch(to)?;
+        let (from, stretch) = self.stretch(to)?;
+        let mut stretch = self.as_merged(from, stretch);
         if from.is_none() {
             let base = stretch.pop()?;
             let edits: Vec<Run> = stretch.iter().map(|placed| placed.run.clone()).collect();

@@ -120,6 +120,21 @@ fn neighbours_that_go_become_one_run() {
 }
 
 #[test]
+fn what_was_merged_is_not_merged_again_while_the_old_runs_are_there() {
+    for renews in [false, true] {
+        let (mut world, points) = line(6);
+        let plan = world.plan(&points[1..4], &[], renews);
+        for merge in &plan.merges {
+            let edit = world.merged(&merge.runs);
+            world.add_run(merge.from, merge.to, edit);
+        }
+        world.layout.dropped.extend(&plan.drop);
+        assert!(!plan.merges.is_empty());
+        assert_eq!(world.plan(&[], &[], renews), Plan::default(), "the old runs go with the next pass");
+    }
+}
+
+#[test]
 fn the_base_outlives_its_point_until_it_is_renewed() {
     let (mut world, points) = line(4);
     let plan = world.plan(&points[..2], &[], false);
@@ -226,6 +241,10 @@ fn a_base_is_renewed_when_half_of_it_is_out_of_date() {
     assert!(Weights { edit_entries: 51, ..weights }.call_for_a_new_base());
     assert!(Weights { referred_bytes: 1501, ..weights }.call_for_a_new_base());
     assert!(!Weights { state_bytes: 2000, ..weights }.call_for_a_new_base());
+    // Large files: little is written to free much.
+    let large = Weights { referred_bytes: 1_200_000, state_bytes: 1_000_000, ..weights };
+    assert!(!large.call_for_a_new_base());
+    assert!(Weights { referred_bytes: 1_400_000, ..large }.call_for_a_new_base());
 }
 
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ mod exposition;
 mod fidelity;
 mod hanging;
 mod judge;
+mod killing;
 mod mistakes;
 mod mount;
 mod outcome;

@@ -67,6 +67,10 @@ impl<S: Store> Store for Counted<S> {
         self.observed(Operation::Delete, self.inner.delete(name), |()| 0).await
     }
 
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        self.observed(Operation::Delete, self.inner.delete_all(names), |()| 0).await
+    }
+
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
         self.observed(Operation::List, self.inner.trash(), |_| 0).await
     }

@@ -3,7 +3,7 @@
 
 mod trash;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -123,17 +123,29 @@ impl Store for DirStore {
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        let path = name.to_string();
-        let is_kept = ObjectName::parse(&path).is_some_and(|(_, named)| is_kept(&named));
-        let work = move |inner: &Inner, root: &Path| match inner.undelete {
-            Some(undelete) if is_kept => {
-                let make_folder = |folder: &Path| inner.make_folder(root, folder);
-                let begins = |batch: &Path| inner.forget_batches_but(batch);
-                trash::throw_away(root, &path, undelete, make_folder, begins)
-            }
-            _ => delete(root, &path),
+        self.delete_all(std::slice::from_ref(name)).await
+    }
+
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        let Some(first) = names.first() else { return Ok(()) };
+        let is_kept = |name: &&ObjectName| {
+            self.inner.undelete.is_some()
+                && ObjectName::parse(name.as_str()).is_some_and(|(_, named)| is_kept(&named))
         };
-        self.run(Operation::Delete, name.to_string(), work).await
+        let (kept, rest): (Vec<&ObjectName>, Vec<&ObjectName>) = names.iter().partition(is_kept);
+        let owned = |names: Vec<&ObjectName>| names.into_iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (kept, rest) = (owned(kept), owned(rest));
+        let what = match names.len() {
+            1 => first.to_string(),
+            count => format!("{first} and {} others", count - 1),
+        };
+        let work = move |inner: &Inner, root: &Path| {
+            if let Some(undelete) = inner.undelete.filter(|_| !kept.is_empty()) {
+                trash::throw_away(root, &kept, undelete)?;
+            }
+            delete(root, &rest)
+        };
+        self.run(Operation::Delete, what, work).await
     }
 
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
@@ -234,12 +246,6 @@ impl Inner {
         Ok(true)
     }
 
-    /// What is known of the trash's folders would grow for ever.
-    fn forget_batches_but(&self, batch: &Path) {
-        let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|folder| !folder.starts_with(trash::FOLDER) || folder.starts_with(batch));
-    }
-
     fn unfinished(&self, root: &Path) -> io::Result<PathBuf> {
         let folder = root.join(UNFINISHED);
         if self.make_folder(root, Path::new(UNFINISHED))? {
@@ -316,13 +322,20 @@ pub(super) fn list_below(
     Ok(())
 }
 
-fn delete(root: &Path, name: &str) -> io::Result<()> {
-    let path = root.join(name);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_folder(path.parent().unwrap_or(root)),
+/// Each folder is made durable once.
+fn delete(root: &Path, names: &[String]) -> io::Result<()> {
+    let mut folders = BTreeSet::new();
+    for name in names {
+        let path = root.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => {
+                removed?;
+                folders.extend(path.parent().map(Path::to_path_buf));
+            }
+        }
     }
+    folders.iter().try_for_each(|folder| sync_folder(folder))
 }
 
 fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -83,6 +83,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Deletes an object; that it is not there is no error.
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError>;
 
+    /// Deletes objects, in no order; those that are not there are no error. When this returns all are gone durably; when it
+    /// fails, some may be. A store may be much quicker with many at once.
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        for name in names {
+            self.delete(name).await?;
+        }
+        Ok(())
+    }
+
     /// What was deleted and can be brought back, in order of name; nothing where a store keeps no trash.
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
         Ok(Vec::new())
@@ -118,6 +127,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         (**self).delete(name).await
+    }
+
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        (**self).delete_all(names).await
     }
 
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {

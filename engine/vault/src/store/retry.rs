@@ -79,6 +79,10 @@ impl<S: Store> Store for Retried<S> {
         self.retried(|| self.inner.delete(name)).await
     }
 
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        self.retried(|| self.inner.delete_all(names)).await
+    }
+
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
         self.retried(|| self.inner.trash()).await
     }

@@ -1,6 +1,7 @@
 //! The trash of a directory: what is deleted moves to `trash/<batch>/` under its own name, where a batch is what was
 //! deleted within the same hour, and goes with its batch when its time is over.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -18,37 +19,37 @@ const BATCH_SECONDS: u64 = 3600;
 /// Most batches that are looked at.
 const BATCHES_MAX: usize = 100_000;
 
-/// Moves an object into the trash, durably; that it is not there is no error. With the first of a batch go those
-/// whose time is over. `make_folder` says whether the folder was not known before; `begins` hears of a new batch.
-pub(super) fn throw_away(
-    root: &Path,
-    name: &str,
-    undelete: Duration,
-    make_folder: impl Fn(&Path) -> io::Result<bool>,
-    begins: impl Fn(&Path),
-) -> io::Result<()> {
-    let path = root.join(name);
-    // Before folders are made: most often what was deleted twice is gone.
-    if !path.try_exists()? {
-        return Ok(());
-    }
+/// Moves objects into the trash, durably; that one is not there is no error. With the first of a batch go those whose
+/// time is over. Each folder is made durable once.
+pub(super) fn throw_away(root: &Path, names: &[String], undelete: Duration) -> io::Result<()> {
     let now = seconds_now();
     let batch = now - now % BATCH_SECONDS;
-    let place = in_batch(batch, name);
-    let own = Path::new(FOLDER).join(batch.to_string());
-    if make_folder(&own)? {
-        begins(&own);
+    if !root.join(FOLDER).join(batch.to_string()).try_exists()? {
         remove_old(root, now, undelete)?;
     }
-    let folder = place.parent().unwrap_or(Path::new(""));
-    make_folder(folder)?;
-    match fs::rename(&path, root.join(&place)) {
-        Err(error) if error.kind() == ErrorKind::NotFound && !path.try_exists()? => return Ok(()),
-        moved => moved?,
+    let (mut from, mut to) = (BTreeSet::new(), BTreeSet::new());
+    for name in names {
+        let path = root.join(name);
+        if !path.try_exists()? {
+            continue;
+        }
+        let place = in_batch(batch, name);
+        let folder = place.parent().unwrap_or(Path::new("")).to_path_buf();
+        if !to.contains(&folder) {
+            fs::create_dir_all(root.join(&folder))?;
+        }
+        match fs::rename(&path, root.join(&place)) {
+            // Somebody else has deleted it meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.try_exists()? => continue,
+            moved => moved?,
+        }
+        to.insert(folder);
+        from.extend(path.parent().map(Path::to_path_buf));
     }
-    // The place first: an object that is in neither folder after a crash would be lost.
-    sync_folder(&root.join(folder))?;
-    sync_folder(path.parent().unwrap_or(root))
+    // The new places first, from the root down: an object that is in neither after a crash would be lost.
+    let above: BTreeSet<&Path> = to.iter().flat_map(|folder| folder.ancestors()).collect();
+    above.iter().try_for_each(|folder| sync_folder(&root.join(folder)))?;
+    from.iter().try_for_each(|folder| sync_folder(folder))
 }
 
 /// What is there, of all batches.

@@ -150,10 +150,10 @@ impl Custodian<'_> {
         Ok(listed.into_iter().map(|Listed { name, .. }| name).collect())
     }
 
-    fn remove_all(&self, names: &[ObjectName]) -> Result<(), VaultError> {
+    pub(super) fn remove_all(&self, names: &[ObjectName]) -> Result<(), VaultError> {
         for batch in names.chunks(BATCH) {
             self.check_office()?;
-            batch.iter().try_for_each(|name| self.remove(name))?;
+            self.vault.io().block_on(self.vault.store().delete_all(batch))?;
         }
         Ok(())
     }

@@ -54,10 +54,9 @@ impl Custodian<'_> {
         self.list_anew(pass, rescued, &replaced, stays)?;
         self.check_nothing_is_lost(pass, &needs, &replaced)?;
         self.check_office()?;
-        for (name, _) in replaced {
-            self.remove(&name)?;
-            done.objects_deleted += 1;
-        }
+        let names: Vec<ObjectName> = replaced.into_iter().map(|(name, _)| name).collect();
+        self.remove_all(&names)?;
+        done.objects_deleted += names.len() as u64;
         Ok(())
     }
 

@@ -1,0 +1,331 @@
+//! The measurement `prune`: half of the points of a long history are dropped, and what only they needed is deleted, by
+//! Backstay and by restic. Both have captured the same tree after each of the same edits.
+//!
+//! Owns the history and the order. Pruning destroys what it measures: each round works on a copy of the repositories, and
+//! the tools take turns. At the end captures go on while Backstay prunes. Refuses to believe either tool: each has to check
+//! its repository afterwards, and the newest point is restored and compared.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::compare::{differences, walk};
+use crate::machine;
+use crate::measure::{Cost, measure};
+use crate::random::Random;
+use crate::size::parse_size;
+use crate::tool::{Setup, Tool};
+
+/// Size of a file of the tree, all of which an edit replaces.
+const FILE_BYTES: u64 = 256 << 10;
+/// How many times as fast as restic a prune has to be.
+const FASTER_MIN: f64 = 5.0;
+/// How long the daemon may take to answer at first.
+const DAEMON_SECONDS_MAX: u64 = 60;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Points of the history.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(4..=10_000))]
+    points: u64,
+    /// Size of the repository in the end, more or less: half is the tree, half what has changed.
+    #[arg(long, default_value = "4GiB", value_parser = parse_size)]
+    size: u64,
+    /// The same seed gives the same history, on every machine.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+    rounds: u32,
+    /// The programs to measure.
+    #[arg(long, default_value = "backstay")]
+    backstay: PathBuf,
+    #[arg(long, default_value = "restic")]
+    restic: PathBuf,
+    /// Where tree and repositories are: three times --size, and as much again [default: the folder for temporary files]
+    #[arg(long, value_name = "FOLDER")]
+    work: Option<PathBuf>,
+    /// Write every figure to FILE.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// One prune.
+struct Figure {
+    tool: Tool,
+    cost: Cost,
+    before_bytes: u64,
+    after_bytes: u64,
+}
+
+/// What captures went through while a prune ran.
+struct Meanwhile {
+    prune_seconds: f64,
+    captures: u64,
+    slowest_seconds: f64,
+}
+
+/// Makes the history, prunes it, prints and judges.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let folder = options.work.clone().unwrap_or_else(std::env::temp_dir);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let work = tempfile::Builder::new().prefix("backstay-prune-").tempdir_in(&folder)?;
+    let tools = [(Tool::Backstay, &options.backstay), (Tool::Restic, &options.restic)];
+    for (tool, program) in &tools {
+        println!("{}", tool.version(program)?);
+    }
+    let tree = work.path().join("tree");
+    let mut history = History::new(options, &tree)?;
+    let mut homes = Vec::new();
+    for (tool, program) in &tools {
+        let home = work.path().join(tool.name());
+        fs::create_dir(&home)?;
+        homes.push((home.clone(), Setup::new(*tool, program, &home, &tree)?));
+    }
+    let start = Instant::now();
+    for point in 0..options.points {
+        if point > 0 {
+            history.edit()?;
+        }
+        for (_, setup) in &homes {
+            measure(&mut setup.backup(), &work.path().join("log"))?;
+        }
+    }
+    println!(
+        "{} points of {} MiB, seed {}, made in {:.0} s",
+        options.points,
+        options.size >> 20,
+        options.seed,
+        start.elapsed().as_secs_f64()
+    );
+    let kept = options.points / 2;
+    let mut figures = Vec::new();
+    for round in 0..options.rounds {
+        let mut order: Vec<usize> = (0..homes.len()).collect();
+        order.rotate_left(round as usize % homes.len());
+        for place in order {
+            let (home, setup) = &homes[place];
+            figures.push(one(home, setup, kept, &tree, work.path())?);
+        }
+    }
+    let meanwhile = prune_while_capturing(&homes[0].0, &homes[0].1, kept, &mut history)?;
+    report(options, &figures, &meanwhile, work.path())
+}
+
+/// Prunes a repository, and puts it back as it was.
+fn one(home: &Path, setup: &Setup, kept: u64, tree: &Path, work: &Path) -> Result<Figure> {
+    let saved = work.join("saved");
+    copy(home, &saved)?;
+    setup.keep_last(kept)?;
+    let before_bytes = repository_bytes(setup)?;
+    let log = work.join("log");
+    let cost = measure(&mut setup.prune(kept), &log)?;
+    let after_bytes = repository_bytes(setup)?;
+    measure(&mut setup.check(), &log).context("the repository is not whole after the prune")?;
+    let restored = work.join("restored");
+    measure(&mut setup.restore(&restored), &log)?;
+    let wrong = differences(tree, &restored)?;
+    if !wrong.is_empty() {
+        bail!("the newest point is not the tree after {} has pruned: {wrong:?}", setup.tool().name());
+    }
+    fs::remove_dir_all(&restored)?;
+    fs::remove_dir_all(home)?;
+    fs::rename(&saved, home)?;
+    Ok(Figure { tool: setup.tool(), cost, before_bytes, after_bytes })
+}
+
+/// The daemon prunes, and captures one edit after the other meanwhile.
+fn prune_while_capturing(home: &Path, setup: &Setup, kept: u64, history: &mut History) -> Result<Meanwhile> {
+    setup.keep_last(kept)?;
+    let mut daemon = Daemon::start(setup, &home.join("daemon.log"))?;
+    let start = Instant::now();
+    let mut prune = setup.prune(kept).stdout(Stdio::null()).spawn()?;
+    let (mut captures, mut slowest_seconds) = (0, 0.0f64);
+    while prune.try_wait()?.is_none() {
+        history.edit()?;
+        let capture = Instant::now();
+        let status = setup.backup().stdout(Stdio::null()).status()?;
+        if !status.success() {
+            bail!("a capture failed while a prune ran: {status}");
+        }
+        captures += 1;
+        slowest_seconds = slowest_seconds.max(capture.elapsed().as_secs_f64());
+    }
+    let prune_seconds = start.elapsed().as_secs_f64();
+    if !prune.wait()?.success() {
+        bail!("the prune failed beside captures");
+    }
+    daemon.stop()?;
+    measure(&mut setup.check(), &home.join("log")).context("the vault is not whole")?;
+    Ok(Meanwhile { prune_seconds, captures, slowest_seconds })
+}
+
+fn report(options: &Options, figures: &[Figure], meanwhile: &Meanwhile, work: &Path) -> Result<()> {
+    let median = |tool: Tool| {
+        let mut seconds: Vec<f64> = figures
+            .iter()
+            .filter(|figure| figure.tool == tool)
+            .map(|figure| figure.cost.wall_seconds)
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        seconds[seconds.len() / 2]
+    };
+    for figure in figures {
+        println!(
+            "{:<9} {:>8.2} s  {:>8.2} s of CPU  {:>5} MiB  {:>6} MiB before, {:>6} after",
+            figure.tool.name(),
+            figure.cost.wall_seconds,
+            figure.cost.cpu_seconds,
+            figure.cost.peak_anon_bytes >> 20,
+            figure.before_bytes >> 20,
+            figure.after_bytes >> 20
+        );
+    }
+    let faster = median(Tool::Restic) / median(Tool::Backstay);
+    println!(
+        "backstay is {faster:.2} times as fast (bound: {FASTER_MIN}), medians of {} rounds",
+        options.rounds
+    );
+    println!(
+        "beside captures the prune took {:.2} s; {} captures meanwhile, the slowest {:.2} s",
+        meanwhile.prune_seconds, meanwhile.captures, meanwhile.slowest_seconds
+    );
+    if let Some(file) = &options.json {
+        let rounds: Vec<Value> = figures
+            .iter()
+            .map(|figure| {
+                json!({
+                    "tool": figure.tool.name(),
+                    "seconds": figure.cost.wall_seconds,
+                    "cpu_seconds": figure.cost.cpu_seconds,
+                    "peak_anon_bytes": figure.cost.peak_anon_bytes,
+                    "before_bytes": figure.before_bytes,
+                    "after_bytes": figure.after_bytes,
+                })
+            })
+            .collect();
+        let value = json!({
+            "bench": "prune",
+            "points": options.points,
+            "size_bytes": options.size,
+            "seed": options.seed,
+            "rounds": rounds,
+            "faster": faster,
+            "beside_captures": {
+                "seconds": meanwhile.prune_seconds,
+                "captures": meanwhile.captures,
+                "slowest_capture_seconds": meanwhile.slowest_seconds,
+            },
+            "machine": machine::describe(work),
+        });
+        fs::write(file, serde_json::to_string_pretty(&value)? + "\n")?;
+    }
+    match faster >= FASTER_MIN && meanwhile.captures > 0 {
+        true => Ok(()),
+        false => bail!("a bound was not held"),
+    }
+}
+
+/// A tree and what is done to it.
+struct History {
+    tree: PathBuf,
+    random: Random,
+    files: u64,
+    edited_at_once: u64,
+}
+
+impl History {
+    /// Makes the tree: bytes that do not compress, in files of one size.
+    fn new(options: &Options, tree: &Path) -> Result<Self> {
+        let mut history = Self {
+            tree: tree.to_path_buf(),
+            random: Random::new(options.seed, "prune"),
+            files: (options.size / 2 / FILE_BYTES).max(1),
+            edited_at_once: (options.size / 2 / options.points / FILE_BYTES).max(1),
+        };
+        fs::create_dir(tree)?;
+        (0..history.files).try_for_each(|file| history.write(file))?;
+        Ok(history)
+    }
+
+    fn path(&self, file: u64) -> PathBuf {
+        self.tree.join(format!("{:02}", file % 64)).join(format!("file {file}"))
+    }
+
+    fn write(&mut self, file: u64) -> Result<()> {
+        let mut bytes = vec![0; FILE_BYTES as usize];
+        self.random.fill(&mut bytes);
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().context("a file of the tree has a folder")?)?;
+        fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn edit(&mut self) -> Result<()> {
+        for _ in 0..self.edited_at_once {
+            let file = self.random.below(self.files);
+            self.write(file)?;
+        }
+        Ok(())
+    }
+}
+
+/// Backstay's daemon, ended when it goes out of scope.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(setup: &Setup, log: &Path) -> Result<Self> {
+        let output = File::create(log)?;
+        let daemon = setup.daemon().stdout(output.try_clone()?).stderr(output).spawn()?;
+        let daemon = Self(daemon);
+        let start = Instant::now();
+        while !setup.socket().exists() {
+            if start.elapsed() > Duration::from_secs(DAEMON_SECONDS_MAX) {
+                bail!("the daemon does not come up; see {}", log.display());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(daemon)
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        let pid =
+            rustix::process::Pid::from_raw(self.0.id().cast_signed()).context("a process id is not zero")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = self.0.wait()?;
+        if !status.success() {
+            bail!("the daemon ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It has ended already when all went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to).status()?;
+    match status.success() {
+        true => Ok(()),
+        false => bail!("cannot copy {} to {}", from.display(), to.display()),
+    }
+}
+
+/// What the repository takes on disk, without what is only kept to be brought back.
+fn repository_bytes(setup: &Setup) -> Result<u64> {
+    let repository = setup.repository();
+    let mut bytes = 0;
+    for relative in walk(&repository)?.into_iter().filter(|relative| !relative.starts_with("trash")) {
+        let metadata = fs::symlink_metadata(repository.join(relative))?;
+        bytes += if metadata.is_file() { metadata.len() } else { 0 };
+    }
+    Ok(bytes)
+}
