@@ -3,10 +3,12 @@
 
 mod custody;
 mod init;
+mod keys;
 mod recovery_file;
 mod slot;
 
 pub use init::Recovery;
+pub use keys::Recipient;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -228,7 +230,7 @@ impl Vaults {
                 let recovered = VaultKeys::recover(&store, &self.io, key)?;
                 recovered.ok_or_else(|| no_keys(&store, key, Access::ReadOnly))?
             }
-            (None, Some(bundle)) => bundle,
+            (None, Some(bundle)) => self.newest_bundle(&store, bundle, &age)?,
             (None, None) => {
                 let recovered = VaultKeys::recover(&store, &self.io, &age)?;
                 let bundle = recovered.ok_or_else(|| no_keys(&store, &age, self.access))?;
@@ -259,6 +261,29 @@ impl Vaults {
             Access::ReadOnly => IndexFolder::Borrow,
         };
         vault.keep_index_in(&folder.join(vault.id().to_string()), wanted, IndexLimits::default());
+    }
+
+    /// The keys that this node has, or those of a later epoch that another one has wrapped to it.
+    fn newest_bundle(
+        &self,
+        store: &Arc<dyn Store>,
+        own: Bundle,
+        age: &AgeIdentity,
+    ) -> Result<Bundle, Failure> {
+        let wrapped = match VaultKeys::recover(store, &self.io, age) {
+            Ok(wrapped) => wrapped,
+            // Its own keys are enough to find out what is wrong with the vault.
+            Err(error) => {
+                tracing::warn!(%error, "it is not known whether there are newer keys");
+                return Ok(own);
+            }
+        };
+        let Some(newer) = wrapped.filter(|wrapped| wrapped.continues(&own)) else { return Ok(own) };
+        let newer = Bundle { admin_seed: own.admin_seed.or(newer.admin_seed), ..newer };
+        if self.access == Access::Keep {
+            lock(&self.identity).keep_bundle(newer.clone())?;
+        }
+        Ok(newer)
     }
 
     /// The vault of this name if it is open; never waits.

@@ -8,6 +8,7 @@ mod copy;
 mod custodian;
 mod daemon;
 mod demo;
+mod keys;
 mod list;
 mod prune;
 mod repair;

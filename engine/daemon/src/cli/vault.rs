@@ -6,7 +6,7 @@ use backstay_core::units::ByteSize;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Context, check, copy, custodian, print_json, prune, repair, undelete};
+use super::{Context, check, copy, custodian, keys, print_json, prune, repair, undelete};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{print, remark};
@@ -35,9 +35,18 @@ pub(super) enum VaultCommand {
     /// Copy points into another vault of the domain; sealed records move as they are.
     #[command(after_help = "Example: backstay vault copy local usb --source static")]
     Copy(copy::CopyArgs),
+    /// Bring a vault to the newest version of the format that this program writes.
+    #[command(after_help = "Example: backstay vault upgrade local")]
+    Upgrade {
+        /// Its name in the configuration.
+        vault: String,
+    },
     /// Drop the points that `keep` does not want, and delete what nothing needs any more.
     #[command(after_help = "Example: backstay vault prune local --dry-run")]
     Prune(prune::PruneArgs),
+    /// Who can read vaults.
+    #[command(subcommand, after_help = "Example: backstay vault keys list local")]
+    Keys(keys::KeysCommand),
     /// Who thins and deletes.
     #[command(subcommand, after_help = "Example: backstay vault custodian take local")]
     Custodian(custodian::CustodianCommand),
@@ -84,7 +93,9 @@ pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failu
         VaultCommand::Check(arguments) => check::run(context, arguments),
         VaultCommand::Repair(arguments) => repair::run(context, arguments),
         VaultCommand::Copy(arguments) => copy::run(context, arguments),
+        VaultCommand::Upgrade { vault } => upgrade(context, vault),
         VaultCommand::Prune(arguments) => prune::run(context, arguments),
+        VaultCommand::Keys(command) => keys::run(context, command),
         VaultCommand::Custodian(command) => custodian::run(context, command),
         VaultCommand::Undelete(arguments) => undelete::run(context, arguments),
         VaultCommand::Release(arguments) => undelete::release(context, arguments),
@@ -167,5 +178,26 @@ fn stat(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
         ByteSize(shown.meta_pack_bytes)
     ));
     print(&format!("{} in the trash", ByteSize(shown.trash_bytes)));
+    Ok(0)
+}
+
+#[derive(Serialize)]
+struct ShownUpgrade {
+    vault: String,
+    version: u32,
+    upgraded: bool,
+}
+
+/// There is one version so far: what is older than this program is nothing, and what is newer was refused when it was
+/// opened.
+fn upgrade(context: &Context, name: &str) -> Result<u8, Failure> {
+    let vault = context.vaults_to_read(None)?.open(name, Absent::Refuse)?;
+    let shown = ShownUpgrade { vault: name.to_owned(), version: vault.format().writer, upgraded: false };
+    match context.json {
+        true => print_json(&shown)?,
+        false => {
+            print(&format!("vault {name} has version {} of the format, which is the newest", shown.version))
+        }
+    }
     Ok(0)
 }

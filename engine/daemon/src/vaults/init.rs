@@ -212,7 +212,7 @@ impl Vaults {
 }
 
 /// Name of the recovery key's object in `keys/`.
-const RECOVERY_HOLDER: &str = "recovery";
+pub(super) const RECOVERY_HOLDER: &str = "recovery";
 
 /// A folder that holds something else does not become a vault.
 fn refuse_foreign_folder(name: &str, path: &Path) -> Result<(), Failure> {

@@ -18,6 +18,7 @@ mod exposition;
 mod fidelity;
 mod hanging;
 mod judge;
+mod keys;
 mod killing;
 mod mistakes;
 mod mount;

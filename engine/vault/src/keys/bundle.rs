@@ -104,6 +104,35 @@ impl Bundle {
         Self { admin_seed: None, ..self.clone() }
     }
 
+    /// What a custodian gets, which may not read payload: it folds metadata and moves sealed records.
+    pub fn for_custodian(&self) -> Self {
+        Self {
+            role: Role::Custodian,
+            id: None,
+            cut: None,
+            data: Vec::new(),
+            admin_seed: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same with a new epoch: what is sealed from now on does not open with the keys of before. What was sealed before
+    /// stays readable, and chunks are known by the same ids.
+    pub fn with_new_epoch(&self) -> Self {
+        let mut next = self.clone();
+        next.meta.push(Epoch::random());
+        if self.role == Role::Full {
+            next.data.push(Epoch::random());
+        }
+        next
+    }
+
+    /// Whether this is the other with further epochs.
+    pub fn continues(&self, other: &Self) -> bool {
+        let is_of_same = (self.domain, self.admin, self.role) == (other.domain, other.admin, other.role);
+        is_of_same && self.meta.len() > other.meta.len() && self.meta.starts_with(&other.meta)
+    }
+
     /// The JSON form.
     pub fn to_json(&self) -> zeroize::Zeroizing<Vec<u8>> {
         zeroize::Zeroizing::new(serde_json::to_vec_pretty(self).expect("a bundle has only texts and numbers"))
@@ -186,6 +215,24 @@ mod tests {
         assert_eq!(Bundle::from_json(&bundle.to_json()).expect("reads"), bundle);
         let json = String::from_utf8(bundle.without_admin().to_json().to_vec()).expect("text");
         assert!(!json.contains("admin_seed"), "{json}");
+    }
+
+    #[test]
+    fn a_new_epoch_continues_the_ones_before() {
+        let bundle = Bundle::generate();
+        let next = bundle.with_new_epoch();
+        assert!(next.continues(&bundle) && !bundle.continues(&next) && !bundle.continues(&bundle));
+        assert_eq!((next.data.len(), next.meta.len()), (2, 2));
+        assert_eq!((&next.id, &next.cut, next.domain), (&bundle.id, &bundle.cut, bundle.domain));
+        assert!(!Bundle::generate().with_new_epoch().continues(&bundle), "of another domain");
+    }
+
+    #[test]
+    fn a_custodian_has_no_key_to_payload() {
+        let bundle = Bundle::generate().for_custodian();
+        assert_eq!(Bundle::from_json(&bundle.to_json()).expect("fits its role"), bundle);
+        assert!(bundle.data.is_empty() && bundle.id.is_none() && bundle.admin_seed.is_none());
+        assert!(bundle.with_new_epoch().data.is_empty());
     }
 
     #[test]

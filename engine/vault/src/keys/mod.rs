@@ -11,4 +11,4 @@ pub use bundle::{Bundle, BundleError, Epoch, Role};
 pub use ring::{KeyRing, MissingKey};
 pub use secret::{Secret, random_bytes};
 pub use signer::{BadSignature, Signature, Signer, verify};
-pub use wrap::{AgeIdentity, WrapError, unwrap_bundle, wrap_bundle};
+pub use wrap::{AgeIdentity, WrapError, unwrap_bundle, wrap_bundle, wrap_bundle_to_passphrase};

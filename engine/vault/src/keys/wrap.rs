@@ -67,6 +67,12 @@ pub fn wrap_bundle(bundle: &Bundle, recipient: &str) -> Result<Vec<u8>, WrapErro
     age::encrypt(&to, &bundle.to_json()).map_err(|e| WrapError::Locked(e.to_string()))
 }
 
+/// Wraps a bundle to a passphrase: an age file that `age -d` opens.
+pub fn wrap_bundle_to_passphrase(bundle: &Bundle, passphrase: &str) -> Result<Vec<u8>, WrapError> {
+    let to = age::scrypt::Recipient::new(passphrase.to_owned().into());
+    age::encrypt(&to, &bundle.to_json()).map_err(|e| WrapError::Locked(e.to_string()))
+}
+
 /// Opens a wrapped bundle.
 pub fn unwrap_bundle(wrapped: &[u8], identity: &AgeIdentity) -> Result<Bundle, WrapError> {
     if wrapped.len() > WRAPPED_BYTES_MAX {
@@ -88,6 +94,17 @@ mod tests {
         let read_back = AgeIdentity::from_file(&mine.to_file()).expect("reads");
         assert_eq!(unwrap_bundle(&wrapped, &read_back).expect("opens"), bundle);
         assert!(matches!(unwrap_bundle(&wrapped, &AgeIdentity::generate()), Err(WrapError::Locked(_))));
+    }
+
+    #[test]
+    fn a_bundle_wrapped_to_a_passphrase_opens_with_it() {
+        let bundle = Bundle::generate();
+        let wrapped = wrap_bundle_to_passphrase(&bundle, "correct horse").expect("wraps");
+        let open = |passphrase: &str| {
+            age::decrypt(&age::scrypt::Identity::new(passphrase.to_owned().into()), &wrapped)
+        };
+        assert_eq!(Bundle::from_json(&open("correct horse").expect("opens")).expect("reads"), bundle);
+        assert!(open("wrong horse").is_err());
     }
 
     #[test]

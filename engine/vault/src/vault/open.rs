@@ -16,7 +16,7 @@ use crate::keys::{AgeIdentity, WrapError};
 use crate::keys::{Bundle, KeyRing, Signer, random_bytes, unwrap_bundle, wrap_bundle};
 use crate::malformed::Malformed;
 use crate::name::Named;
-use crate::store::{Store, StoreErrorKind};
+use crate::store::{Listed, Store, StoreErrorKind};
 
 /// Features that this code knows.
 const FEATURES: [&str; 0] = [];
@@ -64,6 +64,23 @@ impl VaultKeys {
             }
         }
         Ok(None)
+    }
+
+    /// Names of the holders.
+    pub fn holders(store: &Arc<dyn Store>, io: &Handle) -> Result<Vec<String>, VaultError> {
+        let listed = Unopened { store, io }.list("keys")?;
+        let holder = |listed: Listed| match listed.named {
+            Named::Key(holder) => Some(holder),
+            _ => None,
+        };
+        Ok(listed.into_iter().filter_map(holder).collect())
+    }
+
+    /// Takes a holder's wrapped keys away. Whoever has opened them knows them still.
+    pub fn remove(vault: &Vault, holder: &str) -> Result<(), VaultError> {
+        vault.may_be_written()?;
+        let name = Named::Key(holder.to_owned()).to_name();
+        Ok(vault.io().block_on(vault.store().delete(&name))?)
     }
 
     /// Wraps a bundle to one more holder.

@@ -1,0 +1,151 @@
+//! Who holds keys of the vaults: adding, removing, and a new epoch for all.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use backstay_vault::keys::{AgeIdentity, Bundle, Role};
+use backstay_vault::name::{Named, ObjectName};
+use backstay_vault::vault::{Vault, VaultKeys};
+
+use super::init::RECOVERY_HOLDER;
+use super::{Absent, Vaults, lock, recovery_file};
+use crate::failure::Failure;
+
+/// A holder, its recipient, and the bundle that it gets.
+type Wrapping = (String, String, Bundle);
+
+/// To whom a holder's keys are wrapped, and what they can do.
+#[derive(Debug, Clone)]
+pub struct Recipient {
+    /// `age1…`.
+    pub recipient: String,
+    /// What the bundle has.
+    pub role: Role,
+}
+
+impl Vaults {
+    /// Names of those to whom keys are wrapped in a vault.
+    pub fn key_holders(&self, name: &str) -> Result<Vec<String>, Failure> {
+        Ok(VaultKeys::holders(&self.store(name)?, &self.io)?)
+    }
+
+    /// Wraps the domain's keys, without the admin's, to one more holder.
+    pub fn add_key(&self, name: &str, holder: &str, to: &Recipient) -> Result<(), Failure> {
+        let name_in_vault = Named::Key(holder.to_owned()).to_name();
+        if ObjectName::parse(name_in_vault.as_str()).is_none() {
+            return Err(Failure::usage(format!(
+                "{holder:?} is no name for a holder: use 1 to 63 of a-z 0-9 - _"
+            )));
+        }
+        let vault = self.open(name, Absent::Refuse)?;
+        if self.key_holders(name)?.iter().any(|known| known == holder) {
+            return Err(Failure::failed(format!(
+                "{holder} has keys in vault {name} already; `backstay vault keys remove {name} {holder}` takes them away first"
+            )));
+        }
+        let bundle = self.bundle().ok_or_else(no_keys_at_hand)?;
+        VaultKeys::add(&vault, holder, &to.recipient, &of_role(&bundle, to.role))?;
+        Ok(())
+    }
+
+    /// Takes the keys of a holder away.
+    pub fn remove_key(&self, name: &str, holder: &str) -> Result<(), Failure> {
+        if holder == self.writer.node {
+            return Err(Failure::usage(format!(
+                "{holder} is this node: without its own keys it cannot open vault {name} when its state is lost"
+            )));
+        }
+        let vault = self.open(name, Absent::Refuse)?;
+        if !self.key_holders(name)?.iter().any(|known| known == holder) {
+            return Err(Failure::failed(format!("{holder} has no keys in vault {name}")));
+        }
+        Ok(VaultKeys::remove(&vault, holder)?)
+    }
+
+    /// Begins a new epoch in all vaults of the configuration: wraps it to every holder, then keeps it. All of them must be
+    /// there, and all recipients known: nodes from `trust/`, the recovery key from its file, others as they are given.
+    pub fn rotate_keys(
+        &self,
+        recovery: Option<&Path>,
+        others: &BTreeMap<String, Recipient>,
+    ) -> Result<usize, Failure> {
+        let own = lock(&self.identity).bundle.clone().ok_or_else(no_keys_at_hand)?;
+        let next = own.with_new_epoch();
+        let recovery = recovery.map(recovery_of).transpose()?;
+        let mut wrapped: Vec<(Arc<Vault>, Vec<Wrapping>)> = Vec::new();
+        for name in self.config.vaults.keys().map(|name| name.as_str()) {
+            let vault = self.open(name, Absent::Refuse)?;
+            let mut holders = Vec::new();
+            for holder in self.key_holders(name)? {
+                let (recipient, bundle) =
+                    self.next_of(name, &vault, &holder, &next, recovery.as_ref(), others)?;
+                holders.push((holder, recipient, bundle));
+            }
+            wrapped.push((vault, holders));
+        }
+        for (vault, holders) in &wrapped {
+            for (holder, recipient, bundle) in holders {
+                VaultKeys::add(vault, holder, recipient, bundle)?;
+            }
+        }
+        // Last: what is sealed with it can be opened by all who are to.
+        lock(&self.identity).keep_bundle(next)?;
+        Ok(wrapped.len())
+    }
+
+    /// To whom and what is wrapped for a holder in the new epoch.
+    fn next_of(
+        &self,
+        name: &str,
+        vault: &Vault,
+        holder: &str,
+        next: &Bundle,
+        recovery: Option<&AgeIdentity>,
+        others: &BTreeMap<String, Recipient>,
+    ) -> Result<(String, Bundle), Failure> {
+        if let Some(to) = others.get(holder) {
+            return Ok((to.recipient.clone(), of_role(next, to.role)));
+        }
+        if holder == self.writer.node {
+            return Ok((lock(&self.identity).age.recipient(), next.clone()));
+        }
+        if holder == RECOVERY_HOLDER {
+            let Some(recovery) = recovery else {
+                return Err(Failure::usage(
+                    "there is a recovery key, which has to get the new keys as well: give it with --recovery FILE",
+                ));
+            };
+            let before = VaultKeys::recover(&self.store(name)?, &self.io, recovery)?;
+            let before = before.filter(|before| before.domain == next.domain).ok_or_else(|| {
+                Failure::failed(format!(
+                    "the recovery key does not open the keys of vault {name}; nothing was changed"
+                ))
+            })?;
+            return Ok((recovery.recipient(), Bundle { admin_seed: before.admin_seed, ..next.clone() }));
+        }
+        let node = vault.trust().nodes.iter().rev().find(|node| node.name == holder);
+        match node {
+            Some(node) => Ok((node.recipient.clone(), next.without_admin())),
+            None => Err(Failure::usage(format!(
+                "{holder} has keys in vault {name}, and its recipient is not known: give it with --recipient {holder}=age1…, or take its keys away with `backstay vault keys remove {name} {holder}`; nothing was changed"
+            ))),
+        }
+    }
+}
+
+fn of_role(bundle: &Bundle, role: Role) -> Bundle {
+    match role {
+        Role::Full => bundle.without_admin(),
+        Role::Custodian => bundle.for_custodian(),
+    }
+}
+
+fn recovery_of(file: &Path) -> Result<AgeIdentity, Failure> {
+    let missing = || Failure::usage(format!("there is no recovery key {}", file.display()));
+    recovery_file::read(file)?.ok_or_else(missing)
+}
+
+fn no_keys_at_hand() -> Failure {
+    Failure::failed("the keys of the domain are not at hand: make a vault first (`backstay vault init`)")
+}
