@@ -45,6 +45,7 @@ pub fn envelope(data: &[u8]) {
         EnvelopeKind::Session,
         EnvelopeKind::Fence,
         EnvelopeKind::Gc,
+        EnvelopeKind::Bad,
     ] {
         if envelope::open(&RING, kind, name.stem(), object).is_ok() {
             let checked = envelope::check_signature(DomainId::new(DOMAIN), kind, name.stem(), object);

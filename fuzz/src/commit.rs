@@ -104,20 +104,24 @@ pub fn sealed_index(data: &[u8]) {
     look(&hashed(EnvelopeKind::Index, data, |hash| Named::Index(SessionId::new([1; 16]), hash)));
 }
 
-/// A session, a fence or an intent to collect, by the first byte. The names of the first two have no hash.
+/// A session, a fence, an intent to collect or a list of what is lost, by the first byte. The names of the first two have
+/// no hash.
 pub fn sealed_commit(data: &[u8]) {
     let Some((which, payload)) = data.split_first() else { return };
     let session = SessionId::new([1; 16]);
-    let named = |hash| match which % 3 {
+    let named = |hash| match which % 4 {
         0 => Named::Session(session),
         1 => Named::Fence(session),
-        _ => Named::Gc(CollectionNumber::new(1), hash),
+        2 => Named::Gc(CollectionNumber::new(1), hash),
+        _ => Named::Bad(1, hash),
     };
-    let kind = [EnvelopeKind::Session, EnvelopeKind::Fence, EnvelopeKind::Gc][usize::from(which % 3)];
+    let kinds = [EnvelopeKind::Session, EnvelopeKind::Fence, EnvelopeKind::Gc, EnvelopeKind::Bad];
+    let kind = kinds[usize::from(which % 4)];
     let vault = hashed(kind, payload, named);
     let now = Timestamp::from_seconds(2);
     FIXTURE.fence_dead_sessions(&vault, now).expect("a session that cannot be read is left to the custodian");
     // An intent that cannot be read is an error: nothing could be counted on.
     let _ = Session::open(&vault, FIXTURE.writer(), SOURCE, now);
+    vault.lost_chunks().expect("one that cannot be read says nothing");
     vault.check().expect("checks");
 }

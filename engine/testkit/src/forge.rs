@@ -6,7 +6,9 @@ use backstay_core::id::{ObjectHash, PackId, SessionId, SourceId};
 use backstay_core::layout::Layout;
 use backstay_core::units::Timestamp;
 use backstay_vault::clear::{self, ClearKind, FormatObject, TrustObject};
-use backstay_vault::commit_object::{FenceObject, GcRecord, SessionKind, SessionObject, SessionState};
+use backstay_vault::commit_object::{
+    BadList, FenceObject, GcRecord, SessionKind, SessionObject, SessionState,
+};
 use backstay_vault::envelope::{EnvelopeKind, open, seal};
 use backstay_vault::index_object::IndexObject;
 use backstay_vault::keys::{KeyRing, Signer};
@@ -79,6 +81,11 @@ pub fn index(ring: &KeyRing, signer: &Signer, session: SessionId, index: &IndexO
 pub fn gc(ring: &KeyRing, signer: &Signer, record: &GcRecord) -> Object {
     let number = record.number;
     hashed_envelope(ring, signer, EnvelopeKind::Gc, &encode_cbor(record), |hash| Named::Gc(number, hash))
+}
+
+/// A list of what is lost.
+pub fn bad(ring: &KeyRing, signer: &Signer, list: &BadList) -> Object {
+    hashed_envelope(ring, signer, EnvelopeKind::Bad, &encode_cbor(list), |hash| Named::Bad(list.number, hash))
 }
 
 /// A record of the custodian of the first term that dooms these packs and vouches for nothing.

@@ -21,7 +21,7 @@ use backstay_testkit::forge;
 use backstay_testkit::random::Random;
 use backstay_vault::buffer::BufferPool;
 use backstay_vault::chunk::ChunkClass;
-use backstay_vault::commit_object::{GcRecord, SessionObject};
+use backstay_vault::commit_object::{BadList, GcRecord, SessionObject};
 use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::index_object::{IndexAuthor, IndexObject, IndexedPack};
 use backstay_vault::malformed::encode_cbor;
@@ -181,10 +181,13 @@ fn envelopes(seeds: &mut Seeds) {
     };
     let record =
         GcRecord { index: vec![ObjectHash::new([4; 32])], ..forge::gc_record(1, vec![PackId::new([3; 32])]) };
+    let lost =
+        BadList { number: 1, term: 1, time: Timestamp::from_seconds(3), lost: vec![ChunkId::new([5; 32])] };
     let objects = [
         ("session", EnvelopeKind::Session, forge::session(&RING, FIXTURE.signer(), &open_session)),
         ("fence", EnvelopeKind::Fence, forge::fence(&RING, FIXTURE.signer(), session)),
         ("gc", EnvelopeKind::Gc, forge::gc(&RING, FIXTURE.signer(), &record)),
+        ("bad", EnvelopeKind::Bad, forge::bad(&RING, FIXTURE.signer(), &lost)),
     ];
     for (which, (name, kind, object)) in (0u8..).zip(objects) {
         let payload = forge::payload_of(&RING, kind, &object);

@@ -1,4 +1,5 @@
-//! The part of `vault check` that concerns the protocol of commits and collections: sessions, fences, `gc/` records.
+//! The part of `vault check` that concerns the protocol of commits and collections: sessions, fences, `gc/` records, lists
+//! of what is lost.
 
 use std::collections::HashMap;
 
@@ -26,6 +27,9 @@ impl Vault {
         }
         for listed in self.list(&Folder::new(&[&"gc"]))? {
             noted(self.gc_record(&listed), &listed, report)?;
+        }
+        for listed in self.list(&Folder::new(&[&"bad"]))? {
+            noted(self.read_bad_list(&listed), &listed, report)?;
         }
         Ok(sessions)
     }

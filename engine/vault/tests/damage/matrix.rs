@@ -43,6 +43,7 @@ const HARMLESS: &[(&str, &[Damage], &str)] = &[
     ("sessions", &[Damage::Missing, Damage::Older], "what it wrote is uploaded again, not counted on"),
     ("fences", &[Damage::Missing], "an ended session does not ask again; an open one is fenced again"),
     ("gc", &[Damage::Missing], "of a collection that has ended"),
+    ("bad", &[Damage::Missing], "the list before stands; what is lost is noticed anew"),
     ("layout", &[Damage::Missing], "the layout before stands; rolling back is the store's to prevent"),
     ("points", &[Damage::Missing], "a partial point, whose parts the whole point has taken over"),
 ];
@@ -111,7 +112,8 @@ fn the_undamaged_vault_has_objects_of_every_kind_and_nothing_is_wrong_with_it() 
     let sample = Sample::new();
     let folders: BTreeSet<&str> = sample.names().map(|(_, folder)| folder).collect();
     let all = [
-        "fences", "format", "gc", "heads", "index", "keys", "layout", "packs", "points", "sessions", "trust",
+        "bad", "fences", "format", "gc", "heads", "index", "keys", "layout", "packs", "points", "sessions",
+        "trust",
     ];
     assert_eq!(folders, BTreeSet::from(all));
     for folder in all {

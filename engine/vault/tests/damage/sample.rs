@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use backstay_core::clock::ManualClock;
 use backstay_core::config::{Keep, KeepRules};
-use backstay_core::id::{PackId, PointId, SessionId};
+use backstay_core::id::{ChunkId, PackId, PointId, SessionId};
 use backstay_core::layout::{Accepted, Layout};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{Captured, State, Style};
@@ -14,6 +14,7 @@ use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
+use backstay_vault::commit_object::BadList;
 use backstay_vault::keys::AgeIdentity;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{Folder, Listed, MemStore, Store, StoreError, Stretch};
@@ -265,5 +266,8 @@ pub(crate) fn put_what_others_put(
         fixture.put(store, forge::fence(ring, signer, SessionId::new([number; 16])));
         let record = forge::gc_record(u64::from(number), vec![PackId::new([number; 32])]);
         fixture.put(store, forge::gc(ring, signer, &record));
+        let lost = vec![ChunkId::new([number; 32])];
+        let list = BadList { number: u64::from(number), term: 1, time: Timestamp::EPOCH, lost };
+        fixture.put(store, forge::bad(ring, signer, &list));
     }
 }
