@@ -20,7 +20,17 @@ pub struct Aged {
     pub time: Timestamp,
     /// Whether somebody holds it by name.
     pub is_held: bool,
+    /// Entries of its state; 0 where that is not known.
+    pub entries: u64,
+    /// The device on which the root of the source was, where there is one.
+    pub root_device: Option<u64>,
 }
+
+/// Of the points before almost everything was gone, so many are kept, the newest.
+const LOSSES_KEPT: usize = 4;
+
+/// Fewer entries are no loss that anybody has to be guarded against.
+const LOSS_ENTRIES_LEAST: u64 = 10;
 
 /// Why a point is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +47,9 @@ pub enum Reason {
     Last(u32),
     /// It is the first point of this period, which is one of the newest that have a point.
     First(Period),
+    /// In the point after it more than nine tenths of the entries were gone, or the source was on another device: most
+    /// likely nobody wanted that.
+    BeforeLoss,
 }
 
 impl fmt::Display for Reason {
@@ -48,6 +61,7 @@ impl fmt::Display for Reason {
             Self::Within(span) => write!(f, "within {span} of the newest"),
             Self::Last(count) => write!(f, "one of the last {count}"),
             Self::First(period) => write!(f, "first of {period}"),
+            Self::BeforeLoss => f.write_str("before almost everything was gone, or another disk was there"),
         }
     }
 }
@@ -83,7 +97,22 @@ pub fn judge(keep: &Keep, points: &[Aged]) -> Vec<Vec<Reason>> {
     if let Keep::Rules(rules) = keep {
         apply(rules, points, &by_age, &mut reasons);
     }
+    for place in before_losses(points, &by_age) {
+        reasons[place].push(Reason::BeforeLoss);
+    }
     reasons
+}
+
+/// The newest points whose follower has lost almost everything.
+fn before_losses<'p>(points: &'p [Aged], by_age: &'p [usize]) -> impl Iterator<Item = usize> {
+    let is_loss = |before: &Aged, after: &Aged| {
+        let is_gone = before.entries > LOSS_ENTRIES_LEAST && after.entries < before.entries / 10;
+        let devices = before.root_device.zip(after.root_device);
+        is_gone || devices.is_some_and(|(before, after)| before != after)
+    };
+    let pairs = by_age.windows(2).rev();
+    let losses = pairs.filter(move |pair| is_loss(&points[pair[0]], &points[pair[1]]));
+    losses.map(|pair| pair[0]).take(LOSSES_KEPT)
 }
 
 fn apply(rules: &KeepRules, points: &[Aged], by_age: &[usize], reasons: &mut [Vec<Reason>]) {

@@ -11,7 +11,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn points(times: impl IntoIterator<Item = Timestamp>) -> Vec<Aged> {
-    times.into_iter().map(|time| Aged { time, is_held: false }).collect()
+    times.into_iter().map(|time| Aged { time, is_held: false, entries: 0, root_device: None }).collect()
 }
 
 fn hours(count: u64) -> Duration {
@@ -157,7 +157,7 @@ fn a_year_of_captures_leaves_about_as_many_points_as_the_rules_name() {
     let mut kept: Vec<Aged> = Vec::new();
     let mut most = 0;
     for time in series("2026-01-01T00:00:00Z", hours(1) / 4, 400 * 96) {
-        kept.push(Aged { time, is_held: false });
+        kept.push(Aged { time, is_held: false, entries: 0, root_device: None });
         let mut reasons = judge(&keep, &kept).into_iter();
         kept.retain(|_| reasons.next().is_some_and(|reasons| !reasons.is_empty()));
         most = most.max(kept.len());
@@ -189,7 +189,7 @@ fn any_points() -> impl Strategy<Value = Vec<Aged>> {
         let mut time = at("2027-12-25");
         let next = |(minutes, is_held)| {
             time = time.saturating_add(Duration::from_secs(minutes * 60));
-            Aged { time, is_held }
+            Aged { time, is_held, entries: 0, root_device: None }
         };
         gaps.into_iter().map(next).collect()
     })
@@ -239,6 +239,8 @@ proptest! {
         flooded.extend((0..count).map(|_| Aged {
             time: retention_time(Some(newest), at("2199-01-01"), newest),
             is_held: false,
+            entries: 0,
+            root_device: None,
         }));
         let after = kept(&keep, &flooded);
         for point in kept(&keep, &points) {
@@ -258,4 +260,28 @@ proptest! {
             previous = Some(time);
         }
     }
+}
+
+#[test]
+fn the_point_before_almost_everything_was_gone_is_kept() {
+    let point = |(seconds, entries, device): &(i64, u64, u64)| Aged {
+        time: Timestamp::from_seconds(*seconds),
+        is_held: false,
+        entries: *entries,
+        root_device: Some(*device),
+    };
+    let keep = Keep::Rules(KeepRules { last: Some(1), ..KeepRules::default() });
+    let kept = |points: &[(i64, u64, u64)]| {
+        let points: Vec<Aged> = points.iter().map(point).collect();
+        let reasons = judge(&keep, &points);
+        (0..points.len()).filter(|place| !reasons[*place].is_empty()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&[(1, 1000, 5), (2, 1000, 5), (3, 99, 5), (4, 120, 5)]), [1, 3]);
+    assert_eq!(kept(&[(1, 1000, 5), (2, 100, 5), (3, 100, 5)]), [2], "a tenth is left");
+    assert_eq!(kept(&[(1, 9, 5), (2, 0, 5), (3, 0, 5)]), [2], "there was hardly anything");
+    assert_eq!(kept(&[(1, 1000, 5), (2, 1000, 6), (3, 1000, 6)]), [0, 2], "another disk");
+    // When it is as before, and the points between have gone, nothing is special any more.
+    assert_eq!(kept(&[(1, 1000, 5), (2, 1000, 5), (3, 1000, 5)]), [2]);
+    let often: Vec<(i64, u64, u64)> = (0..20).map(|n| (n, 1000, n as u64)).collect();
+    assert_eq!(kept(&often), [15, 16, 17, 18, 19], "not without end");
 }

@@ -9,7 +9,7 @@ use backstay_core::config::Keep;
 use backstay_core::id::ChunkId;
 use backstay_core::kind::KindRules;
 use backstay_core::layout::{Accepted, Layout, PlacedRun};
-use backstay_core::point::PointLink;
+use backstay_core::point::{PointCommon, PointLink};
 use backstay_core::retention::{Aged, Reason, judge};
 use backstay_core::run::Run;
 use backstay_core::thinning::{Plan, Weights, Wishes, plan};
@@ -177,10 +177,18 @@ pub(super) fn judged<'l>(
     let counts =
         |accepted: &&Accepted| !partial.contains(&accepted.link) && !layout.dropped.contains(&accepted.link);
     let points: Vec<&Accepted> = layout.accepted.iter().filter(counts).collect();
-    let aged: Vec<Aged> = points
-        .iter()
-        .map(|accepted| Aged { time: accepted.retention_time, is_held: !accepted.holds.is_empty() })
-        .collect();
+    let known: HashMap<PointLink, &PointCommon> =
+        catalogue.points().iter().map(|point| (point.link, &point.common)).collect();
+    let aged = |accepted: &&Accepted| {
+        let common = known.get(&accepted.link);
+        Aged {
+            time: accepted.retention_time,
+            is_held: !accepted.holds.is_empty(),
+            entries: common.map_or(0, |common| common.entries),
+            root_device: common.and_then(|common| common.facts.root_device),
+        }
+    };
+    let aged: Vec<Aged> = points.iter().map(aged).collect();
     points.into_iter().zip(judge(keep, &aged)).collect()
 }
 
