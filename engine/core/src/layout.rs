@@ -223,11 +223,19 @@ pub fn way<'a, I: Iterator<Item = &'a PlacedRun>>(
 /// For each point that these runs make up, the run that leads to it on the shortest way from nothing; of equally short
 /// ways the one whose runs come first.
 pub fn tree<'a>(runs: impl Iterator<Item = &'a PlacedRun>) -> HashMap<PointLink, &'a PlacedRun> {
+    tree_from(None, runs)
+}
+
+/// The same on ways that begin at a point.
+pub fn tree_from<'a>(
+    root: Option<PointLink>,
+    runs: impl Iterator<Item = &'a PlacedRun>,
+) -> HashMap<PointLink, &'a PlacedRun> {
     let mut onwards: HashMap<Option<PointLink>, Vec<&PlacedRun>> = HashMap::new();
     runs.for_each(|placed| onwards.entry(placed.from).or_default().push(placed));
     // Breadth first: the run by which a point is reached first ends a shortest stack.
     let mut reached: HashMap<PointLink, &PlacedRun> = HashMap::new();
-    let mut next = VecDeque::from([None]);
+    let mut next = VecDeque::from([root]);
     while let Some(from) = next.pop_front() {
         for placed in onwards.remove(&from).into_iter().flatten() {
             if let Entry::Vacant(first) = reached.entry(placed.to) {

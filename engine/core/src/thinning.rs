@@ -9,10 +9,9 @@ mod lineage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
-use crate::layout::{Layout, PlacedRun, StackError, stack, tree};
+use crate::layout::{Layout, PlacedRun, StackError, stack, tree, tree_from};
 use crate::point::PointLink;
 use crate::run::Run;
 
@@ -240,20 +239,9 @@ impl<'a> Forest<'a> {
     /// The same stretch by as few runs as there are: what was merged already is not merged again.
     fn as_merged(&self, from: Option<PointLink>, stretch: Vec<&'a PlacedRun>) -> Vec<&'a PlacedRun> {
         let inside: HashSet<PointLink> = stretch.iter().map(|placed| placed.to).collect();
-        let mut onwards: HashMap<Option<PointLink>, Vec<&PlacedRun>> = HashMap::new();
-        for placed in self.all.iter().rev().filter(|placed| inside.contains(&placed.to)) {
-            onwards.entry(placed.from).or_default().push(placed);
-        }
-        let mut reached: HashMap<PointLink, &PlacedRun> = HashMap::new();
-        let mut next = VecDeque::from([from]);
-        while let Some(point) = next.pop_front() {
-            for placed in onwards.remove(&point).into_iter().flatten() {
-                if let Entry::Vacant(first) = reached.entry(placed.to) {
-                    first.insert(placed);
-                    next.push_back(Some(placed.to));
-                }
-            }
-        }
+        // Of several between the same points the newest.
+        let own = self.all.iter().rev().filter(|placed| inside.contains(&placed.to));
+        let reached = tree_from(from, own);
         let mut shortest = Vec::new();
         let mut current = Some(stretch[0].to);
         while current != from {
