@@ -4,6 +4,7 @@ mod clone;
 mod fenced;
 mod forged;
 mod poisoned;
+mod stale_list;
 mod takeover;
 mod two_sessions;
 
