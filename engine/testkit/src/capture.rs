@@ -160,6 +160,17 @@ impl OpenCapture<'_> {
         outcomes.collect()
     }
 
+    /// Writes the state, and gives it up when all of it is there but an index object and a point.
+    pub fn give_up(self, state: &State, now: Timestamp) -> Result<(), VaultError> {
+        let views = self.targets.iter().map(|(session, _)| session.view()).collect();
+        let ring = Arc::clone(self.fixture.ring());
+        let mut writer = ChunkWriter::new(Arc::clone(self.fixture.pool()), ring, views);
+        let edit = self.write_edit(&mut writer, state, &Style::default()).map(drop);
+        let flushed: Result<Vec<_>, _> = writer.flush().into_iter().collect();
+        self.targets.into_iter().try_for_each(|(session, _)| session.give_up(now))?;
+        flushed.and(edit)
+    }
+
     /// The sessions, for what a test does to them.
     pub fn targets(&self) -> &[(Session, Catalogue)] {
         &self.targets

@@ -9,3 +9,4 @@ pub mod fixture;
 pub mod forge;
 pub mod kind;
 pub mod random;
+pub mod sim;

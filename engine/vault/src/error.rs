@@ -209,6 +209,14 @@ pub enum VaultError {
         /// The store.
         place: String,
     },
+    /// The store does not list what was just put there.
+    #[error(
+        "the store in {place} does not list what was just put there: its listings are of an earlier time, and nothing is decided by them; look for a cache or a replica in between"
+    )]
+    OldListing {
+        /// The store.
+        place: String,
+    },
     /// Something is damaged or unclear, so that nobody can say what is not needed.
     #[error(
         "nothing was thinned or deleted in {place}: {cause}; run `backstay vault check`, and mend it first"
@@ -286,6 +294,7 @@ impl VaultError {
             Self::NoNextNumber { .. } => "damaged",
             Self::NotCustodian { .. } => "not_custodian",
             Self::TrustMoved { .. } => "trust",
+            Self::OldListing { .. } => "store",
             Self::NotCollected { .. } => "damaged",
             Self::Notes { .. } | Self::LocalIndex(_) => "state",
             Self::GivenUp => "given_up",

@@ -13,6 +13,7 @@ mod draft;
 mod fence;
 mod gc;
 mod layout;
+mod listing;
 mod objects;
 mod open;
 mod pin;

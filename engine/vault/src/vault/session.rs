@@ -211,6 +211,7 @@ impl Session {
         choose: &ChooseParent<'_>,
     ) -> Result<Option<Catalogue>, VaultError> {
         let catalogue = self.pin_parent(source, choose)?;
+        self.vault().check_listed(self.object.session)?;
         let collections = self.vault().collections()?;
         let Some(collections) = collections.filter(|listed| listed.newest() == self.object.collection) else {
             return Ok(None);

@@ -29,6 +29,24 @@ fn dropped_points_go_and_those_that_stay_read_as_before() {
 }
 
 #[test]
+fn a_stretch_is_merged_once_and_by_one_layout() {
+    let mut scene = Scene::new();
+    scene.line(SOURCE, 8, &mut Random::new(1));
+    scene.collect();
+    let thinned = scene.thin(&last(2));
+    assert_eq!((thinned.points_dropped, thinned.runs_merged), (6, 1));
+    assert_eq!(scene.names("layout/").len(), 2);
+    let again = scene.thin(&last(2));
+    assert_eq!(
+        (again.points_dropped, again.runs_merged),
+        (0, 0),
+        "before the pass that lets the old runs go"
+    );
+    while !scene.is_idle() {}
+    scene.verify();
+}
+
+#[test]
 fn a_held_point_is_never_dropped() {
     let mut scene = Scene::new();
     let mut random = Random::new(2);

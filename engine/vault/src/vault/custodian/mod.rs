@@ -93,7 +93,8 @@ pub struct Collected {
 }
 
 impl<'a> Custodian<'a> {
-    /// Takes up the work where this node has left it. Fails when another node is custodian.
+    /// Takes up the work where this node has left it. Fails when another node is custodian, and when the store lists what
+    /// was there once.
     pub fn new(
         look: Inspection<'a>,
         identity: Arc<WriterIdentity>,
@@ -106,6 +107,7 @@ impl<'a> Custodian<'a> {
         let term = vault.trust().custodian.term;
         let mut custodian = Self { look, vault, identity, term, pool, store, notes };
         custodian.check_office()?;
+        custodian.vault.check_listings(&custodian.identity, custodian.look.now())?;
         custodian.put_layout_again()?;
         Ok(custodian)
     }

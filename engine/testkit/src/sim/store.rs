@@ -1,0 +1,114 @@
+//! The handle of one life of a process: every request waits until the schedule grants it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backstay_vault::name::ObjectName;
+use backstay_vault::store::{Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed};
+use bytes::Bytes;
+
+use super::images::Change;
+use super::world::{Answer, Ask, Shared};
+
+/// A store as one life of a process sees it.
+#[derive(Debug)]
+pub struct SimStore {
+    pub(super) shared: Arc<Shared>,
+    pub(super) process: usize,
+    pub(super) life: u64,
+    pub(super) store: usize,
+}
+
+/// What is asked of a store.
+#[derive(Debug, Clone)]
+pub(super) enum Request {
+    Get(ObjectName),
+    GetRange(ObjectName, Stretch),
+    List(Folder),
+    Change(Change),
+    Trash,
+    BringBack(Trashed),
+}
+
+impl Request {
+    pub(super) fn operation(&self) -> Operation {
+        match self {
+            Self::Get(_) => Operation::Get,
+            Self::GetRange(..) => Operation::GetRange,
+            Self::List(_) | Self::Trash => Operation::List,
+            Self::Change(change) if change.content.is_some() => Operation::Put,
+            Self::Change(_) => Operation::Delete,
+            Self::BringBack(_) => Operation::BringBack,
+        }
+    }
+
+    pub(super) fn object(&self) -> &str {
+        match self {
+            Self::Get(name) | Self::GetRange(name, _) | Self::Change(Change { name, .. }) => name.as_str(),
+            Self::List(folder) => folder.as_str(),
+            Self::Trash => "trash/",
+            Self::BringBack(trashed) => trashed.object.name.as_str(),
+        }
+    }
+
+    /// The top folder.
+    pub(super) fn folder(&self) -> &str {
+        let object = self.object();
+        object.find('/').map_or(object, |end| &object[..=end])
+    }
+}
+
+impl SimStore {
+    async fn ask(&self, request: Request) -> Result<Answer, StoreError> {
+        let (operation, object) = (request.operation(), request.object().to_owned());
+        let failed = |(kind, cause): (StoreErrorKind, &str)| StoreError {
+            operation,
+            object,
+            place: self.place(),
+            kind,
+            cause: cause.into(),
+        };
+        let waiting = self.shared.park(self.process, self.life, Ask::Request(self.store, request));
+        match waiting {
+            Some(answer) => answer.await.unwrap_or(Err(DEAD)).map_err(failed),
+            None => Err(failed(DEAD)),
+        }
+    }
+}
+
+const DEAD: (StoreErrorKind, &str) = (StoreErrorKind::Permanent, "the process has died");
+
+#[async_trait]
+impl Store for SimStore {
+    async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
+        self.ask(Request::Change(Change { name: name.clone(), content: Some(content) })).await.map(drop)
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        self.ask(Request::Get(name.clone())).await.map(Answer::content)
+    }
+
+    async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
+        self.ask(Request::GetRange(name.clone(), stretch)).await.map(Answer::content)
+    }
+
+    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
+        self.ask(Request::List(folder.clone())).await.map(Answer::listed)
+    }
+
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.ask(Request::Change(Change { name: name.clone(), content: None })).await.map(drop)
+    }
+
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        self.ask(Request::Trash).await.map(Answer::trashed)
+    }
+
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        self.ask(Request::BringBack(trashed.clone())).await.map(drop)
+    }
+
+    fn place(&self) -> String {
+        format!("simulated store {}", self.store)
+    }
+}
