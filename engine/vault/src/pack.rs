@@ -9,7 +9,7 @@ use crate::buffer::{ALIGNMENT_BYTES, BufferPool};
 use crate::chunk::ChunkClass;
 use crate::keys::{KeyRing, random_bytes};
 use crate::malformed::Malformed;
-use crate::record::{HEADER_BYTES, MARK, RECORD_BYTES_MAX, RecordHeader};
+use crate::record::{HEADER_BYTES, MARK, RECORD_BYTES_MAX, RecordHeader, RecordOpener};
 use crate::take::Take;
 
 /// A pack is closed when its records reach this many bytes. Metadata is asked for in smaller pieces, and a capture of
@@ -212,6 +212,20 @@ pub fn read_contents(ring: &KeyRing, content: &[u8]) -> Result<(ChunkClass, Vec<
         entries.push(entry);
     }
     Ok((class, entries))
+}
+
+/// The records of a pack that do not open, or are not what their ids say. Those of a key that is not at hand are left out:
+/// nothing can be said of them.
+pub fn bad_records(ring: &KeyRing, opener: &mut RecordOpener, pack: &Pack) -> Vec<(ChunkId, Malformed)> {
+    let mut bad = Vec::new();
+    for entry in &pack.entries {
+        let record = &pack.content[entry.offset as usize..(entry.offset + entry.length) as usize];
+        match opener.open(ring, &entry.id, record) {
+            Ok(_) | Err(Malformed::Key(_)) => {}
+            Err(cause) => bad.push((entry.id, cause)),
+        }
+    }
+    bad
 }
 
 /// Finds the records of a pack by their marks, for one whose table of contents is lost. What is found is not

@@ -12,7 +12,8 @@ use super::check_commits::noted;
 use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::name::{Named, ObjectName};
-use crate::pack::read_pack;
+use crate::pack::{bad_records, read_pack};
+use crate::record::RecordOpener;
 use crate::store::Folder;
 
 /// Most findings that are listed one by one.
@@ -119,7 +120,7 @@ impl Vault {
         Ok(report)
     }
 
-    /// Reads a share of the packs whole and compares them with their ids and tables of contents.
+    /// Reads a share of the packs whole, compares them with their ids and tables of contents, and opens every record.
     pub fn check_data(&self, share: PackShare) -> Result<CheckReport, VaultError> {
         let mut report = CheckReport::default();
         for first in 0..=255u8 {
@@ -136,6 +137,7 @@ impl Vault {
         first: u8,
         report: &mut CheckReport,
     ) -> Result<(), VaultError> {
+        let mut opener = RecordOpener::new();
         for listed in self.list(&packs_of(first))? {
             let Named::Pack(id) = listed.named else { continue };
             if !share.has(&id) {
@@ -146,8 +148,13 @@ impl Vault {
             };
             report.packs += 1;
             report.pack_bytes += listed.bytes;
-            if let Err(wrong) = read_pack(self.ring(), id, content) {
-                report.add(listed.name.as_str(), wrong);
+            match read_pack(self.ring(), id, content) {
+                Err(wrong) => report.add(listed.name.as_str(), wrong),
+                Ok(pack) => {
+                    for (chunk, wrong) in bad_records(self.ring(), &mut opener, &pack) {
+                        report.add(listed.name.as_str(), format!("chunk {chunk}: {wrong}"));
+                    }
+                }
             }
         }
         Ok(())

@@ -92,7 +92,9 @@ impl Custodian<'_> {
             self.watch(&sessions, &fences)?;
             return Ok(None);
         }
-        let moved = self.repack(choice.moved, done)?;
+        let mut moved = choice.moved;
+        moved.extend(self.not_whole(choice.doubtful)?);
+        let moved = self.repack(moved, done)?;
         self.put_index(newest, moved)?;
         let number = CollectionNumber::new(newest.get() + 1);
         self.put_record(number, choice.doomed, &inventory)?;

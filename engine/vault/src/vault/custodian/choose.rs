@@ -35,6 +35,9 @@ pub(super) struct Choice {
     pub(super) doomed: Vec<PackId>,
     /// Needed chunks that are to be moved out of them.
     pub(super) moved: Vec<(ChunkId, Location)>,
+    /// Needed chunks of which one copy stays, and others go: where it stays, and where one goes. Whether the one that stays
+    /// is whole, nobody has looked.
+    pub(super) doubtful: Vec<(ChunkId, Location, Location)>,
     /// Packs that no index object names and that stay for now: a commit may be about to name them.
     pub(super) unindexed: Vec<PackId>,
     /// Whether other packs are to go, which were left for the next pass.
@@ -115,16 +118,28 @@ pub(super) fn choose(
     let is_cut = doomed.len() < all;
     let unindexed = inventory.keys().filter(|pack| !index.names(pack));
     let (strays, unindexed): (Vec<PackId>, Vec<PackId>) = unindexed.partition(|pack| may_go(pack));
-    let mut choice =
-        Choice { moved: Vec::new(), unindexed, is_cut, doomed: doomed.into_iter().chain(strays).collect() };
+    let mut choice = Choice {
+        moved: Vec::new(),
+        doubtful: Vec::new(),
+        unindexed,
+        is_cut,
+        doomed: doomed.into_iter().chain(strays).collect(),
+    };
     choice.doomed.sort_unstable();
     choice.doomed.truncate(DOOMED_MAX);
     choice.unindexed.sort_unstable();
     let goes: Vec<bool> = packs.iter().map(|(pack, ..)| choice.doomed.binary_search(pack).is_ok()).collect();
     if goes.contains(&true) {
         walk(index, [needs], |chunk, places, [is_needed]| {
-            let place = kept(&weights, packs, places).filter(|place| is_needed && goes[place.pack as usize]);
-            choice.moved.extend(place.map(|place| (*chunk, index.location(&place))));
+            let Some(place) = kept(&weights, packs, places).filter(|_| is_needed) else { return Ok(()) };
+            if goes[place.pack as usize] {
+                choice.moved.push((*chunk, index.location(&place)));
+                return Ok(());
+            }
+            let is_there = |place: &&PackPlace| weights[place.pack as usize].is_there;
+            if let Some(gone) = places.iter().filter(is_there).find(|place| goes[place.pack as usize]) {
+                choice.doubtful.push((*chunk, index.location(&place), index.location(gone)));
+            }
             Ok::<(), NotChosen>(())
         })?;
     }

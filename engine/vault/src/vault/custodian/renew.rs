@@ -109,14 +109,20 @@ impl Custodian<'_> {
         let packs = index.packs();
         let is_there: Vec<bool> = packs.iter().map(|(pack, ..)| inventory.contains_key(pack)).collect();
         let is_doomed: Vec<bool> = packs.iter().map(|(pack, ..)| pass.doomed.contains(pack)).collect();
-        let mut endangered = Vec::new();
+        let (mut endangered, mut doubtful) = (Vec::new(), Vec::new());
         walk(&index, [needs, &pass.needs], |chunk, places, [is_needed, was_needed]| {
             if !is_needed && !was_needed {
                 return Ok(());
             }
             let there = || places.iter().filter(|place| is_there[place.pack as usize]);
             match there().next() {
-                _ if there().any(|place| !is_doomed[place.pack as usize]) => {}
+                _ if let Some(stays) = there().find(|place| !is_doomed[place.pack as usize]) => {
+                    // What was marked before was looked at when the pass was announced.
+                    let gone = there().find(|place| is_doomed[place.pack as usize]);
+                    if let Some(gone) = gone.filter(|_| is_needed && !was_needed) {
+                        doubtful.push((*chunk, index.location(stays), index.location(gone)));
+                    }
+                }
                 Some(place) => endangered.push((*chunk, index.location(place))),
                 // Marked before, and not needed any more.
                 None if !is_needed || lost.contains(chunk) => {}
@@ -124,6 +130,7 @@ impl Custodian<'_> {
             }
             Ok(())
         })?;
+        endangered.extend(self.not_whole(doubtful)?);
         Ok(endangered)
     }
 

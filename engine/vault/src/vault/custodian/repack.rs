@@ -1,6 +1,7 @@
 //! Moving of sealed records into new packs. They are opened on the way, and compared with their ids: what is deleted
 //! afterwards must not have been the only whole copy.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use backstay_core::id::ChunkId;
@@ -18,6 +19,37 @@ use crate::write::Packer;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Custodian<'_> {
+    /// Of chunks of which one copy stays and another goes, those whose copy that stays is not whole: with the places from
+    /// which they have to be moved. A bad copy, which nobody has read, is not to be the only one.
+    pub(super) fn not_whole(
+        &self,
+        doubtful: Vec<(ChunkId, Location, Location)>,
+    ) -> Result<Vec<(ChunkId, Location)>, VaultError> {
+        let reader = ChunkReader::new(self.vault.clone());
+        let mut opener = RecordOpener::new();
+        let gone: HashMap<ChunkId, Location> =
+            doubtful.iter().map(|(chunk, _, gone)| (*chunk, *gone)).collect();
+        let mut not_whole = Vec::new();
+        for read in plan_reads(doubtful.into_iter().map(|(chunk, stays, _)| (chunk, stays)).collect()) {
+            let stretch = reader.read(&read);
+            for (chunk, begins, length) in &read.records {
+                let record = match &stretch {
+                    Ok(bytes) => bytes.get(*begins as usize..(begins + length) as usize),
+                    Err(VaultError::Store(error)) if error.is_transient() => {
+                        return Err(error.clone().into());
+                    }
+                    Err(_) => None,
+                };
+                let is_whole =
+                    record.is_some_and(|record| opener.open(self.vault.ring(), chunk, record).is_ok());
+                if !is_whole {
+                    not_whole.extend(gone.get(chunk).map(|gone| (*chunk, *gone)));
+                }
+            }
+        }
+        Ok(not_whole)
+    }
+
     /// Moves these chunks from where they are, or from another place where they are whole. The new packs are durable
     /// when this returns, and no index object names them yet.
     pub(super) fn repack(

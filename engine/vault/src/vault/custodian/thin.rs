@@ -12,7 +12,7 @@ use backstay_core::layout::{Accepted, Layout, PlacedRun};
 use backstay_core::point::{PointCommon, PointLink};
 use backstay_core::retention::{Aged, Reason, judge};
 use backstay_core::run::Run;
-use backstay_core::thinning::{Plan, Weights, Wishes, needed, plan};
+use backstay_core::thinning::{Plan, Weights, Wishes, plan};
 use backstay_core::units::Timestamp;
 
 use super::super::Catalogue;
@@ -98,7 +98,7 @@ impl Custodian<'_> {
                 false
             })
         };
-        let plan = plan(&as_decided(layout, &wishes)?, &wishes, &mut renews)?;
+        let plan = plan(layout, &wishes, &mut renews)?;
         match failure {
             Some(error) => Err(error),
             None if plan.drop.is_empty() && plan.merges.is_empty() => Ok(None),
@@ -190,15 +190,6 @@ pub(super) fn judged<'l>(
     };
     let aged: Vec<Aged> = points.iter().map(aged).collect();
     points.into_iter().zip(judge(keep, &aged)).collect()
-}
-
-/// The layout as the next pass will leave it. It keeps the runs that were merged until then: planned with those, the same
-/// stretch would be merged once more in every round.
-fn as_decided(layout: &Layout, wishes: &Wishes) -> Result<Layout, VaultError> {
-    let accepted = layout.accepted.iter().map(|accepted| accepted.link);
-    let stays = |link: &PointLink| !layout.dropped.contains(link) || wishes.pinned.contains(link);
-    let roots: Vec<PointLink> = accepted.filter(stays).collect();
-    Ok(Layout { runs: needed(layout, &roots)?, ..layout.clone() })
 }
 
 /// Partial points whose capture has ended in a point, or that nobody has gone on with for long.

@@ -48,7 +48,6 @@ fn a_poisoned_chunk_is_never_read_as_good_and_the_copy_of_another_node_is() {
 }
 
 #[test]
-#[ignore = "fails: of several copies the one in the pack that is needed most is taken to be whole (custodian/choose.rs, kept)"]
 fn a_poisoned_copy_never_takes_the_place_of_a_good_one_when_packs_are_collected() {
     let mut pair = Pair::new();
     let mut notes = MemoryNotes::default();
@@ -68,7 +67,6 @@ fn a_poisoned_copy_never_takes_the_place_of_a_good_one_when_packs_are_collected(
 }
 
 #[test]
-#[ignore = "fails: check_data compares packs with their ids and tables, and opens no record"]
 fn a_check_of_the_data_names_a_pack_with_poisoned_records() {
     let mut pair = Pair::new();
     pair.capture(|pair| &pair.custodian, SOURCE, state(1));

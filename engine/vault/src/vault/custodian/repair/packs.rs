@@ -15,7 +15,7 @@ use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::malformed::Malformed;
 use crate::name::{Named, ObjectName};
-use crate::pack::{PackEntry, read_contents, read_pack, salvage};
+use crate::pack::{PackEntry, bad_records, read_contents, read_pack, salvage};
 use crate::record::{RecordHeader, RecordOpener};
 use crate::store::{Folder, StoreErrorKind};
 use crate::write::Packer;
@@ -91,7 +91,7 @@ impl Custodian<'_> {
     fn is_damaged(&self, pack: PackId) -> Result<bool, VaultError> {
         let Some(content) = self.content(pack)? else { return Ok(true) };
         match read_pack(self.vault.ring(), pack, content) {
-            Ok(_) => Ok(false),
+            Ok(pack) => Ok(!bad_records(self.vault.ring(), &mut RecordOpener::new(), &pack).is_empty()),
             Err(cause) if is_damage(&cause) => Ok(true),
             Err(cause) => Err(self.vault.damaged(&Named::Pack(pack).to_name(), cause)),
         }
