@@ -15,7 +15,7 @@ use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome};
 use clap::Args;
 use tokio::runtime::Handle;
 
-use super::{Context, capture, choose, restore};
+use super::{Context, capture, choose, prune, restore};
 use crate::clock::SystemClock;
 use crate::control::Conversation;
 use crate::engine::Engine;
@@ -108,7 +108,16 @@ fn show(arguments: &DemoArgs, folder: &Path, io: &Handle) -> Result<(), Failure>
     print(&format!(
         "compared {compared} entries with the original: names, kinds, modes, times and contents are the same"
     ));
-    Ok(())
+    let_prunes_end(&context)
+}
+
+/// The daemon prunes after captures: the vault is not to be removed under its hands.
+fn let_prunes_end(context: &Context) -> Result<(), Failure> {
+    let ask = Ask::Prune { vault: "local".to_owned() };
+    match Conversation::ask(&context.config.node.state, ask)? {
+        Some(conversation) => prune::follow(conversation).map(drop),
+        None => Ok(()),
+    }
 }
 
 fn config(folder: &Path, source: &Path) -> Result<Config, Failure> {

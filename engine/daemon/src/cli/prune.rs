@@ -54,7 +54,7 @@ fn prune(context: &Context, vault: &str) -> Result<u8, Failure> {
     tell(context, &report)
 }
 
-fn follow(mut conversation: Conversation) -> Result<PruneReport, Failure> {
+pub(super) fn follow(mut conversation: Conversation) -> Result<PruneReport, Failure> {
     let line = ProgressLine::start("pruning");
     let report = loop {
         match conversation.next()? {
