@@ -278,6 +278,13 @@ impl Vaults {
                 return Ok(own);
             }
         };
+        // A rotation that was interrupted: with its recovery key alone this vault could not be read.
+        if wrapped.as_ref().is_some_and(|wrapped| own.continues(wrapped)) {
+            tracing::warn!(
+                place = store.place(),
+                "the vault has not got the newest keys for its holders: run `backstay vault keys rotate` again"
+            );
+        }
         let Some(newer) = wrapped.filter(|wrapped| wrapped.continues(&own)) else { return Ok(own) };
         let newer = Bundle { admin_seed: own.admin_seed.or(newer.admin_seed), ..newer };
         if self.access == Access::Keep {
