@@ -25,6 +25,9 @@ const fn small_bytes(class: ChunkClass) -> u64 {
 /// So many small packs of a class are left alone.
 const SMALL_PACKS_MAX: usize = 32;
 
+/// What one pass moves of small packs of a class, bytes.
+const MERGED_BYTES_MAX: u64 = 128 << 20;
+
 /// Packs that one pass deletes at most: the record that names them must be one that readers take.
 const DOOMED_MAX: usize = 1 << 20;
 
@@ -104,7 +107,6 @@ pub(super) fn choose(
             small.entry(*class).or_default().push((weight.kept_bytes, *pack));
         }
     }
-    sparse.extend(small.into_values().filter(|small| small.len() > SMALL_PACKS_MAX).flatten());
     // Those first that free the most for what is moved: where the disk is full, that makes room for the others.
     sparse.sort_unstable();
     let mut moved_bytes = 0;
@@ -114,8 +116,18 @@ pub(super) fn choose(
         moved_bytes += needed;
         is_first || moved_bytes <= moved_bytes_max
     });
-    let doomed: Vec<PackId> = fits.map(|(_, pack)| pack).collect();
+    let mut doomed: Vec<PackId> = fits.map(|(_, pack)| pack).collect();
     let is_cut = doomed.len() < all;
+    // Nobody waits for small ones to be merged: a little in every pass.
+    for mut small in small.into_values().filter(|small| small.len() > SMALL_PACKS_MAX) {
+        small.sort_unstable();
+        let mut merged_bytes = 0;
+        let merged = small.into_iter().take_while(|(needed, _)| {
+            merged_bytes += needed;
+            merged_bytes <= MERGED_BYTES_MAX
+        });
+        doomed.extend(merged.map(|(_, pack)| pack));
+    }
     let unindexed = inventory.keys().filter(|pack| !index.names(pack));
     let (strays, unindexed): (Vec<PackId>, Vec<PackId>) = unindexed.partition(|pack| may_go(pack));
     let mut choice = Choice {
