@@ -20,6 +20,7 @@ use crate::error::VaultError;
 use crate::keys::Bundle;
 
 pub use losses::Loss;
+pub(super) use objects::is_damage;
 
 /// Most lines of what was mended, and of what is lost, that are kept.
 const LINES_MAX: usize = 1000;

@@ -4,10 +4,12 @@ use backstay_core::id::PackId;
 
 use super::Custodian;
 use super::renew::Packs;
+use super::repair::is_damage;
 use crate::error::VaultError;
 use crate::index_object::{INDEX_ENTRIES_MAX, IndexedPack};
 use crate::name::Named;
 use crate::pack::{Pack, read_pack};
+use crate::store::StoreErrorKind;
 
 impl Custodian<'_> {
     /// Reads each of these packs whole and lists what is in them under the custodian's name. Returns those that are not
@@ -22,7 +24,8 @@ impl Custodian<'_> {
             let content = match self.vault.get(&Named::Pack(id).to_name()) {
                 Ok(content) => content,
                 Err(error) if error.is_not_found() => continue,
-                Err(error) if error.is_unreadable() => {
+                // Permission is the operator's to give.
+                Err(error) if error.is_unreadable() && error.kind != StoreErrorKind::Denied => {
                     damaged.push(id);
                     continue;
                 }
@@ -32,6 +35,9 @@ impl Custodian<'_> {
                 Ok(Pack { id, class, content, entries: of_pack }) => {
                     entries += of_pack.len();
                     read.push((IndexedPack { id, class, bytes: content.len() as u32 }, of_pack));
+                }
+                Err(cause) if !is_damage(&cause) => {
+                    return Err(self.vault.damaged(&Named::Pack(id).to_name(), cause));
                 }
                 Err(cause) => {
                     tracing::warn!(pack = %id, %cause, "not listed");

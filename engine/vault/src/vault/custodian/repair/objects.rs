@@ -147,6 +147,6 @@ pub(super) fn damage<T>(read: Result<T, VaultError>) -> Result<Option<String>, V
 }
 
 /// Not one that another key, or another version, would read.
-pub(super) fn is_damage(cause: &Malformed) -> bool {
+pub(in crate::vault::custodian) fn is_damage(cause: &Malformed) -> bool {
     !matches!(cause, Malformed::Newer { .. } | Malformed::Key(_))
 }
