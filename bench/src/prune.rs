@@ -22,8 +22,14 @@ use crate::tool::{Setup, Tool};
 
 /// Size of a file of the tree, all of which an edit replaces.
 const FILE_BYTES: u64 = 256 << 10;
+/// The folder of the tree within the one of the history.
+const TREE: &str = "tree";
 /// How many times as fast as restic a prune has to be.
 const FASTER_MIN: f64 = 5.0;
+/// What `vault prune` ends with when it waits for a capture.
+const WAITS: i32 = 3;
+/// How often it is tried beside captures.
+const PRUNES_MAX: u32 = 100;
 /// How long the daemon may take to answer at first.
 const DAEMON_SECONDS_MAX: u64 = 60;
 
@@ -49,6 +55,9 @@ pub(crate) struct Options {
     /// Where tree and repositories are: three times --size, and as much again [default: the folder for temporary files]
     #[arg(long, value_name = "FOLDER")]
     work: Option<PathBuf>,
+    /// Keep the history in FOLDER, and take the one that is there if it was made with the same figures.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "work")]
+    history: Option<PathBuf>,
     /// Write every figure to FILE.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -62,6 +71,20 @@ struct Figure {
     after_bytes: u64,
 }
 
+impl Figure {
+    fn print(&self) {
+        println!(
+            "{:<9} {:>8.2} s  {:>8.2} s of CPU  {:>5} MiB  {:>6} MiB before, {:>6} after",
+            self.tool.name(),
+            self.cost.wall_seconds,
+            self.cost.cpu_seconds,
+            self.cost.peak_anon_bytes >> 20,
+            self.before_bytes >> 20,
+            self.after_bytes >> 20
+        );
+    }
+}
+
 /// What captures went through while a prune ran.
 struct Meanwhile {
     prune_seconds: f64,
@@ -69,30 +92,82 @@ struct Meanwhile {
     slowest_seconds: f64,
 }
 
-/// Makes the history, prunes it, prints and judges.
+/// Makes the history, or takes the one that is there, prunes it, prints and judges.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let folder = options.work.clone().unwrap_or_else(std::env::temp_dir);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let work = tempfile::Builder::new().prefix("backstay-prune-").tempdir_in(&folder)?;
     let tools = [(Tool::Backstay, &options.backstay), (Tool::Restic, &options.restic)];
     for (tool, program) in &tools {
         println!("{}", tool.version(program)?);
     }
-    let tree = work.path().join("tree");
-    let mut history = History::new(options, &tree)?;
-    let mut homes = Vec::new();
-    for (tool, program) in &tools {
-        let home = work.path().join(tool.name());
-        fs::create_dir(&home)?;
-        homes.push((home.clone(), Setup::new(*tool, program, &home, &tree)?));
+    let temporary;
+    let work = match &options.history {
+        Some(folder) => folder.as_path(),
+        None => {
+            let folder = options.work.clone().unwrap_or_else(std::env::temp_dir);
+            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            temporary = tempfile::Builder::new().prefix("backstay-prune-").tempdir_in(&folder)?;
+            temporary.path()
+        }
+    };
+    let setups = made(options, &tools, work)?;
+    let kept = options.points / 2;
+    let mut figures = Vec::new();
+    for round in 0..options.rounds {
+        let mut order: Vec<usize> = (0..setups.len()).collect();
+        order.rotate_left(round as usize % setups.len());
+        for place in order {
+            let figure = one(&setups[place], kept, work)?;
+            figure.print();
+            figures.push(figure);
+        }
+    }
+    let saved = (work.join("saved tree"), work.join("saved"));
+    copy(&work.join(TREE), &saved.0)?;
+    copy(setups[0].home(), &saved.1)?;
+    let mut history = History::new(options, work, "prune, meanwhile");
+    let meanwhile = prune_while_capturing(&setups[0], kept, &mut history);
+    if meanwhile.is_err() && options.history.is_some() {
+        let kept = work.join("failed");
+        fs::rename(setups[0].home(), &kept)?;
+        eprintln!("what it failed with is kept in {}", kept.display());
+        fs::create_dir(setups[0].home())?;
+    }
+    put_back(&saved.0, &work.join(TREE))?;
+    put_back(&saved.1, setups[0].home())?;
+    report(options, &figures, &meanwhile?, work)
+}
+
+/// The history of each tool, whole.
+fn made(options: &Options, tools: &[(Tool, &PathBuf)], work: &Path) -> Result<Vec<Setup>> {
+    let made = work.join("made.json");
+    let figures = json!({ "points": options.points, "size_bytes": options.size, "seed": options.seed });
+    let tree = work.join(TREE);
+    if made.exists() {
+        let there: Value = serde_json::from_str(&fs::read_to_string(&made)?)?;
+        if there != figures {
+            bail!("{} has a history of other figures: {there}; name another folder", work.display());
+        }
+        return Ok(tools
+            .iter()
+            .map(|(tool, program)| Setup::made(*tool, program, &work.join(tool.name()), &tree))
+            .collect());
+    }
+    // One that was cut short has no record of its figures, and is in the way.
+    fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
+    let mut history = History::new(options, work, "prune");
+    history.make()?;
+    let mut setups = Vec::new();
+    for (tool, program) in tools {
+        let home = work.join(tool.name());
+        fs::create_dir(&home).with_context(|| format!("cannot make {}", home.display()))?;
+        setups.push(Setup::new(*tool, program, &home, &tree)?);
     }
     let start = Instant::now();
     for point in 0..options.points {
         if point > 0 {
             history.edit()?;
         }
-        for (_, setup) in &homes {
-            measure(&mut setup.backup(), &work.path().join("log"))?;
+        for setup in &setups {
+            measure(&mut setup.backup(), &work.join("log"))?;
         }
     }
     println!(
@@ -102,24 +177,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         options.seed,
         start.elapsed().as_secs_f64()
     );
-    let kept = options.points / 2;
-    let mut figures = Vec::new();
-    for round in 0..options.rounds {
-        let mut order: Vec<usize> = (0..homes.len()).collect();
-        order.rotate_left(round as usize % homes.len());
-        for place in order {
-            let (home, setup) = &homes[place];
-            figures.push(one(home, setup, kept, &tree, work.path())?);
-        }
-    }
-    let meanwhile = prune_while_capturing(&homes[0].0, &homes[0].1, kept, &mut history)?;
-    report(options, &figures, &meanwhile, work.path())
+    fs::write(made, figures.to_string())?;
+    Ok(setups)
 }
 
 /// Prunes a repository, and puts it back as it was.
-fn one(home: &Path, setup: &Setup, kept: u64, tree: &Path, work: &Path) -> Result<Figure> {
+fn one(setup: &Setup, kept: u64, work: &Path) -> Result<Figure> {
     let saved = work.join("saved");
-    copy(home, &saved)?;
+    copy(setup.home(), &saved)?;
     setup.keep_last(kept)?;
     let before_bytes = repository_bytes(setup)?;
     let log = work.join("log");
@@ -128,24 +193,34 @@ fn one(home: &Path, setup: &Setup, kept: u64, tree: &Path, work: &Path) -> Resul
     measure(&mut setup.check(), &log).context("the repository is not whole after the prune")?;
     let restored = work.join("restored");
     measure(&mut setup.restore(&restored), &log)?;
-    let wrong = differences(tree, &restored)?;
+    let wrong = differences(&work.join(TREE), &restored)?;
     if !wrong.is_empty() {
         bail!("the newest point is not the tree after {} has pruned: {wrong:?}", setup.tool().name());
     }
     fs::remove_dir_all(&restored)?;
-    fs::remove_dir_all(home)?;
-    fs::rename(&saved, home)?;
+    put_back(&saved, setup.home())?;
     Ok(Figure { tool: setup.tool(), cost, before_bytes, after_bytes })
 }
 
 /// The daemon prunes, and captures one edit after the other meanwhile.
-fn prune_while_capturing(home: &Path, setup: &Setup, kept: u64, history: &mut History) -> Result<Meanwhile> {
+fn prune_while_capturing(setup: &Setup, kept: u64, history: &mut History) -> Result<Meanwhile> {
     setup.keep_last(kept)?;
-    let mut daemon = Daemon::start(setup, &home.join("daemon.log"))?;
+    let mut daemon = Daemon::start(setup, &setup.home().join("daemon.log"))?;
     let start = Instant::now();
     let mut prune = setup.prune(kept).stdout(Stdio::null()).spawn()?;
-    let (mut captures, mut slowest_seconds) = (0, 0.0f64);
-    while prune.try_wait()?.is_none() {
+    let (mut captures, mut slowest_seconds, mut prunes) = (0, 0.0f64, 1);
+    loop {
+        if let Some(status) = prune.try_wait()? {
+            match status.code() {
+                Some(0) => break,
+                // It has met a capture that was under way, and the next one goes on from there.
+                Some(WAITS) if prunes < PRUNES_MAX => {
+                    prunes += 1;
+                    prune = setup.prune(kept).stdout(Stdio::null()).spawn()?;
+                }
+                _ => bail!("the prune failed beside captures: {status}, after {prunes} tries"),
+            }
+        }
         history.edit()?;
         let capture = Instant::now();
         let status = setup.backup().stdout(Stdio::null()).status()?;
@@ -156,11 +231,8 @@ fn prune_while_capturing(home: &Path, setup: &Setup, kept: u64, history: &mut Hi
         slowest_seconds = slowest_seconds.max(capture.elapsed().as_secs_f64());
     }
     let prune_seconds = start.elapsed().as_secs_f64();
-    if !prune.wait()?.success() {
-        bail!("the prune failed beside captures");
-    }
     daemon.stop()?;
-    measure(&mut setup.check(), &home.join("log")).context("the vault is not whole")?;
+    measure(&mut setup.check(), &setup.home().join("log")).context("the vault is not whole")?;
     Ok(Meanwhile { prune_seconds, captures, slowest_seconds })
 }
 
@@ -174,17 +246,6 @@ fn report(options: &Options, figures: &[Figure], meanwhile: &Meanwhile, work: &P
         seconds.sort_by(f64::total_cmp);
         seconds[seconds.len() / 2]
     };
-    for figure in figures {
-        println!(
-            "{:<9} {:>8.2} s  {:>8.2} s of CPU  {:>5} MiB  {:>6} MiB before, {:>6} after",
-            figure.tool.name(),
-            figure.cost.wall_seconds,
-            figure.cost.cpu_seconds,
-            figure.cost.peak_anon_bytes >> 20,
-            figure.before_bytes >> 20,
-            figure.after_bytes >> 20
-        );
-    }
     let faster = median(Tool::Restic) / median(Tool::Backstay);
     println!(
         "backstay is {faster:.2} times as fast (bound: {FASTER_MIN}), medians of {} rounds",
@@ -239,17 +300,19 @@ struct History {
 }
 
 impl History {
-    /// Makes the tree: bytes that do not compress, in files of one size.
-    fn new(options: &Options, tree: &Path) -> Result<Self> {
-        let mut history = Self {
-            tree: tree.to_path_buf(),
-            random: Random::new(options.seed, "prune"),
+    fn new(options: &Options, work: &Path, stream: &str) -> Self {
+        Self {
+            tree: work.join(TREE),
+            random: Random::new(options.seed, stream),
             files: (options.size / 2 / FILE_BYTES).max(1),
             edited_at_once: (options.size / 2 / options.points / FILE_BYTES).max(1),
-        };
-        fs::create_dir(tree)?;
-        (0..history.files).try_for_each(|file| history.write(file))?;
-        Ok(history)
+        }
+    }
+
+    /// Makes the tree: bytes that do not compress, in files of one size.
+    fn make(&mut self) -> Result<()> {
+        fs::create_dir(&self.tree).with_context(|| format!("cannot make {}", self.tree.display()))?;
+        (0..self.files).try_for_each(|file| self.write(file))
     }
 
     fn path(&self, file: u64) -> PathBuf {
@@ -317,6 +380,11 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         true => Ok(()),
         false => bail!("cannot copy {} to {}", from.display(), to.display()),
     }
+}
+
+fn put_back(saved: &Path, folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder)?;
+    Ok(fs::rename(saved, folder)?)
 }
 
 /// What the repository takes on disk, without what is only kept to be brought back.

@@ -58,10 +58,15 @@ fn missing(tool: Tool, program: &Path) -> String {
 }
 
 impl Setup {
+    /// One whose repository is there.
+    pub(crate) fn made(tool: Tool, program: &Path, home: &Path, tree: &Path) -> Setup {
+        Setup { tool, program: program.into(), home: home.into(), tree: tree.into() }
+    }
+
     /// Makes what must exist before the first backup, in the empty folder `home`. Not timed: for restic this
     /// includes `init`, whereas Backstay makes its vault within the first backup.
     pub(crate) fn new(tool: Tool, program: &Path, home: &Path, tree: &Path) -> Result<Setup> {
-        let setup = Setup { tool, program: program.into(), home: home.into(), tree: tree.into() };
+        let setup = Setup::made(tool, program, home, tree);
         match tool {
             Tool::Backstay => {
                 fs::create_dir(home.join("state"))?;
@@ -94,6 +99,11 @@ impl Setup {
         };
         command.arg(destination);
         command
+    }
+
+    /// Where everything of it is, but for the tree.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
     }
 
     /// Which it is.
