@@ -12,6 +12,17 @@ use crate::id::{ChunkId, Element};
 #[error("{0}")]
 pub struct UnreadableRow(pub String);
 
+/// Bytes of a data chunk to which an entry refers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkRange {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Where they begin in it, bytes.
+    pub offset: u32,
+    /// How many there are.
+    pub length: u32,
+}
+
 /// What there is to know of the rows of one kind of source.
 pub trait KindRules: Send + Sync + fmt::Debug {
     /// How its runs fold.
@@ -23,13 +34,23 @@ pub trait KindRules: Send + Sync + fmt::Debug {
     /// The entry's name for people.
     fn path(&self, key: &[u8]) -> String;
 
-    /// Tells every reference of an entry to a data chunk: the chunk, and how many bytes of it.
+    /// Tells every reference of an entry to a data chunk.
     fn references(
         &self,
         key: &[u8],
         value: &[u8],
-        tell: &mut dyn FnMut(ChunkId, u64),
+        tell: &mut dyn FnMut(ChunkRange),
     ) -> Result<(), UnreadableRow>;
+
+    /// The value of an entry whose bytes lie elsewhere: `moved` says where those of a reference begin now, and in which
+    /// chunk; `None` of one that stays. The element of the entry stays the same. `None` when nothing of it has moved, and
+    /// always from a kind whose elements name chunks.
+    fn with_references(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        moved: &mut dyn FnMut(ChunkRange) -> Option<(ChunkId, u32)>,
+    ) -> Result<Option<Vec<u8>>, UnreadableRow>;
 }
 
 /// The kinds that a process knows, by their names. Sources of others are left as they are.

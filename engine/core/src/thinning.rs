@@ -29,7 +29,7 @@ pub const MERGE_RUNS_MAX: usize = 512;
 const ENTRY_BYTES: u64 = 128;
 
 /// A new base is worth it when it frees so many times what it takes.
-const WORTH: u64 = 16;
+const WORTH: u64 = 8;
 
 /// What retention wants of the points that a layout accepts.
 #[derive(Debug, Default)]

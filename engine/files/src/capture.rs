@@ -358,6 +358,12 @@ impl<'p> CaptureRun<'p> {
         Ok(rows::unchanged(row, stat, self.last_scan())? && !rows::refers_to(row, &self.lost)?)
     }
 
+    /// Whether every target has the groups in which the contents of an object are.
+    fn is_stored(&self, row: &FoundRow) -> Result<bool, CaptureError> {
+        let chunks = self.chunks.as_ref().ok_or(VaultError::GivenUp)?;
+        Ok(rows::groups(row)?.iter().all(|chunk| chunks.is_known(chunk)))
+    }
+
     fn last_scan(&self) -> Timestamp {
         self.previous.map_or(Timestamp::from_nanos(i64::MIN), |state| state.header().scan_start)
     }
@@ -374,7 +380,8 @@ impl<'p> CaptureRun<'p> {
         let Some(by_inode) = &mut self.by_inode else { return Ok(None) };
         let found = by_inode.find(stat.identity, |value| rows::is_of(value, stat))?;
         match found {
-            Some(row) if self.still_holds(&row, stat)? => Ok(Some(row)),
+            // Its references go into the new run, and a custodian may have put what is in them elsewhere.
+            Some(row) if self.still_holds(&row, stat)? && self.is_stored(&row)? => Ok(Some(row)),
             _ => Ok(None),
         }
     }

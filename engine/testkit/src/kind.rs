@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backstay_core::fold::{FoldRule, NewestStands};
 use backstay_core::id::{ChunkId, Element};
-use backstay_core::kind::{KindRules, Kinds, UnreadableRow};
+use backstay_core::kind::{ChunkRange, KindRules, Kinds, UnreadableRow};
 
 use crate::capture::{element, references};
 
@@ -36,9 +36,20 @@ impl KindRules for MadeUp {
         &self,
         _: &[u8],
         value: &[u8],
-        tell: &mut dyn FnMut(ChunkId, u64),
+        tell: &mut dyn FnMut(ChunkRange),
     ) -> Result<(), UnreadableRow> {
-        references(value).for_each(|(chunk, bytes)| tell(chunk, bytes));
+        references(value)
+            .for_each(|(chunk, bytes)| tell(ChunkRange { chunk, offset: 0, length: bytes as u32 }));
         Ok(())
+    }
+
+    fn with_references(
+        &self,
+        _: &[u8],
+        _: &[u8],
+        _: &mut dyn FnMut(ChunkRange) -> Option<(ChunkId, u32)>,
+    ) -> Result<Option<Vec<u8>>, UnreadableRow> {
+        // Its elements name chunks.
+        Ok(None)
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use backstay_core::id::{ChunkId, LinkId};
 use backstay_core::units::Timestamp;
 use backstay_vault::keys::KeyRing;
+use backstay_vault::split::SMALL_FILE_BYTES;
 
 use super::problem::CaptureError;
 use crate::heads::FoundRow;
@@ -69,6 +70,14 @@ pub(super) fn refers_to(row: &FoundRow, chunks: &HashSet<ChunkId>) -> Result<boo
         }
     }
     Ok(false)
+}
+
+/// Chunks in which contents of an object lie that may be grouped with those of others.
+pub(super) fn groups(row: &FoundRow) -> Result<Vec<ChunkId>, CaptureError> {
+    let head = HeadRow::decode(&row.value)?;
+    let all = head.facts.references.iter().chain(&head.facts.attribute_references);
+    let grouped = all.filter(|reference| (reference.length_bytes as usize) < SMALL_FILE_BYTES);
+    Ok(grouped.map(|reference| reference.chunk).collect())
 }
 
 /// Whether a row is that of this inode, with the same ctime.

@@ -9,6 +9,7 @@ use backstay_core::id::{ChunkId, PackId};
 use bytes::Bytes;
 
 use super::plan::{PackRead, plan_reads};
+use super::small::SmallPacks;
 use crate::error::VaultError;
 use crate::index::Location;
 use crate::name::Named;
@@ -28,12 +29,32 @@ pub type LostChunk = (ChunkId, VaultError);
 pub struct ChunkReader {
     vault: Arc<Vault>,
     looks: Arc<AtomicU32>,
+    small_packs: Option<Arc<SmallPacks>>,
 }
 
 impl ChunkReader {
     /// A reader of this vault.
     pub fn new(vault: Arc<Vault>) -> Self {
-        Self { vault, looks: Arc::default() }
+        Self { vault, looks: Arc::default(), small_packs: None }
+    }
+
+    /// The same for whoever reads the runs of many captures: small packs of metadata are read whole, and kept for a while.
+    pub fn of_many_runs(vault: Arc<Vault>) -> Self {
+        let small_packs = SmallPacks::default();
+        small_packs.learn(&vault);
+        Self { small_packs: Some(Arc::new(small_packs)), ..Self::new(vault) }
+    }
+
+    /// Learns of packs that were put since it was made.
+    pub fn learn_packs(&self) {
+        if let Some(small_packs) = &self.small_packs {
+            small_packs.learn(&self.vault);
+        }
+    }
+
+    /// The vault.
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     /// The reads that these chunks need; an error names the first that no index object knows.
@@ -192,6 +213,11 @@ impl ChunkReader {
     }
 
     fn read_stretch(&self, pack: PackId, offset: u32, length: u32) -> Result<Bytes, VaultError> {
+        if let Some(small_packs) = &self.small_packs
+            && let Some(stretch) = small_packs.stretch(&self.vault, pack, offset, length)?
+        {
+            return Ok(stretch);
+        }
         let stretch = Stretch { offset: u64::from(offset), length: u64::from(length) };
         self.vault.get_range(&Named::Pack(pack).to_name(), stretch)
     }

@@ -2,6 +2,7 @@
 
 mod fetch;
 mod plan;
+mod small;
 
 pub use fetch::{ChunkReader, LostChunk};
 pub use plan::{PackRead, plan_reads};

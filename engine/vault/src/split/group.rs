@@ -11,7 +11,7 @@ pub const SMALL_FILE_BYTES: usize = 64 << 10;
 const GROUP_BYTES_LEAST: usize = 192 << 10;
 
 /// No group is greater, bytes.
-const GROUP_BYTES_MAX: usize = 512 << 10;
+pub const GROUP_BYTES_MAX: usize = 512 << 10;
 
 /// A file ends its group when the first byte of its hash is below this.
 const END_BELOW: u8 = 32;

@@ -5,4 +5,4 @@ mod gear;
 mod group;
 
 pub use gear::{CHUNK_BYTES_GREATEST, CHUNK_BYTES_LEAST, Gear};
-pub use group::{Group, GroupBuilder, Placed, SMALL_FILE_BYTES};
+pub use group::{GROUP_BYTES_MAX, Group, GroupBuilder, Placed, SMALL_FILE_BYTES};

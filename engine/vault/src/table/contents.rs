@@ -4,7 +4,7 @@ use backstay_core::id::ChunkId;
 use backstay_core::run::PartRef;
 
 use super::cursor::{ChunkSource, TableError, open_root};
-use super::live::LiveTable;
+use super::live::{LiveBytes, LiveTable};
 use super::root::decode_index;
 
 /// Tells every chunk that a part consists of, and every data chunk that it refers to. One may be told more than once.
@@ -31,11 +31,20 @@ pub fn part_chunks<S: ChunkSource>(
 /// How many bytes of data a part refers to.
 pub fn referred_bytes<S: ChunkSource>(source: &S, part: &PartRef) -> Result<u64, TableError<S::Error>> {
     let mut referred = 0u64;
-    for piece in &open_root(source, part)?.live {
-        let rows = one(source, piece.chunk, LiveTable::decode_piece)?;
-        referred = rows.iter().fold(referred, |sum, row| sum.saturating_add(row.bytes));
-    }
+    part_live(source, part, &mut |live| referred = referred.saturating_add(live.bytes))?;
     Ok(referred)
+}
+
+/// Tells how much of each data chunk a part refers to, in order of chunk.
+pub fn part_live<S: ChunkSource>(
+    source: &S,
+    part: &PartRef,
+    tell: &mut dyn FnMut(LiveBytes),
+) -> Result<(), TableError<S::Error>> {
+    for piece in &open_root(source, part)?.live {
+        one(source, piece.chunk, LiveTable::decode_piece)?.into_iter().for_each(&mut *tell);
+    }
+    Ok(())
 }
 
 fn one<S: ChunkSource, T>(

@@ -9,7 +9,7 @@ mod part;
 mod root;
 
 pub use block::{BlockBuilder, BlockReader};
-pub use contents::{part_chunks, referred_bytes};
+pub use contents::{part_chunks, part_live, referred_bytes};
 pub use cursor::{ChunkSource, PartCursor, RunCursor, TableError};
 pub use live::{LiveBytes, LiveTable};
 pub use part::{MetaSink, PartWriter};

@@ -163,7 +163,7 @@ impl Copying<'_> {
                 let rules = self.kinds.get(kind.as_str()).ok_or_else(unknown)?;
                 let ring = self.to.ring().clone();
                 let mut chunks = ChunkWriter::new(self.pool.clone(), ring, vec![session.view()]);
-                let run = write_merged(&self.from, &mut chunks, &**rules, runs)?;
+                let run = write_merged(&ChunkReader::new(self.from.clone()), &mut chunks, &**rules, runs)?;
                 packs.extend(chunks.flush().pop().ok_or(VaultError::GivenUp)??.packs);
                 run
             }

@@ -108,7 +108,7 @@ impl Vault {
         Ok(self.io.block_on(self.store.trash())?)
     }
 
-    fn index(&self) -> RwLockReadGuard<'_, ChunkIndex> {
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, ChunkIndex> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 

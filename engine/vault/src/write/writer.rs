@@ -143,6 +143,13 @@ impl ChunkWriter {
         Ticket(ticket)
     }
 
+    /// Whether every target that has not failed has this chunk, and will keep it at least until the session ends.
+    pub fn is_known(&self, chunk: &ChunkId) -> bool {
+        let seen = || self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(chunk);
+        let working = || self.shared.targets.iter().filter(|target| !target.packer.has_failed());
+        working().all(|target| target.view.has(chunk)) || seen()
+    }
+
     /// Whether every target has failed, so that going on is in vain.
     pub fn has_failed(&self) -> bool {
         self.shared.targets.iter().all(|target| target.packer.has_failed())

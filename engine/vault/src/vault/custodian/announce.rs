@@ -17,7 +17,6 @@ use crate::error::VaultError;
 use crate::index_object::IndexAuthor;
 use crate::malformed::encode_cbor;
 use crate::name::Named;
-use crate::read::ChunkReader;
 use crate::store::Folder;
 
 /// What one pass moves at most, bytes: it needs as much room before it frees any.
@@ -56,9 +55,9 @@ impl Custodian<'_> {
         let catalogues = self.look.survey()?;
         let pins = sessions.pins(&fences);
         let newest = self.vault.newest_collection()?;
-        let reader = ChunkReader::new(self.vault.clone());
         // Once more: the points that were just seen shall be in the index in which they are marked.
         self.vault.refresh_index(Some(&self.identity.node))?;
+        self.reader.learn_packs();
         let mut needs = Needs::over(self.vault.index().entries());
         let mut is_undecided = sessions.have_something_to_decide() || !fences.known.is_empty();
         for catalogue in &catalogues {
@@ -68,9 +67,9 @@ impl Custodian<'_> {
             is_undecided |= deciding.has_something_to_decide();
             // With what counts now, whether its commit has ended or not.
             let layout = deciding.layout(self.term, newest, self.look.now())?;
-            layout.runs.iter().try_for_each(|placed| needs.add(&reader, &placed.run))?;
+            layout.runs.iter().try_for_each(|placed| needs.add(&self.reader, &placed.run))?;
         }
-        let inventory = self.look.inventory()?;
+        let mut inventory = self.look.inventory()?;
         let lost = self.still_lost(&needs)?;
         let is_quiet = sessions.writing(&fences) == 0;
         let index = {
@@ -95,6 +94,7 @@ impl Custodian<'_> {
         let mut moved = choice.moved;
         moved.extend(self.not_whole(choice.doubtful)?);
         let moved = self.repack(moved, done)?;
+        inventory.extend(moved.iter().map(|(pack, _)| (pack.id, u64::from(pack.bytes))));
         self.put_index(newest, moved)?;
         let number = CollectionNumber::new(newest.get() + 1);
         self.put_record(number, choice.doomed, &inventory)?;
@@ -149,12 +149,10 @@ impl Custodian<'_> {
 
     /// Index objects of custodians whose packs are all there: one that landed late may name some that are not.
     fn vouched(&self, inventory: &Inventory) -> Result<Vec<ObjectHash>, VaultError> {
-        // Packs of its own that it has just written are not in an inventory from before.
-        let now = self.look.inventory()?;
         let index = self.vault.index();
         let custodians = index.objects_with_packs().into_iter().filter(|(object, packs)| {
             let is_custodians = matches!(object.author, IndexAuthor::Custodian { .. });
-            is_custodians && packs.iter().all(|pack| inventory.contains_key(pack) || now.contains_key(pack))
+            is_custodians && packs.iter().all(|pack| inventory.contains_key(pack))
         });
         let mut vouched: Vec<ObjectHash> = custodians.map(|(object, _)| object.origin.hash).collect();
         vouched.sort_unstable();

@@ -10,9 +10,9 @@ use super::needs::{Needs, walk};
 use crate::chunk::ChunkClass;
 use crate::index::{IndexSnapshot, Location, PackPlace, SegmentError};
 
-/// A pack goes when less than this share of it is needed: two thirds, so that all packs together hold at most half as
-/// much again as what is needed.
-const NEEDED_PARTS: (u64, u64) = (2, 3);
+/// Of what is needed, so many parts of a hundred may lie in packs beside it that nobody needs: the sparsest packs go until
+/// it is not more. A bound on each pack would allow all of them together as much, and move packs that free little.
+const WASTE_PERCENT: u64 = 15;
 
 /// A pack below this size is small, bytes.
 const fn small_bytes(class: ChunkClass) -> u64 {
@@ -25,8 +25,8 @@ const fn small_bytes(class: ChunkClass) -> u64 {
 /// So many small packs of a class are left alone.
 const SMALL_PACKS_MAX: usize = 32;
 
-/// What one pass moves of small packs of a class, bytes.
-const MERGED_BYTES_MAX: u64 = 128 << 20;
+/// What one pass moves of small packs of a class, bytes: they become one.
+const MERGED_BYTES_MAX: u64 = 32 << 20;
 
 /// Packs that one pass deletes at most: the record that names them must be one that readers take.
 const DOOMED_MAX: usize = 1 << 20;
@@ -69,6 +69,16 @@ struct Weight {
     kept_bytes: u64,
 }
 
+impl Weight {
+    fn is_packed(&self) -> bool {
+        self.is_there && self.records > 0
+    }
+
+    fn waste_bytes(&self) -> u64 {
+        self.record_bytes - self.kept_bytes
+    }
+}
+
 /// Chooses, so that no more than `moved_bytes_max` has to be moved, or what is needed of one pack. `may_go` says whether a
 /// pack that no index object names is nobody's. Goes through the index three times, and holds sums for each pack.
 ///
@@ -94,31 +104,23 @@ pub(super) fn choose(
         }
         Ok::<(), NotChosen>(())
     })?;
-    // What has to be moved out of a pack that goes, and the pack; of small ones by themselves.
-    let mut sparse: Vec<(u64, PackId)> = Vec::new();
+    let sparse = sparse(packs, &weights);
+    let mut moved_bytes = 0;
+    let fits = sparse.iter().take_while(|place| {
+        let is_first = moved_bytes == 0;
+        moved_bytes += weights[**place].kept_bytes;
+        is_first || moved_bytes <= moved_bytes_max
+    });
+    let mut doomed: Vec<PackId> = fits.map(|place| packs[*place].0).collect();
+    let is_cut = doomed.len() < sparse.len();
+    // Nobody waits for small ones to be merged: a little in every pass.
+    let is_sparse: HashSet<usize> = sparse.into_iter().collect();
     let mut small: HashMap<ChunkClass, Vec<(u64, PackId)>> = HashMap::new();
-    for ((pack, class, bytes), weight) in packs.iter().zip(&weights) {
-        if !weight.is_there || weight.records == 0 {
-            continue;
-        }
-        if weight.kept_bytes * NEEDED_PARTS.1 < weight.record_bytes * NEEDED_PARTS.0 {
-            sparse.push((weight.kept_bytes, *pack));
-        } else if u64::from(*bytes) < small_bytes(*class) {
+    for (place, ((pack, class, bytes), weight)) in packs.iter().zip(&weights).enumerate() {
+        if weight.is_packed() && u64::from(*bytes) < small_bytes(*class) && !is_sparse.contains(&place) {
             small.entry(*class).or_default().push((weight.kept_bytes, *pack));
         }
     }
-    // Those first that free the most for what is moved: where the disk is full, that makes room for the others.
-    sparse.sort_unstable();
-    let mut moved_bytes = 0;
-    let all = sparse.len();
-    let fits = sparse.into_iter().take_while(|(needed, _)| {
-        let is_first = moved_bytes == 0;
-        moved_bytes += needed;
-        is_first || moved_bytes <= moved_bytes_max
-    });
-    let mut doomed: Vec<PackId> = fits.map(|(_, pack)| pack).collect();
-    let is_cut = doomed.len() < all;
-    // Nobody waits for small ones to be merged: a little in every pass.
     for mut small in small.into_values().filter(|small| small.len() > SMALL_PACKS_MAX) {
         small.sort_unstable();
         let mut merged_bytes = 0;
@@ -156,6 +158,29 @@ pub(super) fn choose(
         })?;
     }
     Ok(choice)
+}
+
+/// Places of the packs that are to go for what is wasted in them. Those first that free the most for what is moved: where
+/// the disk is full, that makes room for the others.
+fn sparse(packs: &[(PackId, ChunkClass, u32)], weights: &[Weight]) -> Vec<usize> {
+    let mut wasteful: Vec<usize> = (0..weights.len())
+        .filter(|place| weights[*place].is_packed() && weights[*place].waste_bytes() > 0)
+        .collect();
+    // By shares that are needed, without fractions.
+    wasteful.sort_unstable_by(|a, b| {
+        let (one, other) = (&weights[*a], &weights[*b]);
+        let share = |of: &Weight, than: &Weight| u128::from(of.kept_bytes) * u128::from(than.record_bytes);
+        share(one, other).cmp(&share(other, one)).then_with(|| packs[*a].0.cmp(&packs[*b].0))
+    });
+    let packed = || weights.iter().filter(|weight| weight.is_packed());
+    let needed_bytes: u64 = packed().map(|weight| weight.kept_bytes).sum();
+    let mut waste_bytes: u64 = packed().map(Weight::waste_bytes).sum();
+    let goes = |place: &usize| {
+        let is_too_much = waste_bytes.saturating_mul(100) > needed_bytes.saturating_mul(WASTE_PERCENT);
+        waste_bytes -= weights[*place].waste_bytes();
+        is_too_much || weights[*place].kept_bytes == 0
+    };
+    wasteful.into_iter().take_while(goes).collect()
 }
 
 /// Sums the records of each pack, and those that are needed.
@@ -237,14 +262,23 @@ mod tests {
     }
 
     #[test]
-    fn packs_go_of_which_less_than_two_thirds_is_needed_and_what_is_needed_of_them_is_moved() {
-        // Of pack 0 all, of 1 seven tenths, of 2 six tenths, of 3 nothing.
-        let needs = needs((0..17).chain(20..26));
+    fn the_sparsest_packs_go_until_little_is_wasted_beside_what_is_needed() {
+        // Of pack 0 all, of 1 nine tenths, of 2 six tenths, of 3 nothing.
+        let needs = needs((0..19).chain(20..26));
         let choice =
             choose(&index(4), &inventory(0..4), &needs, &none(), u64::MAX, |_| true).expect("all is there");
-        assert_eq!(choice.doomed, [pack(2), pack(3)]);
+        assert_eq!(choice.doomed, [pack(2), pack(3)], "one part in twenty-five is wasted then");
         assert_eq!(choice.moved.len(), 6);
         assert!(!choice.is_cut);
+    }
+
+    #[test]
+    fn a_pack_of_which_nothing_is_needed_goes_whatever_is_wasted() {
+        let mut needs: Vec<u8> = (0..100).collect();
+        needs.retain(|chunk| !(50..60).contains(chunk));
+        let choice = choose(&index(10), &inventory(0..10), &self::needs(needs), &none(), u64::MAX, |_| true);
+        let choice = choice.expect("all is there");
+        assert_eq!((choice.doomed, choice.moved.len()), (vec![pack(5)], 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use backstay_core::point::PointLink;
 use super::super::Catalogue;
 use super::announce::Announced;
 use super::decide::Decided;
+use super::inspection::Inventory;
 use super::wait::{Fences, Sessions};
 use super::{Collected, Custodian};
 use crate::commit_object::{FenceObject, SessionState};
@@ -32,9 +33,10 @@ impl Custodian<'_> {
         decided: &Decided,
         sessions: &Sessions,
         fences: &Fences,
+        inventory: &Inventory,
         done: &mut Collected,
     ) -> Result<(), VaultError> {
-        self.delete_packs(pass, done)?;
+        self.delete_packs(pass, inventory, done)?;
         let mut points = Vec::new();
         let mut others = Vec::new();
         for (catalogue, layout) in &decided.sources {
@@ -52,8 +54,12 @@ impl Custodian<'_> {
         self.remove_all(&others)
     }
 
-    fn delete_packs(&self, pass: &Announced, done: &mut Collected) -> Result<(), VaultError> {
-        let inventory = self.look.inventory()?;
+    fn delete_packs(
+        &self,
+        pass: &Announced,
+        inventory: &Inventory,
+        done: &mut Collected,
+    ) -> Result<(), VaultError> {
         let mut doomed: Vec<_> = pass.doomed.iter().filter(|pack| inventory.contains_key(pack)).collect();
         doomed.sort_unstable();
         done.packs_deleted += doomed.len() as u64;

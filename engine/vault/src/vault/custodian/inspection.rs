@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstay_core::clock::Clock;
-use backstay_core::id::PackId;
+use backstay_core::id::{PackId, SessionId};
 use backstay_core::kind::{KindRules, Kinds};
 use backstay_core::units::Timestamp;
 
+use super::super::settled::KnownSession;
 use super::super::{Catalogue, Vault};
 use crate::error::VaultError;
 use crate::name::Named;
@@ -24,17 +25,23 @@ pub struct Inspection<'a> {
     vault: Arc<Vault>,
     kinds: Arc<Kinds>,
     clock: &'a dyn Clock,
+    /// Sessions that have been seen to have ended.
+    ended: Arc<Mutex<HashMap<SessionId, Arc<KnownSession>>>>,
 }
 
 impl<'a> Inspection<'a> {
     /// A look at this vault, with what is known of kinds of sources.
     pub fn new(vault: Arc<Vault>, kinds: Arc<Kinds>, clock: &'a dyn Clock) -> Self {
-        Self { vault, kinds, clock }
+        Self { vault, kinds, clock, ended: Arc::default() }
     }
 
     /// The vault.
     pub fn vault(&self) -> &Arc<Vault> {
         &self.vault
+    }
+
+    pub(super) fn ended(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<KnownSession>>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn rules(&self, kind: &str) -> Option<Arc<dyn KindRules>> {

@@ -1,14 +1,12 @@
-//! Writing of a merged run. What the run does to the state digest is added up while it is written, and so is what those
+//! Writing of a merged run, or of an equal one whose data lies elsewhere. What the run does to the state digest is added up while it is written, and so is what those
 //! do that it is made of: a merge that changed anything is never put into a layout.
-
-use std::sync::Arc;
 
 use backstay_core::digest::StateDigest;
 use backstay_core::fold::{Cursor, Merge};
-use backstay_core::kind::KindRules;
+use backstay_core::id::ChunkId;
+use backstay_core::kind::{ChunkRange, KindRules, UnreadableRow};
 use backstay_core::run::{Change, Entry, PartRef, Run};
 
-use super::super::Vault;
 use crate::error::VaultError;
 use crate::read::ChunkReader;
 use crate::table::{PartWriter, RunCursor};
@@ -20,12 +18,22 @@ const PART_CHUNKS_MAX: usize = 500_000;
 
 /// Writes the merge of runs that follow each other, newest first.
 pub(in crate::vault) fn write_merged(
-    vault: &Arc<Vault>,
+    reader: &ChunkReader,
     chunks: &mut ChunkWriter,
     rules: &dyn KindRules,
     runs: &[Run],
 ) -> Result<Run, VaultError> {
-    let reader = ChunkReader::new(Arc::clone(vault));
+    write_moved(reader, chunks, rules, runs, &mut |_| None)
+}
+
+/// The same; what `moved` knows is referred to where it lies now.
+pub(super) fn write_moved(
+    reader: &ChunkReader,
+    chunks: &mut ChunkWriter,
+    rules: &dyn KindRules,
+    runs: &[Run],
+    moved: &mut dyn FnMut(ChunkRange) -> Option<(ChunkId, u32)>,
+) -> Result<Run, VaultError> {
     let mut digests: Vec<Tally> = runs.iter().map(|_| Tally::new()).collect();
     let cursors: Vec<Counted<'_>> = runs
         .iter()
@@ -38,17 +46,25 @@ pub(in crate::vault) fn write_merged(
     let mut part = PartWriter::new();
     let mut entries = 0;
     while merge.advance()? {
-        let entry = merge.entry();
+        let mut entry = merge.entry();
+        let value = match entry.change.value() {
+            Some(value) => rules.with_references(entry.key, value, moved).map_err(unreadable)?,
+            None => None,
+        };
+        if let Some(value) = &value {
+            entry.change = Change::Put(value);
+        }
         after.count(rules, &entry)?;
         if entries == PART_ENTRIES_MAX || part.chunks() >= PART_CHUNKS_MAX {
             parts.extend(std::mem::take(&mut part).finish(chunks)?);
             entries = 0;
         }
         entries += 1;
-        part.push(vault.ring(), chunks, &entry)?;
+        part.push(reader.vault().ring(), chunks, &entry)?;
         if let Some(value) = entry.change.value() {
-            let told = rules.references(entry.key, value, &mut |chunk, bytes| part.refer(chunk, bytes));
-            told.map_err(|error| VaultError::Table(error.to_string()))?;
+            let told =
+                rules.references(entry.key, value, &mut |range| part.refer(range.chunk, range.length.into()));
+            told.map_err(unreadable)?;
         }
     }
     parts.extend(part.finish(chunks)?);
@@ -63,6 +79,10 @@ pub(in crate::vault) fn write_merged(
     }
 }
 
+pub(super) fn unreadable(error: UnreadableRow) -> VaultError {
+    VaultError::Table(error.to_string())
+}
+
 /// What entries do to a state digest: new elements, and those that they replace.
 #[derive(Debug)]
 struct Tally(StateDigest);
@@ -74,8 +94,7 @@ impl Tally {
 
     fn count(&mut self, rules: &dyn KindRules, entry: &Entry<'_>) -> Result<(), VaultError> {
         if let Change::Put(value) = entry.change {
-            let element =
-                rules.element(entry.key, value).map_err(|error| VaultError::Table(error.to_string()))?;
+            let element = rules.element(entry.key, value).map_err(unreadable)?;
             element.iter().for_each(|element| self.0.add(element));
         }
         entry.replaced.iter().for_each(|replaced| self.0.remove(replaced));

@@ -18,6 +18,8 @@ mod publish;
 mod renew;
 mod repack;
 mod repair;
+mod sparse;
+mod split;
 mod strays;
 mod thin;
 mod undelete;
@@ -32,6 +34,7 @@ use backstay_core::config::Keep;
 use super::{Vault, WriterIdentity};
 use crate::error::VaultError;
 use crate::index::DAMAGES_MAX;
+use crate::read::ChunkReader;
 use crate::write::CpuPool;
 
 pub(super) use merge::write_merged;
@@ -51,6 +54,8 @@ pub type KeepOf<'a> = dyn Fn(&str) -> Option<Keep> + 'a;
 pub struct Custodian<'a> {
     look: Inspection<'a>,
     vault: Arc<Vault>,
+    /// For runs.
+    reader: ChunkReader,
     identity: Arc<WriterIdentity>,
     term: u64,
     pool: Arc<CpuPool>,
@@ -105,7 +110,8 @@ impl<'a> Custodian<'a> {
         vault.may_be_written()?;
         let notes = store.load()?;
         let term = vault.trust().custodian.term;
-        let mut custodian = Self { look, vault, identity, term, pool, store, notes };
+        let reader = ChunkReader::of_many_runs(vault.clone());
+        let mut custodian = Self { look, vault, reader, identity, term, pool, store, notes };
         custodian.check_office()?;
         custodian.vault.check_listings(&custodian.identity, custodian.look.now())?;
         custodian.put_layout_again()?;
@@ -141,8 +147,8 @@ impl<'a> Custodian<'a> {
         }
         let fences = self.look.list_fences()?;
         let decided = self.decide(&pass, &sessions, &fences, &mut done)?;
-        self.renew(&pass, &decided, &mut done)?;
-        self.delete(&pass, &decided, &sessions, &fences, &mut done)?;
+        let inventory = self.renew(&pass, &decided, &mut done)?;
+        self.delete(&pass, &decided, &sessions, &fences, &inventory, &mut done)?;
         self.delete_records_but_newest(&pass)?;
         self.notes.finished = pass.number;
         self.note()?;

@@ -14,12 +14,11 @@ use super::needs::{Needs, walk};
 use super::{Collected, Custodian};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
-use crate::index::Location;
+use crate::index::{IndexedObject, Location};
 use crate::index_object::{INDEX_ENTRIES_MAX, INDEX_PACKS_MAX, IndexAuthor, IndexObject, IndexedPack};
 use crate::keys::random_bytes;
 use crate::name::{Named, ObjectName};
 use crate::pack::PackEntry;
-use crate::read::ChunkReader;
 use crate::store::Folder;
 
 /// A custodian's index object with fewer entries is small.
@@ -38,26 +37,29 @@ pub(super) type PacksById = BTreeMap<PackId, (IndexedPack, BTreeMap<(u32, ChunkI
 pub(super) type Packs = Vec<(IndexedPack, Vec<PackEntry>)>;
 
 impl Custodian<'_> {
-    /// Rescues, lists anew, and deletes the index objects that were replaced.
+    /// Rescues, lists anew, and deletes the index objects that were replaced; the packs that are there.
     pub(super) fn renew(
         &mut self,
         pass: &Announced,
         decided: &Decided,
         done: &mut Collected,
-    ) -> Result<(), VaultError> {
+    ) -> Result<Inventory, VaultError> {
         self.vault.refresh_index(Some(&self.identity.node))?;
+        // In this order: packs come before the objects that name them. One of a commit that ends just now would be taken
+        // for void, and would go with its entries.
+        let objects = self.vault.index().objects_with_packs();
         let inventory = self.look.inventory()?;
         let needs = self.needs_of(pass, decided)?;
         let rescued = self.repack(self.endangered(pass, &needs, &inventory)?, done)?;
-        let replaced = self.replaced(pass)?;
+        let replaced = self.replaced(pass, objects, &inventory)?;
         let stays = |pack: &PackId| inventory.contains_key(pack) && !pass.doomed.contains(pack);
         self.list_anew(pass, rescued, &replaced, stays)?;
-        self.check_nothing_is_lost(pass, &needs, &replaced)?;
+        let inventory = self.check_nothing_is_lost(pass, &needs, &replaced)?;
         self.check_office()?;
         let names: Vec<ObjectName> = replaced.into_iter().map(|(name, _)| name).collect();
         self.remove_all(&names)?;
         done.objects_deleted += names.len() as u64;
-        Ok(())
+        Ok(inventory)
     }
 
     /// Lists under the custodian's name what was rescued, and every entry of the objects that go which lies in a pack
@@ -90,10 +92,10 @@ impl Custodian<'_> {
 
     /// What was marked when the pass was announced, and what was accepted since.
     fn needs_of(&self, pass: &Announced, decided: &Decided) -> Result<Needs, VaultError> {
-        let reader = ChunkReader::new(self.vault.clone());
+        self.reader.learn_packs();
         let mut needs = Needs::over(self.vault.index().entries());
         let runs = decided.sources.iter().flat_map(|(_, layout)| &layout.runs);
-        runs.into_iter().try_for_each(|placed| needs.add_beside(&pass.needs, &reader, &placed.run))?;
+        runs.into_iter().try_for_each(|placed| needs.add_beside(&pass.needs, &self.reader, &placed.run))?;
         Ok(needs)
     }
 
@@ -141,7 +143,7 @@ impl Custodian<'_> {
         pass: &Announced,
         needs: &Needs,
         replaced: &[(ObjectName, Named)],
-    ) -> Result<(), VaultError> {
+    ) -> Result<Inventory, VaultError> {
         let inventory = self.look.inventory()?;
         let goes: HashSet<ObjectHash> = replaced
             .iter()
@@ -170,17 +172,22 @@ impl Custodian<'_> {
                     "chunk {chunk}, which points need, would be gone with the packs that go: what was moved cannot be read"
                 ))),
             }
-        })
+        })?;
+        Ok(inventory)
     }
 
     /// The index objects that go: all that name a pack that goes, or one that is not there; those of commits that are
     /// decided, whoever's; small ones of custodians when they are many.
-    fn replaced(&self, pass: &Announced) -> Result<Vec<(ObjectName, Named)>, VaultError> {
-        let inventory = self.look.inventory()?;
+    fn replaced(
+        &self,
+        pass: &Announced,
+        objects: Vec<(IndexedObject, Vec<PackId>)>,
+        inventory: &Inventory,
+    ) -> Result<Vec<(ObjectName, Named)>, VaultError> {
         let mut goes: HashSet<ObjectHash> = HashSet::new();
         let mut small = Vec::new();
         let mut least = HashMap::new();
-        for (object, packs) in self.vault.index().objects_with_packs() {
+        for (object, packs) in objects {
             let hash = object.origin.hash;
             least.insert(hash, packs.iter().min().copied());
             let is_void = |pack: &PackId| pass.doomed.contains(pack) || !inventory.contains_key(pack);

@@ -2,6 +2,9 @@
 //! afterwards must not have been the only whole copy.
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use backstay_core::id::ChunkId;
@@ -11,12 +14,16 @@ use super::renew::Packs;
 use super::{Collected, Custodian};
 use crate::error::VaultError;
 use crate::index::Location;
-use crate::read::{ChunkReader, plan_reads};
+use crate::read::{ChunkReader, PackRead, plan_reads};
 use crate::record::{RecordHeader, RecordOpener};
+use crate::vault::Vault;
 use crate::write::Packer;
 
 /// How often it is looked whether an upload has failed, while it is waited for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Most threads that move records, each with a stretch of its own.
+const THREADS_MAX: usize = 4;
 
 impl Custodian<'_> {
     /// Of chunks of which one copy stays and another goes, those whose copy that stays is not whole: with the places from
@@ -57,30 +64,68 @@ impl Custodian<'_> {
         moved: Vec<(ChunkId, Location)>,
         done: &mut Collected,
     ) -> Result<Packs, VaultError> {
-        let reader = ChunkReader::new(self.vault.clone());
-        let packer = Packer::new(self.vault.clone());
+        let reads = plan_reads(moved);
+        let moving = Moving {
+            vault: &self.vault,
+            reader: ChunkReader::new(self.vault.clone()),
+            packer: Packer::new(self.vault.clone()),
+            reads: &reads,
+            next: AtomicUsize::new(0),
+        };
+        let threads = self.pool.threads().min(THREADS_MAX).min(reads.len());
+        thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| moving.work())).collect();
+            let own = moving.work();
+            // A thread that panicked has said so, and what it had taken was not moved.
+            let others =
+                others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            others.fold(own, Result::and)
+        })?;
+        let packs = moving.packer.flush()?;
+        done.records_moved += reads.iter().map(|read| read.records.len() as u64).sum::<u64>();
+        done.bytes_written += packs.iter().map(|(pack, _)| u64::from(pack.bytes)).sum::<u64>();
+        Ok(packs)
+    }
+}
+
+/// Stretches that several threads move: each takes the next that nobody has.
+struct Moving<'m> {
+    vault: &'m Vault,
+    reader: ChunkReader,
+    packer: Packer,
+    reads: &'m [PackRead],
+    next: AtomicUsize,
+}
+
+impl Moving<'_> {
+    fn work(&self) -> Result<(), VaultError> {
         let mut opener = RecordOpener::new();
-        for read in plan_reads(moved) {
-            let stretch = reader.read(&read);
-            for record in 0..read.records.len() {
-                let sealed: Bytes = reader.sealed(&mut opener, &read, &stretch, record)?;
-                let chunk = read.records[record].0;
-                let header = RecordHeader::decode(&sealed).map_err(|cause| VaultError::Chunk {
-                    chunk,
-                    place: self.vault.place(),
-                    cause: cause.to_string(),
-                })?;
-                // For as long as it takes: nothing else goes on meanwhile.
-                while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
-                packer.add(header.class, chunk, header.plain_length, &sealed);
-                done.records_moved += 1;
+        while let Some(read) = self.reads.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = self.move_one(&mut opener, read) {
+                // The others need not go on.
+                self.next.store(self.reads.len(), Ordering::Relaxed);
+                return Err(error);
             }
-            if packer.has_failed() {
+            if self.packer.has_failed() {
                 break;
             }
         }
-        let packs = packer.flush()?;
-        done.bytes_written += packs.iter().map(|(pack, _)| u64::from(pack.bytes)).sum::<u64>();
-        Ok(packs)
+        Ok(())
+    }
+
+    fn move_one(&self, opener: &mut RecordOpener, read: &PackRead) -> Result<(), VaultError> {
+        let stretch = self.reader.read(read);
+        for (record, (chunk, ..)) in read.records.iter().enumerate() {
+            let sealed: Bytes = self.reader.sealed(opener, read, &stretch, record)?;
+            let header = RecordHeader::decode(&sealed).map_err(|cause| VaultError::Chunk {
+                chunk: *chunk,
+                place: self.vault.place(),
+                cause: cause.to_string(),
+            })?;
+            // For as long as it takes: nothing else goes on meanwhile.
+            while !self.packer.has_failed() && !self.packer.has_room(LOOK_AGAIN) {}
+            self.packer.add(header.class, *chunk, header.plain_length, &sealed);
+        }
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use backstay_core::collection::CollectionNumber;
 use backstay_core::config::Keep;
 use backstay_core::id::ChunkId;
 use backstay_core::kind::KindRules;
@@ -12,7 +13,7 @@ use backstay_core::layout::{Accepted, Layout, PlacedRun};
 use backstay_core::point::{PointCommon, PointLink};
 use backstay_core::retention::{Aged, Reason, judge};
 use backstay_core::run::Run;
-use backstay_core::thinning::{Plan, Weights, Wishes, plan};
+use backstay_core::thinning::{Plan, Weights, Wishes, needed, plan};
 use backstay_core::units::Timestamp;
 
 use super::super::Catalogue;
@@ -39,6 +40,8 @@ pub struct Thinned {
     pub runs_merged: u64,
     /// Entries of those runs.
     pub entries_written: u64,
+    /// Groups of small files of which what is needed was written anew.
+    pub groups_split: u64,
 }
 
 impl Custodian<'_> {
@@ -48,6 +51,7 @@ impl Custodian<'_> {
         let mut thinned = Thinned::default();
         let mut failure = None;
         self.vault.refresh_index(Some(&self.identity.node))?;
+        self.reader.learn_packs();
         for catalogue in self.look.survey()? {
             match self.thin_source(catalogue, keep, &mut thinned) {
                 // What one source has keeps no other from being thinned.
@@ -72,27 +76,67 @@ impl Custodian<'_> {
         let Some(known) = any.map(|point| point.common.clone()) else { return Ok(()) };
         let Some(rules) = self.look.rules(&known.kind) else { return Ok(()) };
         let keep = keep(&known.source_name).unwrap_or_default();
+        let mut merged = HashSet::new();
         for _ in 0..ROUNDS_MAX {
             let Some((layout, plan)) = self.plan(&catalogue, &keep)? else { break };
+            merged.extend(plan.merges.iter().map(|merge| (merge.from, merge.to)));
             self.carry_out(&catalogue, layout, plan, &*rules, thinned)?;
             catalogue = self.look.sound(self.vault.catalogue(catalogue.source)?)?;
         }
-        Ok(())
+        self.split_sparse_groups(&catalogue, &merged, &*rules, thinned)
+    }
+
+    /// Of what was merged: a merged run refers to less than those did that it is made of.
+    fn split_sparse_groups(
+        &mut self,
+        catalogue: &Catalogue,
+        merged: &HashSet<(Option<PointLink>, PointLink)>,
+        rules: &dyn KindRules,
+        thinned: &mut Thinned,
+    ) -> Result<(), VaultError> {
+        let Some(layout) = catalogue.layout.as_ref().filter(|_| !merged.is_empty() && self.may_split())
+        else {
+            return Ok(());
+        };
+        let stay = layout.accepted.iter().map(|accepted| accepted.link);
+        let roots: Vec<PointLink> = stay.filter(|link| !layout.dropped.contains(link)).collect();
+        let used = needed(layout, &roots)?;
+        let mut writing = self.begin_writing()?;
+        let mut layout = layout.clone();
+        let mut is_changed = false;
+        for placed in used.iter().filter(|placed| merged.contains(&(placed.from, placed.to))) {
+            let others: Vec<&Run> =
+                used.iter().map(|used| &used.run).filter(|run| **run != placed.run).collect();
+            let sparse = self.sparse(rules, &placed.run, &others)?;
+            let Some(old) =
+                layout.runs.iter_mut().find(|run| *run == placed).filter(|_| !sparse.order.is_empty())
+            else {
+                continue;
+            };
+            old.run = self.split(&mut writing.chunks, rules, &placed.run, &sparse)?;
+            thinned.groups_split += sparse.order.len() as u64;
+            is_changed = true;
+        }
+        match is_changed {
+            true => self.end_writing(catalogue, layout, writing),
+            // Nothing was written.
+            false => Ok(()),
+        }
     }
 
     /// The plan for one source, and the layout that it is made for; `None` when there is nothing to do.
     fn plan(&self, catalogue: &Catalogue, keep: &Keep) -> Result<Option<(Layout, Plan)>, VaultError> {
         let Some(layout) = &catalogue.layout else { return Ok(None) };
         let wishes = self.look.wishes(catalogue, layout, keep)?;
-        let reader = ChunkReader::new(self.vault.clone());
+        let reader = &self.reader;
         let mut failure = None;
         let mut known = HashMap::new();
         let lost = self.vault.lost_chunks()?;
         let mut renews = |base: &Run, edits: &[Run], to: PointLink| {
-            let weights = weights(catalogue, &reader, &mut known, base, edits, to);
+            let weights = weights(catalogue, reader, &mut known, base, edits, to);
             let renews = weights.map(Weights::call_for_a_new_base);
             // A base may refer to what is lost in rows that every later point replaces.
-            let renews = renews.and_then(|renews| Ok(renews || refers_to(&reader, base, &lost)?));
+            let renews = renews.and_then(|renews| Ok(renews || refers_to(reader, base, &lost)?));
             renews.unwrap_or_else(|error| {
                 failure.get_or_insert(error);
                 false
@@ -114,6 +158,21 @@ impl Custodian<'_> {
         rules: &dyn KindRules,
         thinned: &mut Thinned,
     ) -> Result<(), VaultError> {
+        let mut writing = self.begin_writing()?;
+        let mut merged = Vec::new();
+        for merge in plan.merges {
+            let run = write_merged(&self.reader, &mut writing.chunks, rules, &merge.runs)?;
+            thinned.runs_merged += 1;
+            thinned.entries_written += run.parts.iter().map(|part| part.entries).sum::<u64>();
+            merged.push(PlacedRun { from: merge.from, to: merge.to, run });
+        }
+        thinned.points_dropped += plan.drop.len() as u64;
+        layout.runs.extend(merged);
+        layout.dropped.extend(plan.drop);
+        self.end_writing(catalogue, layout, writing)
+    }
+
+    fn begin_writing(&self) -> Result<Writing, VaultError> {
         let Some(collections) = self.vault.collections()? else {
             return Err(self
                 .look
@@ -122,24 +181,30 @@ impl Custodian<'_> {
         let collection = collections.newest();
         let view = WriterView::of_custodian(self.vault.clone(), collections);
         let ring = self.vault.ring().clone();
-        let mut chunks = ChunkWriter::new(self.pool.clone(), ring, vec![view]);
-        let mut merged = Vec::new();
-        for merge in plan.merges {
-            let run = write_merged(&self.vault, &mut chunks, rules, &merge.runs)?;
-            thinned.runs_merged += 1;
-            thinned.entries_written += run.parts.iter().map(|part| part.entries).sum::<u64>();
-            merged.push(PlacedRun { from: merge.from, to: merge.to, run });
-        }
-        let written = chunks.flush().pop().ok_or(VaultError::GivenUp)??;
-        self.put_index(collection, written.packs)?;
-        thinned.points_dropped += plan.drop.len() as u64;
+        Ok(Writing { chunks: ChunkWriter::new(self.pool.clone(), ring, vec![view]), collection })
+    }
+
+    /// Packs, then the index that names them, then the layout that needs them.
+    fn end_writing(
+        &mut self,
+        catalogue: &Catalogue,
+        mut layout: Layout,
+        writing: Writing,
+    ) -> Result<(), VaultError> {
+        let written = writing.chunks.flush().pop().ok_or(VaultError::GivenUp)??;
+        self.put_index(writing.collection, written.packs)?;
         layout.generation += 1;
         layout.previous = catalogue.layout_object;
         layout.term = self.term;
-        layout.runs.extend(merged);
-        layout.dropped.extend(plan.drop);
         self.put_layout(catalogue.source, &layout)
     }
+}
+
+/// Chunks that a layout is to need.
+struct Writing {
+    chunks: ChunkWriter,
+    /// The newest when it began.
+    collection: CollectionNumber,
 }
 
 impl Inspection<'_> {

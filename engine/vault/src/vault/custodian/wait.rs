@@ -2,6 +2,7 @@
 //! custodian's own time is fenced. Readers are not waited for; what they pin stays.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use backstay_core::id::{PointId, SessionId};
 use backstay_core::units::Timestamp;
@@ -40,7 +41,7 @@ pub struct Awaited {
 /// What one listing of `sessions/` has shown.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    pub(super) known: HashMap<SessionId, KnownSession>,
+    pub(super) known: HashMap<SessionId, Arc<KnownSession>>,
     /// Those that are damaged: whose they are, and whether they have ended, nobody can say.
     pub(super) damaged: HashSet<SessionId>,
 }
@@ -75,8 +76,19 @@ impl Inspection<'_> {
         let mut sessions = Sessions::default();
         for listed in self.vault().list(&Folder::new(&[&"sessions"]))? {
             let Named::Session(id) = listed.named else { continue };
+            // What has ended stays so: its object is not written any more.
+            if let Some(ended) = self.ended().get(&id) {
+                sessions.known.insert(id, Arc::clone(ended));
+                continue;
+            }
             match self.vault().session(&listed.name, id) {
-                Ok(session) => drop(sessions.known.insert(id, session)),
+                Ok(session) => {
+                    let session = Arc::new(session);
+                    if session.object.state != SessionState::Open {
+                        self.ended().insert(id, Arc::clone(&session));
+                    }
+                    sessions.known.insert(id, session);
+                }
                 Err(VaultError::Store(error)) if error.is_not_found() => {}
                 Err(error @ VaultError::Damaged { .. }) => {
                     tracing::warn!(%error, "to be fenced");

@@ -80,9 +80,9 @@ impl Custodian<'_> {
         let mut fold = Fold::new(cursors, rules.fold_rule());
         while let Some((key, value)) = fold.next().map_err(VaultError::from)? {
             let mut first = None;
-            let told = rules.references(key, value, &mut |chunk, _| {
-                if missing.chunks.contains(&chunk) {
-                    first.get_or_insert(chunk);
+            let told = rules.references(key, value, &mut |range| {
+                if missing.chunks.contains(&range.chunk) {
+                    first.get_or_insert(range.chunk);
                 }
             });
             told.map_err(|error| VaultError::Table(error.to_string()))?;

@@ -86,7 +86,7 @@ impl Custodian<'_> {
         let collection = collections.newest();
         let view = WriterView::of_custodian(self.vault.clone(), collections);
         let mut chunks = ChunkWriter::new(self.pool.clone(), self.vault.ring().clone(), vec![view]);
-        let run = write_merged(&self.vault, &mut chunks, &*rules, std::slice::from_ref(&placed.run))?;
+        let run = write_merged(&self.reader, &mut chunks, &*rules, std::slice::from_ref(&placed.run))?;
         let written = chunks.flush().pop().ok_or(VaultError::GivenUp)??;
         self.put_index(collection, written.packs)?;
         Ok(Some(run))
