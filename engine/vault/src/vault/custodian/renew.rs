@@ -14,7 +14,7 @@ use super::needs::{Needs, walk};
 use super::{Collected, Custodian};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
-use crate::index::Location;
+use crate::index::{IndexedObject, Location};
 use crate::index_object::{INDEX_ENTRIES_MAX, INDEX_PACKS_MAX, IndexAuthor, IndexObject, IndexedPack};
 use crate::keys::random_bytes;
 use crate::name::{Named, ObjectName};
@@ -49,7 +49,11 @@ impl Custodian<'_> {
         let inventory = self.look.inventory()?;
         let needs = self.needs_of(pass, decided)?;
         let rescued = self.repack(self.endangered(pass, &needs, &inventory)?, done)?;
-        let replaced = self.replaced(pass)?;
+        // In this order: packs come before the objects that name them. One of a commit that ends just now would be taken
+        // for void, and would go with its entries.
+        let objects = self.vault.index().objects_with_packs();
+        let inventory = self.look.inventory()?;
+        let replaced = self.replaced(pass, objects, &inventory)?;
         let stays = |pack: &PackId| inventory.contains_key(pack) && !pass.doomed.contains(pack);
         self.list_anew(pass, rescued, &replaced, stays)?;
         self.check_nothing_is_lost(pass, &needs, &replaced)?;
@@ -175,12 +179,16 @@ impl Custodian<'_> {
 
     /// The index objects that go: all that name a pack that goes, or one that is not there; those of commits that are
     /// decided, whoever's; small ones of custodians when they are many.
-    fn replaced(&self, pass: &Announced) -> Result<Vec<(ObjectName, Named)>, VaultError> {
-        let inventory = self.look.inventory()?;
+    fn replaced(
+        &self,
+        pass: &Announced,
+        objects: Vec<(IndexedObject, Vec<PackId>)>,
+        inventory: &Inventory,
+    ) -> Result<Vec<(ObjectName, Named)>, VaultError> {
         let mut goes: HashSet<ObjectHash> = HashSet::new();
         let mut small = Vec::new();
         let mut least = HashMap::new();
-        for (object, packs) in self.vault.index().objects_with_packs() {
+        for (object, packs) in objects {
             let hash = object.origin.hash;
             least.insert(hash, packs.iter().min().copied());
             let is_void = |pack: &PackId| pass.doomed.contains(pack) || !inventory.contains_key(pack);
