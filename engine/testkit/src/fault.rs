@@ -1,6 +1,6 @@
 //! A store that fails where a test says so, or in which others write meanwhile.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backstay_vault::name::ObjectName;
@@ -67,6 +67,17 @@ enum Event {
     DoneAndFails(StoreErrorKind),
     /// Before it is done, others put these objects.
     OthersPut(Vec<Object>),
+    /// When it is done, and before its answer is there, this is called.
+    Then(Call),
+}
+
+#[derive(Clone)]
+struct Call(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Call")
+    }
 }
 
 /// A store that wraps another and fails as planned.
@@ -102,6 +113,11 @@ impl<S: Store> FaultStore<S> {
         self.add(trigger, Event::OthersPut(objects));
     }
 
+    /// What others do after a request and before its answer is there, on a thread of their own.
+    pub fn then(&self, trigger: Trigger, call: impl Fn() + Send + Sync + 'static) {
+        self.add(trigger, Event::Then(Call(Arc::new(call))));
+    }
+
     /// Forgets what was planned.
     pub fn heal(&self) {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -130,6 +146,13 @@ impl<S: Store> FaultStore<S> {
             None => request.await,
             Some(Event::Fails(kind)) => Err(failure(kind)),
             Some(Event::DoneAndFails(kind)) => request.await.and(Err(failure(kind))),
+            Some(Event::Then(Call(call))) => {
+                let answer = request.await;
+                std::thread::scope(|scope| {
+                    scope.spawn(|| call()).join().expect("what others do succeeds");
+                });
+                answer
+            }
             Some(Event::OthersPut(objects)) => {
                 for object in objects {
                     self.inner.put(&object.name, object.content).await?;

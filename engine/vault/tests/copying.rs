@@ -8,11 +8,12 @@ use backstay_core::config::{Keep, KeepRules};
 use backstay_core::id::{PointId, SourceId};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{State, read_back};
+use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
-use backstay_vault::store::MemStore;
+use backstay_vault::store::{MemStore, Operation, StoreErrorKind};
 use backstay_vault::vault::{Copied, Copying, Custodian, Inspection, MemoryNotes, Vault};
 
 const FILES: &str = "static.files";
@@ -215,6 +216,25 @@ fn a_point_that_is_damaged_here_is_named_and_the_others_are_copied() {
     assert_eq!((copied.points, copied.failures.len()), (1, 1), "{copied:?}");
     assert_eq!((copied.failures[0].1, copied.records), (lost, only_dump));
     scene.states.retain(|(source, _), _| *source == DUMP);
+    scene.verify();
+}
+
+#[test]
+fn a_point_that_a_commit_has_left_there_which_failed_is_not_taken_for_copied_before_a_pass_has_accepted_it() {
+    let mut scene = Scene::new();
+    scene.line(FILES, 1, &mut Random::new(7));
+    let whole = scene.to.clone();
+    let store = Arc::new(FaultStore::new(scene.to_store.clone()));
+    store.fail(Trigger::on(Operation::Get).below("fences/"), StoreErrorKind::Denied);
+    scene.to = scene.fixture.open(store).expect("opens");
+    scene.copy().expect_err("nobody can tell whether it came in time");
+    scene.to = whole.clone();
+    let again = scene.copy().expect("goes on");
+    assert_eq!((again.points, again.already, again.failures.len()), (0, 0, 1), "{again:?}");
+    assert!(again.failures[0].2.contains("has not ended"), "{again:?}");
+    scene.with_custodian(&whole, |custodian| custodian.collect());
+    let third = scene.copy().expect("copies");
+    assert_eq!((third.points, third.already, third.failures.len()), (0, 1, 0), "{third:?}");
     scene.verify();
 }
 

@@ -31,6 +31,10 @@ const FAILURES_MAX: usize = 1000;
 /// How often it is looked whether an upload has failed, while it is waited for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Why a point is not copied that is there already: a second object of it would stay beside the first.
+const UNSETTLED: &str =
+    "it is there by a commit that has not ended; copy again when that has ended, or the vault was pruned";
+
 /// Copies from one vault to another.
 #[derive(Clone)]
 pub struct Copying<'c> {
@@ -95,8 +99,12 @@ impl Copying<'_> {
             let catalogue = self.from.catalogue(source)?;
             let there = self.to.catalogue(source)?;
             for point in catalogue.points() {
-                if there.point(point.link.point).is_some() {
-                    copied.already += 1;
+                if let Some(known) = there.point(point.link.point) {
+                    // Else a collection may yet decide against it.
+                    match self.to.is_settled(&there, known)? {
+                        true => copied.already += 1,
+                        false => copied.failed(point, UNSETTLED.to_owned()),
+                    }
                     continue;
                 }
                 match self.copy_point(&catalogue, point, &mut copied) {

@@ -15,7 +15,8 @@ pub(crate) fn gc_record(keeper: &Keeper<'_>) -> Gc {
         true => (store.newest_collection() + 1, vouched_index(keeper)),
         false => (0, Set::EMPTY),
     };
-    Gc { exists: true, collection, doomed: keeper.me.victims, index }
+    let names_lost = !store.bad.is_empty() && !keeper.breaks(Breach::LostNotSaidAgain);
+    Gc { exists: true, collection, doomed: keeper.me.victims, index, names_lost, damaged: false }
 }
 
 /// The index objects that writers may count on: those that name only packs that are there. One that landed
@@ -36,8 +37,13 @@ pub(crate) fn put_gc(keeper: &Keeper<'_>, out: &mut Steps) {
         true => (waiting_duty(keeper), own_gc(&next.store, next.store.listed_gcs(), gc.collection)),
         false => (Duty::DeleteOldGc, keeper.me.batch),
     };
-    next.custodians[keeper.number] = Custodian { at, batch, collection: gc.collection, ..keeper.me };
-    keeper.push("PUTs a gc record that dooms", What::Packs(keeper.me.victims), next, out);
+    // What an older record dooms goes with this pass, too: it may be there again.
+    let victims = match keeper.breaks(Breach::UndeletedNotMoved) {
+        true => keeper.me.victims,
+        false => next.store.doomed(),
+    };
+    next.custodians[keeper.number] = Custodian { at, batch, collection: gc.collection, victims, ..keeper.me };
+    keeper.push("PUTs a gc record that dooms", What::Packs(gc.doomed), next, out);
 }
 
 pub(crate) fn delete_old_gc(keeper: &Keeper<'_>, out: &mut Steps) {

@@ -4,12 +4,13 @@
 
 use crate::properties::Violation::{
     self, AcknowledgedIsLost, CountsButIsLost, DecisionChanged, ListedRunIsLost, ReaderFailed,
+    SinceRepairIsLost,
 };
 use crate::rules::{Breach, World};
 use crate::scene::{Scene, Takeover};
 use crate::scenes::{
-    Reads, captured_twice, given_up, inherited, interrupted, just_written, one_chunk, sparse_pack, thinned,
-    two_packs, two_sources,
+    Reads, captured_twice, copied, copied_by_two, copied_onto, damaged, given_up, inherited, interrupted,
+    just_written, one_chunk, sparse_pack, thinned, two_packs, two_sources,
 };
 use crate::search::search;
 
@@ -73,6 +74,19 @@ fn a_crashed_session_may_be_left_to_expire() {
     costs_nothing(captured_twice(2).first_node_crashes(1), Breach::CrashedSessionLeftOpen);
 }
 
+// Copies.
+
+#[test]
+fn a_point_counts_as_copied_when_it_is_settled() {
+    breaks(copied(2, 0).first_node_crashes(1), Breach::UnsettledCopyPassedOver, AcknowledgedIsLost);
+    breaks(copied_by_two(1), Breach::UnsettledCopyPassedOver, AcknowledgedIsLost);
+}
+
+#[test]
+fn a_copier_reads_the_layout_again_when_its_pin_is_durable() {
+    breaks(copied_onto(1), Breach::LayoutNotReadAgain, CountsButIsLost);
+}
+
 // Readers.
 
 #[test]
@@ -114,6 +128,103 @@ fn runs_stay_in_the_layout_until_sessions_were_waited_for() {
 #[test]
 fn a_thinning_is_durable_before_anything_goes() {
     breaks(thinned(0, Reads::Head), Breach::ThinnedBeforeLayout, CountsButIsLost);
+}
+
+// Bringing back.
+
+#[test]
+fn what_comes_back_is_proved_before_it_counts() {
+    breaks(given_up().undeleted(1), Breach::UndeletedUnproved, CountsButIsLost);
+}
+
+#[test]
+fn what_comes_back_is_proved_by_packs_that_are_there() {
+    let scene = given_up().custodian_crashes(1).undeleted(1).numbered().late_custodian();
+    breaks(scene, Breach::UndeletedProvedByIndex, CountsButIsLost);
+}
+
+#[test]
+fn what_comes_back_is_listed_before_it_counts() {
+    breaks(given_up().undeleted(1), Breach::UndeletedNotListed, CountsButIsLost);
+}
+
+#[test]
+fn a_point_that_was_decided_against_does_not_come_back() {
+    breaks(given_up().custodian_crashes(1).undeleted(1), Breach::RefusedBroughtBack, DecisionChanged);
+}
+
+/// A pass that goes on marks again, and what was accepted meanwhile it moves: that nothing is brought back before it has
+/// ended only keeps the two apart.
+#[test]
+fn points_may_be_brought_back_when_a_collection_has_not_ended() {
+    costs_nothing(given_up().undeleted(1).custodian_crashes(1), Breach::UndeletedDuringPass);
+    costs_nothing(
+        given_up().rounds(1).undeleted(1).custodian_crashes(1).numbered(),
+        Breach::UndeletedDuringPass,
+    );
+}
+
+/// What came back is moved out of packs that the record before dooms, because a crash would leave both records.
+#[test]
+fn a_pack_that_came_back_may_stay_where_it_is() {
+    costs_nothing(given_up().undeleted(1).numbered(), Breach::UndeletedNotMoved);
+}
+
+// Repair.
+
+#[test]
+fn index_objects_that_name_what_is_not_there_go() {
+    breaks(damaged(1).rounds(1), Breach::VoidIndexKept, SinceRepairIsLost);
+}
+
+#[test]
+fn writers_index_objects_that_name_what_is_not_there_go() {
+    breaks(
+        captured_twice(1).numbered().damages(1).rounds(1),
+        Breach::VoidWritersIndexKept,
+        SinceRepairIsLost,
+    );
+}
+
+#[test]
+fn a_repair_puts_a_gc_record_before_index_objects_go() {
+    let scene = damaged(2).rounds(1).late_custodian().custodian_crashes(1);
+    breaks(scene, Breach::VoidIndexGoesUnannounced, SinceRepairIsLost);
+}
+
+#[test]
+fn what_void_index_objects_name_besides_is_listed_anew() {
+    breaks(damaged(1).rounds(1), Breach::VoidIndexNotTakenOver, CountsButIsLost);
+}
+
+#[test]
+fn what_is_there_is_listed_anew_before_void_index_objects_go() {
+    breaks(damaged(1).rounds(1), Breach::VoidIndexDeletedFirst, CountsButIsLost);
+}
+
+#[test]
+fn a_gc_record_says_that_there_is_a_list_of_what_is_lost() {
+    breaks(damaged(1).rounds(1), Breach::LostNotAnnounced, SinceRepairIsLost);
+}
+
+#[test]
+fn a_list_of_what_is_lost_may_be_there_and_not_announced() {
+    breaks(damaged(1).rounds(1).custodian_crashes(1), Breach::LostListTakenForAnnounced, SinceRepairIsLost);
+}
+
+#[test]
+fn every_gc_record_says_that_there_is_a_list_of_what_is_lost() {
+    breaks(damaged(2), Breach::LostNotSaidAgain, SinceRepairIsLost);
+}
+
+#[test]
+fn a_writer_looks_at_the_list_of_what_is_lost() {
+    breaks(damaged(1).rounds(1), Breach::LostIgnored, SinceRepairIsLost);
+}
+
+#[test]
+fn a_damaged_gc_record_goes_when_another_is_there() {
+    breaks(damaged(2).custodian_crashes(1), Breach::DamagedGcDeletedFirst, AcknowledgedIsLost);
 }
 
 // Waiting and deciding.
@@ -228,6 +339,11 @@ fn a_collection_marks_again_before_it_deletes() {
 #[test]
 fn the_new_index_has_every_entry_of_packs_that_stay() {
     breaks(two_packs(), Breach::UnneededEntriesLeftOut, CountsButIsLost);
+}
+
+#[test]
+fn packs_are_listed_after_the_index_objects_that_name_them() {
+    breaks(one_chunk(1, 2).numbered(), Breach::PacksListedBeforeIndex, CountsButIsLost);
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! The custodian: thins, marks, announces in `gc/` what it will delete, waits for the sessions that may not
 //! know, decides, rescues, deletes. It may crash anywhere, forgets all but a few facts, and resumes where
 //! sessions are listed. This file owns the order of its steps, and what it lists; what it computes stands
-//! in `thinning`, `mark`, `decide`, `renew`, `delete`.
+//! in `thinning`, `mark`, `decide`, `renew`, `delete`, `undelete`,
+//! `repair`.
 
 use crate::rules::{Breach, World};
 use crate::sets::{Pack, Set};
 use crate::state::{Custodian, Duty, Late, State};
 use crate::step::{Actor, Steps, What};
 use crate::store::{IndexObject, Layout, Store};
-use crate::{announce, decide, delete, mark, renew, thinning, wait};
+use crate::{announce, decide, delete, mark, renew, repair, thinning, undelete, wait};
 
 /// One custodian in one state.
 pub(crate) struct Keeper<'w> {
@@ -41,6 +42,18 @@ impl Keeper<'_> {
             Duty::CopyPack => self.put_copy(Duty::CopyIndex, out),
             Duty::CopyIndex => self.put_copy_index(Duty::PutGc, out),
             Duty::PutGc => announce::put_gc(self, out),
+            Duty::BringPacks => undelete::bring_packs(self, out),
+            Duty::BringIndex => undelete::put_index(self, out),
+            Duty::Prove => undelete::prove(self, out),
+            Duty::AcceptAgain => undelete::put_layout(self, out),
+            Duty::MendGc => repair::put_new_gc(self, out),
+            Duty::DeleteDamagedGc => repair::delete_damaged_gc(self, out),
+            Duty::MendIndex => repair::put_index(self, out),
+            Duty::AnnounceMended => repair::announce_mended(self, out),
+            Duty::DeleteMended => repair::delete_index(self, out),
+            Duty::LookForLost => repair::look_for_lost(self, out),
+            Duty::PutLost => repair::put_lost(self, out),
+            Duty::AnnounceLost => repair::announce_lost(self, out),
             Duty::DeleteOldGc => announce::delete_old_gc(self, out),
             Duty::ListSessions => wait::list_sessions(self, out),
             Duty::Wait => wait::wait(self, out),
@@ -138,7 +151,15 @@ impl Keeper<'_> {
         let listed = store.listed_gcs();
         let several = listed.iter().count() > 1;
         let unfinished = !self.world.scene.is_numbered() || !self.me.finished || several;
-        if !listed.is_empty() && unfinished {
+        repair::begin(self, out);
+        if store.has_damaged_gc() {
+            return;
+        }
+        let is_unfinished = !listed.is_empty() && unfinished;
+        if !is_unfinished || self.breaks(Breach::UndeletedDuringPass) {
+            undelete::begin(self, out);
+        }
+        if is_unfinished {
             let me = Custodian {
                 at: Duty::ListSessions,
                 batch: listed,
@@ -202,6 +223,16 @@ pub(crate) fn under_way(keeper: &Keeper<'_>) -> Option<Late> {
         Duty::ThinIndex | Duty::CopyIndex => {
             Some(Late::CustodianIndex(keeper.index_object(keeper.me.copied)))
         }
+        Duty::BringPacks => undelete::pack_under_way(keeper),
+        Duty::BringIndex => {
+            let packs = undelete::strays(keeper);
+            (!packs.is_empty()).then(|| Late::CustodianIndex(keeper.index_object(packs)))
+        }
+        Duty::MendGc | Duty::AnnounceMended | Duty::AnnounceLost => Some(Late::Gc(repair::new_gc(keeper))),
+        Duty::MendIndex => {
+            let packs = repair::new_index(keeper);
+            (!packs.is_empty()).then(|| Late::CustodianIndex(keeper.index_object(packs)))
+        }
         Duty::PutGc => Some(Late::Gc(announce::gc_record(keeper))),
         Duty::Wait => {
             let pending = (keeper.me.waiting & keeper.state.store.open) - keeper.state.store.fences;
@@ -221,6 +252,7 @@ pub(crate) fn layout_under_way(keeper: &Keeper<'_>) -> Option<Late> {
     }
     let (source, layout) = match keeper.me.at {
         Duty::ThinLayout => thinning::new_layout(keeper)?,
+        Duty::AcceptAgain => undelete::new_layout(keeper)?,
         Duty::DecideFirst => (0, decide::new_layout(keeper, 0)?),
         Duty::DecideSecond => (1, decide::new_layout(keeper, 1)?),
         _ => return None,

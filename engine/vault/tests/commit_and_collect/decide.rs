@@ -31,7 +31,9 @@ pub(crate) fn new_layout(keeper: &Keeper<'_>, source: usize) -> Option<Layout> {
     let mut store = keeper.known();
     let accepted = to_accept(keeper, source, &store);
     let decided = to_decide(keeper, source, &store);
-    if accepted.is_empty() && decided.is_empty() && !store.layouts[source].exists {
+    // Of commits without a point it is enough that their number is decided.
+    let is_named = store.ended.iter().any(|session| scene.is_without_point(session));
+    if accepted.is_empty() && decided.is_empty() && !is_named && !store.layouts[source].exists {
         return None;
     }
     let own = accepted.iter().fold(Set::EMPTY, |all, point| all.with(scene.own_run(&store, point)));
@@ -50,9 +52,10 @@ pub(crate) fn new_layout(keeper: &Keeper<'_>, source: usize) -> Option<Layout> {
         thinning::apply(&mut store, keeper, thinning);
     }
     let layout = store.layouts[source];
-    let roots = (layout.accepted - layout.dropped) | keeper.me.pinned;
-    let needed = keeper.world.view(&store).tilings(roots);
-    Some(Layout { runs: layout.runs & needed, ..layout })
+    let accepted = layout.accepted - layout.dropped;
+    let needed = keeper.world.view(&store).tilings(accepted | keeper.me.pinned);
+    let dropped = layout.dropped & (keeper.me.pinned | store.points);
+    Some(Layout { accepted, dropped, runs: layout.runs & needed, ..layout })
 }
 
 /// Every point of the source that was seen and is not decided away, of a fenced session, too: it may have
@@ -63,8 +66,13 @@ fn to_accept(keeper: &Keeper<'_>, source: usize, store: &Store) -> Set<Point> {
     let welcome = |point: &Point| {
         let fenced = points[point.number()].session.is_some_and(|session| keeper.me.fenced.has(session));
         let unwelcome = fenced && keeper.breaks(Breach::FencedRefused);
+        let dropped = view.dropped(*point);
         let refused = view.refused(*point) && !keeper.breaks(Breach::DecisionNotFinal);
-        points[point.number()].source == source && !view.accepted(*point) && !refused && !unwelcome
+        points[point.number()].source == source
+            && !view.accepted(*point)
+            && !dropped
+            && !refused
+            && !unwelcome
     };
     keeper.me.seen.iter().filter(welcome).fold(Set::EMPTY, Set::with)
 }

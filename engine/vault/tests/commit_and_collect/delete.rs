@@ -35,7 +35,7 @@ pub(crate) fn index(keeper: &Keeper<'_>, out: &mut Steps) {
     let careless =
         keeper.breaks(Breach::UnneededEntriesLeftOut) || keeper.breaks(Breach::EntriesNotTakenOver);
     let replaced = |packs: Set<Pack>| {
-        let staying = (packs & store.packs) - keeper.me.victims;
+        let staying = (packs & renew::present(keeper)) - keeper.me.victims;
         careless || staying.within(keeper.me.listed)
     };
     let mut old = (store.listed_custodian_index() - keeper.me.index).iter();
@@ -67,6 +67,7 @@ pub(crate) fn packs(keeper: &Keeper<'_>, out: &mut Steps) {
     if let Some(name) = (keeper.me.victims & keeper.state.store.packs).first() {
         let mut next = *keeper.state;
         next.store.packs = next.store.packs.without(name);
+        next.store.trash.packs = next.store.trash.packs.with(name);
         return keeper.push("deletes pack", pack(name), next, out);
     }
     let reversed = keeper.breaks(Breach::PacksDeletedBeforeIndex);
@@ -79,10 +80,11 @@ pub(crate) fn points(keeper: &Keeper<'_>, out: &mut Steps) {
     let store = keeper.known();
     let view = keeper.world.view(&store);
     let forsaken =
-        |point: &Point| view.refused(*point) || view.dropped(*point) && !keeper.me.pinned.has(*point);
+        |point: &Point| (view.refused(*point) || view.dropped(*point)) && !keeper.me.pinned.has(*point);
     if let Some(point) = store.points.iter().find(forsaken) {
         let mut next = *keeper.state;
         next.store.points = next.store.points.without(point);
+        next.store.trash.points = next.store.trash.points.with(point);
         return keeper.push("deletes point", What::Points(Set::of(&[point])), next, out);
     }
     let at = if keeper.world.scene.is_numbered() { Duty::DeleteSessions } else { Duty::DeleteGc };

@@ -5,8 +5,8 @@
 use crate::rules::World;
 use crate::scene::{Scene, Takeover};
 use crate::scenes::{
-    Reads, captured_twice, given_up, inherited, interrupted, just_written, one_chunk, sparse_pack, thinned,
-    two_packs, two_sources,
+    Reads, captured_twice, copied, copied_by_two, copied_onto, damaged, given_up, inherited, interrupted,
+    just_written, one_chunk, sparse_pack, thinned, two_packs, two_sources,
 };
 use crate::search::search;
 
@@ -180,6 +180,75 @@ fn a_revoked_custodians_late_put_is_harmless() {
     holds(thinned(0, Reads::Dropped).numbered().late_custodian().takeover(Takeover::AfterRevocation));
 }
 
+// Points that retention gave up are brought back.
+
+#[test]
+fn what_was_given_up_is_brought_back() {
+    holds(given_up().undeleted(1).custodian_crashes(1));
+    holds(given_up().undeleted(1).numbered());
+    holds(given_up().rounds(1).undeleted(1).custodian_crashes(1).numbered());
+}
+
+#[test]
+fn what_was_given_up_is_brought_back_under_a_reader_and_a_writer_of_its_line() {
+    holds(thinned(0, Reads::Dropped).undeleted(1).numbered());
+    holds(thinned(1, Reads::Nothing).rounds(1).undeleted(1).numbered());
+}
+
+#[test]
+fn a_custodians_late_put_is_harmless_to_what_is_brought_back() {
+    holds(given_up().rounds(1).undeleted(1).custodian_crashes(1).numbered().late_custodian());
+}
+
+#[test]
+fn what_was_given_up_is_brought_back_through_a_take_over() {
+    holds(given_up().rounds(1).undeleted(1).numbered().takeover(Takeover::AfterRevocation));
+}
+
+// Points of another vault are copied.
+
+#[test]
+fn a_point_is_copied_through_crashes_of_the_copier() {
+    holds(copied(2, 0).first_node_crashes(1));
+    holds(copied(1, 1).first_node_crashes(1));
+}
+
+#[test]
+fn two_nodes_copy_the_same_point() {
+    holds(copied_by_two(1));
+}
+
+#[test]
+fn a_copy_builds_on_a_point_that_may_be_dropped() {
+    holds(copied_onto(2).rounds(1).first_node_crashes(1));
+    holds(copied_onto(1).custodian_crashes(1));
+}
+
+// The disk takes something, and the vault is repaired.
+
+#[test]
+fn a_repair_ends_what_counts_on_a_pack_that_is_lost() {
+    holds(damaged(2).rounds(1));
+    holds(damaged(1));
+    holds(captured_twice(1).rounds(1).numbered().damages(1));
+}
+
+#[test]
+fn a_custodian_may_crash_in_a_repair() {
+    holds(damaged(1).rounds(1).custodian_crashes(1));
+    holds(one_chunk(1, 1).custodian_crashes(1).numbered().damages(1));
+}
+
+#[test]
+fn a_custodians_late_put_is_harmless_to_a_repair() {
+    holds(damaged(1).rounds(1).custodian_crashes(1).late_custodian());
+}
+
+#[test]
+fn a_second_custodian_takes_over_in_a_repair() {
+    holds(damaged(1).rounds(1).takeover(Takeover::AfterRevocation));
+}
+
 // Larger.
 
 #[test]
@@ -238,4 +307,19 @@ fn late_puts_of_custodians_meet_everything_else() {
 fn late_puts_of_a_revoked_custodian_meet_three_collections_and_a_thinning() {
     holds(one_chunk(1, 2).rounds(3).numbered().late_custodian().takeover(Takeover::AfterRevocation));
     holds(thinned(1, Reads::Nothing).numbered().late_custodian().takeover(Takeover::AfterRevocation));
+}
+
+#[test]
+#[ignore = "long: 4 million states"]
+fn points_are_brought_back_through_crashes_and_a_take_over() {
+    holds(given_up().undeleted(1).custodian_crashes(1).numbered());
+    holds(given_up().undeleted(1).numbered().takeover(Takeover::AfterRevocation));
+}
+
+#[test]
+#[ignore = "long: 13 million states, 1 minute"]
+fn a_repair_meets_two_attempts_and_two_collections() {
+    holds(damaged(2).rounds(1).custodian_crashes(1));
+    holds(damaged(2).rounds(1).takeover(Takeover::AfterRevocation));
+    holds(damaged(2));
 }

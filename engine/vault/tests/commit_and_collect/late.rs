@@ -32,6 +32,7 @@ fn land(world: &World, store: &mut Store, put: Late) -> (&'static str, What) {
         }
         Late::Pack(packs) => {
             store.packs |= packs;
+            store.trash.packs -= packs;
             ("a late PUT lands: pack", What::Packs(packs))
         }
         Late::SessionIndex(name, packs) => {
@@ -40,6 +41,7 @@ fn land(world: &World, store: &mut Store, put: Late) -> (&'static str, What) {
         }
         Late::Points(points) => {
             store.points |= points;
+            store.trash.points -= points;
             ("a late PUT lands: point", What::Points(points))
         }
         Late::Fence(name) => {

@@ -1,5 +1,5 @@
-//! An exhaustive model of the vault's commit and collection: every order in which a few writers, a reader,
-//! custodians, crashes and late PUTs can meet over a store that knows put, get, list and delete only. No
+//! An exhaustive model of the vault's commit and collection: every order in which a few writers, copiers, a reader,
+//! custodians (who collect, thin, bring back and repair), crashes, late PUTs and a disk that loses something can meet over a store that knows put, get, list and delete only. No
 //! state may lose a point; see `properties`.
 //!
 //! What a step is: one request to the store, or one listing. Between any two steps everybody else may take
@@ -23,6 +23,7 @@
 mod announce;
 mod breaks;
 mod custodian;
+mod damage;
 mod decide;
 mod delete;
 mod fingerprint;
@@ -33,6 +34,7 @@ mod operator;
 mod properties;
 mod reader;
 mod renew;
+mod repair;
 mod restart;
 mod rules;
 mod scene;
@@ -43,6 +45,7 @@ mod state;
 mod step;
 mod store;
 mod thinning;
+mod undelete;
 mod view;
 mod wait;
 mod writer;
@@ -62,6 +65,7 @@ impl World {
             custodian::steps(self, state, number, out);
         }
         operator::steps(self, state, out);
+        damage::steps(state, out);
         late::steps(self, state, out);
     }
 }

@@ -7,13 +7,20 @@ use crate::state::{Custodian, Duty};
 use crate::step::{Steps, What};
 use crate::store::Store;
 use crate::view::View;
-use crate::{reader, thinning};
+use crate::{reader, repair, thinning};
 
 /// Every pack is a victim that holds anything but the one copy chosen of a needed chunk; those that a
 /// writer is just filling, too. What this dooms may be in use again a moment later: safety must not depend
 /// on the choice.
 pub(crate) fn mark(keeper: &Keeper<'_>, out: &mut Steps) {
-    let store = intended(keeper);
+    let mut store = intended(keeper);
+    let lost = repair::lost(keeper, &store);
+    if !lost.within(store.bad) {
+        // What cannot be read may be needed: not before a repair.
+        return;
+    }
+    // The list goes when nothing is lost any more that is needed.
+    store.bad = store.bad & lost;
     let view = keeper.world.view(&store);
     let (victims, live) = victims(keeper, &store, &view);
     let scene = &keeper.world.scene;
@@ -34,7 +41,8 @@ pub(crate) fn mark(keeper: &Keeper<'_>, out: &mut Steps) {
         choices.extend(victims.iter().map(|name| Set::of(&[name])));
     }
     for victims in choices {
-        let next = keeper.remembering(Custodian { victims, ..me });
+        let mut next = keeper.remembering(Custodian { victims, ..me });
+        next.store.bad = store.bad;
         keeper.push("marks; victims:", What::Packs(victims), next, out);
     }
 }

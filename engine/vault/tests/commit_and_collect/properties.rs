@@ -21,6 +21,8 @@ pub(crate) enum Violation {
     ReaderFailed,
     /// A point that was decided away counts again, or one that was accepted is accepted no more.
     DecisionChanged,
+    /// A point of a session that began after a repair counts, and a chunk of it is gone.
+    SinceRepairIsLost,
     /// Nothing goes on, more collections were made, and there is still garbage.
     GarbageStays,
 }
@@ -33,6 +35,7 @@ impl fmt::Display for Violation {
             Self::ListedRunIsLost => "a run that the newest layout names cannot be read",
             Self::ReaderFailed => "a reader whose pin held could not finish",
             Self::DecisionChanged => "a decision was not final",
+            Self::SinceRepairIsLost => "a point that was captured after a repair cannot be restored",
             Self::GarbageStays => "garbage stays for ever",
         })
     }
@@ -43,17 +46,28 @@ pub(crate) fn violated(world: &World, state: &State) -> Option<Violation> {
     let store = &state.store;
     let view = world.view(store);
     let counting = view.counting();
-    for session in state.acknowledged.iter() {
+    if !(state.found - counting).within(state.given_up) {
+        return Some(Violation::AcknowledgedIsLost);
+    }
+    for session in state.acknowledged.iter().filter(|session| !world.scene.is_without_point(*session)) {
         let points = &world.scene.sessions[session.number()].points;
-        if points.iter().any(|point| !counting.has(*point) && !view.dropped(*point)) {
+        if points.iter().any(|point| !counting.has(*point) && !state.given_up.has(*point)) {
             return Some(Violation::AcknowledgedIsLost);
         }
     }
-    let (runs, available) = (view.runs(), store.available());
-    let restorable =
-        |point: Point| view.tiling(runs, point).is_some_and(|tiling| view.chunks(tiling).within(available));
-    if !counting.iter().all(restorable) {
+    // What the disk has taken is nobody's fault.
+    let (runs, available) = (view.runs(), store.available() | state.damage.lost);
+    let restorable = |point: Point, available| {
+        view.tiling(runs, point).is_some_and(|tiling| view.chunks(tiling).within(available))
+    };
+    if !counting.iter().all(|point| restorable(point, available)) {
         return Some(Violation::CountsButIsLost);
+    }
+    // But whoever began after a repair knows what is lost, and has it.
+    let since = state.damage.since.iter().flat_map(|session| &world.scene.sessions[session.number()].points);
+    let mut since = since.filter(|point| counting.has(**point));
+    if !since.all(|point| restorable(*point, store.available())) {
+        return Some(Violation::SinceRepairIsLost);
     }
     let listed: Set<Run> = store.layouts.iter().fold(Set::EMPTY, |all, layout| all | layout.runs);
     if !view.chunks(listed).within(available) {
@@ -79,7 +93,9 @@ pub(crate) fn revoked(world: &World, before: &State, after: &State) -> Option<Vi
         let exists = before.store.points.has(point) || fenced;
         let counts_again = exists && old.refused(point) && !new.refused(point);
         let same_term = old.layout(point).term() == new.layout(point).term();
-        same_term && (counts_again || old.accepted(point) && !new.accepted(point))
+        // What retention has given up may be brought back.
+        let given_up = before.given_up.has(point) || after.given_up.has(point);
+        same_term && !given_up && (counts_again || old.accepted(point) && !new.accepted(point))
     };
     (0..world.scene.points.len()).map(Point::nth).any(changed).then_some(Violation::DecisionChanged)
 }
@@ -90,7 +106,8 @@ pub(crate) fn left_over(world: &World, state: &State) -> Option<Violation> {
     let scene = Scene { thinning: Vec::new(), rounds: 3, ..world.scene.clone() };
     let quiet = World::keeping_all_rules(scene);
     let number = usize::from(state.term);
-    let mut state = *state;
+    let mut state = State { undeletes: 0, ..*state };
+    state.damage.to_come = 0;
     state.custodians[number].round = 0;
     state.custodians[number].crashes = 0;
     let mut steps = Steps::default();

@@ -15,6 +15,20 @@ pub(crate) fn must_rescue(keeper: &Keeper<'_>) -> bool {
 }
 
 pub(crate) fn rescue(keeper: &Keeper<'_>, out: &mut Steps) {
+    let store = &keeper.state.store;
+    let may_be_damaged = keeper.world.scene.damages > 0;
+    if may_be_damaged && !(needed(keeper) - store.available()).within(store.bad) {
+        // It would stop at the same place again; the operator repairs.
+        let me =
+            Custodian { at: Duty::MendIndex, layouts: keeper.me.layouts, ..keeper.resting(keeper.me.round) };
+        let next = keeper.remembering(me);
+        return keeper.push(
+            "finds that something needed is lost, stops for a repair",
+            What::Nothing,
+            next,
+            out,
+        );
+    }
     if !must_rescue(keeper) {
         return keeper.straight_on(&keeper.then(Duty::PutIndex), out);
     }
@@ -76,13 +90,21 @@ pub(crate) fn new_index(keeper: &Keeper<'_>) -> Set<Pack> {
         packs =
             replaceable(keeper).iter().fold(packs, |all, owner| all | store.session_index[owner.number()]);
     }
-    packs = (packs & store.packs) - keeper.me.victims;
+    packs = (packs & present(keeper)) - keeper.me.victims;
     if keeper.breaks(Breach::UnneededEntriesLeftOut) {
         let needed = needed(keeper);
         let unneeded = packs.iter().filter(|name| !store.contents[name.number()].meets(needed));
         packs = unneeded.fold(packs, Set::without);
     }
     packs
+}
+
+/// The packs that are there. An index object comes after its packs, so that they are to be listed after it.
+pub(crate) fn present(keeper: &Keeper<'_>) -> Set<Pack> {
+    match keeper.breaks(Breach::PacksListedBeforeIndex) {
+        true => keeper.me.inventory,
+        false => keeper.state.store.packs,
+    }
 }
 
 /// Sessions whose index objects the custodian replaces by its own: decided ones, and any that name a doomed
@@ -93,7 +115,8 @@ pub(crate) fn replaceable(keeper: &Keeper<'_>) -> Set<Session> {
     let writers = keeper.world.scene.writers().iter();
     let wanted = writers.filter(|session| {
         let packs = store.session_index[session.number()];
-        !packs.is_empty() && (packs.meets(keeper.me.victims) || view.decided_everywhere(*session))
+        let is_void = packs.meets(keeper.me.victims) || !packs.within(present(keeper));
+        !packs.is_empty() && (is_void || view.decided_everywhere(*session))
     });
     wanted.fold(Set::EMPTY, Set::with)
 }

@@ -8,7 +8,7 @@ use crate::writer::Writer;
 
 pub(crate) fn crash(writer: &Writer<'_>, out: &mut Steps) {
     let Node { at, capture, attempt, crashes, .. } = writer.node;
-    if crashes == 0 || matches!(at, NodeAt::ReadCollection | NodeAt::Restart) {
+    if crashes == 0 || matches!(at, NodeAt::LookForCopy | NodeAt::ReadCollection | NodeAt::Restart) {
         return;
     }
     let node = Node { at: NodeAt::Restart, capture, attempt, crashes: crashes - 1, ..Node::default() };

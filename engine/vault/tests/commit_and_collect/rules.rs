@@ -48,6 +48,10 @@ pub(crate) enum Breach {
     /// A writer counts on every index object of a custodian, whenever it landed.
     AnyCustodianIndexTrusted,
 
+    // Copies.
+    /// A point counts as copied that is there and may yet be decided against.
+    UnsettledCopyPassedOver,
+
     // Readers.
     ReaderDoesNotPin,
 
@@ -59,6 +63,42 @@ pub(crate) enum Breach {
     RunsLeaveWithTheirPoint,
     /// What a thinning frees is deleted before the layout that says so is durable.
     ThinnedBeforeLayout,
+
+    // The custodian: bringing back.
+    /// Points are brought back though a collection has begun and not ended.
+    UndeletedDuringPass,
+    /// A point that was brought back is accepted whatever has become of its chunks.
+    UndeletedUnproved,
+    /// It is proved by what index objects name, whether the packs are there or not.
+    UndeletedProvedByIndex,
+    /// It is proved by the packs that are there, whether an index object names them or not.
+    UndeletedNotListed,
+    /// The next collection dooms what it has chosen itself and not what the record before it has doomed.
+    UndeletedNotMoved,
+    /// A point is accepted that no layout had accepted, but one had decided against.
+    RefusedBroughtBack,
+
+    // Repair.
+    /// A repair leaves index objects that name packs which are not there.
+    VoidIndexKept,
+    /// It lets those of writers stay.
+    VoidWritersIndexKept,
+    /// It does not list anew what those have named that is there.
+    VoidIndexNotTakenOver,
+    /// It deletes them before what is there is listed anew.
+    VoidIndexDeletedFirst,
+    /// It takes them away without a gc record.
+    VoidIndexGoesUnannounced,
+    /// It puts the list of what is lost, and no gc record that says so.
+    LostNotAnnounced,
+    /// It takes a list that is there for announced.
+    LostListTakenForAnnounced,
+    /// A collection's record does not say that there is such a list.
+    LostNotSaidAgain,
+    /// A writer does not look at the list.
+    LostIgnored,
+    /// A damaged gc record is deleted before another takes its place.
+    DamagedGcDeletedFirst,
 
     // The custodian: waiting and deciding.
     /// Sessions are listed before the gc record is written.
@@ -91,6 +131,8 @@ pub(crate) enum Breach {
     NotMarkedAgain,
     /// The new index leaves out packs that stay but that nothing needs at the moment.
     UnneededEntriesLeftOut,
+    /// The packs that are there are listed before the index objects that name them.
+    PacksListedBeforeIndex,
     /// Entries of others are not taken over when their index objects go.
     EntriesNotTakenOver,
     /// Old index objects are deleted before the new one is durable.

@@ -3,7 +3,7 @@
 //! stand in `scenes`.
 
 use crate::sets::{Chunk, Id, Pack, Point, Run, Session, Set};
-use crate::state::{Custodian, Duty, NODES, Node, NodeAt, Reader, ReaderAt, State};
+use crate::state::{Custodian, Damage, Duty, NODES, Node, NodeAt, Reader, ReaderAt, State};
 use crate::store::{IndexObject, SESSIONS, SOURCES, Store};
 
 #[derive(Clone, Default)]
@@ -22,6 +22,10 @@ pub(crate) struct Scene {
     pub(crate) rounds: u8,
     pub(crate) crashes: u8,
     pub(crate) thinning: Vec<Thinning>,
+    /// How often the operator may want all given up points back.
+    pub(crate) undeletes: u8,
+    /// Packs and gc records that the disk may damage.
+    pub(crate) damages: u8,
     pub(crate) points: Vec<PointFacts>,
     pub(crate) runs: Vec<RunFacts>,
     pub(crate) sessions: Vec<SessionFacts>,
@@ -96,6 +100,9 @@ pub(crate) struct NodeFacts {
     /// Per capture, the sessions of its attempts.
     pub(crate) captures: Vec<Vec<Session>>,
     pub(crate) crashes: u8,
+    /// It copies one point of another vault: its last capture, as that of any other copier here. What comes before that are
+    /// commits of chunks alone.
+    pub(crate) copies: bool,
 }
 
 /// A way to capture, before its points have names: parent, chunks to find or upload, chunks of each point's
@@ -191,6 +198,20 @@ impl Scene {
 
 /// Asking it.
 impl Scene {
+    /// Points that are all copies of the same one.
+    pub(crate) fn copies(&self) -> Set<Point> {
+        let copiers = self.nodes.iter().filter(|node| node.copies);
+        let last = copiers.filter_map(|node| node.captures.last()).flatten();
+        let points = last.flat_map(|session| &self.sessions[session.number()].points);
+        points.fold(Set::EMPTY, |all, point| all.with(*point))
+    }
+
+    /// Whether the session commits chunks and no point.
+    pub(crate) fn is_without_point(&self, session: Session) -> bool {
+        let copiers = self.nodes.iter().filter(|node| node.copies);
+        copiers.flat_map(|node| node.captures.iter().rev().skip(1)).flatten().any(|own| *own == session)
+    }
+
     pub(crate) fn is_numbered(&self) -> bool {
         self.memory == Memory::Numbered
     }
@@ -222,13 +243,18 @@ impl Scene {
         if self.is_numbered() { NodeAt::ReadCollection } else { NodeAt::Open }
     }
 
+    /// Where a node begins one: a copier looks first whether the point is there.
+    pub(crate) fn beginning(&self, node: usize) -> NodeAt {
+        if self.nodes[node].copies { NodeAt::LookForCopy } else { self.opening() }
+    }
+
     /// The first state.
     pub(crate) fn start(&self) -> State {
         State {
             store: self.first_store(),
             nodes: std::array::from_fn(|number| {
                 let facts = &self.nodes[number];
-                let at = if facts.captures.is_empty() { NodeAt::Done } else { self.opening() };
+                let at = if facts.captures.is_empty() { NodeAt::Done } else { self.beginning(number) };
                 Node { at, crashes: facts.crashes, ..Node::default() }
             }),
             reader: match self.reader {
@@ -242,6 +268,10 @@ impl Scene {
             late: Default::default(),
             term: 0,
             acknowledged: Set::EMPTY,
+            given_up: Set::EMPTY,
+            undeletes: self.undeletes,
+            found: Set::EMPTY,
+            damage: Damage { to_come: self.damages, ..Damage::default() },
         }
     }
 

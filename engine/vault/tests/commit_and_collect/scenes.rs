@@ -130,7 +130,56 @@ pub(crate) fn just_written() -> Scene {
     scene
 }
 
+/// The disk may lose one of two packs, of which a point needs the one, and nothing the other. A writer captures what is in
+/// the other, on the point or anew.
+pub(crate) fn damaged(attempts: usize) -> Scene {
+    let mut scene = Scene::of_two_rounds().numbered().damages(1);
+    scene.pack(&[0]);
+    scene.pack(&[1]);
+    let point = scene.kept(None, &[0]);
+    let ways: &[Way<'_>] = &[(Some(point), &[1], &[&[1]]), (None, &[0, 1], &[&[0, 1]])];
+    scene.capture(0, attempts, &[0], ways);
+    scene
+}
+
+/// A node copies a point of another vault, of which some chunks are here, and nothing needs them. `parts` commits bring
+/// chunks alone before the one with the point.
+pub(crate) fn copied(attempts: usize, parts: usize) -> Scene {
+    let mut scene = Scene::of_two_rounds().numbered();
+    scene.pack(&[0]);
+    scene.copied_point(0, attempts, parts);
+    scene
+}
+
+/// Two nodes copy the same point.
+pub(crate) fn copied_by_two(attempts: usize) -> Scene {
+    let mut scene = copied(attempts, 0);
+    scene.copied_point(1, 1, 0);
+    scene
+}
+
+/// A copy builds on the point before, which is here, and which retention may drop; or it brings what that is made of.
+pub(crate) fn copied_onto(attempts: usize) -> Scene {
+    let mut scene = Scene::of_two_rounds().numbered();
+    scene.pack(&[0]);
+    let point = scene.kept(None, &[0]);
+    let ways: &[Way<'_>] = &[(Some(point), &[1], &[&[1]]), (None, &[0, 1], &[&[0, 1]])];
+    scene.capture(0, attempts, &[0], ways);
+    scene.nodes[0].copies = true;
+    scene.droppable(&[point]);
+    scene
+}
+
 impl Scene {
+    fn copied_point(&mut self, node: usize, attempts: usize, parts: usize) {
+        for _ in 0..parts {
+            self.capture(node, attempts, &[0], &[(None, &[0], &[&[0]])]);
+        }
+        let all: &[usize] = if parts > 0 { &[0, 1] } else { &[0] };
+        self.capture(node, attempts, &[0], &[(None, all, &[all])]);
+        self.nodes[node].copies = true;
+    }
+
     fn of_two_rounds() -> Self {
         Self { rounds: 2, ..Self::default() }
     }
@@ -155,6 +204,12 @@ impl Scene {
     }
     pub(crate) fn late_custodian(self) -> Self {
         Self { late_custodian: true, ..self }
+    }
+    pub(crate) fn undeleted(self, undeletes: u8) -> Self {
+        Self { undeletes, ..self }
+    }
+    pub(crate) fn damages(self, damages: u8) -> Self {
+        Self { damages, ..self }
     }
     pub(crate) fn takeover(self, takeover: Takeover) -> Self {
         Self { takeover, ..self }

@@ -2,7 +2,7 @@
 //! Owns the shapes only; who may do what stands with the processes.
 
 use crate::sets::{Chunk, GcSlot, Id, IndexSlot, Pack, Point, Session, Set};
-use crate::store::{Gc, IndexObject, Layout, PACKS, SOURCES, Store};
+use crate::store::{Gc, IndexObject, Layout, PACKS, SOURCES, Store, Trash};
 
 pub(crate) const NODES: usize = 2;
 pub(crate) const CUSTODIANS: usize = 2;
@@ -20,6 +20,27 @@ pub(crate) struct State {
     pub(crate) term: u8,
     /// Sessions that were acknowledged to whoever asked for the capture. A node knows it of its own.
     pub(crate) acknowledged: Set<Session>,
+    /// Points that retention gave up and nobody has brought back, by the newest layouts that spoke of them.
+    pub(crate) given_up: Set<Point>,
+    /// How often the operator may still want given up points back.
+    pub(crate) undeletes: u8,
+    /// Points of which a copier has said that they are there.
+    pub(crate) found: Set<Point>,
+    pub(crate) damage: Damage,
+}
+
+/// What the disk has done to the vault, and what was done against it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Damage {
+    /// Packs and gc records that may still go bad.
+    pub(crate) to_come: u8,
+    /// Chunks that went with packs and are in no other that stays, nor have come back. That one goes which a
+    /// collection had meant to stay, just when the other copy goes, is nobody's fault.
+    pub(crate) lost: Set<Chunk>,
+    /// A repair has ended since.
+    pub(crate) mended: bool,
+    /// The sessions that began after that.
+    pub(crate) since: Set<Session>,
 }
 
 /// A node that writes.
@@ -36,12 +57,15 @@ pub(crate) struct Node {
     pub(crate) listed: Set<Pack>,
     /// The index objects of custodians for which the newest gc records vouched in that listing.
     pub(crate) vouched: Set<IndexSlot>,
+    /// Whether the newest gc records said that chunks are lost.
+    pub(crate) names_lost: bool,
     pub(crate) missing: Set<Chunk>,
     pub(crate) uploaded: Set<Pack>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) enum NodeAt {
+    LookForCopy,
     ReadCollection,
     Open,
     ReadLayout,
@@ -106,6 +130,8 @@ pub(crate) struct Custodian {
     /// The new index object, and what it lists.
     pub(crate) index: Set<IndexSlot>,
     pub(crate) listed: Set<Pack>,
+    /// Where that rule is broken: the packs that were there when points were listed.
+    pub(crate) inventory: Set<Pack>,
     /// The layouts as it last read or wrote them. Kept only where a layout may land behind its back.
     pub(crate) layouts: [Layout; SOURCES],
 }
@@ -122,6 +148,18 @@ pub(crate) enum Duty {
     CopyPack,
     CopyIndex,
     PutGc,
+    BringPacks,
+    BringIndex,
+    Prove,
+    AcceptAgain,
+    MendGc,
+    DeleteDamagedGc,
+    MendIndex,
+    AnnounceMended,
+    DeleteMended,
+    LookForLost,
+    PutLost,
+    AnnounceLost,
     DeleteOldGc,
     ListSessions,
     Wait,
@@ -138,6 +176,12 @@ pub(crate) enum Duty {
     DeletePoints,
     DeleteSessions,
     DeleteGc,
+}
+
+impl Duty {
+    pub(crate) fn is_undeleting(self) -> bool {
+        matches!(self, Self::BringPacks | Self::BringIndex | Self::Prove | Self::AcceptAgain)
+    }
 }
 
 /// A PUT under way without its sender.
@@ -201,6 +245,7 @@ impl State {
     /// Every set of packs that anything holds or remembers, in a fixed order.
     pub(crate) fn for_each_pack_set(&mut self, mut visit: impl FnMut(&mut Set<Pack>)) {
         visit(&mut self.store.packs);
+        visit(&mut self.store.trash.packs);
         self.store.custodian_index.iter_mut().for_each(|index| visit(&mut index.packs));
         self.store.session_index.iter_mut().for_each(&mut visit);
         self.store.gcs.iter_mut().for_each(|gc| visit(&mut gc.doomed));
@@ -212,6 +257,7 @@ impl State {
             visit(&mut custodian.victims);
             visit(&mut custodian.copied);
             visit(&mut custodian.listed);
+            visit(&mut custodian.inventory);
         }
         for late in &mut self.late {
             match late {
@@ -223,8 +269,24 @@ impl State {
         }
     }
 
+    /// After each step: what follows from it for whoever keeps account, and for what can be forgotten.
+    pub(crate) fn keep_account(&mut self) {
+        for layout in &self.store.layouts {
+            self.given_up = (self.given_up | layout.dropped) - (layout.accepted - layout.dropped);
+        }
+        if !self.damage.lost.is_empty() {
+            let staying = (self.store.indexed() & self.store.packs) - self.store.doomed();
+            self.damage.lost -= self.store.chunks_in(staying);
+        }
+        match self.undeletes > 0 || self.custodians.iter().any(|custodian| custodian.at.is_undeleting()) {
+            true => self.store.layouts.iter().for_each(|layout| self.store.trash.runs |= layout.runs),
+            false => self.store.trash = Trash::default(),
+        }
+        self.forget_lost_packs();
+    }
+
     /// Forgets packs that are gone and that nothing names, so that their numbers serve again.
-    pub(crate) fn forget_lost_packs(&mut self) {
+    fn forget_lost_packs(&mut self) {
         let mut named = Set::EMPTY;
         self.for_each_pack_set(|packs| named |= *packs);
         for number in 0..PACKS {

@@ -19,6 +19,7 @@ pub(crate) enum Actor {
     Custodian(usize),
     Operator,
     Network,
+    Disk,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,7 @@ pub(crate) struct Steps(pub(crate) Vec<(Step, State)>);
 
 impl Steps {
     pub(crate) fn push(&mut self, actor: Actor, does: &'static str, what: What, mut after: State) {
-        after.forget_lost_packs();
+        after.keep_account();
         self.0.push((Step { actor, does, what }, after));
     }
 }
@@ -56,6 +57,7 @@ impl fmt::Display for Step {
             Actor::Reader => f.write_str("reader: ")?,
             Actor::Custodian(number) => write!(f, "custodian {}: ", number + 1)?,
             Actor::Operator => f.write_str("operator: ")?,
+            Actor::Disk => f.write_str("disk: ")?,
             Actor::Network => f.write_str("network: ")?,
         }
         f.write_str(self.does)?;

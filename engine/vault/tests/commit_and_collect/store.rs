@@ -6,7 +6,7 @@ pub(crate) const PACKS: usize = 12;
 pub(crate) const SESSIONS: usize = 6;
 pub(crate) const SOURCES: usize = 2;
 pub(crate) const INDEX_SLOTS: usize = 6;
-pub(crate) const GC_SLOTS: usize = 4;
+pub(crate) const GC_SLOTS: usize = 6;
 
 /// Everything that is listed now. An index object is the set of packs that it lists.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -29,6 +29,18 @@ pub(crate) struct Store {
     /// The newest layout of each source.
     pub(crate) layouts: [Layout; SOURCES],
     pub(crate) gcs: [Gc; GC_SLOTS],
+    pub(crate) trash: Trash,
+    /// The list in `bad/` that is in force.
+    pub(crate) bad: Set<Chunk>,
+}
+
+/// What a store keeps of what was deleted. Empty where nobody will bring anything back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Trash {
+    pub(crate) packs: Set<Pack>,
+    pub(crate) points: Set<Point>,
+    /// Runs of all layouts that there were.
+    pub(crate) runs: Set<Run>,
 }
 
 /// An index object signed by a custodian. Absent when it lists nothing.
@@ -49,7 +61,8 @@ pub(crate) struct Layout {
     pub(crate) decided: Set<Session>,
     /// Sessions that opened in an earlier collection than this are decided, too.
     pub(crate) decided_below: u8,
-    /// Accepted once, given up by retention.
+    /// Accepted once, given up by retention. Forgotten when its object is gone: that its session is decided is
+    /// enough then.
     pub(crate) dropped: Set<Point>,
     pub(crate) runs: Set<Run>,
 }
@@ -62,6 +75,10 @@ pub(crate) struct Gc {
     pub(crate) doomed: Set<Pack>,
     /// The custodian's index objects that it vouches for.
     pub(crate) index: Set<IndexSlot>,
+    /// Whether it says that there is a list in `bad/`.
+    pub(crate) names_lost: bool,
+    /// It cannot be read; its number stands in its name.
+    pub(crate) damaged: bool,
 }
 
 impl Layout {
@@ -88,6 +105,15 @@ impl Store {
         let newest = self.newest_collection();
         let records = self.gcs.iter().filter(|gc| gc.exists && gc.collection == newest);
         records.fold(Set::EMPTY, |all, gc| all | gc.index)
+    }
+
+    pub(crate) fn names_lost(&self) -> bool {
+        let newest = self.newest_collection();
+        self.gcs.iter().any(|gc| gc.exists && gc.collection == newest && gc.names_lost)
+    }
+
+    pub(crate) fn has_damaged_gc(&self) -> bool {
+        self.gcs.iter().any(|gc| gc.damaged)
     }
 
     pub(crate) fn listed_gcs(&self) -> Set<GcSlot> {

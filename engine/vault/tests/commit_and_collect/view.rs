@@ -45,7 +45,7 @@ impl View<'_> {
     pub(crate) fn refused(&self, point: Point) -> bool {
         match self.world.scene.points[point.number()].session {
             Some(session) => !self.accepted(point) && self.decided(session, self.layout(point)),
-            None => false,
+            None => !self.accepted(point),
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) fn list_points(keeper: &Keeper<'_>, out: &mut Steps) {
     let late_fences = keeper.breaks(Breach::FencesListedAfterPoints);
     let at = if late_fences { Duty::ListFences } else { Duty::DecideFirst };
     let seen = keeper.state.store.points;
-    let next = keeper.remembering(Custodian { at, seen, ..keeper.me });
+    let early = keeper.breaks(Breach::PacksListedBeforeIndex);
+    let inventory = if early { keeper.state.store.packs } else { Set::EMPTY };
+    let next = keeper.remembering(Custodian { at, seen, inventory, ..keeper.me });
     keeper.push("lists points:", What::Points(seen), next, out);
 }

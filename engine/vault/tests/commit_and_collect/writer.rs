@@ -5,7 +5,7 @@
 use crate::restart;
 use crate::rules::{Breach, World};
 use crate::scene::{ChoiceFacts, SessionFacts};
-use crate::sets::{Id, IndexSlot, Pack, Point, Session, Set};
+use crate::sets::{Chunk, Id, IndexSlot, Pack, Point, Session, Set};
 use crate::state::{Late, Node, NodeAt, State};
 use crate::step::{Actor, Steps, What, pack, session};
 
@@ -32,6 +32,7 @@ pub(crate) fn steps(world: &World, state: &State, number: usize, out: &mut Steps
 impl Writer<'_> {
     fn step(&self, out: &mut Steps) {
         match self.node.at {
+            NodeAt::LookForCopy => self.look_for_copy(out),
             NodeAt::ReadCollection => self.read_collection(out),
             NodeAt::Open => self.open(out),
             NodeAt::ReadLayout => self.read_layout(out),
@@ -72,9 +73,32 @@ impl Writer<'_> {
         &self.facts().choices[usize::from(self.state.store.choice[self.session.number()])]
     }
 
+    /// A copy that is there and settled is passed over, whoever has put it. For one that may yet be decided against it waits.
+    fn look_for_copy(&self, out: &mut Steps) {
+        let view = self.world.view(&self.state.store);
+        let there: Vec<Point> =
+            self.world.scene.copies().iter().filter(|point| view.counts(*point)).collect();
+        let any = self.world.breaks(Breach::UnsettledCopyPassedOver);
+        match there.iter().find(|point| any || view.settled(**point)) {
+            Some(found) => {
+                let mut next = self.remembering(Node::default());
+                next.found = next.found.with(*found);
+                self.push("finds the point there:", What::Points(Set::of(&[*found])), next, out);
+            }
+            None if there.is_empty() => {
+                let next = self.then(self.world.scene.opening());
+                self.push("does not find the point there", What::Nothing, next, out);
+            }
+            None => {}
+        }
+    }
+
     fn read_collection(&self, out: &mut Steps) {
         let mut next = self.then(NodeAt::Open);
         next.store.opened_in[self.session.number()] = self.state.store.newest_collection();
+        if self.state.damage.mended {
+            next.damage.since = next.damage.since.with(self.session);
+        }
         self.push(
             "lists gc/, to write the newest collection into its session",
             session(self.session),
@@ -145,8 +169,13 @@ impl Writer<'_> {
         {
             return self.open_another(out);
         }
-        let (listed, vouched) = (store.doomed(), store.vouched());
-        let next = self.remembering(Node { at: NodeAt::ListIndex, listed, vouched, ..self.node });
+        // Until it is mended.
+        if store.has_damaged_gc() {
+            return;
+        }
+        let (listed, vouched, names_lost) = (store.doomed(), store.vouched(), store.names_lost());
+        let at = NodeAt::ListIndex;
+        let next = self.remembering(Node { at, listed, vouched, names_lost, ..self.node });
         self.push("lists gc/, which dooms", What::Packs(store.doomed()), next, out);
     }
 
@@ -204,7 +233,7 @@ impl Writer<'_> {
     }
 
     fn find_missing(&self, present: Set<Pack>, does: &'static str, out: &mut Steps) {
-        let wanted = self.choice().upload;
+        let wanted = self.choice().upload | self.lost();
         let missing = wanted - self.state.store.chunks_in(present);
         let mut lacking = vec![missing];
         if self.world.scene.stale_writers && missing != wanted {
@@ -212,9 +241,21 @@ impl Writer<'_> {
         }
         for missing in lacking {
             let at = if missing.is_empty() { NodeAt::PutPoint } else { NodeAt::PutPack };
-            let node = Node { at, missing, listed: Set::EMPTY, vouched: Set::EMPTY, ..self.node };
+            let forgotten = Node { listed: Set::EMPTY, vouched: Set::EMPTY, names_lost: false, ..self.node };
+            let node = Node { at, missing, ..forgotten };
             self.push(does, What::Chunks(missing), self.remembering(node), out);
         }
+    }
+
+    /// What it would take over from the point before and is known to be lost: its source has it still.
+    fn lost(&self) -> Set<Chunk> {
+        let store = &self.state.store;
+        if !self.node.names_lost || self.world.breaks(Breach::LostIgnored) {
+            return Set::EMPTY;
+        }
+        let view = self.world.view(store);
+        let tiling = self.choice().pin.and_then(|pin| view.tiling(view.runs(), pin));
+        tiling.map_or(Set::EMPTY, |runs| view.chunks(runs) & store.bad)
     }
 
     fn put_pack(&self, out: &mut Steps) {
@@ -233,6 +274,10 @@ impl Writer<'_> {
     }
 
     fn put_point(&self, place: usize, out: &mut Steps) {
+        if self.world.scene.is_without_point(self.session) {
+            let node = Node { at: NodeAt::GetFence, ..self.node };
+            return Writer { node, ..*self }.get_fence(out);
+        }
         let points = &self.facts().points;
         let more = place + 1 < points.len();
         let mut next = self.then(if more { NodeAt::PutSecondPoint } else { NodeAt::GetFence });
@@ -270,7 +315,7 @@ impl Writer<'_> {
         let capture = self.node.capture + 1;
         let node = match usize::from(capture) < self.world.scene.nodes[self.number].captures.len() {
             true => Node {
-                at: self.world.scene.opening(),
+                at: self.world.scene.beginning(self.number),
                 capture,
                 crashes: self.node.crashes,
                 ..Node::default()
@@ -293,6 +338,12 @@ impl Writer<'_> {
         if usize::from(attempt) + 1 == attempts {
             return Node::default();
         }
-        Node { at: self.world.scene.opening(), capture, attempt: attempt + 1, crashes, ..Node::default() }
+        Node {
+            at: self.world.scene.beginning(self.number),
+            capture,
+            attempt: attempt + 1,
+            crashes,
+            ..Node::default()
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod clone;
 mod fenced;
 mod forged;
+mod late;
 mod poisoned;
 mod stale_list;
 mod takeover;

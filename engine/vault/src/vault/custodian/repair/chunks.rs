@@ -70,10 +70,13 @@ impl Custodian<'_> {
     /// What the points that count need, the partial ones, and the layouts.
     pub(super) fn missing(&self) -> Result<Missing, VaultError> {
         let reader = ChunkReader::new(self.vault.clone());
+        // In this order: what a commit puts comes before the point that needs it.
+        let catalogues = self.vault.catalogues()?;
+        self.vault.refresh_index(Some(&self.identity.node))?;
         let inventory = self.look.inventory()?;
         let mut missing = Missing::default();
         let mut seen: BTreeSet<ChunkId> = BTreeSet::new();
-        for catalogue in self.vault.catalogues()? {
+        for catalogue in catalogues {
             let points = catalogue.points().iter().chain(catalogue.partial_points());
             // What has no stack is lost whatever is there.
             let mut runs: Vec<Run> =

@@ -143,9 +143,10 @@ impl Custodian<'_> {
     /// Takes damaged packs, and those that are not there, out of the index: what stays of an object that names such a
     /// pack is listed anew, and the object goes.
     fn list_without(&self, damaged: &BTreeSet<PackId>, done: &mut Repaired) -> Result<(), VaultError> {
+        // In this order: packs come before the objects that name them.
+        let objects = self.vault.index().objects_with_packs();
         let inventory = self.look.inventory()?;
         let stays = |pack: &PackId| inventory.contains_key(pack) && !damaged.contains(pack);
-        let objects = self.vault.index().objects_with_packs();
         let goes: HashSet<_> = objects
             .iter()
             .filter(|(_, packs)| !packs.iter().all(stays))
@@ -168,6 +169,10 @@ impl Custodian<'_> {
         }
         let packs = packs.into_values().map(|(pack, entries)| (pack, entries.into_values().collect()));
         self.put_index(self.vault.newest_collection()?, packs.collect())?;
+        if !replaced.is_empty() {
+            // One that lands later and names what is not there counts for nobody then: it is of an older collection.
+            self.put_next_record(Vec::new())?;
+        }
         self.check_office()?;
         replaced.iter().try_for_each(|name| self.remove(name))?;
         self.vault.refresh_index(Some(&self.identity.node))
