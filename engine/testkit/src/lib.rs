@@ -8,5 +8,6 @@ pub mod fault;
 pub mod fixture;
 pub mod forge;
 pub mod kind;
+pub mod power;
 pub mod random;
 pub mod sim;
