@@ -53,6 +53,8 @@ struct Inner {
     identity: OnceLock<(u64, u64)>,
     /// Folders that are there and durable in their parents, as far as this process knows.
     folders: Mutex<HashSet<PathBuf>>,
+    /// Folders of which everything that was seen when they were first listed is durable.
+    listed: Mutex<HashSet<PathBuf>>,
     /// For how long what was deleted can be brought back; where there is no time, it is gone at once.
     undelete: Option<Duration>,
     disk: Arc<dyn Disk>,
@@ -71,8 +73,9 @@ impl DirStore {
 
     /// The store at `root` of a disk that is not the system's.
     pub fn on(disk: Arc<dyn Disk>, root: impl Into<PathBuf>, undelete: Option<Duration>) -> Self {
-        let (root, identity, folders) = (root.into(), OnceLock::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { root, identity, folders, undelete, disk }) }
+        let (root, identity) = (root.into(), OnceLock::new());
+        let (folders, listed) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { root, identity, folders, listed, undelete, disk }) }
     }
 
     /// Where it is.
@@ -121,7 +124,11 @@ impl Store for DirStore {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         let path = folder.as_str().trim_end_matches('/').to_owned();
-        let work = move |_: &Inner, root: &Path| list(root, &path);
+        let work = move |inner: &Inner, root: &Path| {
+            let listed = list(root, &path)?;
+            inner.make_durable(root, &path, &listed);
+            Ok(listed)
+        };
         let mut listed = self.run(Operation::List, folder.as_str().to_owned(), work).await?;
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
@@ -211,6 +218,21 @@ impl Inner {
         // Without /proc by its name: then it may become another one between the look and the work.
         let path = if path.exists() { path } else { self.root.clone() };
         Ok(Root { path, _open: Some(open) })
+    }
+
+    /// What is seen may come from a process that died before it was durable, and whoever sees it builds on it: each folder
+    /// is made durable once more when it is listed for the first time. Where that cannot be done, nobody writes either.
+    fn make_durable(&self, root: &Path, top: &str, listed: &[Listed]) {
+        let below = listed.iter().filter_map(|listed| Path::new(listed.name.as_str()).parent());
+        let within = |folder: &&Path| folder.starts_with(top);
+        let folders: BTreeSet<&Path> =
+            below.flat_map(|folder| folder.ancestors().take_while(within)).collect();
+        let mut known = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        for folder in folders {
+            if !known.contains(folder) && self.disk.sync_folder(&root.join(folder)).is_ok() {
+                known.insert(folder.to_path_buf());
+            }
+        }
     }
 
     fn put(&self, root: &Path, name: &str, content: &[u8]) -> io::Result<()> {
