@@ -1,14 +1,15 @@
 //! A store under a process that dies at a chosen request. It keeps two images: *live*, what requests see, and
 //! *durable*, what a crash leaves. A put may be seen before it returns; only when it has returned is it
-//! durable. What was in flight at the crash has landed, is lost, or lands after the restart.
+//! durable. What was in flight at the crash has landed, is lost, or lands after the restart; of a batch of deletes any
+//! part may have been done.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{
-    Folder, Listed, MemStore, Operation, Store, StoreError, StoreErrorKind, Stretch,
+    Folder, Listed, MemStore, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed, is_kept,
 };
 use bytes::Bytes;
 
@@ -30,22 +31,57 @@ impl Landing {
     pub const ALL: [Self; 3] = [Self::Landed, Self::Lost, Self::Late];
 }
 
-/// A put or delete that lands after the restart.
+/// A change that lands after the restart.
 #[derive(Debug, Clone)]
-pub struct LateChange {
-    name: ObjectName,
-    /// `None` deletes.
-    content: Option<Bytes>,
+pub struct LateChange(Change);
+
+#[derive(Debug, Clone)]
+enum Change {
+    Put(ObjectName, Bytes),
+    Delete(ObjectName),
+    BringBack(Trashed),
 }
 
 impl LateChange {
     /// Lets it land.
     pub async fn land(self, store: &dyn Store) -> Result<(), StoreError> {
-        match self.content {
-            Some(content) => store.put(&self.name, content).await,
-            None => store.delete(&self.name).await,
+        match self.0 {
+            Change::Put(name, content) => store.put(&name, content).await,
+            Change::Delete(name) => store.delete(&name).await,
+            Change::BringBack(trashed) => match store.bring_back(&trashed).await {
+                // Somebody else has done it meanwhile.
+                Err(error) if error.is_not_found() => Ok(()),
+                outcome => outcome,
+            },
         }
     }
+}
+
+/// Most requests of a life that is to end at each of them.
+const REQUESTS_MAX: u64 = 5000;
+
+/// Lets a process die at its first request, at its second, and so on until it has no more, each time in every way in
+/// which that request may land. `make` is the store of one life, `live` that life and all that is looked at afterwards;
+/// it is told what happened, in words. Returns how many crashes there were.
+///
+/// # Panics
+/// When the process does not come to an end.
+pub fn crash_everywhere(
+    make: impl Fn(u64, Landing) -> CrashStore,
+    mut live: impl FnMut(&Arc<CrashStore>, &str),
+) -> u64 {
+    let mut crashes = 0;
+    for at in 1..REQUESTS_MAX {
+        for landing in Landing::ALL {
+            let store = Arc::new(make(at, landing));
+            live(&store, &format!("crash at {at}, {landing:?}"));
+            if !store.has_crashed() {
+                return crashes;
+            }
+            crashes += 1;
+        }
+    }
+    panic!("the work does not end");
 }
 
 /// The store.
@@ -56,10 +92,10 @@ pub struct CrashStore {
 
 #[derive(Debug)]
 struct Images {
-    live: BTreeMap<String, Bytes>,
-    durable: BTreeMap<String, Bytes>,
-    in_flight: BTreeMap<u64, LateChange>,
-    late: Vec<LateChange>,
+    live: Image,
+    durable: Image,
+    in_flight: BTreeMap<u64, Change>,
+    late: Vec<Change>,
     begun: u64,
     /// Whether requests that only read are counted, too.
     counts_reads: bool,
@@ -69,13 +105,21 @@ struct Images {
     random: Random,
 }
 
+#[derive(Debug, Clone)]
+struct Image {
+    objects: BTreeMap<String, Bytes>,
+    /// What was deleted, in a store that keeps it.
+    trash: Option<BTreeMap<String, Bytes>>,
+}
+
 impl CrashStore {
     /// A store that holds `objects`. The process dies at request number `crash_at` (from 1; 0 never); if that
     /// is a put or delete, `landing` becomes of it. What becomes of others in flight follows from the seed.
     pub fn new(objects: BTreeMap<String, Bytes>, crash_at: u64, landing: Landing, seed: u64) -> Self {
+        let image = Image { objects, trash: None };
         let images = Images {
-            live: objects.clone(),
-            durable: objects,
+            live: image.clone(),
+            durable: image,
             in_flight: BTreeMap::new(),
             late: Vec::new(),
             begun: 0,
@@ -96,6 +140,15 @@ impl CrashStore {
         store
     }
 
+    /// The same, keeping what is deleted, and with this in its trash.
+    pub fn with_trash(self, trash: BTreeMap<String, Bytes>) -> Self {
+        let mut images = self.lock();
+        images.live.trash = Some(trash.clone());
+        images.durable.trash = Some(trash);
+        drop(images);
+        self
+    }
+
     /// Whether the process has died.
     pub fn has_crashed(&self) -> bool {
         self.lock().crashed
@@ -108,12 +161,16 @@ impl CrashStore {
 
     /// What the crash has left, in a store that works.
     pub fn after_crash(&self) -> MemStore {
-        MemStore::with_objects(self.lock().durable.clone())
+        let Image { objects, trash } = self.lock().durable.clone();
+        match trash {
+            Some(trash) => MemStore::with_objects_and_trash(objects, trash),
+            None => MemStore::with_objects(objects),
+        }
     }
 
     /// What will still land, in the order in which it was sent.
     pub fn late_changes(&self) -> Vec<LateChange> {
-        self.lock().late.clone()
+        self.lock().late.iter().cloned().map(LateChange).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Images> {
@@ -125,7 +182,7 @@ impl CrashStore {
         &self,
         operation: Operation,
         name: &str,
-        look: impl FnOnce(&BTreeMap<String, Bytes>) -> Result<T, (StoreErrorKind, &'static str)>,
+        look: impl FnOnce(&Image) -> Result<T, (StoreErrorKind, &'static str)>,
     ) -> Result<T, StoreError> {
         let mut images = self.lock();
         let begun = match images.counts_reads {
@@ -139,18 +196,24 @@ impl CrashStore {
         outcome.map_err(|(kind, cause)| error(operation, name, kind, cause))
     }
 
-    async fn change(
-        &self,
-        operation: Operation,
-        name: &ObjectName,
-        content: Option<Bytes>,
-    ) -> Result<(), StoreError> {
-        let died = || error(operation, name.as_str(), StoreErrorKind::Permanent, "the process has died");
-        let change = LateChange { name: name.clone(), content };
-        let number = self.lock().send(change).map_err(|Dead| died())?;
+    /// Changes that are sent at once, and whose order nobody knows.
+    async fn change(&self, operation: Operation, changes: Vec<Change>) -> Result<(), StoreError> {
+        let first = changes.first().map(Change::name).unwrap_or_default().to_owned();
+        let died = || error(operation, &first, StoreErrorKind::Permanent, "the process has died");
+        let numbers = self.lock().send_all(changes).map_err(|Dead| died())?;
         // Here other requests begin, and the process may die.
         tokio::task::yield_now().await;
-        self.lock().arrive(number).map_err(|Dead| died())
+        let mut images = self.lock();
+        numbers.into_iter().try_for_each(|number| images.arrive(number)).map_err(|Dead| died())
+    }
+}
+
+impl Change {
+    fn name(&self) -> &str {
+        match self {
+            Self::Put(name, _) | Self::Delete(name) => name.as_str(),
+            Self::BringBack(trashed) => trashed.object.name.as_str(),
+        }
     }
 }
 
@@ -178,12 +241,17 @@ impl Images {
         Err(Dead)
     }
 
-    fn send(&mut self, change: LateChange) -> Result<u64, Dead> {
+    fn send_all(&mut self, mut changes: Vec<Change>) -> Result<Vec<u64>, Dead> {
+        self.random.shuffle(&mut changes);
+        changes.into_iter().map(|change| self.send(change)).collect()
+    }
+
+    fn send(&mut self, change: Change) -> Result<u64, Dead> {
         let alive_before = !self.crashed;
         match self.begin() {
             Ok(number) => {
                 if self.random.once_in(2) {
-                    apply(&mut self.live, &change);
+                    self.live.apply(&change);
                 }
                 self.in_flight.insert(number, change);
                 Ok(number)
@@ -199,25 +267,47 @@ impl Images {
 
     fn arrive(&mut self, number: u64) -> Result<(), Dead> {
         let change = self.in_flight.remove(&number).ok_or(Dead)?;
-        apply(&mut self.live, &change);
-        apply(&mut self.durable, &change);
+        self.live.apply(&change);
+        self.durable.apply(&change);
         Ok(())
     }
 
-    fn settle(&mut self, change: LateChange, landing: Landing) {
+    fn settle(&mut self, change: Change, landing: Landing) {
         match landing {
-            Landing::Landed => apply(&mut self.durable, &change),
+            Landing::Landed => self.durable.apply(&change),
             Landing::Lost => {}
             Landing::Late => self.late.push(change),
         }
     }
 }
 
-fn apply(image: &mut BTreeMap<String, Bytes>, change: &LateChange) {
-    match &change.content {
-        Some(content) => image.insert(change.name.to_string(), content.clone()),
-        None => image.remove(change.name.as_str()),
-    };
+impl Image {
+    /// Does a change; one that was done already changes nothing.
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Put(name, content) => drop(self.objects.insert(name.to_string(), content.clone())),
+            Change::Delete(name) => {
+                let deleted = self.objects.remove_entry(name.as_str());
+                if let (Some(trash), Some((name, content))) = (&mut self.trash, deleted)
+                    && ObjectName::parse(&name).is_some_and(|(_, named)| is_kept(&named))
+                {
+                    trash.insert(name, content);
+                }
+            }
+            Change::BringBack(trashed) => {
+                let name = trashed.object.name.as_str();
+                if let Some((name, content)) = self.trash.as_mut().and_then(|trash| trash.remove_entry(name))
+                {
+                    self.objects.entry(name).or_insert(content);
+                }
+            }
+        }
+    }
+}
+
+fn listed(name: &str, content: &Bytes) -> Option<Listed> {
+    let (name, named) = ObjectName::parse(name)?;
+    Some(Listed { name, named, bytes: content.len() as u64 })
 }
 
 fn error(operation: Operation, name: &str, kind: StoreErrorKind, cause: &str) -> StoreError {
@@ -235,16 +325,18 @@ const NOT_FOUND: (StoreErrorKind, &str) = (StoreErrorKind::NotFound, "there is n
 #[async_trait]
 impl Store for CrashStore {
     async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
-        self.change(Operation::Put, name, Some(content)).await
+        self.change(Operation::Put, vec![Change::Put(name.clone(), content)]).await
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
-        self.read(Operation::Get, name.as_str(), |live| live.get(name.as_str()).cloned().ok_or(NOT_FOUND))
+        self.read(Operation::Get, name.as_str(), |live| {
+            live.objects.get(name.as_str()).cloned().ok_or(NOT_FOUND)
+        })
     }
 
     async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
         self.read(Operation::GetRange, name.as_str(), |live| {
-            let content = live.get(name.as_str()).ok_or(NOT_FOUND)?;
+            let content = live.objects.get(name.as_str()).ok_or(NOT_FOUND)?;
             let end = stretch.offset.checked_add(stretch.length).filter(|end| *end <= content.len() as u64);
             let end = end.ok_or((StoreErrorKind::Truncated, "the object is shorter"))?;
             Ok(content.slice(stretch.offset as usize..end as usize))
@@ -253,17 +345,35 @@ impl Store for CrashStore {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         self.read(Operation::List, folder.as_str(), |live| {
-            let below = live.iter().filter(|(name, _)| name.starts_with(folder.as_str()));
-            let listed = below.filter_map(|(name, content)| {
-                let (name, named) = ObjectName::parse(name)?;
-                Some(Listed { name, named, bytes: content.len() as u64 })
-            });
-            Ok(listed.collect())
+            let below = live.objects.iter().filter(|(name, _)| name.starts_with(folder.as_str()));
+            Ok(below.filter_map(|(name, content)| listed(name, content)).collect())
         })
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        self.change(Operation::Delete, name, None).await
+        self.change(Operation::Delete, vec![Change::Delete(name.clone())]).await
+    }
+
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        self.change(Operation::Delete, names.iter().cloned().map(Change::Delete).collect()).await
+    }
+
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        self.read(Operation::List, "trash/", |live| {
+            let trash = live.trash.iter().flatten();
+            let objects = trash.filter_map(|(name, content)| listed(name, content));
+            Ok(objects.map(|object| Trashed { object, batch: 0 }).collect())
+        })
+    }
+
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        let name = trashed.object.name.as_str();
+        let is_there = self.lock().live.trash.as_ref().is_some_and(|trash| trash.contains_key(name));
+        if !is_there {
+            let (kind, cause) = NOT_FOUND;
+            return Err(error(Operation::BringBack, name, kind, cause));
+        }
+        self.change(Operation::BringBack, vec![Change::BringBack(trashed.clone())]).await
     }
 
     fn place(&self) -> String {

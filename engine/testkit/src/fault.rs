@@ -185,6 +185,20 @@ impl<S: Store> Store for FaultStore<S> {
         self.request(Operation::Delete, name.as_str(), self.inner.delete(name)).await
     }
 
+    /// A batch of one request: where it fails for one object, that one stays, and others may be gone that come after it.
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        let (mut goes, mut outcome) = (Vec::new(), Ok(()));
+        for name in names {
+            let told = self.request(Operation::Delete, name.as_str(), async {
+                goes.push(name.clone());
+                Ok(())
+            });
+            outcome = outcome.and(told.await);
+        }
+        self.inner.delete_all(&goes).await?;
+        outcome
+    }
+
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
         self.request(Operation::List, "trash", self.inner.trash()).await
     }

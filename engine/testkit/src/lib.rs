@@ -7,6 +7,8 @@ pub mod crash;
 pub mod fault;
 pub mod fixture;
 pub mod forge;
+pub mod forwarded;
 pub mod kind;
+pub mod power;
 pub mod random;
 pub mod sim;

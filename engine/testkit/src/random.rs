@@ -33,6 +33,13 @@ impl Random {
         self.below(times) == 0
     }
 
+    /// Brings these into any order.
+    pub fn shuffle<T>(&mut self, all: &mut [T]) {
+        for end in (1..all.len()).rev() {
+            all.swap(end, self.below(end + 1));
+        }
+    }
+
     /// This many bytes that do not compress.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);

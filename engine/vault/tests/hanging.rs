@@ -10,11 +10,12 @@ use backstay_core::config::{Keep, KeepRules};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{State, Style, read_back};
 use backstay_testkit::fixture::VaultFixture;
+use backstay_testkit::forwarded::{Forwarded, Overrides};
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::name::ObjectName;
 use backstay_vault::pack::PACK_BYTES_MAX;
-use backstay_vault::store::{Folder, Listed, MemStore, Store, StoreError, Stretch};
+use backstay_vault::store::{MemStore, Store, StoreError};
 use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -28,7 +29,11 @@ struct Hanging {
 }
 
 #[async_trait]
-impl Store for Hanging {
+impl Overrides for Hanging {
+    fn below(&self) -> &dyn Store {
+        &self.inner
+    }
+
     async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
         if name.as_str().starts_with("packs/") {
             self.waiting.add_permits(1);
@@ -36,26 +41,12 @@ impl Store for Hanging {
         }
         self.inner.put(name, content).await
     }
+}
 
-    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
-        self.inner.get(name).await
-    }
-
-    async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
-        self.inner.get_range(name, stretch).await
-    }
-
-    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
-        self.inner.list(folder).await
-    }
-
-    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        self.inner.delete(name).await
-    }
-
-    fn place(&self) -> String {
-        "a store that hangs".into()
-    }
+/// A store that lets this many packs through.
+fn letting(packs: usize) -> Arc<Forwarded<Hanging>> {
+    let (inner, waiting) = (MemStore::new(), Semaphore::new(0));
+    Arc::new(Forwarded(Hanging { inner, packs: Semaphore::new(packs), waiting }))
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -69,8 +60,7 @@ fn state(random: &mut Random, mebibytes: usize) -> State {
 #[test]
 fn a_store_that_hangs_in_an_upload_takes_no_thread_from_others() {
     let fixture = VaultFixture::new();
-    let hanging =
-        Arc::new(Hanging { inner: MemStore::new(), packs: Semaphore::new(0), waiting: Semaphore::new(0) });
+    let hanging = letting(0);
     let stuck = fixture.create(hanging.clone()).expect("create");
     let other = fixture.create(Arc::new(MemStore::new())).expect("create");
     let mut random = Random::new(1);
@@ -82,13 +72,13 @@ fn a_store_that_hangs_in_an_upload_takes_no_thread_from_others() {
             open.commit(&large, &Style::default()).pop().expect("one target")
         });
         fixture.block_on(async {
-            hanging.waiting.acquire().await.expect("never closed").forget();
+            hanging.0.waiting.acquire().await.expect("never closed").forget();
             // What can get stuck gets stuck.
             tokio::time::sleep(Duration::from_millis(300)).await;
         });
         fixture.capture(&other, "small.files", at(20), &small).expect("is captured meanwhile");
         assert!(!capture.is_finished(), "it hangs still");
-        hanging.packs.add_permits(1000);
+        hanging.0.packs.add_permits(1000);
         capture.join().expect("no panic").expect("captured at last");
     });
     assert!(stuck.check().expect("checks").is_good() && other.check().expect("checks").is_good());
@@ -97,8 +87,7 @@ fn a_store_that_hangs_in_an_upload_takes_no_thread_from_others() {
 #[test]
 fn what_a_custodian_moves_into_a_slow_store_lies_in_packs_that_can_be_read() {
     let fixture = VaultFixture::new();
-    let slow =
-        Arc::new(Hanging { inner: MemStore::new(), packs: Semaphore::new(1000), waiting: Semaphore::new(0) });
+    let slow = letting(1000);
     let vault = fixture.create(slow.clone()).expect("create");
     let mut random = Random::new(2);
     let mut whole = state(&mut random, 220);
@@ -118,19 +107,20 @@ fn what_a_custodian_moves_into_a_slow_store_lies_in_packs_that_can_be_read() {
     assert!(matches!(custodian.collect(), Ok(Pass::Done(_))));
     custodian.thin(&|_| Some(keep.clone())).expect("thins");
     // From now on no pack goes up by itself.
-    slow.packs.forget_permits(1000);
+    slow.0.packs.forget_permits(1000);
     std::thread::scope(|scope| {
         let slow = &slow;
-        let letting = scope.spawn(move || {
+        let lets = scope.spawn(move || {
             for _ in 0..20 {
                 std::thread::sleep(Duration::from_millis(300));
-                slow.packs.add_permits(1);
+                slow.0.packs.add_permits(1);
             }
         });
         while !matches!(custodian.collect().expect("collects"), Pass::Idle) {}
-        letting.join().expect("no panic");
+        lets.join().expect("no panic");
     });
     let sizes: Vec<usize> = slow
+        .0
         .inner
         .objects()
         .iter()

@@ -61,18 +61,21 @@ impl Request {
 impl SimStore {
     async fn ask(&self, request: Request) -> Result<Answer, StoreError> {
         let (operation, object) = (request.operation(), request.object().to_owned());
-        let failed = |(kind, cause): (StoreErrorKind, &str)| StoreError {
-            operation,
-            object,
-            place: self.place(),
-            kind,
-            cause: cause.into(),
-        };
         let waiting = self.shared.park(self.process, self.life, Ask::Request(self.store, request));
-        match waiting {
-            Some(answer) => answer.await.unwrap_or(Err(DEAD)).map_err(failed),
-            None => Err(failed(DEAD)),
-        }
+        let told = match waiting {
+            Some(answer) => answer.await.unwrap_or(Err(DEAD)),
+            None => Err(DEAD),
+        };
+        told.map_err(|why| self.failed(operation, object, why))
+    }
+
+    fn failed(
+        &self,
+        operation: Operation,
+        object: String,
+        (kind, cause): (StoreErrorKind, &str),
+    ) -> StoreError {
+        StoreError { operation, object, place: self.place(), kind, cause: cause.into() }
     }
 }
 
@@ -98,6 +101,24 @@ impl Store for SimStore {
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         self.ask(Request::Change(Change { name: name.clone(), content: None })).await.map(drop)
+    }
+
+    /// All at once, as a directory does it: whoever dies meanwhile leaves any part of it done, and so does a fault.
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        let ask = |name: &ObjectName| {
+            Ask::Request(self.store, Request::Change(Change { name: name.clone(), content: None }))
+        };
+        let waiting = self.shared.park_all(self.process, self.life, names.iter().map(ask).collect());
+        let mut outcome = match waiting.len() == names.len() {
+            true => Ok(()),
+            false => Err(self.failed(Operation::Delete, names[0].to_string(), DEAD)),
+        };
+        for (name, answer) in names.iter().zip(waiting) {
+            let told = answer.await.unwrap_or(Err(DEAD));
+            let told = told.map_err(|why| self.failed(Operation::Delete, name.to_string(), why));
+            outcome = outcome.and(told.map(drop));
+        }
+        outcome
     }
 
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {

@@ -289,19 +289,28 @@ impl Shared {
 
     /// Waits in the queue; `None` when this life is over.
     pub(super) fn park(&self, process: usize, life: u64, ask: Ask) -> Option<oneshot::Receiver<Told>> {
+        self.park_all(process, life, vec![ask]).pop()
+    }
+
+    /// Waits with several things at once, which are granted in any order; nothing to wait for when this life is over.
+    pub(super) fn park_all(&self, process: usize, life: u64, asks: Vec<Ask>) -> Vec<oneshot::Receiver<Told>> {
         let mut core = self.lock();
         let known = &core.processes[process];
         if !known.is_alive || known.life != life {
-            return None;
+            return Vec::new();
         }
-        let (answer, waiting) = oneshot::channel();
-        let not_before = match &ask {
-            Ask::Sleep(time) => core.now.saturating_add(*time),
-            Ask::Request(..) => core.now,
-        };
-        core.parked.push(Parked { process, ask, not_before, is_shown: false, answer });
+        let mut waiting = Vec::new();
+        for ask in asks {
+            let (answer, told) = oneshot::channel();
+            let not_before = match &ask {
+                Ask::Sleep(time) => core.now.saturating_add(*time),
+                Ask::Request(..) => core.now,
+            };
+            core.parked.push(Parked { process, ask, not_before, is_shown: false, answer });
+            waiting.push(told);
+        }
         self.drive(&mut core);
-        Some(waiting)
+        waiting
     }
 
     pub(super) fn begin_life(&self, process: usize) -> Option<u64> {

@@ -1,11 +1,12 @@
 //! The embedded store: a directory of the local file system. An object is written beside, fsynced,
 //! renamed into place and its folder fsynced before `put` returns.
 
+mod disk;
 mod trash;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
+
+pub use disk::{Disk, SystemDisk, Writing};
 
 use super::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
@@ -50,24 +53,29 @@ struct Inner {
     identity: OnceLock<(u64, u64)>,
     /// Folders that are there and durable in their parents, as far as this process knows.
     folders: Mutex<HashSet<PathBuf>>,
+    /// Folders of which everything that was seen when they were first listed is durable.
+    listed: Mutex<HashSet<PathBuf>>,
     /// For how long what was deleted can be brought back; where there is no time, it is gone at once.
     undelete: Option<Duration>,
+    disk: Arc<dyn Disk>,
 }
 
 impl DirStore {
     /// The store at `root`; looks at nothing yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self::at(root.into(), None)
+        Self::on(Arc::new(SystemDisk), root, None)
     }
 
     /// The store at `root`, which keeps for so long what is deleted.
     pub fn with_trash(root: impl Into<PathBuf>, undelete: Duration) -> Self {
-        Self::at(root.into(), Some(undelete))
+        Self::on(Arc::new(SystemDisk), root, Some(undelete))
     }
 
-    fn at(root: PathBuf, undelete: Option<Duration>) -> Self {
-        let (identity, folders) = (OnceLock::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { root, identity, folders, undelete }) }
+    /// The store at `root` of a disk that is not the system's.
+    pub fn on(disk: Arc<dyn Disk>, root: impl Into<PathBuf>, undelete: Option<Duration>) -> Self {
+        let (root, identity) = (root.into(), OnceLock::new());
+        let (folders, listed) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { root, identity, folders, listed, undelete, disk }) }
     }
 
     /// Where it is.
@@ -116,7 +124,11 @@ impl Store for DirStore {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         let path = folder.as_str().trim_end_matches('/').to_owned();
-        let work = move |_: &Inner, root: &Path| list(root, &path);
+        let work = move |inner: &Inner, root: &Path| {
+            let listed = list(root, &path)?;
+            inner.make_durable(root, &path, &listed);
+            Ok(listed)
+        };
         let mut listed = self.run(Operation::List, folder.as_str().to_owned(), work).await?;
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
@@ -141,9 +153,9 @@ impl Store for DirStore {
         };
         let work = move |inner: &Inner, root: &Path| {
             if let Some(undelete) = inner.undelete.filter(|_| !kept.is_empty()) {
-                trash::throw_away(root, &kept, undelete)?;
+                trash::throw_away(&*inner.disk, root, &kept, undelete)?;
             }
-            delete(root, &rest)
+            delete(&*inner.disk, root, &rest)
         };
         self.run(Operation::Delete, what, work).await
     }
@@ -157,7 +169,7 @@ impl Store for DirStore {
         let work = move |inner: &Inner, root: &Path| {
             let folder = Path::new(&path).parent().unwrap_or(Path::new(""));
             inner.make_folder(root, folder)?;
-            trash::bring_back(root, batch, &path)
+            trash::bring_back(&*inner.disk, root, batch, &path)
         };
         self.run(Operation::BringBack, trashed.object.name.to_string(), work).await
     }
@@ -208,12 +220,28 @@ impl Inner {
         Ok(Root { path, _open: Some(open) })
     }
 
+    /// What is seen may come from a process that died before it was durable, and whoever sees it builds on it: each folder
+    /// is made durable once more when it is listed for the first time. Where that cannot be done, nobody writes either.
+    fn make_durable(&self, root: &Path, top: &str, listed: &[Listed]) {
+        let below = listed.iter().filter_map(|listed| Path::new(listed.name.as_str()).parent());
+        let within = |folder: &&Path| folder.starts_with(top);
+        let folders: BTreeSet<&Path> =
+            below.flat_map(|folder| folder.ancestors().take_while(within)).collect();
+        let mut known = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        for folder in folders {
+            if !known.contains(folder) && self.disk.sync_folder(&root.join(folder)).is_ok() {
+                known.insert(folder.to_path_buf());
+            }
+        }
+    }
+
     fn put(&self, root: &Path, name: &str, content: &[u8]) -> io::Result<()> {
         let unfinished = self.unfinished(root)?;
-        let result = write_durably(&unfinished, content).and_then(|()| self.rename(root, &unfinished, name));
+        let result = write_durably(&*self.disk, &unfinished, content)
+            .and_then(|()| self.rename(root, &unfinished, name));
         if result.is_err() {
             // The first error is the one that tells; what is left behind is swept after a day.
-            let _ = fs::remove_file(&unfinished);
+            let _ = self.disk.remove_file(&unfinished);
         }
         result
     }
@@ -221,8 +249,8 @@ impl Inner {
     fn rename(&self, root: &Path, from: &Path, name: &str) -> io::Result<()> {
         let folder = Path::new(name).parent().unwrap_or(Path::new(""));
         self.make_folder(root, folder)?;
-        fs::rename(from, root.join(name))?;
-        sync_folder(&root.join(folder))
+        self.disk.rename(from, &root.join(name))?;
+        self.disk.sync_folder(&root.join(folder))
     }
 
     /// Makes a folder and those above it from the root down, each durable in its parent. One that exists may
@@ -236,11 +264,11 @@ impl Inner {
         let mut missing: Vec<&Path> = folder.ancestors().collect();
         while let Some(folder) = missing.pop() {
             let path = root.join(folder);
-            match fs::create_dir(&path) {
+            match self.disk.make_folder(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 result => result?,
             }
-            sync_folder(&path.join(".."))?;
+            self.disk.sync_folder(&path.join(".."))?;
             known.insert(folder.to_owned());
         }
         Ok(true)
@@ -249,7 +277,7 @@ impl Inner {
     fn unfinished(&self, root: &Path) -> io::Result<PathBuf> {
         let folder = root.join(UNFINISHED);
         if self.make_folder(root, Path::new(UNFINISHED))? {
-            sweep(&folder)?;
+            sweep(&*self.disk, &folder)?;
         }
         // Others may write here that are in another process, or on another host: nothing but chance keeps apart.
         Ok(folder.join(format!("{:032x}", u128::from_le_bytes(random_bytes()))))
@@ -323,11 +351,11 @@ pub(super) fn list_below(
 }
 
 /// Each folder is made durable once.
-fn delete(root: &Path, names: &[String]) -> io::Result<()> {
+fn delete(disk: &dyn Disk, root: &Path, names: &[String]) -> io::Result<()> {
     let mut folders = BTreeSet::new();
     for name in names {
         let path = root.join(name);
-        match fs::remove_file(&path) {
+        match disk.remove_file(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             removed => {
                 removed?;
@@ -335,17 +363,17 @@ fn delete(root: &Path, names: &[String]) -> io::Result<()> {
             }
         }
     }
-    folders.iter().try_for_each(|folder| sync_folder(folder))
+    folders.iter().try_for_each(|folder| disk.sync_folder(folder))
 }
 
-fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+fn write_durably(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     let aligned = |number: usize| number.is_multiple_of(ALIGNMENT_BYTES);
     if content.len() >= DIRECT_BYTES_LEAST && aligned(content.len()) && aligned(content.as_ptr().addr()) {
-        match write_and_sync(path, content, OFlags::DIRECT) {
+        match write_and_sync(disk, path, content, Writing::Direct) {
             // The file system has no such writes, or asks for more than this alignment.
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
                 // It may have been made before that was found out.
-                match fs::remove_file(path) {
+                match disk.remove_file(path) {
                     Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
@@ -353,22 +381,17 @@ fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
             written => return written,
         }
     }
-    write_and_sync(path, content, OFlags::empty())
+    write_and_sync(disk, path, content, Writing::Cached)
 }
 
-fn write_and_sync(path: &Path, content: &[u8], further: OFlags) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | further;
-    let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
-    file.write_all(content)?;
-    file.sync_data()
-}
-
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+fn write_and_sync(disk: &dyn Disk, path: &Path, content: &[u8], writing: Writing) -> io::Result<()> {
+    let file = disk.make_file(path, writing)?;
+    disk.write(&file, path, content)?;
+    disk.sync_file(&file, path)
 }
 
 /// Removes what writers that died have left.
-fn sweep(folder: &Path) -> io::Result<()> {
+fn sweep(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let age = entry
@@ -378,7 +401,7 @@ fn sweep(folder: &Path) -> io::Result<()> {
             .and_then(|t| SystemTime::now().duration_since(t).ok());
         if age.is_some_and(|age| age > UNFINISHED_AGE_MAX) {
             // Another process may have removed it, and what is not ours is no reason to write nothing.
-            let _ = fs::remove_file(entry.path());
+            let _ = disk.remove_file(&entry.path());
         }
     }
     Ok(())

@@ -28,6 +28,11 @@ impl MemStore {
         Self { objects: Mutex::new(objects), trash: None }
     }
 
+    /// A store that holds these objects, keeps what is deleted, and has this in its trash.
+    pub fn with_objects_and_trash(objects: BTreeMap<String, Bytes>, trash: BTreeMap<String, Bytes>) -> Self {
+        Self { objects: Mutex::new(objects), trash: Some(Mutex::new(trash)) }
+    }
+
     /// A store that keeps what is deleted.
     pub fn with_trash() -> Self {
         Self { trash: Some(Mutex::default()), ..Self::default() }
@@ -43,6 +48,12 @@ impl MemStore {
     /// A copy of all objects: name and content.
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
         self.lock().clone()
+    }
+
+    /// A copy of what is in the trash.
+    pub fn trashed(&self) -> BTreeMap<String, Bytes> {
+        let trash = self.trash.as_ref().map(|trash| trash.lock().unwrap_or_else(PoisonError::into_inner));
+        trash.map(|trash| trash.clone()).unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use count::{Counted, RequestCounts, RequestObserver};
-pub use dir::DirStore;
+pub use dir::{DirStore, Disk, SystemDisk, Writing};
 pub use mem::MemStore;
 pub use retry::{Retried, RetryPolicy};
 pub use trash::{Trashed, is_kept};

@@ -2,6 +2,7 @@
 
 mod beside;
 mod crashes;
+mod crashes_of_undelete;
 mod passes;
 mod readers;
 mod scene;

@@ -10,10 +10,10 @@ use backstay_vault::vault::Undeleted;
 
 use crate::scene::{SOURCE, Scene, last};
 
-type States = BTreeMap<(&'static str, PointId), State>;
+pub(crate) type States = BTreeMap<(&'static str, PointId), State>;
 
 /// A line of which all but the newest two were dropped and deleted; and what the dropped ones were.
-fn dropped(seed: u64) -> (Scene, States) {
+pub(crate) fn dropped(seed: u64) -> (Scene, States) {
     let mut scene = Scene::on(MemStore::with_trash());
     scene.line(SOURCE, 10, &mut Random::new(seed));
     let all = scene.states.clone();

@@ -2,6 +2,7 @@
 //! wrong, and a check names the damage, or the damage does not matter and this file says why.
 
 mod announced;
+mod crashes;
 mod matrix;
 mod repair;
 mod sample;

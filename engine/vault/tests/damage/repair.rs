@@ -10,8 +10,8 @@ use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{State, read_back};
 use backstay_testkit::kind::kinds;
 use backstay_vault::error::VaultError;
-use backstay_vault::store::MemStore;
-use backstay_vault::vault::{Custodian, Inspection, Pass, RepairMeans, Repaired, Vault};
+use backstay_vault::store::{MemStore, Store};
+use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass, RepairMeans, Repaired, Vault};
 
 use crate::matrix::look_into;
 use crate::sample::{DUMP, Damage, FILES, Objects, Sample};
@@ -27,24 +27,29 @@ const PASSES_MAX: usize = 8;
 fn with_custodian<T>(
     sample: &Sample,
     vault: &Arc<Vault>,
+    notes: &mut MemoryNotes,
     work: impl FnOnce(&mut Custodian<'_>) -> Result<T, VaultError>,
 ) -> Result<T, VaultError> {
     let clock = ManualClock::new(Timestamp::from_seconds(4000));
     let look = Inspection::new(vault.clone(), kinds(), &clock);
     let (identity, pool) = (sample.fixture.writer().clone(), sample.fixture.pool().clone());
-    let mut notes = sample.notes.clone();
-    work(&mut Custodian::new(look, identity, pool, &mut notes)?)
+    work(&mut Custodian::new(look, identity, pool, notes)?)
 }
 
-fn repair(sample: &Sample, store: &Arc<MemStore>, others: &[Arc<Vault>]) -> Result<Repaired, VaultError> {
-    let vault = sample.fixture.open(store.clone())?;
+pub(crate) fn repair(
+    sample: &Sample,
+    store: Arc<dyn Store>,
+    notes: &mut MemoryNotes,
+    others: &[Arc<Vault>],
+) -> Result<Repaired, VaultError> {
+    let vault = sample.fixture.open(store)?;
     sample.fixture.fence_dead_sessions(&vault, Timestamp::from_seconds(3999))?;
     let own = sample.fixture.bundle().without_admin();
     let means = RepairMeans { reads_all: true, others, bundle: Some(&own) };
-    with_custodian(sample, &vault, |custodian| custodian.repair(&means))
+    with_custodian(sample, &vault, notes, |custodian| custodian.repair(&means))
 }
 
-fn readable(sample: &Sample, store: &Arc<MemStore>) -> BTreeSet<PointId> {
+pub(crate) fn readable(sample: &Sample, store: &Arc<MemStore>) -> BTreeSet<PointId> {
     let Ok(vault) = sample.fixture.open(store.clone()) else { return BTreeSet::new() };
     let is_whole = |(point, (source, state)): &(&PointId, &(&'static str, State))| {
         read_back(&vault, source, **point).is_ok_and(|read| read.state == *state)
@@ -91,7 +96,7 @@ fn shows(sample: &Sample, objects: Objects, story: &str) -> Shows {
 
 /// Repairs, and looks whether all that must hold afterwards does.
 fn repaired(sample: &Sample, store: Arc<MemStore>, before: &BTreeSet<PointId>, story: &str) -> &'static str {
-    let repaired = match repair(sample, &store, &[]) {
+    let repaired = match repair(sample, store.clone(), &mut sample.notes.clone(), &[]) {
         Ok(repaired) => repaired,
         Err(error) => {
             let text = error.to_string();
@@ -106,14 +111,7 @@ fn repaired(sample: &Sample, store: Arc<MemStore>, before: &BTreeSet<PointId>, s
     assert!(is_whole || !repaired.losses.is_empty(), "{story}: what is lost was not named: {repaired:#?}");
     // Everything can be cared for again.
     let vault = sample.fixture.open(store.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
-    let passes = with_custodian(sample, &vault, |custodian| {
-        for _ in 0..PASSES_MAX {
-            if custodian.collect()? == Pass::Idle {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    });
+    let passes = comes_to_rest(sample, &vault, &mut sample.notes.clone());
     assert!(passes.unwrap_or_else(|error| panic!("{story}: {error}\n{repaired:#?}")), "{story}: never ends");
     assert!(readable(sample, &store).is_superset(before), "{story}: lost by the passes after it");
     let seen = look_into(sample, store, story);
@@ -127,6 +125,22 @@ fn repaired(sample: &Sample, store: Arc<MemStore>, before: &BTreeSet<PointId>, s
         true => "whole",
         false => "the rest, lost named",
     }
+}
+
+/// Whether passes end in which there is something to do.
+pub(crate) fn comes_to_rest(
+    sample: &Sample,
+    vault: &Arc<Vault>,
+    notes: &mut MemoryNotes,
+) -> Result<bool, VaultError> {
+    with_custodian(sample, vault, notes, |custodian| {
+        for _ in 0..PASSES_MAX {
+            if custodian.collect()? == Pass::Idle {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
 }
 
 type Column = fn(&Shows) -> &'static str;
@@ -201,7 +215,9 @@ fn what_is_missing_comes_from_another_vault_of_the_domain() {
         for damage in [Damage::Missing, Damage::Zeroed, Damage::Truncated] {
             for objects in sample.damaged(name, "packs", damage) {
                 let store = Arc::new(MemStore::with_objects(objects));
-                let repaired = repair(&sample, &store, std::slice::from_ref(&whole)).expect("repairs");
+                let repaired =
+                    repair(&sample, store.clone(), &mut sample.notes.clone(), std::slice::from_ref(&whole))
+                        .expect("repairs");
                 assert_eq!(readable(&sample, &store).len(), sample.points.len(), "{name}: {repaired:#?}");
                 assert_eq!((repaired.chunks_lost, repaired.points_lost), (0, 0), "{name}");
                 let vault = sample.fixture.open(store).expect("opens");

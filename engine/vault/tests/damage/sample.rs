@@ -12,12 +12,13 @@ use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{Captured, State, Style};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
+use backstay_testkit::forwarded::{Forwarded, Overrides};
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::commit_object::BadList;
 use backstay_vault::keys::AgeIdentity;
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{Folder, Listed, MemStore, Store, StoreError, Stretch};
+use backstay_vault::store::{MemStore, Store, StoreError};
 use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Vault, VaultKeys};
 use bytes::Bytes;
 
@@ -49,27 +50,16 @@ pub(crate) struct Recorder {
 }
 
 #[async_trait]
-impl Store for Recorder {
+impl Overrides for Recorder {
+    fn below(&self) -> &dyn Store {
+        &self.inner
+    }
+
     async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
         if let Ok(before) = self.inner.get(name).await {
             self.before.lock().expect("no panic").insert(name.to_string(), before);
         }
         self.inner.put(name, content).await
-    }
-    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
-        self.inner.get(name).await
-    }
-    async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
-        self.inner.get_range(name, stretch).await
-    }
-    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
-        self.inner.list(folder).await
-    }
-    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        self.inner.delete(name).await
-    }
-    fn place(&self) -> String {
-        self.inner.place()
     }
 }
 
@@ -88,7 +78,7 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) fn new() -> Self {
         let fixture = VaultFixture::new();
-        let store = Arc::new(Recorder::default());
+        let store = Arc::new(Forwarded::<Recorder>::default());
         let vault = fixture.create(store.clone()).expect("create");
         let mut points = BTreeMap::new();
         let mut random = Random::new(1);
@@ -116,14 +106,14 @@ impl Sample {
                 .expect("session"),
         );
         put_what_others_put(&fixture, &vault, &*store, &[first, second]);
-        let before = store.before.lock().expect("no panic").clone();
-        Self { objects: store.inner.objects(), fixture, before, notes: MemoryNotes::default(), points }
+        let before = store.0.before.lock().expect("no panic").clone();
+        Self { objects: store.0.inner.objects(), fixture, before, notes: MemoryNotes::default(), points }
     }
 
     /// A vault that its custodian has thinned, with merged runs and a point that was committed since.
     pub(crate) fn thinned() -> Self {
         let fixture = VaultFixture::new();
-        let store = Arc::new(Recorder::default());
+        let store = Arc::new(Forwarded::<Recorder>::default());
         let vault = fixture.create(store.clone()).expect("create");
         let mut random = Random::new(2);
         let mut points = BTreeMap::new();
@@ -154,8 +144,8 @@ impl Sample {
         state.insert(vec![40], random.bytes(2000));
         let captured = fixture.capture(&vault, FILES, Timestamp::from_seconds(2000), &state);
         points.insert(captured.expect("capture").link.point, (FILES, state));
-        let before = store.before.lock().expect("no panic").clone();
-        Self { objects: store.inner.objects(), fixture, before, notes, points }
+        let before = store.0.before.lock().expect("no panic").clone();
+        Self { objects: store.0.inner.objects(), fixture, before, notes, points }
     }
 
     pub(crate) fn open(&self, objects: Objects) -> Result<Arc<Vault>, String> {

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{FOLDER_DEPTH_MAX, Trashed, list_below, sync_folder};
+use super::{Disk, FOLDER_DEPTH_MAX, Trashed, list_below};
 use crate::store::Listed;
 
 /// Where it is, below the root.
@@ -21,11 +21,16 @@ const BATCHES_MAX: usize = 100_000;
 
 /// Moves objects into the trash, durably; that one is not there is no error. With the first of a batch go those whose
 /// time is over. Each folder is made durable once.
-pub(super) fn throw_away(root: &Path, names: &[String], undelete: Duration) -> io::Result<()> {
+pub(super) fn throw_away(
+    disk: &dyn Disk,
+    root: &Path,
+    names: &[String],
+    undelete: Duration,
+) -> io::Result<()> {
     let now = seconds_now();
     let batch = now - now % BATCH_SECONDS;
     if !root.join(FOLDER).join(batch.to_string()).try_exists()? {
-        remove_old(root, now, undelete)?;
+        remove_old(disk, root, now, undelete)?;
     }
     let (mut from, mut to) = (BTreeSet::new(), BTreeSet::new());
     for name in names {
@@ -36,9 +41,9 @@ pub(super) fn throw_away(root: &Path, names: &[String], undelete: Duration) -> i
         let place = in_batch(batch, name);
         let folder = place.parent().unwrap_or(Path::new("")).to_path_buf();
         if !to.contains(&folder) {
-            fs::create_dir_all(root.join(&folder))?;
+            make_folders(disk, root, &folder)?;
         }
-        match fs::rename(&path, root.join(&place)) {
+        match disk.rename(&path, &root.join(&place)) {
             // Somebody else has deleted it meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound && !path.try_exists()? => continue,
             moved => moved?,
@@ -48,8 +53,8 @@ pub(super) fn throw_away(root: &Path, names: &[String], undelete: Duration) -> i
     }
     // The new places first, from the root down: an object that is in neither after a crash would be lost.
     let above: BTreeSet<&Path> = to.iter().flat_map(|folder| folder.ancestors()).collect();
-    above.iter().try_for_each(|folder| sync_folder(&root.join(folder)))?;
-    from.iter().try_for_each(|folder| sync_folder(folder))
+    above.iter().try_for_each(|folder| disk.sync_folder(&root.join(folder)))?;
+    from.iter().try_for_each(|folder| disk.sync_folder(folder))
 }
 
 /// What is there, of all batches.
@@ -68,17 +73,28 @@ pub(super) fn list(root: &Path) -> io::Result<Vec<Trashed>> {
 }
 
 /// Moves an object back, durably. One that is there again stays.
-pub(super) fn bring_back(root: &Path, batch: u64, name: &str) -> io::Result<()> {
+pub(super) fn bring_back(disk: &dyn Disk, root: &Path, batch: u64, name: &str) -> io::Result<()> {
     let (from, to) = (root.join(in_batch(batch, name)), root.join(name));
     if to.try_exists()? {
-        return match fs::remove_file(&from) {
+        return match disk.remove_file(&from) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed,
         };
     }
-    fs::rename(&from, &to)?;
-    sync_folder(to.parent().unwrap_or(root))?;
-    sync_folder(from.parent().unwrap_or(root))
+    disk.rename(&from, &to)?;
+    disk.sync_folder(to.parent().unwrap_or(root))?;
+    disk.sync_folder(from.parent().unwrap_or(root))
+}
+
+fn make_folders(disk: &dyn Disk, root: &Path, folder: &Path) -> io::Result<()> {
+    let mut below: Vec<&Path> = folder.ancestors().filter(|folder| *folder != Path::new("")).collect();
+    while let Some(folder) = below.pop() {
+        match disk.make_folder(&root.join(folder)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+    }
+    Ok(())
 }
 
 fn in_batch(batch: u64, name: &str) -> PathBuf {
@@ -99,11 +115,11 @@ fn batches(root: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// Removes the batches whose last object has been there for long enough.
-fn remove_old(root: &Path, now: u64, undelete: Duration) -> io::Result<()> {
+fn remove_old(disk: &dyn Disk, root: &Path, now: u64, undelete: Duration) -> io::Result<()> {
     for batch in batches(root)? {
         let is_over = batch.saturating_add(BATCH_SECONDS).saturating_add(undelete.as_secs()) <= now;
         if is_over {
-            match fs::remove_dir_all(root.join(FOLDER).join(batch.to_string())) {
+            match disk.remove_folder(&root.join(FOLDER).join(batch.to_string())) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 removed => removed?,
             }

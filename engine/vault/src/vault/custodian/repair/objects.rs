@@ -1,8 +1,9 @@
 //! Envelopes that cannot be read: they go, and what they were for is made anew where that is known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use backstay_core::id::ObjectHash;
+use backstay_core::id::{ObjectHash, PackId};
+use bytes::Bytes;
 
 use super::super::super::objects::{hash_in, hash_of};
 use super::super::Custodian;
@@ -82,23 +83,42 @@ impl Custodian<'_> {
         Ok(())
     }
 
-    /// Of objects that were swapped, the contents are there under another name.
+    /// Of objects that were swapped, the contents are there under another name. Where that name gets its own back, they
+    /// are kept beside first: the repair may end in between, and there is no other copy.
     fn put_in_place(&self, damaged: &[(Listed, String)], done: &mut Repaired) -> Result<(), VaultError> {
         let wanted: HashMap<ObjectHash, &ObjectName> =
             damaged.iter().filter_map(|(listed, _)| Some((hash_in(&listed.named)?, &listed.name))).collect();
-        let mut found = Vec::new();
+        let mut found: HashMap<ObjectHash, Found<'_>> = HashMap::new();
         for (listed, _) in damaged {
             if let Ok(content) = self.vault.get(&listed.name)
-                && let Some(name) = wanted.get(&hash_of(&content))
+                && wanted.contains_key(&hash_of(&content))
             {
-                found.push((*name, content));
+                found.insert(hash_of(&content), Found { content, under: Some(&listed.name) });
             }
         }
-        for (name, content) in found {
-            self.vault.put(name, content)?;
+        for hash in wanted.keys() {
+            if !found.contains_key(hash)
+                && let Ok(content) = self.vault.get(&beside(hash))
+                && hash_of(&content) == *hash
+            {
+                found.insert(*hash, Found { content, under: None });
+            }
+        }
+        let overwritten: HashSet<&ObjectName> = found.keys().map(|hash| wanted[hash]).collect();
+        for (hash, Found { content, .. }) in
+            found.iter().filter(|(_, found)| found.under.is_some_and(|name| overwritten.contains(name)))
+        {
+            self.vault.put(&beside(hash), content.clone())?;
+        }
+        for (hash, Found { content, .. }) in &found {
+            let name = wanted[hash];
+            self.vault.put(name, content.clone())?;
             done.mended(format!("{name}: put again (its contents were under another name)"));
         }
-        Ok(())
+        let kept =
+            found.iter().filter(|(_, found)| found.under.is_none_or(|name| overwritten.contains(name)));
+        let kept: Vec<ObjectName> = kept.map(|(hash, _)| beside(hash)).collect();
+        self.remove_all(&kept)
     }
 
     fn read_any(&self, listed: &Listed) -> Result<(), VaultError> {
@@ -126,6 +146,18 @@ impl Custodian<'_> {
         }
         Ok(())
     }
+}
+
+/// The contents of an object, and the name under which they are if it is not the one beside.
+struct Found<'n> {
+    content: Bytes,
+    under: Option<&'n ObjectName>,
+}
+
+/// Where contents are kept for a while: as a pack that no index object names, which misleads nobody and goes with the
+/// next repair or collection.
+fn beside(hash: &ObjectHash) -> ObjectName {
+    Named::Pack(PackId::new(*hash.as_bytes())).to_name()
 }
 
 /// What is wrong with an object, in words, if it is damaged. What nobody may have written is left alone, and so is what

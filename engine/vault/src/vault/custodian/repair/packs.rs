@@ -47,7 +47,8 @@ impl Custodian<'_> {
         Ok(())
     }
 
-    /// Of packs that were swapped, the contents are there under another name.
+    /// Of packs that were swapped, the contents are there under another name. One whose name has the only copy of
+    /// another is left alone, since the repair may end before that one is in its place: its records are moved instead.
     fn put_packs_in_place(
         &self,
         damaged: &mut BTreeSet<PackId>,
@@ -61,10 +62,11 @@ impl Custodian<'_> {
             // One that nobody knows is what the damage has made.
             let is_missing = known.contains_key(&id) && !inventory.contains_key(&id);
             if (is_missing || damaged.contains(&id)) && found.len() < PLACED_MAX {
-                found.push((id, content));
+                found.push((id, *pack, content));
             }
         }
-        for (id, content) in found {
+        let only_copies: HashSet<PackId> = found.iter().map(|(_, under, _)| *under).collect();
+        for (id, _, content) in found.into_iter().filter(|(id, ..)| !only_copies.contains(id)) {
             let name = Named::Pack(id).to_name();
             self.vault.put(&name, content)?;
             damaged.remove(&id);

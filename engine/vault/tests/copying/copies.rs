@@ -1,118 +1,18 @@
-//! Copying of points into another vault of the domain.
+//! What is copied, and what is not.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backstay_core::clock::ManualClock;
-use backstay_core::config::{Keep, KeepRules};
-use backstay_core::id::{PointId, SourceId};
 use backstay_core::units::Timestamp;
-use backstay_testkit::capture::{State, read_back};
+use backstay_testkit::capture::State;
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
 use backstay_vault::store::{MemStore, Operation, StoreErrorKind};
-use backstay_vault::vault::{Copied, Copying, Custodian, Inspection, MemoryNotes, Vault};
+use backstay_vault::vault::Copying;
 
-const FILES: &str = "static.files";
-const DUMP: &str = "matrix.dump";
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_seconds(seconds)
-}
-
-struct Scene {
-    fixture: VaultFixture,
-    clock: ManualClock,
-    from_store: Arc<MemStore>,
-    to_store: Arc<MemStore>,
-    from: Arc<Vault>,
-    to: Arc<Vault>,
-    states: BTreeMap<(&'static str, PointId), State>,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let fixture = VaultFixture::new();
-        let (from_store, to_store) = (Arc::new(MemStore::new()), Arc::new(MemStore::new()));
-        let from = fixture.create(from_store.clone()).expect("create");
-        let to = fixture.create(to_store.clone()).expect("create");
-        let clock = ManualClock::new(at(10_000));
-        Self { fixture, clock, from_store, to_store, from, to, states: BTreeMap::new() }
-    }
-
-    fn capture(&mut self, vault: &Arc<Vault>, source: &'static str, seconds: i64, state: &State) {
-        let captured = self.fixture.capture(vault, source, at(seconds), state).expect("capture");
-        self.states.insert((source, captured.link.point), state.clone());
-    }
-
-    /// A line of captures in the first vault.
-    fn line(&mut self, source: &'static str, count: i64, random: &mut Random) {
-        let mut state: State = (0..10u8).map(|n| (vec![n], random.bytes(20_000))).collect();
-        for n in 0..count {
-            state.insert(vec![(n % 7) as u8], random.bytes(15_000));
-            let from = self.from.clone();
-            self.capture(&from, source, 1000 + 10 * n, &state);
-        }
-    }
-
-    fn copy(&self) -> Result<Copied, VaultError> {
-        self.copy_of(&|_| true)
-    }
-
-    fn copy_of(&self, wanted: &dyn Fn(SourceId) -> bool) -> Result<Copied, VaultError> {
-        let copying = Copying {
-            from: self.from.clone(),
-            to: self.to.clone(),
-            writer: self.fixture.writer().clone(),
-            kinds: kinds(),
-            pool: self.fixture.pool().clone(),
-            clock: &self.clock,
-        };
-        copying.run(wanted, &|_| {})
-    }
-
-    fn with_custodian<T>(
-        &self,
-        vault: &Arc<Vault>,
-        work: impl FnOnce(&mut Custodian<'_>) -> Result<T, VaultError>,
-    ) -> T {
-        let look = Inspection::new(vault.clone(), kinds(), &self.clock);
-        let (identity, pool) = (self.fixture.writer().clone(), self.fixture.pool().clone());
-        let mut notes = MemoryNotes::default();
-        let mut custodian = Custodian::new(look, identity, pool, &mut notes).expect("custodian");
-        work(&mut custodian).expect("works")
-    }
-
-    fn thin(&mut self, last: u32) {
-        let from = self.from.clone();
-        let keep = Keep::Rules(KeepRules { last: Some(last), ..KeepRules::default() });
-        self.with_custodian(&from, |custodian| {
-            for _ in 0..3 {
-                custodian.collect()?;
-                custodian.thin(&|_| Some(keep.clone()))?;
-            }
-            Ok(())
-        });
-        let counting = from.catalogue(self.fixture.source(FILES)).expect("catalogue");
-        self.states.retain(|(source, point), _| *source != FILES || counting.point(*point).is_some());
-    }
-
-    /// Every point of the test is in the second vault as it was captured.
-    fn verify(&self) {
-        let vault = self.fixture.open(self.to_store.clone()).expect("opens");
-        for ((source, point), state) in &self.states {
-            let read = read_back(&vault, source, *point).expect("reads");
-            assert!(read.state == *state, "{point} reads otherwise");
-            let catalogue = vault.catalogue(self.fixture.source(source)).expect("catalogue");
-            assert_eq!(catalogue.point(*point).expect("counts").common.digest, read.digest);
-        }
-        let report = vault.check().expect("checks");
-        assert!(report.is_good(), "{report:#?}");
-    }
-}
+use crate::scene::{DUMP, FILES, Scene, at};
 
 #[test]
 fn all_points_are_copied_once_and_what_came_since_the_next_time() {

@@ -1,0 +1,93 @@
+//! A store that lets everything through to another, but for what a test does otherwise.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use backstay_vault::name::ObjectName;
+use backstay_vault::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
+use bytes::Bytes;
+
+/// What is done otherwise. By itself each method does what the store below does.
+#[async_trait]
+pub trait Overrides: Send + Sync + fmt::Debug {
+    /// The store below.
+    fn below(&self) -> &dyn Store;
+
+    /// [`Store::put`].
+    async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
+        self.below().put(name, content).await
+    }
+
+    /// [`Store::get`].
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        self.below().get(name).await
+    }
+
+    /// [`Store::get_range`].
+    async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
+        self.below().get_range(name, stretch).await
+    }
+
+    /// [`Store::list`].
+    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
+        self.below().list(folder).await
+    }
+
+    /// [`Store::delete_all`], and [`Store::delete`] of one.
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        self.below().delete_all(names).await
+    }
+
+    /// [`Store::trash`].
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        self.below().trash().await
+    }
+
+    /// [`Store::bring_back`].
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        self.below().bring_back(trashed).await
+    }
+}
+
+/// The store that does so.
+#[derive(Debug, Default)]
+pub struct Forwarded<O>(pub O);
+
+#[async_trait]
+impl<O: Overrides> Store for Forwarded<O> {
+    async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
+        self.0.put(name, content).await
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        self.0.get(name).await
+    }
+
+    async fn get_range(&self, name: &ObjectName, stretch: Stretch) -> Result<Bytes, StoreError> {
+        self.0.get_range(name, stretch).await
+    }
+
+    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
+        self.0.list(folder).await
+    }
+
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.0.delete_all(std::slice::from_ref(name)).await
+    }
+
+    async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        self.0.delete_all(names).await
+    }
+
+    async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
+        self.0.trash().await
+    }
+
+    async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
+        self.0.bring_back(trashed).await
+    }
+
+    fn place(&self) -> String {
+        self.0.below().place()
+    }
+}
