@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::status::NodeStatus;
+use crate::upkeep::{Upkeep, UpkeepReport};
 
 /// Version of the protocol. A daemon refuses a greater one by name; fields that it does not know are ignored.
 pub const VERSION: u32 = 2;
@@ -48,6 +49,8 @@ pub enum Ask {
         /// The vault's name.
         vault: String,
     },
+    /// Do something else to a vault. Answered by any number of [`Reply::Progress`] and one [`Reply::Upkept`].
+    Upkeep(Upkeep),
 }
 
 /// What is answered.
@@ -62,21 +65,46 @@ pub enum Reply {
     Captured(Vec<CaptureReport>),
     /// To [`Ask::Prune`].
     Pruned(PruneReport),
+    /// To [`Ask::Upkeep`].
+    Upkept(Box<UpkeepReport>),
     /// The request was refused or failed as a whole.
     Failed {
         /// What, why and what to do, in one text.
         message: String,
+        /// Whose fault it is.
+        #[serde(default)]
+        fault: Fault,
     },
 }
 
-/// How far a capture is.
+impl Reply {
+    /// A request that has failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::Failed { message: message.into(), fault: Fault::Failed }
+    }
+}
+
+/// How a request has failed, as far as the exit code of the command hangs on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Nothing of it was done.
+    #[default]
+    Failed,
+    /// It was asked for wrongly.
+    Usage,
+    /// A part of it was done.
+    Partly,
+}
+
+/// How far a capture is, or other work.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// The source.
     pub source: String,
-    /// Entries seen.
+    /// Entries seen; points copied.
     pub entries: u64,
-    /// Bytes read.
+    /// Bytes read, or sent.
     pub read_bytes: u64,
     /// Bytes of new records.
     pub stored_bytes: u64,

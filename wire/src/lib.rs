@@ -3,4 +3,6 @@
 
 pub mod control;
 pub mod frame;
+pub mod secret;
 pub mod status;
+pub mod upkeep;

@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstay_wire::control::{Ask, Reply, Request, VERSION};
+use backstay_wire::control::{Ask, Fault, Reply, Request, VERSION};
 use backstay_wire::frame;
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// How long the daemon may take to tell how it is.
 const STATUS_TIME: Duration = Duration::from_secs(10);
@@ -46,13 +46,39 @@ impl Conversation {
         Ok(Some(Self(stream)))
     }
 
-    /// The next answer.
+    /// The next answer; what the daemon has refused, or could not do, is a failure.
     pub fn next(&mut self) -> Result<Reply, Failure> {
         let mut prefix = [0; frame::PREFIX_BYTES];
         self.0.read_exact(&mut prefix).map_err(lost)?;
         let mut body = vec![0; frame::body_length(prefix)?];
         self.0.read_exact(&mut body).map_err(lost)?;
-        Ok(frame::decode(&body)?)
+        match frame::decode(&body)? {
+            Reply::Failed { message, fault } => Err(failure(message, fault)),
+            reply => Ok(reply),
+        }
+    }
+}
+
+/// An answer that does not belong to the question.
+pub fn unasked() -> Failure {
+    Failure::failed("the daemon gave an answer that was not asked for")
+}
+
+/// What the daemon tells of a failure.
+pub fn told(failure: Failure) -> Reply {
+    let fault = match failure.exit {
+        Exit::Failed => Fault::Failed,
+        Exit::Usage => Fault::Usage,
+        Exit::Partly => Fault::Partly,
+    };
+    Reply::Failed { message: failure.message, fault }
+}
+
+fn failure(message: String, fault: Fault) -> Failure {
+    match fault {
+        Fault::Failed => Failure::failed(message),
+        Fault::Usage => Failure::usage(message),
+        Fault::Partly => Failure::partly(message),
     }
 }
 

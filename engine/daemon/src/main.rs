@@ -17,6 +17,7 @@ mod metrics;
 mod node;
 mod serve;
 mod terminal;
+mod upkeep;
 mod vaults;
 
 use std::process::ExitCode;

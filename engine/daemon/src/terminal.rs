@@ -51,7 +51,9 @@ pub fn watched<T: Send>(what: &str, figures: impl Fn() -> (u64, u64), work: impl
         let work = scope.spawn(work);
         while !work.is_finished() {
             let (entries, bytes) = figures();
-            line.show(entries, bytes);
+            if entries > 0 {
+                line.show(entries, bytes);
+            }
             std::thread::sleep(LOOK_PERIOD);
         }
         work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

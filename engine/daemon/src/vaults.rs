@@ -9,6 +9,7 @@ mod slot;
 
 pub use init::Recovery;
 pub use keys::Recipient;
+pub use recovery_file::read_key_file;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -101,9 +102,7 @@ impl Vaults {
 
     /// The same vaults, read with the recovery key in this file.
     pub fn with_key_file(self, file: &Path) -> Result<Self, Failure> {
-        let missing = || Failure::usage(format!("there is no key file {}", file.display()));
-        let identity = recovery_file::read(file)?.ok_or_else(missing)?;
-        Ok(Self { key_file: Some(identity), ..self })
+        Ok(Self { key_file: Some(read_key_file(file)?), ..self })
     }
 
     /// Who writes for this node.
@@ -116,19 +115,41 @@ impl Vaults {
     pub fn open(&self, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
         let mut slot = lock(self.slot(name)?);
         if let Some(opened) = &*slot
-            && (!opened.vault().is_still_there()? || opened.vault().trust_has_grown()?)
+            && !opened.vault().is_still_there()?
         {
             *slot = None;
         }
         let opened = match &mut *slot {
-            Some(opened) => opened,
+            Some(opened) => {
+                if opened.is_outdated()? {
+                    opened.replace(self.find(name, absent)?);
+                }
+                opened
+            }
             empty => empty.insert(self.open_first(name, absent)?),
         };
         opened.fence_dead(name, &self.writer, self.clock.now());
         Ok(Arc::clone(opened.vault()))
     }
 
+    /// Has a vault opened again when it is asked for next: this process has changed its trust or its keys.
+    fn outdate(&self, name: &str) -> Result<(), Failure> {
+        if let Some(opened) = &mut *lock(self.slot(name)?) {
+            opened.outdate();
+        }
+        Ok(())
+    }
+
     fn open_first(&self, name: &str, absent: Absent) -> Result<Opened, Failure> {
+        let vault = self.find(name, absent)?;
+        match self.access {
+            Access::Keep => Ok(Opened::for_writing(vault, &self.writer)?),
+            Access::ReadOnly => Ok(Opened::new(vault)),
+        }
+    }
+
+    /// Opens the vault that is there, if it is the one that was there before.
+    fn find(&self, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
         let store = self.store(name)?;
         let expected = lock(&self.known).id(name);
         let vault = match Vault::peek(&store, &self.io)? {
@@ -152,13 +173,10 @@ impl Vaults {
                 self.open_existing(store)?
             }
         };
-        match self.access {
-            Access::Keep => {
-                lock(&self.known).remember(name, vault.id())?;
-                Ok(Opened::for_writing(vault, &self.writer)?)
-            }
-            Access::ReadOnly => Ok(Opened::new(vault)),
+        if self.access == Access::Keep {
+            lock(&self.known).remember(name, vault.id())?;
         }
+        Ok(vault)
     }
 
     /// The keys of the domain as this node has them, if it has any.
@@ -220,31 +238,36 @@ impl Vaults {
     }
 
     fn open_existing(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, Failure> {
+        let bundle = self.bundle_for(&store)?;
+        let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&bundle)))?;
+        self.keep_index_of(&vault);
+        vault.refresh_index((self.access == Access::Keep).then_some(self.writer.node.as_str()))?;
+        Ok(Arc::new(vault))
+    }
+
+    /// The newest keys for the vault in a store.
+    fn bundle_for(&self, store: &Arc<dyn Store>) -> Result<Bundle, Failure> {
         // Not held while the store is asked: one that hangs would stop all that is done with others.
         let (own, age) = {
             let identity = lock(&self.identity);
             (identity.bundle.clone(), identity.age.clone())
         };
-        let bundle = match (&self.key_file, own) {
+        match (&self.key_file, own) {
             (Some(key), _) => {
-                let recovered = VaultKeys::recover(&store, &self.io, key)?;
-                recovered.ok_or_else(|| no_keys(&store, key, Access::ReadOnly))?
+                let recovered = VaultKeys::recover(store, &self.io, key)?;
+                recovered.ok_or_else(|| no_keys(store, key, Access::ReadOnly))
             }
-            (None, Some(bundle)) => self.newest_bundle(&store, bundle, &age)?,
+            (None, Some(bundle)) => self.newest_bundle(store, bundle, &age),
             (None, None) => {
-                let recovered = VaultKeys::recover(&store, &self.io, &age)?;
-                let bundle = recovered.ok_or_else(|| no_keys(&store, &age, self.access))?;
+                let recovered = VaultKeys::recover(store, &self.io, &age)?;
+                let bundle = recovered.ok_or_else(|| no_keys(store, &age, self.access))?;
                 let mut identity = lock(&self.identity);
                 if self.access == Access::Keep && identity.bundle.is_none() {
                     identity.keep_bundle(bundle.clone())?;
                 }
-                bundle
+                Ok(bundle)
             }
-        };
-        let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&bundle)))?;
-        self.keep_index_of(&vault);
-        vault.refresh_index((self.access == Access::Keep).then_some(self.writer.node.as_str()))?;
-        Ok(Arc::new(vault))
+        }
     }
 
     /// Gives the index of a vault its place under the state. Who may not write there reads what the daemon has.

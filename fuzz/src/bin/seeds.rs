@@ -30,6 +30,8 @@ use backstay_vault::pack::{Pack, PackBuilder};
 use backstay_vault::record::RecordSealer;
 use backstay_vault::table::{BlockBuilder, MetaSink, PartWriter};
 use backstay_wire::control::{Ask, Request, VERSION};
+use backstay_wire::secret::SecretText;
+use backstay_wire::upkeep::{KeyRecipient, KeyRole, Upkeep};
 
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -226,6 +228,19 @@ fn clear_text(seeds: &mut Seeds) {
     let frame = |ask| backstay_wire::frame::encode(&Request { version: VERSION, ask }).expect("short");
     seeds.push(("frame", "status", frame(Ask::Status)));
     seeds.push(("frame", "now", frame(Ask::Now { sources: vec!["static.files".into()], hold: None })));
+    let to = KeyRecipient { recipient: "age1x".into(), role: KeyRole::Custodian };
+    let rotate = Upkeep::RotateKeys {
+        recovery: Some(SecretText::new("AGE-SECRET-KEY-1X".into())),
+        recipients: [("anna".to_owned(), to)].into(),
+    };
+    seeds.push(("frame", "rotate_keys", frame(Ask::Upkeep(rotate))));
+    let undelete = Upkeep::Undelete {
+        vault: "local".into(),
+        points: vec!["4f2a77c1".into()],
+        source: None,
+        hold: Some("undeleted".into()),
+    };
+    seeds.push(("frame", "undelete", frame(Ask::Upkeep(undelete))));
 }
 
 const FLEET: &str = r#"[fleet]

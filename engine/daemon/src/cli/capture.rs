@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{Context, print_json};
 use crate::clock::SystemClock;
-use crate::control::Conversation;
+use crate::control::{Conversation, unasked};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::node::StateLock;
@@ -115,10 +115,7 @@ pub(super) fn follow(mut conversation: Conversation) -> Result<Vec<CaptureReport
         match conversation.next()? {
             Reply::Progress(progress) => line.show(progress.entries, progress.read_bytes),
             Reply::Captured(reports) => break reports,
-            Reply::Failed { message } => return Err(Failure::failed(message)),
-            Reply::Status(_) | Reply::Pruned(_) => {
-                return Err(Failure::failed("the daemon gave an answer that was not asked for"));
-            }
+            _ => return Err(unasked()),
         }
     };
     line.end();

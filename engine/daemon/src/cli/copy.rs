@@ -1,18 +1,13 @@
 //! `vault copy`: points of one vault into another of the same domain.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use backstay_core::units::ByteSize;
-use backstay_vault::vault::{Copied, Copying};
+use backstay_wire::upkeep::{CopyFailure, CopyReport, Upkeep, UpkeepReport};
 use clap::Args;
-use serde::Serialize;
 
-use super::capture::engine;
-use super::{Context, print_json};
-use crate::clock::SystemClock;
+use super::{Context, print_json, upkeep};
+use crate::control::unasked;
 use crate::failure::Failure;
-use crate::terminal::{self, print};
-use crate::vaults::Absent;
+use crate::terminal::print;
 
 #[derive(Debug, Args)]
 pub(super) struct CopyArgs {
@@ -25,83 +20,38 @@ pub(super) struct CopyArgs {
     source: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct ShownCopy {
-    from: String,
-    to: String,
-    points: u64,
-    already: u64,
-    records: u64,
-    bytes: u64,
-    failures: Vec<ShownFailure>,
-    more_failures: u64,
-}
-
-#[derive(Serialize)]
-struct ShownFailure {
-    source: String,
-    point: String,
-    why: String,
-}
-
 pub(super) fn run(context: &Context, arguments: &CopyArgs) -> Result<u8, Failure> {
     if arguments.from == arguments.to {
         return Err(Failure::usage(format!("{} is both: give two vaults", arguments.from)));
     }
-    let (engine, _lock) = engine(context)?;
-    let vaults = engine.vaults();
-    let from = vaults.open(&arguments.from, Absent::Refuse)?;
-    let to = vaults.open(&arguments.to, Absent::Make)?;
-    // Also of sources that are not configured any more: their full names are enough.
-    let id = |typed: &String| {
-        let known = context.config.find_source(typed);
-        from.ring().source_id(known.map_or(typed, |source| source.name.as_str()))
-    };
-    let sources: Vec<_> = arguments.source.iter().map(id).collect();
-    let (points, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let figures = || (points.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
-    let tell = |copied: &Copied| {
-        points.store(copied.points, Ordering::Relaxed);
-        bytes.store(copied.bytes, Ordering::Relaxed);
-    };
-    let copying: Copying<'_> = engine.care().copying(from.clone(), to, &SystemClock);
-    let wanted = |source| sources.is_empty() || sources.contains(&source);
-    let copied = terminal::watched("copying", figures, || copying.run(&wanted, &tell))?;
-    show(context, arguments, copied)
-}
-
-fn show(context: &Context, arguments: &CopyArgs, copied: Copied) -> Result<u8, Failure> {
-    let failure = |(source, point, why): (String, backstay_core::id::PointId, String)| ShownFailure {
-        source,
-        point: point.to_string(),
-        why,
-    };
-    let shown = ShownCopy {
+    let job = Upkeep::Copy {
         from: arguments.from.clone(),
         to: arguments.to.clone(),
-        points: copied.points,
-        already: copied.already,
-        records: copied.records,
-        bytes: copied.bytes,
-        failures: copied.failures.into_iter().map(failure).collect(),
-        more_failures: copied.more_failures,
+        sources: arguments.source.iter().map(|typed| context.full_name(typed)).collect(),
     };
+    match upkeep::done(context, "copying", &job)? {
+        UpkeepReport::Copied(report) => tell(context, &report),
+        _ => Err(unasked()),
+    }
+}
+
+fn tell(context: &Context, report: &CopyReport) -> Result<u8, Failure> {
     if context.json {
-        print_json(&shown)?;
+        print_json(report)?;
     } else {
-        for ShownFailure { source, point, why } in &shown.failures {
+        for CopyFailure { source, point, why } in &report.failures {
             print(&format!("{source} {point}: not copied: {why}"));
         }
         print(&format!(
             "{} to {}: {} points copied, {} were there; {} sent",
-            shown.from,
-            shown.to,
-            shown.points,
-            shown.already,
-            ByteSize(shown.bytes)
+            report.from,
+            report.to,
+            report.points,
+            report.already,
+            ByteSize(report.bytes)
         ));
     }
-    match shown.failures.len() as u64 + shown.more_failures {
+    match report.failures.len() as u64 + report.more_failures {
         0 => Ok(0),
         failed => Err(Failure::partly(format!("{failed} points were not copied; see above"))),
     }

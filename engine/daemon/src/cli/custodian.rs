@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use backstay_wire::upkeep::{Upkeep, UpkeepReport};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{Context, print_json};
+use super::{Context, print_json, secret_key, upkeep};
+use crate::control::unasked;
 use crate::failure::Failure;
-use crate::node::StateLock;
 use crate::terminal::print;
 
 #[derive(Debug, Subcommand)]
@@ -35,9 +36,11 @@ struct ShownTake {
 
 pub(super) fn run(context: &Context, command: &CustodianCommand) -> Result<u8, Failure> {
     let CustodianCommand::Take { vault, key_file } = command;
-    let _lock = StateLock::take(&context.config.node.state)?;
-    let (vaults, _) = context.vaults()?;
-    let term = vaults.take_custody(vault, key_file.as_deref())?;
+    let recovery = key_file.as_deref().map(secret_key).transpose()?;
+    let job = Upkeep::TakeCustody { vault: vault.clone(), recovery };
+    let UpkeepReport::CustodyTaken { term } = upkeep::done(context, "taking over", &job)? else {
+        return Err(unasked());
+    };
     let shown = ShownTake { vault: vault.clone(), custodian: context.config.node.name.to_string(), term };
     match context.json {
         true => print_json(&shown)?,

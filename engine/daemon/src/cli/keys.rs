@@ -6,14 +6,14 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use backstay_vault::keys::{Role, wrap_bundle, wrap_bundle_to_passphrase};
+use backstay_vault::keys::{wrap_bundle, wrap_bundle_to_passphrase};
+use backstay_wire::upkeep::{KeyRecipient, KeyRole, Upkeep, UpkeepReport};
 use clap::{Subcommand, ValueEnum};
 
-use super::{Context, print_json};
+use super::{Context, print_json, secret_key, upkeep};
+use crate::control::unasked;
 use crate::failure::Failure;
-use crate::node::StateLock;
 use crate::terminal::{print, remark};
-use crate::vaults::{Absent, Recipient};
 
 /// Longest passphrase that is read, bytes.
 const PASSPHRASE_BYTES_MAX: usize = 4096;
@@ -88,7 +88,7 @@ pub(super) enum HolderRole {
     Custodian,
 }
 
-impl From<HolderRole> for Role {
+impl From<HolderRole> for KeyRole {
     fn from(role: HolderRole) -> Self {
         match role {
             HolderRole::Full => Self::Full,
@@ -98,44 +98,46 @@ impl From<HolderRole> for Role {
 }
 
 pub(super) fn run(context: &Context, command: &KeysCommand) -> Result<u8, Failure> {
-    if let KeysCommand::List { vault } = command {
-        let holders = context.vaults_to_read(None)?.key_holders(vault)?;
-        match context.json {
-            true => print_json(&holders)?,
-            false => holders.iter().for_each(|holder| print(holder)),
-        }
-        return Ok(0);
-    }
-    let _lock = StateLock::take(&context.config.node.state)?;
-    let (vaults, _) = context.vaults()?;
     match command {
-        KeysCommand::List { .. } => {}
+        KeysCommand::List { vault } => {
+            let holders = context.vaults_to_read(None)?.key_holders(vault)?;
+            match context.json {
+                true => print_json(&holders)?,
+                false => holders.iter().for_each(|holder| print(holder)),
+            }
+        }
         KeysCommand::Add { vault, holder, recipient, role } => {
-            let to = Recipient { recipient: recipient.clone(), role: (*role).into() };
-            vaults.add_key(vault, holder, &to)?;
+            let to = KeyRecipient { recipient: recipient.clone(), role: (*role).into() };
+            let job = Upkeep::AddKey { vault: vault.clone(), holder: holder.clone(), to };
+            upkeep::done(context, "adding keys", &job)?;
             print(&format!("{holder} has keys of vault {vault} now"));
         }
         KeysCommand::Remove { vault, holder } => {
-            vaults.remove_key(vault, holder)?;
+            let job = Upkeep::RemoveKey { vault: vault.clone(), holder: holder.clone() };
+            upkeep::done(context, "removing keys", &job)?;
             print(&format!("{holder} has no keys in vault {vault} any more"));
             remark(
                 "note: whoever has opened them knows them still; `backstay vault keys rotate` seals with others from now on",
             );
         }
         KeysCommand::Rotate { recovery, recipient, custodian } => {
-            let mut others = BTreeMap::new();
-            for (typed, role) in [(recipient, Role::Full), (custodian, Role::Custodian)] {
+            let recovery = recovery.as_deref().map(secret_key).transpose()?;
+            let mut recipients = BTreeMap::new();
+            for (typed, role) in [(recipient, KeyRole::Full), (custodian, KeyRole::Custodian)] {
                 for typed in typed {
                     let (holder, recipient) = named_recipient(typed)?;
-                    others.insert(holder, Recipient { recipient, role });
+                    recipients.insert(holder, KeyRecipient { recipient, role });
                 }
             }
-            let count = vaults.rotate_keys(recovery.as_deref(), &others)?;
-            print(&format!("what is sealed from now on has new keys, in {count} vaults"));
+            let job = Upkeep::RotateKeys { recovery, recipients };
+            let UpkeepReport::KeysRotated { vaults } = upkeep::done(context, "rotating keys", &job)? else {
+                return Err(unasked());
+            };
+            print(&format!("what is sealed from now on has new keys, in {vaults} vaults"));
         }
         KeysCommand::Export { vault, to, recipient, passphrase_file } => {
-            vaults.open(vault, Absent::Refuse)?;
-            let bundle = vaults.bundle().ok_or_else(|| Failure::failed("the keys are not at hand"))?;
+            // Only reads: the passphrase stays in this process.
+            let bundle = context.vaults_to_read(None)?.bundle_of(vault)?;
             let wrapped = match (recipient, passphrase_file) {
                 (Some(recipient), _) => wrap_bundle(&bundle, recipient),
                 (None, Some(file)) => wrap_bundle_to_passphrase(&bundle, &passphrase(file)?),

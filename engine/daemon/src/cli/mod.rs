@@ -15,19 +15,21 @@ mod repair;
 mod restore;
 mod status;
 mod undelete;
+mod upkeep;
 mod vault;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backstay_core::config::Config;
+use backstay_wire::secret::SecretText;
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Handle;
 
 use crate::clock::SystemClock;
 use crate::failure::{Exit, Failure};
 use crate::metrics::{MeteredVaults, Metrics};
-use crate::vaults::{Access, Vaults};
+use crate::vaults::{Absent, Access, Vaults, read_key_file};
 
 /// Keeps the data of a host restorable elsewhere, within a recovery point objective that it enforces and measures.
 #[derive(Debug, Parser)]
@@ -153,6 +155,19 @@ impl Context {
         }
     }
 
+    /// Fails for a vault that is not in the configuration, and names those that are.
+    fn refuse_unknown(&self, vault: &str) -> Result<(), Failure> {
+        match self.config.vaults.keys().any(|known| known.as_str() == vault) {
+            true => Ok(()),
+            false => self.vaults_to_read(None)?.open(vault, Absent::Refuse).map(drop),
+        }
+    }
+
+    /// The full name of a source, as it was typed where it is not configured (any more).
+    fn full_name(&self, typed: &str) -> String {
+        self.config.find_source(typed).map_or_else(|_| typed.to_owned(), |source| source.name.to_string())
+    }
+
     /// The vaults, for a process that holds the state lock, with metrics of their requests.
     fn vaults(&self) -> Result<(Arc<Vaults>, Arc<Metrics>), Failure> {
         let metrics = Arc::new(Metrics::new()?);
@@ -161,6 +176,11 @@ impl Context {
         let vaults = Vaults::new(config, self.io.clone(), Arc::new(SystemClock), observer, Access::Keep)?;
         Ok((Arc::new(vaults), metrics))
     }
+}
+
+/// The text of a recovery key's file, which only this process may be able to read.
+fn secret_key(file: &Path) -> Result<SecretText, Failure> {
+    Ok(SecretText::new(read_key_file(file)?.to_file()))
 }
 
 /// Prints a value as JSON.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Context, capture, print_json};
 use crate::care::{explain, summary};
 use crate::clock::SystemClock;
-use crate::control::Conversation;
+use crate::control::{Conversation, unasked};
 use crate::failure::Failure;
 use crate::terminal::{ProgressLine, print};
 use crate::vaults::Absent;
@@ -40,9 +40,7 @@ pub(super) fn run(context: &Context, arguments: &PruneArgs) -> Result<u8, Failur
 
 fn prune(context: &Context, vault: &str) -> Result<u8, Failure> {
     // Before the daemon is asked: it would have to find out the same.
-    if !context.config.vaults.keys().any(|known| known.as_str() == vault) {
-        context.vaults_to_read(None)?.open(vault, Absent::Refuse)?;
-    }
+    context.refuse_unknown(vault)?;
     let ask = Ask::Prune { vault: vault.to_owned() };
     let report = match Conversation::ask(&context.config.node.state, ask)? {
         Some(conversation) => follow(conversation)?,
@@ -60,10 +58,7 @@ pub(super) fn follow(mut conversation: Conversation) -> Result<PruneReport, Fail
         match conversation.next()? {
             Reply::Progress(_) => {}
             Reply::Pruned(report) => break report,
-            Reply::Failed { message } => return Err(Failure::failed(message)),
-            Reply::Captured(_) | Reply::Status(_) => {
-                return Err(Failure::failed("the daemon gave an answer that was not asked for"));
-            }
+            _ => return Err(unasked()),
         }
     };
     line.end();

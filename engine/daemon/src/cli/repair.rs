@@ -1,14 +1,12 @@
 //! `vault repair`: mends what can be mended, and names what is lost.
 
-use backstay_vault::vault::{Loss, RepairMeans, Repaired};
+use backstay_wire::upkeep::{LossReport, RepairReport, Upkeep, UpkeepReport};
 use clap::Args;
-use serde::Serialize;
 
-use super::capture::engine;
-use super::{Context, print_json};
+use super::{Context, print_json, upkeep};
+use crate::control::unasked;
 use crate::failure::Failure;
-use crate::terminal::{ProgressLine, print, remark};
-use crate::vaults::Absent;
+use crate::terminal::{print, remark};
 
 #[derive(Debug, Args)]
 pub(super) struct RepairArgs {
@@ -22,34 +20,6 @@ pub(super) struct RepairArgs {
     from: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct ShownRepair {
-    vault: String,
-    mended: Vec<String>,
-    more_mended: u64,
-    losses: Vec<ShownLoss>,
-    more_losses: u64,
-    chunks_fetched: u64,
-    records_salvaged: u64,
-    chunks_lost: u64,
-    points_lost: u64,
-}
-
-#[derive(Serialize)]
-struct ShownLoss {
-    source: String,
-    point: Option<String>,
-    path: Option<String>,
-    why: String,
-}
-
-impl From<Loss> for ShownLoss {
-    fn from(loss: Loss) -> Self {
-        let point = loss.point.map(|point| point.to_string());
-        Self { source: loss.source_name, point, path: loss.path, why: loss.why }
-    }
-}
-
 pub(super) fn run(context: &Context, arguments: &RepairArgs) -> Result<u8, Failure> {
     if arguments.from.contains(&arguments.vault) {
         return Err(Failure::usage(format!(
@@ -57,47 +27,35 @@ pub(super) fn run(context: &Context, arguments: &RepairArgs) -> Result<u8, Failu
             arguments.vault
         )));
     }
-    let (engine, _lock) = engine(context)?;
-    let vaults = engine.vaults();
-    let others = arguments.from.iter().map(|name| vaults.open(name, Absent::Refuse));
-    let others = others.collect::<Result<Vec<_>, _>>()?;
-    vaults.open(&arguments.vault, Absent::Refuse)?;
-    let bundle = vaults.bundle();
-    let means = RepairMeans { reads_all: arguments.read_data, others: &others, bundle: bundle.as_ref() };
-    let line = ProgressLine::start("mending");
-    let repaired = engine.care().with_custodian(&arguments.vault, |custodian| Ok(custodian.repair(&means)?));
-    line.end();
-    tell(context, &arguments.vault, repaired?)
+    let job = Upkeep::Repair {
+        vault: arguments.vault.clone(),
+        reads_all: arguments.read_data,
+        from: arguments.from.clone(),
+    };
+    match upkeep::done(context, "mending", &job)? {
+        UpkeepReport::Repaired(report) => tell(context, &report),
+        _ => Err(unasked()),
+    }
 }
 
-fn tell(context: &Context, vault: &str, repaired: Repaired) -> Result<u8, Failure> {
-    let shown = ShownRepair {
-        vault: vault.to_owned(),
-        mended: repaired.mended,
-        more_mended: repaired.more_mended,
-        losses: repaired.losses.into_iter().map(ShownLoss::from).collect(),
-        more_losses: repaired.more_losses,
-        chunks_fetched: repaired.chunks_fetched,
-        records_salvaged: repaired.records_salvaged,
-        chunks_lost: repaired.chunks_lost,
-        points_lost: repaired.points_lost,
-    };
+fn tell(context: &Context, report: &RepairReport) -> Result<u8, Failure> {
+    let vault = &report.vault;
     if context.json {
-        print_json(&shown)?;
+        print_json(report)?;
     } else {
-        shown.mended.iter().for_each(|line| print(line));
-        shown.losses.iter().for_each(tell_loss);
+        report.mended.iter().for_each(|line| print(line));
+        report.losses.iter().for_each(tell_loss);
         print(&format!(
             "vault {vault}: mended: {}; records salvaged: {}, chunks from other vaults: {}; lost: {} points, {} chunks",
-            shown.mended.len() as u64 + shown.more_mended,
-            shown.records_salvaged,
-            shown.chunks_fetched,
-            shown.points_lost,
-            shown.chunks_lost
+            report.mended.len() as u64 + report.more_mended,
+            report.records_salvaged,
+            report.chunks_fetched,
+            report.points_lost,
+            report.chunks_lost
         ));
     }
-    let lost = shown.losses.len() as u64 + shown.more_losses;
-    if lost == 0 && shown.chunks_lost == 0 {
+    let lost = report.losses.len() as u64 + report.more_losses;
+    if lost == 0 && report.chunks_lost == 0 {
         return Ok(0);
     }
     if !context.json {
@@ -108,7 +66,7 @@ fn tell(context: &Context, vault: &str, repaired: Repaired) -> Result<u8, Failur
     )))
 }
 
-fn tell_loss(loss: &ShownLoss) {
+fn tell_loss(loss: &LossReport) {
     let point = loss.point.as_ref().map(|point| format!(" {point}")).unwrap_or_default();
     let path = loss.path.as_ref().map(|path| format!(" {}", path.escape_debug())).unwrap_or_default();
     print(&format!("lost: {}{point}{path}: {}", loss.source, loss.why));

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{Context, print_json};
 use crate::clock::SystemClock;
-use crate::control::Conversation;
+use crate::control::{Conversation, unasked};
 use crate::failure::Failure;
 use crate::flows::Flows;
 use crate::terminal::print;
@@ -31,8 +31,7 @@ pub(super) fn run(context: &Context, arguments: &StatusArgs) -> Result<u8, Failu
     let status = match Conversation::ask(&context.config.node.state, Ask::Status)? {
         Some(mut conversation) => match conversation.next()? {
             Reply::Status(status) => *status,
-            Reply::Failed { message } => return Err(Failure::failed(message)),
-            _ => return Err(Failure::failed("the daemon gave an answer that was not asked for")),
+            _ => return Err(unasked()),
         },
         None => {
             let vaults = context.vaults_to_read(None)?;

@@ -1,16 +1,14 @@
 //! `vault undelete` and `vault release`: what retention has dropped, brought back; and what is held, let go.
 
-use backstay_core::id::{PointId, SourceId};
-use backstay_vault::vault::Undeleted;
+use backstay_wire::upkeep::{UndeletedPoint, Upkeep, UpkeepReport};
 use clap::Args;
-use serde::Serialize;
 
-use super::capture::{engine, hold_name};
+use super::capture::hold_name;
 use super::choose::PREFIX_DIGITS_LEAST;
-use super::{Context, print_json};
+use super::{Context, print_json, upkeep};
+use crate::control::unasked;
 use crate::failure::Failure;
 use crate::terminal::{print, remark};
-use crate::vaults::Absent;
 
 #[derive(Debug, Args)]
 pub(super) struct UndeleteArgs {
@@ -39,53 +37,32 @@ pub(super) struct ReleaseArgs {
     points: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct ShownUndeleted {
-    source: String,
-    point: String,
-    time: String,
-    /// Why it could not be brought back, if so.
-    failure: Option<String>,
-}
-
-impl From<&Undeleted> for ShownUndeleted {
-    fn from(point: &Undeleted) -> Self {
-        Self {
-            source: point.source_name.clone(),
-            point: point.link.point.to_string(),
-            time: point.time.to_string(),
-            failure: point.failure.clone(),
-        }
-    }
-}
-
 pub(super) fn run(context: &Context, arguments: &UndeleteArgs) -> Result<u8, Failure> {
-    let typed = Typed::new(&arguments.points)?;
-    let (engine, _lock) = engine(context)?;
-    let ring = engine.vaults().open(&arguments.vault, Absent::Refuse)?.ring().clone();
-    // Also one that is not configured any more: its full name is enough.
-    let source = arguments.source.as_ref().map(|typed| {
-        let known = context.config.find_source(typed);
-        ring.source_id(known.map_or(typed, |source| source.name.as_str()))
-    });
-    let wanted = |of: SourceId, point: PointId| source.is_none_or(|source| source == of) && typed.has(point);
-    let hold = (!arguments.no_hold).then_some(arguments.hold.as_str());
-    let back =
-        engine.care().with_custodian(&arguments.vault, |custodian| Ok(custodian.undelete(&wanted, hold)?))?;
-    let shown: Vec<ShownUndeleted> = back.iter().map(ShownUndeleted::from).collect();
+    let job = Upkeep::Undelete {
+        vault: arguments.vault.clone(),
+        points: long_enough(&arguments.points)?,
+        source: arguments.source.as_deref().map(|typed| context.full_name(typed)),
+        hold: (!arguments.no_hold).then(|| arguments.hold.clone()),
+    };
+    let UpkeepReport::Undeleted(report) = upkeep::done(context, "bringing back", &job)? else {
+        return Err(unasked());
+    };
     if context.json {
-        print_json(&shown)?;
+        print_json(&report.points)?;
     } else {
-        shown.iter().for_each(tell);
+        report.points.iter().for_each(tell);
     }
-    let failed = shown.iter().filter(|point| point.failure.is_some()).count();
-    match (shown.len(), failed) {
+    if report.more > 0 {
+        remark(&format!("note: {} more points are not shown; `backstay points` lists all", report.more));
+    }
+    let shown_failures = report.points.iter().filter(|point| point.failure.is_some()).count() as u64;
+    match (report.points.len() as u64 + report.more, shown_failures + report.more_failures) {
         (0, _) => Err(Failure::failed(format!(
             "no point of that kind is in the trash of vault {}; it has what was deleted within `undelete`",
             arguments.vault
         ))),
         (_, 0) => {
-            if !context.json && hold.is_none() {
+            if !context.json && arguments.no_hold {
                 remark("note: the next prune drops what `keep` does not want of them");
             }
             Ok(0)
@@ -95,8 +72,8 @@ pub(super) fn run(context: &Context, arguments: &UndeleteArgs) -> Result<u8, Fai
     }
 }
 
-fn tell(point: &ShownUndeleted) {
-    let ShownUndeleted { source, point, time, failure } = point;
+fn tell(point: &UndeletedPoint) {
+    let UndeletedPoint { source, point, time, failure } = point;
     match failure {
         None => print(&format!("{source} {time}  {point}  brought back")),
         Some(why) => print(&format!("{source} {time}  {point}  not brought back: {why}")),
@@ -104,18 +81,19 @@ fn tell(point: &ShownUndeleted) {
 }
 
 pub(super) fn release(context: &Context, arguments: &ReleaseArgs) -> Result<u8, Failure> {
-    let typed = Typed::new(&arguments.points)?;
-    let (engine, _lock) = engine(context)?;
-    let wanted = |_: SourceId, point: PointId| typed.has(point);
-    let released =
-        engine.care().with_custodian(&arguments.vault, |custodian| Ok(custodian.release(&wanted)?))?;
-    let shown: Vec<String> = released.iter().map(|link| link.point.to_string()).collect();
+    let job = Upkeep::Release { vault: arguments.vault.clone(), points: long_enough(&arguments.points)? };
+    let UpkeepReport::Released(report) = upkeep::done(context, "releasing", &job)? else {
+        return Err(unasked());
+    };
     if context.json {
-        print_json(&shown)?;
+        print_json(&report.points)?;
     } else {
-        shown.iter().for_each(|point| print(&format!("{point} is not held any more")));
+        report.points.iter().for_each(|point| print(&format!("{point} is not held any more")));
     }
-    match shown.is_empty() {
+    if report.more > 0 {
+        remark(&format!("note: {} more points are not held any more", report.more));
+    }
+    match report.points.is_empty() && report.more == 0 {
         false => Ok(0),
         true => Err(Failure::failed(
             "no such point is held and accepted; `backstay points` lists what is held, and a point that was captured since the last `vault prune` is accepted by the next",
@@ -123,21 +101,12 @@ pub(super) fn release(context: &Context, arguments: &ReleaseArgs) -> Result<u8, 
     }
 }
 
-/// Ids of points, or how they begin, as they were typed. None stand for all.
-struct Typed(Vec<String>);
-
-impl Typed {
-    fn new(typed: &[String]) -> Result<Self, Failure> {
-        match typed.iter().find(|id| id.len() < PREFIX_DIGITS_LEAST) {
-            None => Ok(Self(typed.to_vec())),
-            Some(short) => Err(Failure::usage(format!(
-                "{short:?}: give at least {PREFIX_DIGITS_LEAST} digits of the point's id"
-            ))),
-        }
-    }
-
-    fn has(&self, point: PointId) -> bool {
-        let point = point.to_string();
-        self.0.is_empty() || self.0.iter().any(|typed| point.starts_with(typed.as_str()))
+/// Ids of points, or how they begin, as they were typed.
+fn long_enough(typed: &[String]) -> Result<Vec<String>, Failure> {
+    match typed.iter().find(|id| id.len() < PREFIX_DIGITS_LEAST) {
+        None => Ok(typed.to_vec()),
+        Some(short) => Err(Failure::usage(format!(
+            "{short:?}: give at least {PREFIX_DIGITS_LEAST} digits of the point's id"
+        ))),
     }
 }

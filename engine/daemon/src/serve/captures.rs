@@ -1,7 +1,7 @@
 //! The captures of the daemon: those that run, those that somebody wants now, and what became of them. Owns who
 //! waits for whom; what is due is core's decision, and capturing is the engine's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -38,6 +38,9 @@ const GIVE_UP_TIME: Duration = Duration::from_secs(6);
 /// How long after the start of the daemon what is wanted waits for vaults that have not answered.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
+/// What is said of a target that is kept from captures.
+const CLOSED: &str = "nothing is captured to this vault while it is mended or copied to; what is due is captured when that is over";
+
 /// A source that is wanted now. There is one for each source, scope and hold at most, and no more askers than
 /// conversations.
 #[derive(Debug)]
@@ -53,6 +56,7 @@ struct Wanted {
 #[derive(Debug)]
 struct Running {
     load: RunningCapture,
+    targets: Vec<Target>,
     progress: Arc<CaptureProgress>,
     began: Instant,
     /// Whether it was begun because somebody wants it.
@@ -89,24 +93,35 @@ pub(super) struct Captures {
     wanted: Vec<Wanted>,
     /// Until then, what is wanted waits for vaults that have not answered.
     answers_until: Instant,
+    /// Vaults to which nothing is captured now.
+    closed: BTreeSet<String>,
 }
 
 impl Captures {
     pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
         let answers_until = Instant::now() + ANSWER_TIME;
-        Self { daemon, events, running: HashMap::new(), wanted: Vec::new(), answers_until }
+        let closed = BTreeSet::new();
+        Self { daemon, events, running: HashMap::new(), wanted: Vec::new(), answers_until, closed }
     }
 
-    /// Starts captures that are wanted, then those that are due, while there are slots; says how long to sleep at
-    /// most.
-    pub(super) fn start_some(&mut self) -> Duration {
+    /// Vaults that are being captured to.
+    pub(super) fn under_way(&self) -> BTreeSet<String> {
+        let targets = self.running.values().flat_map(|running| &running.targets);
+        targets.map(ToString::to_string).collect()
+    }
+
+    /// Starts captures that are wanted, then those that are due, while there are slots, but none to vaults that are
+    /// `closed`; says how long to sleep at most.
+    pub(super) fn start_some(&mut self, closed: BTreeSet<String>) -> Duration {
+        self.closed = closed;
         let awaits_answers = self.start_all_wanted();
         let now = self.daemon.clock.now();
         // One without a slot brings its own, and counts as long, so that it adds none for other long ones.
         let load: Vec<RunningCapture> = self.running.values().map(Running::as_load).collect();
         let without_slot = self.running.values().filter(|running| !running.has_slot()).count();
         let captures_max = CAPTURES_MAX.saturating_add(without_slot);
-        let flows = self.daemon.board().flows.scheduled();
+        let mut flows = self.daemon.board().flows.scheduled();
+        flows.retain(|flow| !self.is_closed(&flow.target));
         let decision = decide(&flows, Load { captures_max, running: &load }, now);
         for job in decision.start {
             self.start(&job, None, Vec::new(), Vec::new());
@@ -131,7 +146,10 @@ impl Captures {
             Event::Loaded => {}
             Event::Done { source, report, start } => self.end(&source, &report, start),
             // Not of captures.
-            Event::PruneWanted { .. } | Event::Pruned { .. } => {}
+            Event::PruneWanted { .. }
+            | Event::Pruned { .. }
+            | Event::UpkeepWanted(_)
+            | Event::Upkept { .. } => {}
         }
     }
 
@@ -198,24 +216,37 @@ impl Captures {
         self.answers_until.saturating_duration_since(Instant::now())
     }
 
-    /// Captures what is wanted, but for targets whose vaults are awaited still.
+    /// Captures what is wanted, but for targets whose vaults are awaited still, or closed.
     fn start_wanted(&mut self, wanted: Wanted, awaited: &[Target]) {
-        let left_out = failed(&wanted.source, awaited, UNANSWERED);
+        let closed = self.closed_of(&wanted.source);
+        let mut left_out = failed(&wanted.source, awaited, UNANSWERED);
+        left_out.targets.extend(failed(&wanted.source, &closed, CLOSED).targets);
         let job = match wanted.scope {
-            Scope::All => self.whole(&wanted.source, awaited),
+            Scope::All => self.whole(&wanted.source, &[awaited, &closed].concat()),
             Scope::Due => self.due(&wanted.source),
         };
         match job {
             Some(job) => self.start(&job, wanted.hold, wanted.askers, left_out.targets),
             None => {
                 for asker in wanted.askers {
-                    if !awaited.is_empty() {
+                    if !left_out.targets.is_empty() {
                         asker.tell(Told::Captured(left_out.clone()));
                     }
                     asker.tell(Told::Over);
                 }
             }
         }
+    }
+
+    fn is_closed(&self, target: &Target) -> bool {
+        matches!(target, Target::Vault(name) if self.closed.contains(name.as_str()))
+    }
+
+    /// Targets of a source that are closed; those that are awaited are not among them.
+    fn closed_of(&self, source: &str) -> Vec<Target> {
+        let flows = self.daemon.board().flows.scheduled();
+        let closed = flows.into_iter().filter(|flow| flow.source.as_str() == source);
+        closed.map(|flow| flow.target).filter(|target| self.is_closed(target)).collect()
     }
 
     /// A capture of a source for all its targets but some; none when that leaves nothing.
@@ -235,7 +266,7 @@ impl Captures {
     /// What of a source is due now.
     fn due(&self, source: &str) -> Option<CaptureJob> {
         let mut flows = self.daemon.board().flows.scheduled();
-        flows.retain(|flow| flow.source.as_str() == source);
+        flows.retain(|flow| flow.source.as_str() == source && !self.is_closed(&flow.target));
         due(&flows, self.daemon.clock.now()).pop()
     }
 
@@ -258,6 +289,7 @@ impl Captures {
         let (began, is_wanted) = (Instant::now(), !askers.is_empty());
         let running = Running {
             load,
+            targets: job.targets.clone(),
             progress: progress_shown,
             began,
             is_wanted,

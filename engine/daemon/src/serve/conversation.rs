@@ -1,11 +1,13 @@
 //! One conversation on the control socket: a request, and what is answered until it is done or the peer has hung up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::config::VaultKind;
 use backstay_files::capture::CaptureProgress;
 use backstay_wire::control::{Ask, CaptureReport, Progress, Reply, Request, VERSION, Version};
 use backstay_wire::frame;
+use backstay_wire::upkeep::{Upkeep, UpkeepReport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
@@ -13,7 +15,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::asker::{Asker, Scope, Told};
+use super::upkeep::WantedJob;
 use super::{Daemon, Event};
+use crate::control::told as told_of;
+use crate::upkeep::{UpkeepProgress, named};
 
 /// How long a client may take to ask. Shorter than it waits for a status, which may have to wait for silent ones.
 const ASK_TIME: Duration = Duration::from_secs(5);
@@ -48,7 +53,7 @@ impl Answering<'_> {
         let (mut incoming, mut outgoing) = stream.split();
         let body = timeout(ASK_TIME, receive(&mut incoming)).await??;
         let reply = match understood(&body) {
-            Err(message) => Reply::Failed { message },
+            Err(message) => Reply::failed(message),
             Ok(ask) => match ask {
                 Ask::Status => Reply::Status(Box::new(self.daemon.status())),
                 Ask::Now { sources, hold } => {
@@ -58,6 +63,7 @@ impl Answering<'_> {
                     self.want(&mut incoming, &mut outgoing, &sources, Scope::Due, None).await?
                 }
                 Ask::Prune { vault } => self.prune(&mut incoming, &mut outgoing, vault).await?,
+                Ask::Upkeep(job) => self.upkeep(&mut incoming, &mut outgoing, job).await?,
             },
         };
         send(&mut outgoing, &reply).await
@@ -69,33 +75,59 @@ impl Answering<'_> {
         outgoing: &mut WriteHalf<'_>,
         vault: String,
     ) -> anyhow::Result<Reply> {
-        let known = self.daemon.config.vaults.iter().find(|(name, _)| name.as_str() == vault);
-        if !known.is_some_and(|(_, vault)| matches!(vault.kind, VaultKind::Dir(_))) {
-            let message = format!(
-                "the daemon knows no `dir` vault {vault:?}; it runs with the configuration of its start"
-            );
-            return Ok(Reply::Failed { message });
+        let Ok(_place) = self.waiting.try_acquire() else { return Ok(Reply::failed(TOO_MANY)) };
+        if let Some(unknown) = self.unknown_of([vault.as_str()]) {
+            return Ok(unknown);
         }
-        let Ok(_place) = self.waiting.try_acquire() else {
-            return Ok(Reply::Failed { message: TOO_MANY.to_owned() });
-        };
-        let (asker, mut told) = oneshot::channel();
+        let (asker, told) = oneshot::channel();
         self.events.send(Event::PruneWanted { vault, asker }).await?;
-        let mut tick = interval(PROGRESS_PERIOD);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                told = &mut told => return Ok(match told {
-                    Ok(Ok(report)) => Reply::Pruned(report),
-                    Ok(Err(message)) => Reply::Failed { message },
-                    Err(_) => Reply::Failed {
-                        message: "the daemon is ending; the next prune goes on from here".to_owned(),
-                    },
-                }),
-                gone = hung_up(incoming) => return Err(gone),
-                _ = tick.tick() => send(outgoing, &Reply::Progress(Progress::default())).await?,
-            }
+        Ok(match outcome(incoming, outgoing, told, Progress::default).await? {
+            Some(Ok(report)) => Reply::Pruned(report),
+            Some(Err(message)) => Reply::failed(message),
+            None => Reply::failed("the daemon is ending; the next prune goes on from here"),
+        })
+    }
+
+    async fn upkeep(
+        &self,
+        incoming: &mut ReadHalf<'_>,
+        outgoing: &mut WriteHalf<'_>,
+        job: Upkeep,
+    ) -> anyhow::Result<Reply> {
+        let Ok(_place) = self.waiting.try_acquire() else { return Ok(Reply::failed(TOO_MANY)) };
+        if let Some(unknown) = self.unknown_of(named(&job)) {
+            return Ok(unknown);
         }
+        let progress = Arc::new(UpkeepProgress::default());
+        let (asker, told) = oneshot::channel();
+        let wanted = WantedJob { job, progress: Arc::clone(&progress), asker };
+        self.events.send(Event::UpkeepWanted(Box::new(wanted))).await?;
+        let figures = || {
+            let (entries, read_bytes) = progress.figures();
+            Progress { entries, read_bytes, ..Progress::default() }
+        };
+        let told = outcome(incoming, outgoing, told, figures).await;
+        if told.is_err() {
+            // One that waits still is not begun; this is so that what waits for it goes on at once.
+            let _ = self.events.try_send(Event::AskerGone);
+        }
+        Ok(match told? {
+            Some(Ok(report)) => upkept(report),
+            Some(Err(failure)) => told_of(failure),
+            None => Reply::failed("the daemon is ending before this is done; run the command again"),
+        })
+    }
+
+    /// The answer to who asks for vaults of which the daemon does not know one.
+    fn unknown_of<'v>(&self, vaults: impl IntoIterator<Item = &'v str>) -> Option<Reply> {
+        let known = |vault: &str| {
+            let mut known = self.daemon.config.vaults.iter();
+            known.any(|(name, known)| name.as_str() == vault && matches!(known.kind, VaultKind::Dir(_)))
+        };
+        let unknown = vaults.into_iter().find(|vault| !known(vault))?;
+        Some(Reply::failed(format!(
+            "the daemon knows no `dir` vault {unknown:?}; it runs with the configuration of its start"
+        )))
     }
 
     async fn want(
@@ -106,12 +138,10 @@ impl Answering<'_> {
         scope: Scope,
         hold: Option<String>,
     ) -> anyhow::Result<Reply> {
-        let Ok(_place) = self.waiting.try_acquire() else {
-            return Ok(Reply::Failed { message: TOO_MANY.to_owned() });
-        };
+        let Ok(_place) = self.waiting.try_acquire() else { return Ok(Reply::failed(TOO_MANY)) };
         let sources = match named_sources(self.daemon, typed) {
             Ok(sources) => sources,
-            Err(message) => return Ok(Reply::Failed { message }),
+            Err(message) => return Ok(Reply::failed(message)),
         };
         let (asker, told) = Asker::new(sources.len());
         self.events.send(Event::Wanted { sources: sources.clone(), scope, hold, asker }).await?;
@@ -121,8 +151,7 @@ impl Answering<'_> {
             let _ = self.events.try_send(Event::AskerGone);
         }
         let Some(mut reports) = followed? else {
-            let message = "the daemon is ending; `backstay status` shows what is durable".to_owned();
-            return Ok(Reply::Failed { message });
+            return Ok(Reply::failed("the daemon is ending; `backstay status` shows what is durable"));
         };
         let place = |report: &CaptureReport| sources.iter().position(|source| *source == report.source);
         reports.sort_by_key(place);
@@ -160,6 +189,38 @@ async fn follow(
     Ok(Some(reports))
 }
 
+/// Tells progress until there is an outcome; `None` when the daemon ends before.
+async fn outcome<T>(
+    incoming: &mut ReadHalf<'_>,
+    outgoing: &mut WriteHalf<'_>,
+    mut told: oneshot::Receiver<T>,
+    progress: impl Fn() -> Progress,
+) -> anyhow::Result<Option<T>> {
+    let mut tick = interval(PROGRESS_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            told = &mut told => return Ok(told.ok()),
+            gone = hung_up(incoming) => return Err(gone),
+            _ = tick.tick() => send(outgoing, &Reply::Progress(progress())).await?,
+        }
+    }
+}
+
+/// The report on a job, with fewer lines where a message cannot hold them.
+fn upkept(mut report: UpkeepReport) -> Reply {
+    loop {
+        let reply = Reply::Upkept(Box::new(report.clone()));
+        match frame::encode(&reply) {
+            Ok(_) => return reply,
+            Err(_) if report.shorten() => {}
+            Err(error) => {
+                return Reply::failed(format!("it is done, and what became of it cannot be told: {error}"));
+            }
+        }
+    }
+}
+
 /// Waits until the peer is gone, and says so; it has nothing more to say.
 async fn hung_up(incoming: &mut ReadHalf<'_>) -> anyhow::Error {
     match incoming.read_u8().await {
@@ -185,9 +246,9 @@ fn captured(mut reports: Vec<CaptureReport>) -> Reply {
     let reply = Reply::Captured(reports);
     match frame::encode(&reply) {
         Ok(_) => reply,
-        Err(error) => Reply::Failed {
-            message: format!("what became of the captures cannot be told: {error}; see `backstay status`"),
-        },
+        Err(error) => Reply::failed(format!(
+            "what became of the captures cannot be told: {error}; see `backstay status`"
+        )),
     }
 }
 

@@ -8,6 +8,7 @@ mod http;
 mod loading;
 mod pruning;
 mod socket;
+mod upkeep;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::vaults::ClockDebug;
 use asker::{Asker, Scope};
 use captures::Captures;
 use pruning::{PruneAsker, Pruning};
+use upkeep::{Busy, UpkeepJobs, UpkeepOutcome, WantedJob};
 
 /// Events that wait for the loop.
 const EVENTS_MAX: usize = 64;
@@ -70,6 +72,17 @@ enum Event {
     PruneWanted { vault: String, asker: PruneAsker },
     /// A prune has ended; one that failed with its class and in words.
     Pruned { vault: String, outcome: Box<Result<PruneReport, (&'static str, String)>> },
+    /// Somebody wants something else done to vaults, and to be told.
+    UpkeepWanted(Box<WantedJob>),
+    /// That has ended.
+    Upkept { number: u64, outcome: Box<UpkeepOutcome> },
+}
+
+/// What the loop keeps going.
+struct Work {
+    captures: Captures,
+    pruning: Pruning,
+    upkeep: UpkeepJobs,
 }
 
 impl Daemon {
@@ -99,16 +112,15 @@ impl Daemon {
         let watchdog = watchdog_period();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loading::start(&self, &events);
-        let mut captures = Captures::new(Arc::clone(&self), events.clone());
-        let mut pruning = Pruning::new(Arc::clone(&self), events);
+        let mut work = Work::new(&self, &events);
         loop {
             while let Ok(event) = incoming.try_recv() {
-                apply(event, &mut captures, &mut pruning);
+                work.apply(event);
             }
-            let sleep = captures.start_some().min(pruning.start_some()).min(watchdog.unwrap_or(SLEEP_MAX));
-            self.board().load = captures.load(incoming.len());
+            let sleep = work.start_some().min(watchdog.unwrap_or(SLEEP_MAX));
+            self.board().load = work.captures.load(incoming.len());
             tokio::select! {
-                Some(event) = incoming.recv() => apply(event, &mut captures, &mut pruning),
+                Some(event) = incoming.recv() => work.apply(event),
                 () = tokio::time::sleep(sleep) => {}
                 _ = hangup.recv() => tracing::warn!("nothing is read again on SIGHUP by this version; restart the daemon for a changed configuration"),
                 _ = terminate.recv() => break,
@@ -119,7 +131,7 @@ impl Daemon {
             }
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        captures.give_up(&mut incoming).await;
+        work.captures.give_up(&mut incoming).await;
         lock.keep_until_exit();
         Ok(())
     }
@@ -164,16 +176,39 @@ impl Daemon {
     }
 }
 
-/// Gives an event to whom it concerns.
-fn apply(event: Event, captures: &mut Captures, pruning: &mut Pruning) {
-    match event {
-        Event::PruneWanted { vault, asker } => pruning.want(vault, asker),
-        Event::Pruned { vault, outcome } => pruning.end(&vault, *outcome),
-        event => {
-            if let Event::Done { report, .. } = &event {
-                pruning.captured(report);
+impl Work {
+    fn new(daemon: &Arc<Daemon>, events: &mpsc::Sender<Event>) -> Self {
+        Self {
+            captures: Captures::new(Arc::clone(daemon), events.clone()),
+            pruning: Pruning::new(Arc::clone(daemon), events.clone()),
+            upkeep: UpkeepJobs::new(Arc::clone(daemon), events.clone()),
+        }
+    }
+
+    /// Starts what can be; says how long to sleep at most. Jobs first: what they need for themselves is not begun anew.
+    fn start_some(&mut self) -> Duration {
+        let busy = Busy { pruned: self.pruning.under_way(), captured_to: self.captures.under_way() };
+        self.upkeep.start_some(&busy);
+        let captures = self.captures.start_some(self.upkeep.closed());
+        captures.min(self.pruning.start_some(&self.upkeep.cared_for()))
+    }
+
+    /// Gives an event to whom it concerns.
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::PruneWanted { vault, asker } => self.pruning.want(vault, asker),
+            Event::Pruned { vault, outcome } => self.pruning.end(&vault, *outcome),
+            Event::UpkeepWanted(wanted) => self.upkeep.want(*wanted),
+            Event::Upkept { number, outcome } => {
+                let vaults = self.upkeep.end(number, *outcome);
+                self.pruning.may_be_own(&vaults);
             }
-            captures.apply(event);
+            event => {
+                if let Event::Done { report, .. } = &event {
+                    self.pruning.captured(report);
+                }
+                self.captures.apply(event);
+            }
         }
     }
 }

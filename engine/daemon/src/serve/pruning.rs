@@ -1,7 +1,7 @@
 //! Pruning by the daemon: after captures, at most hourly, and when somebody wants it. Each vault by itself, on a thread
 //! of its own: one that hangs keeps no other waiting.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,17 +76,28 @@ impl Pruning {
         self.wanted.entry(vault).or_default().push(asker);
     }
 
-    /// Starts what is wanted or due; says how long to sleep at most.
-    pub(super) fn start_some(&mut self) -> Duration {
+    /// Vaults that are being pruned.
+    pub(super) fn under_way(&self) -> BTreeSet<String> {
+        self.running.keys().cloned().collect()
+    }
+
+    /// Something was done to these vaults after which this node may be their custodian.
+    pub(super) fn may_be_own(&mut self, vaults: &BTreeSet<String>) {
+        self.of_others.retain(|vault| !vaults.contains(vault));
+    }
+
+    /// Starts what is wanted or due, but for vaults that are `cared_for` otherwise; says how long to sleep at most.
+    pub(super) fn start_some(&mut self, cared_for: &BTreeSet<String>) -> Duration {
         self.wanted.values_mut().for_each(|askers| askers.retain(|asker| !asker.is_closed()));
         let now = Instant::now();
         let wanted = self.wanted.iter().filter(|(_, askers)| !askers.is_empty()).map(|(vault, _)| vault);
         let due = self.due.iter().filter(|(_, from)| **from <= now).map(|(vault, _)| vault);
-        let idle = |vault: &&String| !self.running.contains_key(*vault);
-        let start: HashSet<String> = wanted.chain(due).filter(idle).cloned().collect();
+        let is_idle = |vault: &&String| !self.running.contains_key(*vault) && !cared_for.contains(*vault);
+        let start: HashSet<String> = wanted.chain(due).filter(is_idle).cloned().collect();
         start.into_iter().for_each(|vault| self.start(vault));
-        let next =
-            self.due.iter().filter(|(vault, _)| !self.running.contains_key(*vault)).map(|(_, from)| *from);
+        // What is in the way tells when it has ended.
+        let is_free = |vault: &String| !self.running.contains_key(vault) && !cared_for.contains(vault);
+        let next = self.due.iter().filter(|(vault, _)| is_free(vault)).map(|(_, from)| *from);
         next.min().map_or(SLEEP_MAX, |from| from.saturating_duration_since(now))
     }
 

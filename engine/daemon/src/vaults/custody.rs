@@ -1,28 +1,29 @@
 //! Taking over the office of custodian, with the admin's key: also for a node that the vault has never seen, or that has
 //! lost its state.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use backstay_vault::clear::TrustedNode;
-use backstay_vault::keys::{Bundle, KeyRing, Signer};
+use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing, Signer};
 use backstay_vault::vault::{Vault, VaultKeys};
 
-use super::{Vaults, lock, recovery_file};
+use super::{Vaults, lock};
 use crate::failure::Failure;
 
 impl Vaults {
     /// Makes this node the custodian of a vault, and one that may write to it. Takes the recovery key, unless the admin's
     /// key still lies on this node. Returns the new term.
-    pub fn take_custody(&self, name: &str, key_file: Option<&Path>) -> Result<u64, Failure> {
+    pub fn take_custody(&self, name: &str, recovery: Option<&AgeIdentity>) -> Result<u64, Failure> {
         let store = self.store(name)?;
-        let own = lock(&self.identity).bundle.clone();
-        let full = match (key_file, own) {
-            (Some(file), own) => {
-                let missing = || Failure::usage(format!("there is no key file {}", file.display()));
-                let recovery = recovery_file::read(file)?.ok_or_else(missing)?;
-                let full = VaultKeys::recover(&store, &self.io, &recovery)?.ok_or_else(|| {
-                    Failure::failed(format!("{} opens no keys in {}", file.display(), store.place()))
+        // Not held while the store is asked: one that hangs would stop all that is done with others.
+        let (own, age) = {
+            let identity = lock(&self.identity);
+            (identity.bundle.clone(), identity.age.clone())
+        };
+        let full = match (recovery, own) {
+            (Some(recovery), own) => {
+                let full = VaultKeys::recover(&store, &self.io, recovery)?.ok_or_else(|| {
+                    Failure::failed(format!("the recovery key opens no keys in {}", store.place()))
                 })?;
                 refuse_other_domain(own.as_ref(), &full)?;
                 full
@@ -32,25 +33,26 @@ impl Vaults {
         };
         let seed = full.admin_seed.clone().ok_or_else(|| needs_key(name))?;
         let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&full)))?;
-        let mut identity = lock(&self.identity);
-        let (node, recipient) = (self.writer.node.clone(), identity.age.recipient());
+        let (node, recipient) = (self.writer.node.clone(), age.recipient());
         let trusted = TrustedNode {
             name: node.clone(),
             signer: self.writer.signer.public(),
             recipient: recipient.clone(),
             writes: vec!["*".to_owned()],
         };
-        if identity.bundle.is_none() {
-            identity.keep_bundle(full.without_admin())?;
+        {
+            let mut identity = lock(&self.identity);
+            if identity.bundle.is_none() {
+                identity.keep_bundle(full.without_admin())?;
+            }
         }
         // Before the office: a custodian that cannot open its vault would be none.
-        if VaultKeys::recover(&self.store(name)?, &self.io, &identity.age)?.is_none() {
+        if VaultKeys::recover(&self.store(name)?, &self.io, &age)?.is_none() {
             VaultKeys::add(&vault, &node, &recipient, &full.without_admin())?;
         }
-        drop(identity);
         let term = vault.take_custody(&Signer::from_seed(&seed), trusted)?;
         lock(&self.known).remember(name, vault.id())?;
-        *lock(self.slot(name)?) = None;
+        self.outdate(name)?;
         Ok(term)
     }
 }

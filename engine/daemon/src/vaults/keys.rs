@@ -1,7 +1,6 @@
 //! Who holds keys of the vaults: adding, removing, and a new epoch for all.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use backstay_vault::keys::{AgeIdentity, Bundle, Role};
@@ -9,7 +8,7 @@ use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::vault::{Vault, VaultKeys};
 
 use super::init::RECOVERY_HOLDER;
-use super::{Absent, Vaults, lock, recovery_file};
+use super::{Absent, Vaults, lock};
 use crate::failure::Failure;
 
 /// A holder, its recipient, and the bundle that it gets.
@@ -28,6 +27,12 @@ impl Vaults {
     /// Names of those to whom keys are wrapped in a vault.
     pub fn key_holders(&self, name: &str) -> Result<Vec<String>, Failure> {
         Ok(VaultKeys::holders(&self.store(name)?, &self.io)?)
+    }
+
+    /// The keys that open a vault, without the admin's.
+    pub fn bundle_of(&self, name: &str) -> Result<Bundle, Failure> {
+        self.open(name, Absent::Refuse)?;
+        Ok(self.bundle_for(&self.store(name)?)?.without_admin())
     }
 
     /// Wraps the domain's keys, without the admin's, to one more holder.
@@ -67,19 +72,20 @@ impl Vaults {
     /// there, and all recipients known: nodes from `trust/`, the recovery key from its file, others as they are given.
     pub fn rotate_keys(
         &self,
-        recovery: Option<&Path>,
+        recovery: Option<&AgeIdentity>,
         others: &BTreeMap<String, Recipient>,
     ) -> Result<usize, Failure> {
+        let names = || self.config.vaults.keys().map(|name| name.as_str());
+        // First: a vault may have newer keys than this node.
+        let opened: Vec<Arc<Vault>> =
+            names().map(|name| self.open(name, Absent::Refuse)).collect::<Result<_, _>>()?;
         let own = lock(&self.identity).bundle.clone().ok_or_else(no_keys_at_hand)?;
         let next = own.with_new_epoch();
-        let recovery = recovery.map(recovery_of).transpose()?;
         let mut wrapped: Vec<(Arc<Vault>, Vec<Wrapping>)> = Vec::new();
-        for name in self.config.vaults.keys().map(|name| name.as_str()) {
-            let vault = self.open(name, Absent::Refuse)?;
+        for (name, vault) in names().zip(opened) {
             let mut holders = Vec::new();
             for holder in self.key_holders(name)? {
-                let (recipient, bundle) =
-                    self.next_of(name, &vault, &holder, &next, recovery.as_ref(), others)?;
+                let (recipient, bundle) = self.next_of(name, &vault, &holder, &next, recovery, others)?;
                 holders.push((holder, recipient, bundle));
             }
             wrapped.push((vault, holders));
@@ -91,6 +97,7 @@ impl Vaults {
         }
         // Last: what is sealed with it can be opened by all who are to.
         lock(&self.identity).keep_bundle(next)?;
+        names().try_for_each(|name| self.outdate(name))?;
         Ok(wrapped.len())
     }
 
@@ -139,11 +146,6 @@ fn of_role(bundle: &Bundle, role: Role) -> Bundle {
         Role::Full => bundle.without_admin(),
         Role::Custodian => bundle.for_custodian(),
     }
-}
-
-fn recovery_of(file: &Path) -> Result<AgeIdentity, Failure> {
-    let missing = || Failure::usage(format!("there is no recovery key {}", file.display()));
-    recovery_file::read(file)?.ok_or_else(missing)
 }
 
 fn no_keys_at_hand() -> Failure {

@@ -29,6 +29,11 @@ pub(super) fn read_or_make(file: &Path) -> Result<AgeIdentity, Failure> {
     Ok(identity)
 }
 
+/// The identity in this file, which has to be there.
+pub fn read_key_file(file: &Path) -> Result<AgeIdentity, Failure> {
+    read(file)?.ok_or_else(|| Failure::usage(format!("there is no key file {}", file.display())))
+}
+
 /// The identity in this file, if there is one.
 pub(super) fn read(file: &Path) -> Result<Option<AgeIdentity>, Failure> {
     match fs::read_to_string(file) {

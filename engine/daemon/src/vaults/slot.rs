@@ -16,22 +16,40 @@ pub(super) struct Opened {
     vault: Arc<Vault>,
     /// Commits that this node had left open before this process used the vault, and that are not fenced yet.
     dead: Vec<SessionObject>,
+    /// Whether this process has changed trust or keys since the vault was opened.
+    is_outdated: bool,
 }
 
 impl Opened {
     /// A vault in which this node has left nothing open, or where that is not this process's to know.
     pub(super) fn new(vault: Arc<Vault>) -> Self {
-        Self { vault, dead: Vec::new() }
+        Self { vault, dead: Vec::new(), is_outdated: false }
     }
 
     /// A vault in which this process is about to write, before its first session.
     pub(super) fn for_writing(vault: Arc<Vault>, writer: &WriterIdentity) -> Result<Self, VaultError> {
         let dead = vault.dead_sessions(writer)?;
-        Ok(Self { vault, dead })
+        Ok(Self { vault, dead, is_outdated: false })
     }
 
     pub(super) fn vault(&self) -> &Arc<Vault> {
         &self.vault
+    }
+
+    /// Has the vault opened again when it is asked for next.
+    pub(super) fn outdate(&mut self) {
+        self.is_outdated = true;
+    }
+
+    /// Whether trust or keys have changed since the vault was opened.
+    pub(super) fn is_outdated(&self) -> Result<bool, VaultError> {
+        Ok(self.is_outdated || self.vault.trust_has_grown()?)
+    }
+
+    /// The same vault, opened again. What is open in it now may be this process's own work, which goes on with the vault
+    /// as it was.
+    pub(super) fn replace(&mut self, vault: Arc<Vault>) {
+        (self.vault, self.is_outdated) = (vault, false);
     }
 
     /// Fences what was left open, as far as the store takes it; the rest when the vault is asked for again.

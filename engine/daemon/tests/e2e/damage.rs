@@ -9,7 +9,7 @@ use crate::judge::assert_same;
 use crate::sandbox::Sandbox;
 
 /// All packs of a vault, the largest last.
-fn packs(vault: &Path) -> Vec<PathBuf> {
+pub(crate) fn packs(vault: &Path) -> Vec<PathBuf> {
     let folders = fs::read_dir(vault.join("packs")).unwrap();
     let mut packs: Vec<PathBuf> = folders
         .flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap())

@@ -29,3 +29,4 @@ mod retention;
 mod sandbox;
 mod several;
 mod tree;
+mod upkeep;

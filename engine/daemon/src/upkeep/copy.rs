@@ -1,0 +1,40 @@
+//! Copying of points between two vaults of a domain.
+
+use backstay_core::id::PointId;
+use backstay_vault::vault::Copied;
+use backstay_wire::upkeep::{CopyFailure, CopyReport, UpkeepReport};
+
+use super::UpkeepProgress;
+use crate::clock::SystemClock;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::vaults::Absent;
+
+pub(super) fn copy(
+    engine: &Engine,
+    from_name: &str,
+    to_name: &str,
+    sources: &[String],
+    progress: &UpkeepProgress,
+) -> Result<UpkeepReport, Failure> {
+    let from = engine.vaults().open(from_name, Absent::Refuse)?;
+    let to = engine.vaults().open(to_name, Absent::Make)?;
+    let sources: Vec<_> = sources.iter().map(|name| from.ring().source_id(name)).collect();
+    let wanted = |source| sources.is_empty() || sources.contains(&source);
+    let tell = |copied: &Copied| progress.set(copied.points, copied.bytes);
+    let copied = engine.care().copying(from, to, &SystemClock).run(&wanted, &tell)?;
+    Ok(UpkeepReport::Copied(CopyReport {
+        from: from_name.to_owned(),
+        to: to_name.to_owned(),
+        points: copied.points,
+        already: copied.already,
+        records: copied.records,
+        bytes: copied.bytes,
+        failures: copied.failures.into_iter().map(failure).collect(),
+        more_failures: copied.more_failures,
+    }))
+}
+
+fn failure((source, point, why): (String, PointId, String)) -> CopyFailure {
+    CopyFailure { source, point: point.to_string(), why }
+}

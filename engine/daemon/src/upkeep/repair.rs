@@ -1,0 +1,39 @@
+//! Mending of a vault, with what others have of what is missing.
+
+use backstay_vault::vault::{Loss, RepairMeans};
+use backstay_wire::upkeep::{LossReport, RepairReport, UpkeepReport};
+
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::vaults::Absent;
+
+pub(super) fn repair(
+    engine: &Engine,
+    vault: &str,
+    reads_all: bool,
+    from: &[String],
+) -> Result<UpkeepReport, Failure> {
+    let vaults = engine.vaults();
+    let others = from.iter().map(|name| vaults.open(name, Absent::Refuse));
+    let others = others.collect::<Result<Vec<_>, _>>()?;
+    vaults.open(vault, Absent::Refuse)?;
+    let bundle = vaults.bundle();
+    let means = RepairMeans { reads_all, others: &others, bundle: bundle.as_ref() };
+    let repaired = engine.care().with_custodian(vault, |custodian| Ok(custodian.repair(&means)?))?;
+    Ok(UpkeepReport::Repaired(RepairReport {
+        vault: vault.to_owned(),
+        mended: repaired.mended,
+        more_mended: repaired.more_mended,
+        losses: repaired.losses.into_iter().map(loss).collect(),
+        more_losses: repaired.more_losses,
+        chunks_fetched: repaired.chunks_fetched,
+        records_salvaged: repaired.records_salvaged,
+        chunks_lost: repaired.chunks_lost,
+        points_lost: repaired.points_lost,
+    }))
+}
+
+fn loss(loss: Loss) -> LossReport {
+    let point = loss.point.map(|point| point.to_string());
+    LossReport { source: loss.source_name, point, path: loss.path, why: loss.why }
+}
