@@ -242,9 +242,9 @@ fn a_base_is_renewed_when_half_of_it_is_out_of_date() {
     assert!(Weights { referred_bytes: 1501, ..weights }.call_for_a_new_base());
     assert!(!Weights { state_bytes: 2000, ..weights }.call_for_a_new_base());
     // Large files: little is written to free much.
-    let large = Weights { referred_bytes: 1_200_000, state_bytes: 1_000_000, ..weights };
+    let large = Weights { referred_bytes: 1_100_000, state_bytes: 1_000_000, ..weights };
     assert!(!large.call_for_a_new_base());
-    assert!(Weights { referred_bytes: 1_400_000, ..large }.call_for_a_new_base());
+    assert!(Weights { referred_bytes: 1_200_000, ..large }.call_for_a_new_base());
 }
 
 #[derive(Debug, Clone)]

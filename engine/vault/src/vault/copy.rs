@@ -272,6 +272,8 @@ impl std::fmt::Debug for Copying<'_> {
 fn is_of_one_point(error: &VaultError, from: &Vault) -> bool {
     match error {
         VaultError::Chunk { place, .. } => *place == from.place(),
+        // A pass has deleted it since it was listed.
+        VaultError::Store(error) => error.is_not_found() && error.place == from.place(),
         VaultError::Stack(_) | VaultError::Table(_) | VaultError::MayNotWrite { .. } => true,
         _ => false,
     }

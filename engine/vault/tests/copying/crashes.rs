@@ -66,7 +66,20 @@ fn a_crash_at_any_request_of_a_copy_loses_nothing_and_the_next_copy_completes_it
             if lands_first {
                 land();
             }
-            let copied = copy(&scene, left.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
+            let again = || copy(&scene, left.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
+            let mut copied = again();
+            if !copied.failures.is_empty() {
+                // What was put by the commit that broke off may still be decided against; a pass decides.
+                let is_open = |why: &String| why.contains("a commit that has not ended");
+                assert!(
+                    copied.failures.iter().all(|(.., why)| is_open(why)),
+                    "{story}: {:?}",
+                    copied.failures
+                );
+                let to = scene.fixture.open(left.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
+                scene.with_custodian(&to, |custodian| custodian.collect());
+                copied = again();
+            }
             assert_eq!((copied.points + copied.already, copied.failures), (wanted, vec![]), "{story}");
             if !lands_first {
                 land();

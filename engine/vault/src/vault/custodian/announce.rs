@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ObjectHash, PackId};
 
-use super::choose::{NotChosen, choose};
+use super::choose::{Known, NotChosen, choose};
 use super::decide::Deciding;
 use super::inspection::Inventory;
 use super::needs::Needs;
@@ -79,7 +79,10 @@ impl Custodian<'_> {
             index.snapshot()
         };
         let may_go = |pack: &PackId| is_quiet || self.notes.unindexed.contains(pack);
-        let choice = choose(&index, &inventory, &needs, &lost, MOVED_BYTES_MAX, may_go);
+        self.notes.not_whole.retain(|(pack, _)| inventory.contains_key(pack));
+        let bad: HashSet<(PackId, u32)> = self.notes.not_whole.iter().copied().collect();
+        let known = Known { inventory: &inventory, needs: &needs, lost: &lost, bad: &bad };
+        let choice = choose(&index, known, MOVED_BYTES_MAX, may_go);
         let choice = choice.map_err(|error| match error {
             NotChosen::Index(error) => error.into(),
             lost => self.look.refused(&lost.to_string()),

@@ -31,6 +31,17 @@ const MERGED_BYTES_MAX: u64 = 32 << 20;
 /// Packs that one pass deletes at most: the record that names them must be one that readers take.
 const DOOMED_MAX: usize = 1 << 20;
 
+/// What is known of a vault beside its index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'k> {
+    pub(super) inventory: &'k Inventory,
+    pub(super) needs: &'k Needs,
+    /// Chunks that are known to be lost.
+    pub(super) lost: &'k HashSet<ChunkId>,
+    /// Where records are that are not whole.
+    pub(super) bad: &'k HashSet<(PackId, u32)>,
+}
+
 /// What was chosen.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
@@ -86,17 +97,21 @@ impl Weight {
 /// A needed chunk that is in no pack, and not among those that are known to be lost.
 pub(super) fn choose(
     index: &IndexSnapshot,
-    inventory: &Inventory,
-    needs: &Needs,
-    lost: &HashSet<ChunkId>,
+    known: Known<'_>,
     moved_bytes_max: u64,
     may_go: impl Fn(&PackId) -> bool,
 ) -> Result<Choice, NotChosen> {
+    let Known { inventory, needs, lost, bad } = known;
     let packs = index.packs();
+    let is_bad = |place: &PackPlace| {
+        let Location { pack, offset, .. } = index.location(place);
+        !bad.is_empty() && bad.contains(&(pack, offset))
+    };
+    let kept = |weights: &[Weight], places: &[PackPlace]| kept(weights, packs, places, &is_bad);
     let mut weights = weigh(index, inventory, needs)?;
     walk(index, [needs], |chunk, places, [is_needed]| {
         if is_needed {
-            match kept(&weights, packs, places) {
+            match kept(&weights, places) {
                 Some(place) => weights[place.pack as usize].kept_bytes += u64::from(place.length),
                 None if lost.contains(chunk) => {}
                 None => return Err(NotChosen::Lost(*chunk)),
@@ -145,7 +160,7 @@ pub(super) fn choose(
     let goes: Vec<bool> = packs.iter().map(|(pack, ..)| choice.doomed.binary_search(pack).is_ok()).collect();
     if goes.contains(&true) {
         walk(index, [needs], |chunk, places, [is_needed]| {
-            let Some(place) = kept(&weights, packs, places).filter(|_| is_needed) else { return Ok(()) };
+            let Some(place) = kept(&weights, places).filter(|_| is_needed) else { return Ok(()) };
             if goes[place.pack as usize] {
                 choice.moved.push((*chunk, index.location(&place)));
                 return Ok(());
@@ -201,12 +216,17 @@ fn weigh(index: &IndexSnapshot, inventory: &Inventory, needs: &Needs) -> Result<
     Ok(weights)
 }
 
-/// Of several copies the one in the pack that is needed most stays.
-fn kept(weights: &[Weight], packs: &[(PackId, ChunkClass, u32)], places: &[PackPlace]) -> Option<PackPlace> {
+/// Of several copies the one in the pack that is needed most stays, but for one that is known to be bad.
+fn kept(
+    weights: &[Weight],
+    packs: &[(PackId, ChunkClass, u32)],
+    places: &[PackPlace],
+    is_bad: &impl Fn(&PackPlace) -> bool,
+) -> Option<PackPlace> {
     let there = places.iter().filter(|place| weights[place.pack as usize].is_there);
     let rank = |place: &&PackPlace| {
         let pack = place.pack as usize;
-        (weights[pack].needed_bytes, packs[pack].0)
+        (!is_bad(place), weights[pack].needed_bytes, packs[pack].0)
     };
     there.max_by_key(rank).copied()
 }
@@ -257,6 +277,17 @@ mod tests {
         HashSet::new()
     }
 
+    fn chosen(
+        index: &IndexSnapshot,
+        inventory: &Inventory,
+        needs: &Needs,
+        lost: &HashSet<ChunkId>,
+        moved_bytes_max: u64,
+        may_go: impl Fn(&PackId) -> bool,
+    ) -> Result<Choice, NotChosen> {
+        choose(index, Known { inventory, needs, lost, bad: &HashSet::new() }, moved_bytes_max, may_go)
+    }
+
     fn inventory(packs: impl IntoIterator<Item = u8>) -> Inventory {
         packs.into_iter().map(|n| (pack(n), 32 << 20)).collect()
     }
@@ -266,7 +297,7 @@ mod tests {
         // Of pack 0 all, of 1 nine tenths, of 2 six tenths, of 3 nothing.
         let needs = needs((0..19).chain(20..26));
         let choice =
-            choose(&index(4), &inventory(0..4), &needs, &none(), u64::MAX, |_| true).expect("all is there");
+            chosen(&index(4), &inventory(0..4), &needs, &none(), u64::MAX, |_| true).expect("all is there");
         assert_eq!(choice.doomed, [pack(2), pack(3)], "one part in twenty-five is wasted then");
         assert_eq!(choice.moved.len(), 6);
         assert!(!choice.is_cut);
@@ -276,7 +307,7 @@ mod tests {
     fn a_pack_of_which_nothing_is_needed_goes_whatever_is_wasted() {
         let mut needs: Vec<u8> = (0..100).collect();
         needs.retain(|chunk| !(50..60).contains(chunk));
-        let choice = choose(&index(10), &inventory(0..10), &self::needs(needs), &none(), u64::MAX, |_| true);
+        let choice = chosen(&index(10), &inventory(0..10), &self::needs(needs), &none(), u64::MAX, |_| true);
         let choice = choice.expect("all is there");
         assert_eq!((choice.doomed, choice.moved.len()), (vec![pack(5)], 0));
     }
@@ -286,26 +317,64 @@ mod tests {
         let needs = needs([0, 1, 2, 10, 11, 12, 13]);
         let most = 3 * u64::from(RECORD_BYTES);
         let choice =
-            choose(&index(3), &inventory(0..3), &needs, &none(), most, |_| true).expect("all is there");
+            chosen(&index(3), &inventory(0..3), &needs, &none(), most, |_| true).expect("all is there");
         assert_eq!((choice.doomed, choice.is_cut), (vec![pack(0), pack(2)], true));
-        let choice = choose(&index(2), &inventory(0..2), &needs, &none(), 1, |_| true).expect("all is there");
+        let choice = chosen(&index(2), &inventory(0..2), &needs, &none(), 1, |_| true).expect("all is there");
         assert_eq!(choice.doomed, [pack(0)], "one at least, or nothing would ever go");
     }
 
     #[test]
     fn a_needed_chunk_that_is_nowhere_is_named_and_strays_go_when_they_may() {
         let needs = needs([0, 10]);
-        let lost = choose(&index(2), &inventory([1]), &needs, &none(), 0, |_| true);
+        let lost = chosen(&index(2), &inventory([1]), &needs, &none(), 0, |_| true);
         assert!(matches!(lost, Err(NotChosen::Lost(lost)) if lost == chunk(0)));
         let lost = HashSet::from([chunk(0)]);
-        assert!(choose(&index(2), &inventory([1]), &needs, &lost, 0, |_| true).is_ok(), "it is known");
+        assert!(chosen(&index(2), &inventory([1]), &needs, &lost, 0, |_| true).is_ok(), "it is known");
         let strays = |may_go| {
             let choice =
-                choose(&index(1), &inventory([0, 7]), &self::needs(0..10), &none(), u64::MAX, |_| may_go);
+                chosen(&index(1), &inventory([0, 7]), &self::needs(0..10), &none(), u64::MAX, |_| may_go);
             let choice = choice.expect("all is there");
             (choice.doomed, choice.unindexed)
         };
         assert_eq!(strays(true), (vec![pack(7)], vec![]));
         assert_eq!(strays(false), (vec![], vec![pack(7)]));
+    }
+
+    #[test]
+    fn a_copy_that_is_known_to_be_bad_is_not_the_one_that_stays() {
+        let index = copies();
+        let (inventory, needs, lost) = (inventory(0..2), needs(0..4), none());
+        let chosen = |bad: &HashSet<(PackId, u32)>| {
+            let known = Known { inventory: &inventory, needs: &needs, lost: &lost, bad };
+            choose(&index, known, u64::MAX, |_| true).expect("all is there")
+        };
+        assert_eq!(chosen(&HashSet::new()).doomed, [pack(0)], "all of it is in the other one as well");
+        let bad = HashSet::from([(pack(1), 0)]);
+        let choice = chosen(&bad);
+        assert!(
+            !choice.doomed.contains(&pack(0)) || choice.moved.iter().any(|(moved, _)| *moved == chunk(0))
+        );
+    }
+
+    /// The same four chunks in two packs.
+    fn copies() -> IndexSnapshot {
+        let content: Vec<_> = (0..2)
+            .map(|n| {
+                let entry = |at: u8| PackEntry {
+                    id: chunk(at),
+                    offset: u32::from(at) * RECORD_BYTES,
+                    length: RECORD_BYTES,
+                    plain_length: RECORD_BYTES,
+                };
+                let indexed = IndexedPack { id: pack(n), class: ChunkClass::Data, bytes: 32 << 20 };
+                (indexed, (0..4).map(entry).collect::<Vec<_>>())
+            })
+            .collect();
+        let object = IndexObject::of_packs(IndexAuthor::Session, CollectionNumber::NONE, &content);
+        let mut index = ChunkIndex::new();
+        let (hash, session, signer) =
+            (ObjectHash::new([1; 32]), SessionId::new([1; 16]), SignerKey::new([1; 32]));
+        index.add(IndexOrigin { hash, session, signer }, &object, Belief::Writers);
+        index.snapshot()
     }
 }

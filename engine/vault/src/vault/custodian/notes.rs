@@ -28,6 +28,9 @@ pub struct Notes {
     /// A layout that is being put.
     #[n(3)]
     pub layout: Option<PendingLayout>,
+    /// Records that are not what their ids say, where the chunk has another place: pack, and where in it.
+    #[cbor(n(4), default)]
+    pub not_whole: Vec<(PackId, u32)>,
 }
 
 impl Notes {

@@ -50,7 +50,8 @@ impl Custodian<'_> {
         let objects = self.vault.index().objects_with_packs();
         let inventory = self.look.inventory()?;
         let needs = self.needs_of(pass, decided)?;
-        let rescued = self.repack(self.endangered(pass, &needs, &inventory)?, done)?;
+        let endangered = self.endangered(pass, &needs, &inventory)?;
+        let rescued = self.repack(endangered, done)?;
         let replaced = self.replaced(pass, objects, &inventory)?;
         let stays = |pack: &PackId| inventory.contains_key(pack) && !pass.doomed.contains(pack);
         self.list_anew(pass, rescued, &replaced, stays)?;
@@ -101,7 +102,7 @@ impl Custodian<'_> {
 
     /// Needed chunks that would be gone with the packs that go.
     fn endangered(
-        &self,
+        &mut self,
         pass: &Announced,
         needs: &Needs,
         inventory: &Inventory,

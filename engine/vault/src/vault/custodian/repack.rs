@@ -22,6 +22,9 @@ use crate::write::Packer;
 /// How often it is looked whether an upload has failed, while it is waited for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Places of bad records that are remembered.
+const NOT_WHOLE_MAX: usize = 4096;
+
 /// Most threads that move records, each with a stretch of its own.
 const THREADS_MAX: usize = 4;
 
@@ -29,7 +32,7 @@ impl Custodian<'_> {
     /// Of chunks of which one copy stays and another goes, those whose copy that stays is not whole: with the places from
     /// which they have to be moved. A bad copy, which nobody has read, is not to be the only one.
     pub(super) fn not_whole(
-        &self,
+        &mut self,
         doubtful: Vec<(ChunkId, Location, Location)>,
     ) -> Result<Vec<(ChunkId, Location)>, VaultError> {
         let reader = ChunkReader::new(self.vault.clone());
@@ -50,6 +53,10 @@ impl Custodian<'_> {
                 let is_whole =
                     record.is_some_and(|record| opener.open(self.vault.ring(), chunk, record).is_ok());
                 if !is_whole {
+                    // Else it would be chosen to stay again in every pass, and the good one moved for ever.
+                    if self.notes.not_whole.len() < NOT_WHOLE_MAX {
+                        self.notes.not_whole.push((read.pack, read.offset + begins));
+                    }
                     not_whole.extend(gone.get(chunk).map(|gone| (*chunk, *gone)));
                 }
             }
