@@ -1,7 +1,7 @@
 //! Copying of points between two vaults of a domain.
 
 use backstay_core::id::PointId;
-use backstay_vault::vault::Copied;
+use backstay_vault::vault::{Copied, Pass};
 use backstay_wire::upkeep::{CopyFailure, CopyReport, UpkeepReport};
 
 use super::UpkeepProgress;
@@ -22,7 +22,11 @@ pub(super) fn copy(
     let sources: Vec<_> = sources.iter().map(|name| from.ring().source_id(name)).collect();
     let wanted = |source| sources.is_empty() || sources.contains(&source);
     let tell = |copied: &Copied| progress.set(copied.points, copied.bytes);
-    let copied = engine.care().copying(from, to, &SystemClock).run(&wanted, &tell)?;
+    let copying = engine.care().copying(from, to, &SystemClock);
+    let mut copied = copying.run(&wanted, &tell)?;
+    if copied.undecided > 0 && decided(engine, to_name)? {
+        copied = copied.and_then(copying.run(&wanted, &tell)?);
+    }
     Ok(UpkeepReport::Copied(CopyReport {
         from: from_name.to_owned(),
         to: to_name.to_owned(),
@@ -33,6 +37,15 @@ pub(super) fn copy(
         failures: copied.failures.into_iter().map(failure).collect(),
         more_failures: copied.more_failures,
     }))
+}
+
+/// A copy that broke off has left points on which a pass has to decide; whether one could be made here.
+fn decided(engine: &Engine, name: &str) -> Result<bool, Failure> {
+    match engine.care().with_custodian(name, |custodian| Ok(custodian.collect()?)) {
+        Ok(pass) => Ok(matches!(pass, Pass::Done(_))),
+        Err(failure) if failure.class == "not_custodian" => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn failure((source, point, why): (String, PointId, String)) -> CopyFailure {

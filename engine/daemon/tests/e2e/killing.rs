@@ -86,6 +86,9 @@ fn kill_deeds(kills: usize) {
             *cut_short.entry(deed).or_insert(0) += 1;
         }
         scene.verify(n % 6 == 5);
+        if n % 24 == 23 {
+            println!("{} of {kills}: cut short {cut_short:?}", n + 1);
+        }
     }
     println!("cut short: {cut_short:?}");
     assert!(cut_short.len() > 3, "hardly anything was killed before its end: {cut_short:?}");

@@ -67,9 +67,23 @@ pub struct Copied {
     pub failures: Vec<(String, PointId, String)>,
     /// How many there are more.
     pub more_failures: u64,
+    /// How many of the failures are of points that are there by a commit on which no pass has decided yet.
+    pub undecided: u64,
 }
 
 impl Copied {
+    /// With what a further run over the same points has done: it has found those of this one.
+    #[must_use]
+    pub fn and_then(self, next: Self) -> Self {
+        Self {
+            points: self.points + next.points,
+            already: next.already.saturating_sub(self.points),
+            records: self.records + next.records,
+            bytes: self.bytes + next.bytes,
+            ..next
+        }
+    }
+
     fn failed(&mut self, point: &PointObject, why: String) {
         match self.failures.len() < FAILURES_MAX {
             true => self.failures.push((point.common.source_name.clone(), point.link.point, why)),
@@ -103,7 +117,10 @@ impl Copying<'_> {
                     // Else a collection may yet decide against it.
                     match self.to.is_settled(&there, known)? {
                         true => copied.already += 1,
-                        false => copied.failed(point, UNSETTLED.to_owned()),
+                        false => {
+                            copied.undecided += 1;
+                            copied.failed(point, UNSETTLED.to_owned());
+                        }
                     }
                     continue;
                 }
