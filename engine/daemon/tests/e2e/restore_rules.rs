@@ -122,7 +122,10 @@ fn a_restore_that_was_killed_is_continued_by_the_same_command() {
             std::thread::sleep(Duration::from_millis(random.below(whole_millis) as u64));
             let outcome = restore.kill();
             cut_short += u32::from(outcome.code.is_none());
-            if outcome.code == Some(0) && existing.is_empty() {
+            // Without its folder a restore has done all but to say so.
+            let is_begun = destination.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+            let is_over = is_begun && !destination.join(".backstay-restore").exists();
+            if (outcome.code == Some(0) || is_over) && existing.is_empty() {
                 // It was faster than the kill: the next one finds a destination that is not empty.
                 fs::remove_dir_all(&destination).unwrap();
             }

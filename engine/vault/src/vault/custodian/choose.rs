@@ -12,7 +12,7 @@ use crate::index::{IndexSnapshot, Location, PackPlace, SegmentError};
 
 /// Of what is needed, so many parts of a hundred may lie in packs beside it that nobody needs: the sparsest packs go until
 /// it is not more. A bound on each pack would allow all of them together as much, and move packs that free little.
-const WASTE_PERCENT: u64 = 15;
+const WASTE_PERCENT: u64 = 12;
 
 /// A pack below this size is small, bytes.
 const fn small_bytes(class: ChunkClass) -> u64 {
@@ -261,7 +261,11 @@ mod tests {
             plain_length: RECORD_BYTES,
         };
         let content: Vec<_> = (0..packs).map(|n| (id(n), (0..10).map(|at| entry(n, at)).collect())).collect();
-        let object = IndexObject::of_packs(IndexAuthor::Session, CollectionNumber::NONE, &content);
+        index_of(&content)
+    }
+
+    fn index_of(content: &[(IndexedPack, Vec<PackEntry>)]) -> IndexSnapshot {
+        let object = IndexObject::of_packs(IndexAuthor::Session, CollectionNumber::NONE, content);
         let mut index = ChunkIndex::new();
         let (hash, session, signer) =
             (ObjectHash::new([1; 32]), SessionId::new([1; 16]), SignerKey::new([1; 32]));
@@ -370,11 +374,6 @@ mod tests {
                 (indexed, (0..4).map(entry).collect::<Vec<_>>())
             })
             .collect();
-        let object = IndexObject::of_packs(IndexAuthor::Session, CollectionNumber::NONE, &content);
-        let mut index = ChunkIndex::new();
-        let (hash, session, signer) =
-            (ObjectHash::new([1; 32]), SessionId::new([1; 16]), SignerKey::new([1; 32]));
-        index.add(IndexOrigin { hash, session, signer }, &object, Belief::Writers);
-        index.snapshot()
+        index_of(&content)
     }
 }

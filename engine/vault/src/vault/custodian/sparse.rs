@@ -15,10 +15,10 @@ use crate::split::{GROUP_BYTES_MAX, SMALL_FILE_BYTES};
 use crate::table::{LiveBytes, RunCursor, part_live};
 
 /// A group is sparse when less than this share of it is referred to, in percent.
-const LIVE_PERCENT: u64 = 67;
+const LIVE_PERCENT: u64 = 75;
 
 /// What is freed has to be one part of so many, at least, of all that the run refers to.
-const WORTH_ONE_IN: u64 = 16;
+const WORTH_ONE_IN: u64 = 32;
 
 /// Groups that one run gives up at once; the others at its next merge.
 const GROUPS_MAX: usize = 1 << 16;
