@@ -39,7 +39,10 @@ impl Custodian<'_> {
         let mut place = |range: ChunkRange| {
             // Stretches do not overlap: the one that begins last before it holds it.
             let (begins, to) = moved.get(&range.chunk)?.range(..=range.offset).next_back()?;
-            Some((to.chunk, to.offset + (range.offset - begins)))
+            let skipped = range.offset - begins;
+            // One that was left out lies behind another that was not.
+            let is_in_it = u64::from(skipped) + u64::from(range.length) <= u64::from(to.length);
+            is_in_it.then(|| (to.chunk, to.offset + skipped))
         };
         write_moved(&self.reader, chunks, rules, slice::from_ref(run), &mut place)
     }
@@ -61,15 +64,15 @@ impl Custodian<'_> {
                         self.vault.ring().chunk_id(ChunkClass::Data, data).ok_or(VaultError::GivenUp)?;
                     let (at, closed) = builder.add(data, &hash);
                     named.extend(closed.into_iter().map(put));
-                    placed.push((*chunk, *offset, at));
+                    placed.push((*chunk, *offset, *length, at));
                 }
             }
         }
         named.extend(builder.close().map(put));
         let named: Vec<ChunkId> = named.iter().map(Ticket::wait).collect::<Result<_, _>>()?;
         let mut moved = Moved::new();
-        for (chunk, begins, at) in placed {
-            let to = Place { chunk: named[at.group as usize], offset: at.offset };
+        for (chunk, begins, length, at) in placed {
+            let to = Place { chunk: named[at.group as usize], offset: at.offset, length };
             moved.entry(chunk).or_default().insert(begins, to);
         }
         Ok(moved)
@@ -102,4 +105,5 @@ type Moved = HashMap<ChunkId, std::collections::BTreeMap<u32, Place>>;
 struct Place {
     chunk: ChunkId,
     offset: u32,
+    length: u32,
 }
