@@ -4,6 +4,7 @@
 mod asker;
 mod captures;
 mod conversation;
+mod due;
 mod http;
 mod loading;
 mod pruning;

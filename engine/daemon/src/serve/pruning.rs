@@ -10,11 +10,9 @@ use backstay_core::config::VaultKind;
 use backstay_wire::control::{CaptureReport, PruneReport, TargetOutcome};
 use tokio::sync::{mpsc, oneshot};
 
+use super::due::{Due, End};
 use super::{Daemon, Event, SLEEP_MAX};
-use crate::care::{PERIOD, summary};
-
-/// When a prune that has to wait for commits looks again.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+use crate::care::summary;
 
 /// What somebody who wants a prune is told; a failure in words.
 pub(super) type PruneOutcome = Result<PruneReport, String>;
@@ -33,10 +31,7 @@ struct Running {
 pub(super) struct Pruning {
     daemon: Arc<Daemon>,
     events: mpsc::Sender<Event>,
-    /// Vaults that something was committed to since they were pruned, and that are to be pruned from then on.
-    due: HashMap<String, Instant>,
-    /// When the last prune of a vault has ended.
-    ended: HashMap<String, Instant>,
+    due: Due,
     running: HashMap<String, Running>,
     wanted: HashMap<String, Vec<PruneAsker>>,
     /// Vaults of which another node is custodian, as far as was tried.
@@ -48,8 +43,7 @@ impl Pruning {
         Self {
             daemon,
             events,
-            due: HashMap::new(),
-            ended: HashMap::new(),
+            due: Due::default(),
             running: HashMap::new(),
             wanted: HashMap::new(),
             of_others: HashSet::new(),
@@ -64,9 +58,7 @@ impl Pruning {
             });
             let is_durable = !matches!(target.outcome, TargetOutcome::Failed { .. });
             if is_vault && is_durable && !self.of_others.contains(&target.target) {
-                let now = Instant::now();
-                let from = self.ended.get(&target.target).map_or(now, |ended| *ended + PERIOD);
-                self.due.entry(target.target.clone()).or_insert(from);
+                self.due.committed(&target.target, Instant::now());
             }
         }
     }
@@ -91,18 +83,18 @@ impl Pruning {
         self.wanted.values_mut().for_each(|askers| askers.retain(|asker| !asker.is_closed()));
         let now = Instant::now();
         let wanted = self.wanted.iter().filter(|(_, askers)| !askers.is_empty()).map(|(vault, _)| vault);
-        let due = self.due.iter().filter(|(_, from)| **from <= now).map(|(vault, _)| vault);
+        let due = self.due.all().filter(|(_, from)| *from <= now).map(|(vault, _)| vault);
         let is_idle = |vault: &&String| !self.running.contains_key(*vault) && !cared_for.contains(*vault);
         let start: HashSet<String> = wanted.chain(due).filter(is_idle).cloned().collect();
         start.into_iter().for_each(|vault| self.start(vault));
         // What is in the way tells when it has ended.
         let is_free = |vault: &String| !self.running.contains_key(vault) && !cared_for.contains(vault);
-        let next = self.due.iter().filter(|(vault, _)| is_free(vault)).map(|(_, from)| *from);
+        let next = self.due.all().filter(|(vault, _)| is_free(vault)).map(|(_, from)| from);
         next.min().map_or(SLEEP_MAX, |from| from.saturating_duration_since(now))
     }
 
     fn start(&mut self, vault: String) {
-        let was_due = self.due.remove(&vault).is_some();
+        let was_due = self.due.begun(&vault);
         let askers = self.wanted.remove(&vault).unwrap_or_default();
         self.running.insert(vault.clone(), Running { askers, was_due });
         let (daemon, events, name) = (Arc::clone(&self.daemon), self.events.clone(), vault.clone());
@@ -128,31 +120,30 @@ impl Pruning {
 
     /// A prune has ended.
     pub(super) fn end(&mut self, vault: &str, outcome: Result<PruneReport, (&'static str, String)>) {
-        let now = Instant::now();
-        self.ended.insert(vault.to_owned(), now);
         let running = self.running.remove(vault);
         let was_due = running.as_ref().is_some_and(|running| running.was_due);
-        match &outcome {
+        let end = match &outcome {
             Ok(report) if !report.awaited.is_empty() => {
                 tracing::debug!(vault, commits = report.awaited.len(), "a prune waits for commits to end");
-                self.due.insert(vault.to_owned(), now + LOOK_AGAIN);
+                End::Waits
             }
             Ok(report) => {
                 tracing::info!("{}", summary(report));
                 self.daemon.metrics.pruned(vault, self.daemon.clock.now());
+                End::Whole
             }
             Err(("not_custodian", message)) => {
                 tracing::info!("{message}");
                 self.of_others.insert(vault.to_owned());
+                End::Whole
             }
             Err((class, message)) => {
                 tracing::warn!(vault, class, "{message}");
                 self.daemon.metrics.prune_failed(vault);
-                if was_due {
-                    self.due.insert(vault.to_owned(), now + PERIOD);
-                }
+                End::Failed
             }
-        }
+        };
+        self.due.ended(vault, was_due, end, Instant::now());
         self.daemon.show_vault(vault);
         let told: PruneOutcome = outcome.map_err(|(_, message)| message);
         for asker in running.into_iter().flat_map(|running| running.askers) {
