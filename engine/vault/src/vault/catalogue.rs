@@ -289,10 +289,20 @@ impl Vault {
         source: SourceId,
         left_out: &mut Vec<VaultError>,
     ) -> Result<Vec<Arc<PointObject>>, VaultError> {
-        let mut points = Vec::new();
-        for listed in self.list(&Folder::new(&[&"points", &source]))? {
-            points.extend(judge(self.point_object(source, &listed), left_out)?);
+        let listed = self.list(&Folder::new(&[&"points", &source]))?;
+        let (mut points, mut unknown) = (Vec::new(), Vec::new());
+        for listed in &listed {
+            match self.known_point(source, listed) {
+                Some(point) => points.push(point),
+                None => unknown.push(listed),
+            }
         }
+        self.get_each(unknown, |listed, object| {
+            let point = object.map_err(VaultError::from);
+            let point = point.and_then(|object| self.point_in(source, listed, &object));
+            points.extend(judge(point, left_out)?);
+            Ok(())
+        })?;
         points.sort_by_key(|point: &Arc<PointObject>| (point.common.sequence, point.common.capture_start));
         Ok(points)
     }
@@ -302,16 +312,30 @@ impl Vault {
         source: SourceId,
         listed: &Listed,
     ) -> Result<Arc<PointObject>, VaultError> {
+        match self.known_point(source, listed) {
+            Some(known) => Ok(known),
+            None => self.point_in(source, listed, &self.get(&listed.name)?),
+        }
+    }
+
+    fn known_point(&self, source: SourceId, listed: &Listed) -> Option<Arc<PointObject>> {
+        let Named::Point(_, point, hash) = listed.named else { return None };
+        let known = self.points.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).map(Arc::clone);
+        // The same bytes under another name are not the same object: a name is part of what is authenticated.
+        known.filter(|known| known.common.source == source && known.link.point == point)
+    }
+
+    /// The point that was read under this name; it is kept in memory.
+    fn point_in(
+        &self,
+        source: SourceId,
+        listed: &Listed,
+        object: &[u8],
+    ) -> Result<Arc<PointObject>, VaultError> {
         let Named::Point(_, point, hash) = listed.named else {
             return Err(self.damaged(&listed.name, Malformed::Field("name")));
         };
-        // The same bytes under another name are not the same object: a name is part of what is authenticated.
-        let known = self.points.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).map(Arc::clone);
-        if let Some(known) = known.filter(|known| known.common.source == source && known.link.point == point)
-        {
-            return Ok(known);
-        }
-        let object = Arc::new(self.read_point(source, point, hash, listed)?);
+        let object = Arc::new(self.opened_point(source, point, hash, listed, object)?);
         let mut kept = self.points.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= POINTS_KEPT_MAX
             && let Some(some) = kept.keys().next().copied()
@@ -329,9 +353,20 @@ impl Vault {
         hash: ObjectHash,
         listed: &Listed,
     ) -> Result<PointObject, VaultError> {
+        self.opened_point(source, point, hash, listed, &self.get(&listed.name)?)
+    }
+
+    fn opened_point(
+        &self,
+        source: SourceId,
+        point: PointId,
+        hash: ObjectHash,
+        listed: &Listed,
+        object: &[u8],
+    ) -> Result<PointObject, VaultError> {
         let wrong = |what| self.damaged(&listed.name, Malformed::Field(what));
         let (payload, node): (PointPayload, _) =
-            self.get_value(&listed.name, &listed.named, EnvelopeKind::Point)?;
+            self.value_in(&listed.name, &listed.named, EnvelopeKind::Point, object)?;
         let message = [POINT_PURPOSE, self.ring().domain().as_bytes(), &payload.common].concat();
         verify(&payload.signer, &message, &payload.signature)
             .map_err(|cause| self.damaged(&listed.name, cause.into()))?;

@@ -22,11 +22,21 @@ impl Vault {
         named: &Named,
         kind: EnvelopeKind,
     ) -> Result<Opened, VaultError> {
-        let object = self.get(name)?;
-        if hash_in(named).is_some_and(|hash| hash_of(&object) != hash) {
+        self.envelope_in(name, named, kind, &self.get(name)?)
+    }
+
+    /// The same of what was read under this name.
+    pub(super) fn envelope_in(
+        &self,
+        name: &ObjectName,
+        named: &Named,
+        kind: EnvelopeKind,
+        object: &[u8],
+    ) -> Result<Opened, VaultError> {
+        if hash_in(named).is_some_and(|hash| hash_of(object) != hash) {
             return Err(self.damaged(name, Malformed::Hash));
         }
-        envelope::open(&self.ring, kind, name.stem(), &object).map_err(|cause| self.damaged(name, cause))
+        envelope::open(&self.ring, kind, name.stem(), object).map_err(|cause| self.damaged(name, cause))
     }
 
     /// The node that signs so now.
@@ -59,7 +69,18 @@ impl Vault {
         named: &Named,
         kind: EnvelopeKind,
     ) -> Result<(T, &TrustedNode), VaultError> {
-        let opened = self.get_envelope(name, named, kind)?;
+        self.value_in(name, named, kind, &self.get(name)?)
+    }
+
+    /// The same of what was read under this name.
+    pub(super) fn value_in<T: for<'b> Decode<'b, ()>>(
+        &self,
+        name: &ObjectName,
+        named: &Named,
+        kind: EnvelopeKind,
+        object: &[u8],
+    ) -> Result<(T, &TrustedNode), VaultError> {
+        let opened = self.envelope_in(name, named, kind, object)?;
         let node = self.trusted_node(name, opened.signer)?;
         let value = decode_cbor(&opened.payload).map_err(|cause| self.damaged(name, cause))?;
         Ok((value, node))

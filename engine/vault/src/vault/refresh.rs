@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ObjectHash, SessionId, SignerKey};
+use bytes::Bytes;
 
 use super::Vault;
 use crate::collections::Collections;
@@ -14,7 +15,13 @@ use crate::error::VaultError;
 use crate::index::{Belief, DAMAGES_MAX, IndexFolder, IndexLimits, IndexOrigin, Location, Standing};
 use crate::index_object::{IndexAuthor, IndexObject};
 use crate::name::{Named, ObjectName};
-use crate::store::{Folder, Listed};
+use crate::store::{Folder, Listed, StoreError};
+
+/// Index objects that are read before their sessions are asked for, all at once.
+const READ_OBJECTS_MAX: usize = 256;
+
+/// Entries of them: what is in memory is so many and those of one object more.
+const READ_ENTRIES_MAX: usize = 1 << 19;
 
 impl Vault {
     /// Keeps what of the index does not fit in memory in this folder, and takes up what lies there. It is a cache: nothing
@@ -61,21 +68,33 @@ impl Vault {
             }
         }
         self.index_mut().settle(writer.as_deref(), &stays);
-        for (object, origin) in listed.iter().filter_map(|object| Some((object, of_index(object)?))) {
-            // By itself: nobody shall wait for the index while an object is read.
-            let is_known = self.index().knows(&origin.1);
-            if is_known {
-                continue;
-            }
-            if let Some((content, origin, belief)) = self.judged(object, origin, writer.as_deref())? {
-                self.index_mut().add(origin, &content, belief);
-                self.merge_segments();
-            }
-        }
+        self.take_in(&listed, writer.as_deref())?;
         self.index_mut().settle(writer.as_deref(), &goes);
         self.index_mut().keep_what_is_worth_it();
         self.merge_segments();
         Ok(())
+    }
+
+    /// Reads and adds the objects that are not known yet. Nobody shall wait for the index while one is read.
+    fn take_in(&self, listed: &[Listed], writer: Option<&str>) -> Result<(), VaultError> {
+        let mut unknown: Vec<&Listed> = listed.iter().collect();
+        {
+            let index = self.index();
+            unknown.retain(|listed| of_index(listed).is_some_and(|(_, hash)| !index.knows(&hash)));
+        }
+        let (mut read, mut entries) = (Vec::new(), 0);
+        self.get_each(unknown, |listed, object| {
+            if let Some((origin, content)) = self.read_one(listed, object)? {
+                entries += content.entries.len();
+                read.push((origin, content));
+            }
+            if read.len() >= READ_OBJECTS_MAX || entries >= READ_ENTRIES_MAX {
+                self.add_all(std::mem::take(&mut read), writer)?;
+                entries = 0;
+            }
+            Ok(())
+        })?;
+        self.add_all(read, writer)
     }
 
     /// Merges files of the local index while captures and restores go on with those that there are.
@@ -112,26 +131,49 @@ impl Vault {
         self.index().writer_has(id, collections)
     }
 
-    /// Reads an index object and decides who may believe it; `None` when it is gone, or no good.
-    fn judged(
+    /// What was read of an index object; `None` when it is gone, or no good.
+    fn read_one(
         &self,
-        object: &Listed,
-        (session, hash): (SessionId, ObjectHash),
-        writer: Option<&str>,
-    ) -> Result<Option<(IndexObject, IndexOrigin, Belief)>, VaultError> {
-        let (content, signer) = match self.read_index_object(&object.name, &object.named) {
+        listed: &Listed,
+        object: Result<Bytes, StoreError>,
+    ) -> Result<Option<(IndexOrigin, IndexObject)>, VaultError> {
+        let Some((session, hash)) = of_index(listed) else { return Ok(None) };
+        let object = object.map_err(VaultError::from);
+        match object.and_then(|object| self.index_object_in(&listed.name, &listed.named, &object)) {
+            Ok((content, signer)) => Ok(Some((IndexOrigin { hash, session, signer }, content))),
             // Collected between listing and reading.
-            Err(VaultError::Store(error)) if error.is_not_found() => return Ok(None),
+            Err(VaultError::Store(error)) if error.is_not_found() => Ok(None),
             // One bad index object costs what it alone lists; `check` reports it.
             Err(error) if error.is_of_one_object() => {
                 tracing::warn!(%error, "left out");
-                return Ok(None);
+                Ok(None)
             }
-            read => read?,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Decides who may believe these objects, which were just read, and adds them.
+    fn add_all(
+        &self,
+        objects: Vec<(IndexOrigin, IndexObject)>,
+        writer: Option<&str>,
+    ) -> Result<(), VaultError> {
+        let asks_for_session = |(origin, content): &&(IndexOrigin, IndexObject)| {
+            content.author == IndexAuthor::Session && self.is_key_of(&origin.signer, writer)
         };
-        let origin = IndexOrigin { hash, session, signer };
-        let belief = self.belief_in(origin, content.author, content.collection, writer)?;
-        Ok(Some((content, origin, belief)))
+        let own = objects.iter().filter(asks_for_session).map(|(origin, _)| origin.session);
+        let own: HashSet<SessionId> = own.collect();
+        self.learn_acknowledged(own)?;
+        for (origin, content) in objects {
+            let belief = self.belief_in(origin, content.author, content.collection, writer)?;
+            // This process may have put it just now.
+            let is_known = self.index().knows(&origin.hash);
+            if !is_known {
+                self.index_mut().add(origin, &content, belief);
+                self.merge_segments();
+            }
+        }
+        Ok(())
     }
 
     /// Who may believe an object that was once read and is listed now. Asks `trust/` and the session as they are now:
@@ -158,7 +200,17 @@ impl Vault {
         name: &ObjectName,
         named: &Named,
     ) -> Result<(IndexObject, SignerKey), VaultError> {
-        let opened = self.get_envelope(name, named, EnvelopeKind::Index)?;
+        self.index_object_in(name, named, &self.get(name)?)
+    }
+
+    /// The same of what was read under this name.
+    pub(super) fn index_object_in(
+        &self,
+        name: &ObjectName,
+        named: &Named,
+        object: &[u8],
+    ) -> Result<(IndexObject, SignerKey), VaultError> {
+        let opened = self.envelope_in(name, named, EnvelopeKind::Index, object)?;
         let content = IndexObject::decode(&opened.payload).map_err(|cause| self.damaged(name, cause))?;
         self.check_author(name, content.author, opened.signer)?;
         Ok((content, opened.signer))

@@ -4,6 +4,7 @@
 use std::sync::{Arc, PoisonError};
 
 use backstay_core::id::{SessionId, SignerKey};
+use bytes::Bytes;
 
 use super::{Catalogue, PointObject, Vault};
 use crate::commit_object::{SessionObject, SessionState};
@@ -11,6 +12,7 @@ use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::malformed::Malformed;
 use crate::name::{Named, ObjectName};
+use crate::store::StoreError;
 
 /// Acknowledged sessions that are kept in memory.
 const ACKNOWLEDGED_KEPT_MAX: usize = 4096;
@@ -76,7 +78,23 @@ impl Vault {
         if let Some(known) = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(Some(Arc::clone(known)));
         }
-        let session = match self.session(&Named::Session(id).to_name(), id) {
+        self.judge_session(id, self.get(&Named::Session(id).to_name()))
+    }
+
+    /// Whether it is known that a session has ended acknowledged.
+    pub(super) fn knows_acknowledged(&self, id: SessionId) -> bool {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
+    /// The session of which this was read, if it has ended acknowledged; then it is remembered.
+    pub(super) fn judge_session(
+        &self,
+        id: SessionId,
+        object: Result<Bytes, StoreError>,
+    ) -> Result<Option<Arc<KnownSession>>, VaultError> {
+        let name = Named::Session(id).to_name();
+        let session = object.map_err(VaultError::from).and_then(|object| self.session_in(&name, id, &object));
+        let session = match session {
             Ok(session) => Arc::new(session),
             Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
             Err(error) => {
@@ -93,8 +111,18 @@ impl Vault {
 
     /// Reads a session.
     pub(super) fn session(&self, name: &ObjectName, id: SessionId) -> Result<KnownSession, VaultError> {
+        self.session_in(name, id, &self.get(name)?)
+    }
+
+    /// The session that was read under this name.
+    pub(super) fn session_in(
+        &self,
+        name: &ObjectName,
+        id: SessionId,
+        object: &[u8],
+    ) -> Result<KnownSession, VaultError> {
         let (object, node): (SessionObject, _) =
-            self.get_value(name, &Named::Session(id), EnvelopeKind::Session)?;
+            self.value_in(name, &Named::Session(id), EnvelopeKind::Session, object)?;
         match object.session == id {
             true => Ok(KnownSession { object, signer: node.signer }),
             false => Err(self.damaged(name, Malformed::Field("session"))),

@@ -19,7 +19,7 @@ use crate::index_object::{INDEX_ENTRIES_MAX, INDEX_PACKS_MAX, IndexAuthor, Index
 use crate::keys::random_bytes;
 use crate::name::{Named, ObjectName};
 use crate::pack::PackEntry;
-use crate::store::Folder;
+use crate::store::{Folder, Listed};
 
 /// A custodian's index object with fewer entries is small.
 const SMALL_ENTRIES: u64 = 1 << 18;
@@ -57,7 +57,7 @@ impl Custodian<'_> {
         self.list_anew(pass, rescued, &replaced, stays)?;
         let inventory = self.check_nothing_is_lost(pass, &needs, &replaced)?;
         self.check_office()?;
-        let names: Vec<ObjectName> = replaced.into_iter().map(|(name, _)| name).collect();
+        let names: Vec<ObjectName> = replaced.into_iter().map(|listed| listed.name).collect();
         self.remove_all(&names)?;
         done.objects_deleted += names.len() as u64;
         Ok(inventory)
@@ -70,24 +70,25 @@ impl Custodian<'_> {
         &self,
         pass: &Announced,
         rescued: Packs,
-        replaced: &[(ObjectName, Named)],
+        replaced: &[Listed],
         stays: impl Fn(&PackId) -> bool,
     ) -> Result<(), VaultError> {
         let by_place = |records: Vec<PackEntry>| records.into_iter().map(|e| ((e.offset, e.id), e)).collect();
         let rescued = rescued.into_iter().map(|(pack, records)| (pack.id, (pack, by_place(records))));
         let (mut packs, mut entries): (PacksById, usize) = (rescued.collect(), 0);
-        for (name, named) in replaced {
-            let content = match self.vault.read_index_object(name, named) {
+        self.vault.get_each(replaced, |listed, object| {
+            let content = match object {
                 // An earlier attempt at this pass has deleted it.
-                Err(VaultError::Store(error)) if error.is_not_found() => continue,
-                content => content?.0,
+                Err(error) if error.is_not_found() => return Ok(()),
+                object => self.vault.index_object_in(&listed.name, &listed.named, &object?)?.0,
             };
             entries += take_over(&content, &mut packs, &stays);
             if entries >= LISTED_ENTRIES {
                 self.put_index(pass.number, in_order(std::mem::take(&mut packs)))?;
                 entries = 0;
             }
-        }
+            Ok(())
+        })?;
         self.put_index(pass.number, in_order(packs))
     }
 
@@ -143,13 +144,13 @@ impl Custodian<'_> {
         &self,
         pass: &Announced,
         needs: &Needs,
-        replaced: &[(ObjectName, Named)],
+        replaced: &[Listed],
     ) -> Result<Inventory, VaultError> {
         let inventory = self.look.inventory()?;
         let goes: HashSet<ObjectHash> = replaced
             .iter()
-            .filter_map(|(_, named)| match named {
-                Named::Index(_, hash) => Some(*hash),
+            .filter_map(|listed| match listed.named {
+                Named::Index(_, hash) => Some(hash),
                 _ => None,
             })
             .collect();
@@ -184,7 +185,7 @@ impl Custodian<'_> {
         pass: &Announced,
         objects: Vec<(IndexedObject, Vec<PackId>)>,
         inventory: &Inventory,
-    ) -> Result<Vec<(ObjectName, Named)>, VaultError> {
+    ) -> Result<Vec<Listed>, VaultError> {
         let mut goes: HashSet<ObjectHash> = HashSet::new();
         let mut small = Vec::new();
         let mut least = HashMap::new();
@@ -214,7 +215,7 @@ impl Custodian<'_> {
         replaced.sort_by(|(one, a), (other, b)| {
             one.cmp(other).then_with(|| a.name.as_str().cmp(b.name.as_str()))
         });
-        Ok(replaced.into_iter().map(|(_, listed)| (listed.name, listed.named)).collect())
+        Ok(replaced.into_iter().map(|(_, listed)| listed).collect())
     }
 
     /// Lists packs under the custodian's name.

@@ -74,14 +74,20 @@ impl Inspection<'_> {
     /// Reads all sessions. One that nobody may have written protects nothing.
     pub(super) fn list_sessions(&self) -> Result<Sessions, VaultError> {
         let mut sessions = Sessions::default();
-        for listed in self.vault().list(&Folder::new(&[&"sessions"]))? {
+        let listed = self.vault().list(&Folder::new(&[&"sessions"]))?;
+        let mut unknown = Vec::new();
+        for listed in &listed {
             let Named::Session(id) = listed.named else { continue };
             // What has ended stays so: its object is not written any more.
-            if let Some(ended) = self.ended().get(&id) {
-                sessions.known.insert(id, Arc::clone(ended));
-                continue;
+            match self.ended().get(&id) {
+                Some(ended) => drop(sessions.known.insert(id, Arc::clone(ended))),
+                None => unknown.push(listed),
             }
-            match self.vault().session(&listed.name, id) {
+        }
+        self.vault().get_each(unknown, |listed, object| {
+            let Named::Session(id) = listed.named else { return Ok(()) };
+            let session = object.map_err(VaultError::from);
+            match session.and_then(|object| self.vault().session_in(&listed.name, id, &object)) {
                 Ok(session) => {
                     let session = Arc::new(session);
                     if session.object.state != SessionState::Open {
@@ -97,7 +103,8 @@ impl Inspection<'_> {
                 Err(error @ VaultError::Untrusted { .. }) => tracing::warn!(%error, "left out"),
                 Err(error) => return Err(error),
             }
-        }
+            Ok(())
+        })?;
         Ok(sessions)
     }
 
