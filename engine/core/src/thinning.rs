@@ -152,10 +152,14 @@ pub fn needed(layout: &Layout, roots: &[PointLink]) -> Result<Vec<PlacedRun>, St
         let reached = tree(runs.iter().copied());
         roots.iter().all(|root| reached.contains_key(root))
     };
-    for gone in std::iter::once(&gone[..]).chain(gone.chunks(1)) {
-        let rest: Vec<&PlacedRun> = without(&runs, gone).into_iter().map(|place| runs[place]).collect();
+    for some in std::iter::once(&gone[..]).chain(gone.chunks(1)) {
+        let rest: Vec<&PlacedRun> = without(&runs, some).into_iter().map(|place| runs[place]).collect();
         if reaches_all(&rest) {
             runs = rest;
+            // As a rule all can go at once. One by one, it takes the square of their number.
+            if some.len() == gone.len() {
+                break;
+            }
         }
     }
     let reached = tree(runs.iter().copied());

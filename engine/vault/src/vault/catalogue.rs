@@ -1,5 +1,6 @@
 //! The catalogue of one source: its points, its layout and its newest head, read and judged.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 
 use backstay_core::id::{ObjectHash, PointId, SignerKey, SourceId, VaultId};
@@ -86,6 +87,8 @@ pub struct Catalogue {
     partial: Vec<Arc<PointObject>>,
     /// Points whose chain is not complete, and what each lacks.
     broken: Vec<(Arc<PointObject>, PointId)>,
+    /// Points that the layout accepts and has not dropped since.
+    accepted: HashSet<PointLink>,
     /// Points that were decided against or dropped.
     refused: Vec<PointLink>,
     /// The own runs of the points that count.
@@ -120,8 +123,7 @@ impl Catalogue {
 
     /// Whether the layout accepts this point and has not dropped it since.
     pub fn accepts(&self, link: PointLink) -> bool {
-        let Some(layout) = &self.layout else { return false };
-        layout.accepted.iter().any(|accepted| accepted.link == link) && !layout.dropped.contains(&link)
+        self.accepted.contains(&link)
     }
 
     /// The names under which a point that counts is held for ever.
@@ -266,9 +268,15 @@ impl Vault {
         let head = self.newest_head(source, &mut left_out)?;
         let candidates: Vec<Candidate> = points.iter().map(|point| point.candidate()).collect();
         let verdicts = verdicts(layout.as_ref(), &candidates);
+        let accepted = layout.iter().flat_map(|layout| &layout.accepted).map(|accepted| accepted.link);
+        let mut accepted: HashSet<PointLink> = accepted.collect();
+        for dropped in layout.iter().flat_map(|layout| &layout.dropped) {
+            accepted.remove(dropped);
+        }
         let mut catalogue = Catalogue {
             source,
             layout,
+            accepted,
             layout_object,
             head,
             left_out,
