@@ -188,6 +188,8 @@ fn one(setup: &Setup, kept: u64, work: &Path) -> Result<Figure> {
     setup.keep_last(kept)?;
     let before_bytes = repository_bytes(setup)?;
     let log = work.join("log");
+    // What copying has left to be written is not the tool's.
+    rustix::fs::sync();
     let cost = measure(&mut setup.prune(kept), &log)?;
     let after_bytes = repository_bytes(setup)?;
     measure(&mut setup.check(), &log).context("the repository is not whole after the prune")?;
@@ -205,6 +207,7 @@ fn one(setup: &Setup, kept: u64, work: &Path) -> Result<Figure> {
 /// The daemon prunes, and captures one edit after the other meanwhile.
 fn prune_while_capturing(setup: &Setup, kept: u64, history: &mut History) -> Result<Meanwhile> {
     setup.keep_last(kept)?;
+    rustix::fs::sync();
     let mut daemon = Daemon::start(setup, &setup.home().join("daemon.log"))?;
     let start = Instant::now();
     let mut prune = setup.prune(kept).stdout(Stdio::null()).spawn()?;
