@@ -69,13 +69,12 @@ impl Care {
         let mut report = PruneReport { vault: name.to_owned(), ..PruneReport::default() };
         self.with_custodian(name, |custodian| {
             // What was committed has to be accepted before retention can judge it.
-            if collect(custodian, &mut report)? {
+            let accepted = custodian.accept()?;
+            if is_over(accepted, &mut report) {
                 let thinned = custodian.thin(&keep_of(&self.config))?;
                 report.points_dropped = thinned.points_dropped;
                 report.runs_merged = thinned.runs_merged;
-                if thinned.points_dropped + thinned.runs_merged > 0 {
-                    collect(custodian, &mut report)?;
-                }
+                collect(custodian, &mut report)?;
             }
             Ok(())
         })?;
@@ -139,32 +138,39 @@ pub fn summary(report: &PruneReport) -> String {
     )
 }
 
-/// Passes until there is nothing more to go, or one has to wait; whether they are over.
-fn collect(custodian: &mut Custodian<'_>, report: &mut PruneReport) -> Result<bool, Failure> {
+/// Passes until there is nothing more to go, or one has to wait.
+fn collect(custodian: &mut Custodian<'_>, report: &mut PruneReport) -> Result<(), Failure> {
     for _ in 0..PASSES_MAX {
-        match custodian.collect()? {
-            Pass::Done(done) => {
-                add(report, done);
-                if !done.is_cut {
-                    return Ok(true);
-                }
-            }
-            Pass::Idle => return Ok(true),
-            Pass::Waits(awaited) => {
-                report.awaited = awaited
-                    .into_iter()
-                    .map(|commit| AwaitedCommit {
-                        node: commit.node,
-                        session: commit.session.to_string(),
-                        start_nanos: commit.start.as_nanos(),
-                        given_up_in_seconds: commit.given_up_in_seconds,
-                    })
-                    .collect();
-                return Ok(false);
-            }
+        let pass = custodian.collect()?;
+        let is_cut = matches!(&pass, Pass::Done(done) if done.is_cut);
+        if !is_over(pass, report) || !is_cut {
+            break;
         }
     }
-    Ok(true)
+    Ok(())
+}
+
+/// Adds what a pass has done, or for whom it waits; whether it is over.
+fn is_over(pass: Pass, report: &mut PruneReport) -> bool {
+    match pass {
+        Pass::Idle => true,
+        Pass::Done(done) => {
+            add(report, done);
+            true
+        }
+        Pass::Waits(awaited) => {
+            report.awaited = awaited
+                .into_iter()
+                .map(|commit| AwaitedCommit {
+                    node: commit.node,
+                    session: commit.session.to_string(),
+                    start_nanos: commit.start.as_nanos(),
+                    given_up_in_seconds: commit.given_up_in_seconds,
+                })
+                .collect();
+            false
+        }
+    }
 }
 
 fn add(report: &mut PruneReport, done: Collected) {

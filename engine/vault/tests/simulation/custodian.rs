@@ -133,14 +133,12 @@ impl Keeper<'_> {
 
 /// What a prune does.
 fn care(custodian: &mut Custodian<'_>, keep: usize) -> Result<String, VaultError> {
-    if !collect(custodian)? {
+    if matches!(custodian.accept()?, Pass::Waits(_)) {
         return Ok("waits".into());
     }
     let keep = last(keep);
     let thinned = custodian.thin(&|_| Some(keep.clone()))?;
-    if thinned.points_dropped + thinned.runs_merged > 0 {
-        collect(custodian)?;
-    }
+    collect(custodian)?;
     Ok(format!("{} points dropped", thinned.points_dropped))
 }
 

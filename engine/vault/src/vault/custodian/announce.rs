@@ -5,11 +5,13 @@ use std::collections::HashSet;
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ObjectHash, PackId};
+use backstay_core::run::Run;
 
 use super::choose::{Known, NotChosen, choose};
 use super::decide::Deciding;
 use super::inspection::Inventory;
 use super::needs::Needs;
+use super::wait::{Fences, Sessions};
 use super::{Collected, Custodian};
 use crate::commit_object::GcRecord;
 use crate::envelope::EnvelopeKind;
@@ -21,6 +23,26 @@ use crate::store::Folder;
 
 /// What one pass moves at most, bytes: it needs as much room before it frees any.
 const MOVED_BYTES_MAX: u64 = 2 << 30;
+
+/// What a pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// What was committed is decided.
+    Decisions,
+    /// Also what nothing needs any more goes.
+    All,
+}
+
+/// What is seen before a pass is announced.
+struct Seen {
+    sessions: Sessions,
+    fences: Fences,
+    /// Runs of what counts now, whether its commit has ended or not.
+    runs: Vec<Run>,
+    newest: CollectionNumber,
+    /// Whether there is anything to decide.
+    is_undecided: bool,
+}
 
 /// A pass that has been announced.
 #[derive(Debug)]
@@ -47,8 +69,28 @@ impl Custodian<'_> {
         Ok(Some(Announced { number, doomed: collections.into_doomed(), needs: Needs::default() }))
     }
 
-    /// Marks, chooses, moves what is needed out of the packs that go, and announces. `None` when there is nothing to do.
-    pub(super) fn announce(&mut self, done: &mut Collected) -> Result<Option<Announced>, VaultError> {
+    /// Announces a pass. `None` when there is nothing to do.
+    pub(super) fn announce(
+        &mut self,
+        scope: Scope,
+        done: &mut Collected,
+    ) -> Result<Option<Announced>, VaultError> {
+        let seen = self.look_around()?;
+        match scope {
+            Scope::Decisions if seen.is_undecided => {
+                self.put_next_record(Vec::new())?;
+                self.unfinished()
+            }
+            Scope::Decisions => {
+                self.watch(&seen.sessions, &seen.fences)?;
+                Ok(None)
+            }
+            Scope::All => self.announce_all(seen, done),
+        }
+    }
+
+    /// Looks for what is to be decided.
+    fn look_around(&self) -> Result<Seen, VaultError> {
         self.vault.refresh_index(Some(&self.identity.node))?;
         let sessions = self.look.list_sessions()?;
         let fences = self.look.list_fences()?;
@@ -57,27 +99,33 @@ impl Custodian<'_> {
         let newest = self.vault.newest_collection()?;
         // Once more: the points that were just seen shall be in the index in which they are marked.
         self.vault.refresh_index(Some(&self.identity.node))?;
-        self.reader.learn_packs();
-        let mut needs = Needs::over(self.vault.index().entries());
         let mut is_undecided = sessions.have_something_to_decide() || !fences.known.is_empty();
+        let mut runs = Vec::new();
         for catalogue in &catalogues {
             let custodian = self.identity.signer.public();
             let deciding =
                 Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins, custodian };
             is_undecided |= deciding.has_something_to_decide();
-            // With what counts now, whether its commit has ended or not.
             let layout = deciding.layout(self.term, newest, self.look.now())?;
-            layout.runs.iter().try_for_each(|placed| needs.add(&self.reader, &placed.run))?;
+            runs.extend(layout.runs.into_iter().map(|placed| placed.run));
         }
+        let objects = self.vault.index().objects_with_packs();
+        is_undecided |= objects.iter().any(|(object, _)| object.author == IndexAuthor::Session);
+        tracing::debug!(runs = runs.len(), is_undecided, "looked around");
+        Ok(Seen { sessions, fences, runs, newest, is_undecided })
+    }
+
+    /// Marks, chooses, moves what is needed out of the packs that go, and announces.
+    fn announce_all(&mut self, seen: Seen, done: &mut Collected) -> Result<Option<Announced>, VaultError> {
+        let Seen { sessions, fences, runs, newest, is_undecided } = seen;
+        self.reader.learn_packs();
+        let mut needs = Needs::over(self.vault.index().entries());
+        runs.iter().try_for_each(|run| needs.add(&self.reader, run))?;
+        tracing::debug!("marked");
         let mut inventory = self.look.inventory()?;
         let lost = self.still_lost(&needs)?;
         let is_quiet = sessions.writing(&fences) == 0;
-        let index = {
-            let index = self.vault.index();
-            let objects = index.objects_with_packs();
-            is_undecided |= objects.iter().any(|(object, _)| object.author == IndexAuthor::Session);
-            index.snapshot()
-        };
+        let index = self.vault.index().snapshot();
         let may_go = |pack: &PackId| is_quiet || self.notes.unindexed.contains(pack);
         self.notes.not_whole.retain(|(pack, _)| inventory.contains_key(pack));
         let bad: HashSet<(PackId, u32)> = self.notes.not_whole.iter().copied().collect();
@@ -87,6 +135,7 @@ impl Custodian<'_> {
             NotChosen::Index(error) => error.into(),
             lost => self.look.refused(&lost.to_string()),
         })?;
+        tracing::debug!(packs = choice.doomed.len(), chunks = choice.moved.len(), "chosen");
         drop(index);
         self.notes.unindexed = choice.unindexed;
         done.is_cut = choice.is_cut;
@@ -97,6 +146,7 @@ impl Custodian<'_> {
         let mut moved = choice.moved;
         moved.extend(self.not_whole(choice.doubtful)?);
         let moved = self.repack(moved, done)?;
+        tracing::debug!(packs = moved.len(), "moved");
         inventory.extend(moved.iter().map(|(pack, _)| (pack.id, u64::from(pack.bytes))));
         self.put_index(newest, moved)?;
         let number = CollectionNumber::new(newest.get() + 1);

@@ -37,6 +37,7 @@ impl Custodian<'_> {
         done: &mut Collected,
     ) -> Result<(), VaultError> {
         self.delete_packs(pass, inventory, done)?;
+        tracing::debug!("packs are deleted");
         let mut points = Vec::new();
         let mut others = Vec::new();
         for (catalogue, layout) in &decided.sources {
@@ -49,6 +50,7 @@ impl Custodian<'_> {
         }
         done.points_deleted += points.len() as u64;
         self.remove_all(&points)?;
+        tracing::debug!(points = points.len(), others = others.len(), "points are deleted");
         others.extend(self.sessions_to_delete(pass, sessions, fences));
         done.objects_deleted += others.len() as u64;
         self.remove_all(&others)

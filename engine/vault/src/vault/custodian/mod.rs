@@ -36,6 +36,7 @@ use crate::error::VaultError;
 use crate::index::DAMAGES_MAX;
 use crate::read::ChunkReader;
 use crate::write::CpuPool;
+use announce::Scope;
 
 pub(super) use merge::write_merged;
 
@@ -120,26 +121,37 @@ impl<'a> Custodian<'a> {
 
     /// One pass, or the rest of one: what was committed is decided, what nothing needs goes.
     pub fn collect(&mut self) -> Result<Pass, VaultError> {
+        self.pass(Scope::All)
+    }
+
+    /// The same without a look for what nothing needs. For who is about to thin: much more can go afterwards, and what
+    /// was moved before would be moved once more.
+    pub fn accept(&mut self) -> Result<Pass, VaultError> {
+        self.pass(Scope::Decisions)
+    }
+
+    fn pass(&mut self, scope: Scope) -> Result<Pass, VaultError> {
         for _ in 0..DAMAGES_MAX {
-            match self.collect_once() {
+            match self.pass_once(scope) {
                 // It goes on like one that has died there, with a local index that was read from the vault again.
                 Err(VaultError::LocalIndex(_)) => {}
                 outcome => return outcome,
             }
         }
-        self.collect_once()
+        self.pass_once(scope)
     }
 
-    fn collect_once(&mut self) -> Result<Pass, VaultError> {
+    fn pass_once(&mut self, scope: Scope) -> Result<Pass, VaultError> {
         let mut done = Collected::default();
         let pass = match self.unfinished()? {
             Some(pass) => pass,
-            None => match self.announce(&mut done)? {
+            None => match self.announce(scope, &mut done)? {
                 Some(pass) => pass,
                 None => return Ok(Pass::Idle),
             },
         };
         done.number = pass.number;
+        tracing::debug!(number = %done.number, "announced");
         let sessions = self.look.list_sessions()?;
         let awaited = self.wait_for(&sessions, &pass)?;
         if !awaited.is_empty() {
@@ -148,11 +160,13 @@ impl<'a> Custodian<'a> {
         let fences = self.look.list_fences()?;
         let decided = self.decide(&pass, &sessions, &fences, &mut done)?;
         let inventory = self.renew(&pass, &decided, &mut done)?;
+        tracing::debug!("listed anew");
         self.delete(&pass, &decided, &sessions, &fences, &inventory, &mut done)?;
         self.delete_records_but_newest(&pass)?;
         self.notes.finished = pass.number;
         self.note()?;
         self.vault.refresh_index(Some(&self.identity.node))?;
+        tracing::debug!("the pass is over");
         Ok(Pass::Done(done))
     }
 

@@ -51,11 +51,13 @@ impl Custodian<'_> {
         let inventory = self.look.inventory()?;
         let needs = self.needs_of(pass, decided)?;
         let endangered = self.endangered(pass, &needs, &inventory)?;
+        tracing::debug!(chunks = endangered.len(), "marked again");
         let rescued = self.repack(endangered, done)?;
         let replaced = self.replaced(pass, objects, &inventory)?;
         let stays = |pack: &PackId| inventory.contains_key(pack) && !pass.doomed.contains(pack);
         self.list_anew(pass, rescued, &replaced, stays)?;
         let inventory = self.check_nothing_is_lost(pass, &needs, &replaced)?;
+        tracing::debug!(objects = replaced.len(), "index objects are replaced");
         self.check_office()?;
         let names: Vec<ObjectName> = replaced.into_iter().map(|listed| listed.name).collect();
         self.remove_all(&names)?;

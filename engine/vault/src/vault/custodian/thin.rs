@@ -79,11 +79,15 @@ impl Custodian<'_> {
         let mut merged = HashSet::new();
         for _ in 0..ROUNDS_MAX {
             let Some((layout, plan)) = self.plan(&catalogue, &keep)? else { break };
+            tracing::debug!(merges = plan.merges.len(), dropped = plan.drop.len(), "planned");
             merged.extend(plan.merges.iter().map(|merge| (merge.from, merge.to)));
             self.carry_out(&catalogue, layout, plan, &*rules, thinned)?;
             catalogue = self.look.sound(self.vault.catalogue(catalogue.source)?)?;
         }
-        self.split_sparse_groups(&catalogue, &merged, &*rules, thinned)
+        tracing::debug!("merged");
+        self.split_sparse_groups(&catalogue, &merged, &*rules, thinned)?;
+        tracing::debug!(groups = thinned.groups_split, "split");
+        Ok(())
     }
 
     /// Of what was merged: a merged run refers to less than those did that it is made of.
