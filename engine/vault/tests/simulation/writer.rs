@@ -105,7 +105,11 @@ impl Writer<'_> {
             life.sleep(hours(random, 40))?;
         }
         if random.once_in(8) {
-            return self.outcome(life, "give up", open.give_up(state, life.clock().now()).map(|()| None));
+            return self.outcome(
+                life,
+                "give up",
+                open.give_up(state, &style, life.clock().now()).map(|()| None),
+            );
         }
         let captured = open.commit(state, &style).pop().expect("one target, one outcome");
         self.outcome(life, "capture", captured.map(|captured| Some(captured.link.point)))

@@ -8,6 +8,7 @@ mod announce;
 mod choose;
 mod decide;
 mod delete;
+mod equal;
 mod explain;
 mod inspection;
 mod merge;

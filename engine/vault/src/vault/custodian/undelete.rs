@@ -102,13 +102,6 @@ impl Custodian<'_> {
         Ok(released)
     }
 
-    fn put_next_layout(&mut self, catalogue: &Catalogue, mut layout: Layout) -> Result<(), VaultError> {
-        layout.generation += 1;
-        layout.previous = catalogue.layout_object;
-        layout.term = self.term;
-        self.put_layout(catalogue.source, &layout)
-    }
-
     fn bring_back(&self, trashed: &Trashed) -> Result<(), VaultError> {
         match self.vault.io().block_on(self.vault.store().bring_back(trashed)) {
             // Its time was over.
