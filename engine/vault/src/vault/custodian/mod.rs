@@ -132,6 +132,7 @@ impl<'a> Custodian<'a> {
     }
 
     fn collect_once(&mut self) -> Result<Pass, VaultError> {
+        self.put_layout_again()?;
         let mut done = Collected::default();
         let pass = match self.unfinished()? {
             Some(pass) => pass,

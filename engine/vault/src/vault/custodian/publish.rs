@@ -45,7 +45,8 @@ impl Custodian<'_> {
         self.note()
     }
 
-    /// Puts the layout once more whose put may not have ended.
+    /// Puts the layout once more whose put may not have ended: in a process that died, or in this one, which was told of a
+    /// failure. Comes before whatever decides anything: the next one is to build on it.
     pub(super) fn put_layout_again(&mut self) -> Result<(), VaultError> {
         let Some(layout) = &self.notes.layout else { return Ok(()) };
         if let Some((name, Named::Layout(..))) = ObjectName::parse(&layout.name) {

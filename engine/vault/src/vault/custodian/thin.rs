@@ -48,6 +48,7 @@ impl Custodian<'_> {
     /// Drops what retention does not want of the points that are accepted, and merges their runs. Points that were
     /// committed since the last pass are left for the one after.
     pub fn thin(&mut self, keep: &KeepOf<'_>) -> Result<Thinned, VaultError> {
+        self.put_layout_again()?;
         let mut thinned = Thinned::default();
         let mut failure = None;
         self.vault.refresh_index(Some(&self.identity.node))?;
