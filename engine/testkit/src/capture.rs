@@ -1,15 +1,14 @@
-//! Captures of a made-up kind of source: a map from key to value, whose values are data chunks. Writes points as
-//! edits of their parents and reads them back, the way every kind of source does.
-//!
-//! A row is, per chunk of the value, its id and its length (u32, little endian); its element covers key and row.
+//! Captures of made-up kinds of sources: maps from key to value. Writes points as edits of their parents and reads them
+//! back, the way every kind of source does. What a row is, [`crate::rows`] says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use backstay_core::clock::ManualClock;
 use backstay_core::digest::StateDigest;
 use backstay_core::fold::NewestStands;
-use backstay_core::id::{CaptureId, ChunkId, Element, PointId};
+use backstay_core::id::{CaptureId, ChunkId, PointId};
+use backstay_core::kind::ChunkRange;
 use backstay_core::point::{Facts, Partial, PointCommon, PointLink};
 use backstay_core::run::{Change, Entry, PartRef};
 use backstay_core::units::Timestamp;
@@ -22,18 +21,10 @@ use backstay_vault::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Sessi
 use backstay_vault::write::{ChunkWriter, WriteTotals};
 
 use crate::fixture::VaultFixture;
-use crate::kind::KIND;
+use crate::rows::{RowKind, Rows, write_chunks, write_groups};
 
 /// What a source holds.
 pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
-
-type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// Values are cut into chunks of this many bytes.
-const CHUNK_BYTES: usize = 16 << 10;
-
-/// One reference of a row: chunk id and length.
-const REFERENCE_BYTES: usize = 36;
 
 /// A point as it was read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +44,21 @@ pub struct Style {
     pub stop_at: Option<Vec<u8>>,
     /// Names under which the point is to be held.
     pub holds: Vec<String>,
+    /// The kind of the source; always the same for one.
+    pub kind: RowKind,
+    /// Rows made by hand that the point has beside those of the state.
+    pub by_hand: Rows,
 }
 
 impl Default for Style {
     fn default() -> Self {
-        Self { part_entries: 1000, stop_at: None, holds: Vec::new() }
+        Self {
+            part_entries: 1000,
+            stop_at: None,
+            holds: Vec::new(),
+            kind: RowKind::default(),
+            by_hand: Rows::new(),
+        }
     }
 }
 
@@ -161,11 +162,11 @@ impl OpenCapture<'_> {
     }
 
     /// Writes the state, and gives it up when all of it is there but an index object and a point.
-    pub fn give_up(self, state: &State, now: Timestamp) -> Result<(), VaultError> {
+    pub fn give_up(self, state: &State, style: &Style, now: Timestamp) -> Result<(), VaultError> {
         let views = self.targets.iter().map(|(session, _)| session.view()).collect();
         let ring = Arc::clone(self.fixture.ring());
         let mut writer = ChunkWriter::new(Arc::clone(self.fixture.pool()), ring, views);
-        let edit = self.write_edit(&mut writer, state, &Style::default()).map(drop);
+        let edit = self.write_edit(&mut writer, state, style).map(drop);
         let flushed: Result<Vec<_>, _> = writer.flush().into_iter().collect();
         self.targets.into_iter().try_for_each(|(session, _)| session.give_up(now))?;
         flushed.and(edit)
@@ -183,7 +184,13 @@ impl OpenCapture<'_> {
             Some(parent) => read_rows(session.vault(), catalogue, parent.link.point)?,
             None => Rows::new(),
         };
-        let after = write_rows(writer, state)?;
+        let kind = style.kind;
+        let ring = self.fixture.ring();
+        let mut after = match kind {
+            RowKind::Chunks => write_chunks(writer, state)?,
+            RowKind::Groups => write_groups(ring, writer, &before, state, &session.view().lost()?)?,
+        };
+        after.extend(style.by_hand.clone());
         let capture = capture_id(state);
         let (mut parts, mut resume_key) = (Vec::new(), None);
         for point in catalogue.partial_points().iter().filter(|point| continues(point, parent, capture)) {
@@ -192,15 +199,19 @@ impl OpenCapture<'_> {
                 resume_key = point.vault_part.partial.as_ref().map(|partial| partial.resume_key.clone());
             }
         }
-        let changes: Vec<_> = changes(&before, &after)
+        let changes: Vec<_> = changes(kind, &before, &after)
             .filter(|entry| resume_key.as_ref().is_none_or(|done| entry.key > done.as_slice()))
             .filter(|entry| style.stop_at.as_ref().is_none_or(|stop| entry.key <= stop.as_slice()))
             .collect();
-        let digest = digest_after(parent.map(|p| &p.common.digest), &before, &after);
-        let parts = write_parts(self.fixture.ring(), writer, parts, &changes, style.part_entries)?;
+        let digest = digest_after(kind, parent.map(|p| &p.common.digest), &before, &after);
+        let parts = write_parts(ring, writer, parts, &changes, style)?;
         let partial = style.stop_at.clone();
         let partial = partial.map(|resume_key| Partial { capture, resume_key, capture_start: self.at });
-        let common = PointCommon { holds: style.holds.clone(), ..self.common(state, digest) };
+        let common = PointCommon {
+            kind: kind.name().into(),
+            holds: style.holds.clone(),
+            ..self.common(state, digest)
+        };
         Ok(Edit { common, parts, partial })
     }
 
@@ -210,7 +221,7 @@ impl OpenCapture<'_> {
         PointCommon {
             id: PointId::new(random_bytes()),
             source: self.fixture.source(&self.source_name),
-            kind: KIND.into(),
+            kind: RowKind::default().name().into(),
             source_name: self.source_name.clone(),
             node: self.fixture.writer().node.clone(),
             capture_start: self.at,
@@ -228,14 +239,30 @@ impl OpenCapture<'_> {
 
 /// Reads a point back: catalogue, stack, fold, chunks.
 pub fn read_back(vault: &Arc<Vault>, source_name: &str, point: PointId) -> Result<ReadBack, VaultError> {
+    let (kind, rows) = rows_of(vault, source_name, point)?;
+    let mut digest = StateDigest::empty();
+    rows.iter().for_each(|(key, row)| digest.add(&kind.element(key, row)));
+    let chunks = read_chunks(vault, kind, &rows)?;
+    let value = |row: &Vec<u8>| {
+        let pieces = kind.references(row).into_iter().map(|range| piece(&chunks[&range.chunk], range));
+        pieces.collect::<Result<Vec<_>, _>>().map(|pieces| pieces.concat())
+    };
+    let state = rows.iter().map(|(key, row)| Ok((key.clone(), value(row)?)));
+    Ok(ReadBack { state: state.collect::<Result<_, VaultError>>()?, digest })
+}
+
+/// The rows of a point, and of which kind they are.
+pub fn rows_of(vault: &Arc<Vault>, source_name: &str, point: PointId) -> Result<(RowKind, Rows), VaultError> {
     let catalogue = vault.catalogue(vault.ring().source_id(source_name))?;
     let rows = read_rows(vault, &catalogue, point)?;
-    let mut digest = StateDigest::empty();
-    rows.iter().for_each(|(key, row)| digest.add(&element(key, row)));
-    let chunks = read_chunks(vault, &rows)?;
-    let value = |row: &Vec<u8>| references(row).flat_map(|(id, _)| chunks[&id].clone()).collect();
-    let state = rows.iter().map(|(key, row)| (key.clone(), value(row))).collect();
-    Ok(ReadBack { state, digest })
+    let kind = catalogue.point(point).and_then(|point| RowKind::of_name(&point.common.kind));
+    Ok((kind.expect("a kind of this crate"), rows))
+}
+
+/// What a reference leads to.
+pub fn piece(chunk: &[u8], range: ChunkRange) -> Result<&[u8], VaultError> {
+    let piece = chunk.get(range.offset as usize..).and_then(|rest| rest.get(..range.length as usize));
+    piece.ok_or_else(|| VaultError::Table(format!("a row refers beyond the end of {}", range.chunk)))
 }
 
 /// The run of a capture, and what is said about the state.
@@ -283,37 +310,23 @@ fn continues(partial: &PointObject, parent: Option<&Arc<PointObject>>, capture: 
     same_capture && partial.vault_part.parent == parent.map(|parent| parent.link)
 }
 
-fn write_rows(writer: &ChunkWriter, state: &State) -> Result<Rows, VaultError> {
-    let mut rows = Rows::new();
-    for (key, value) in state {
-        let mut row = Vec::new();
-        for piece in value.chunks(CHUNK_BYTES) {
-            let id = writer.put_data(piece.to_vec().into()).wait()?;
-            row.extend_from_slice(id.as_bytes());
-            row.extend_from_slice(&(piece.len() as u32).to_le_bytes());
-        }
-        rows.insert(key.clone(), row);
-    }
-    Ok(rows)
-}
-
-fn changes<'a>(before: &'a Rows, after: &'a Rows) -> impl Iterator<Item = Entry<'a>> {
-    let keys: std::collections::BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
-    keys.into_iter().filter(|key| before.get(*key) != after.get(*key)).map(|key| Entry {
+fn changes<'a>(kind: RowKind, before: &'a Rows, after: &'a Rows) -> impl Iterator<Item = Entry<'a>> {
+    let keys: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
+    keys.into_iter().filter(|key| before.get(*key) != after.get(*key)).map(move |key| Entry {
         key,
         change: after.get(key).map_or(Change::Tombstone, |row| Change::Put(row)),
-        replaced: before.get(key).map(|row| element(key, row)),
+        replaced: before.get(key).map(|row| kind.element(key, row)),
     })
 }
 
-fn digest_after(parent: Option<&StateDigest>, before: &Rows, after: &Rows) -> StateDigest {
+fn digest_after(kind: RowKind, parent: Option<&StateDigest>, before: &Rows, after: &Rows) -> StateDigest {
     let mut digest = parent.cloned().unwrap_or_else(StateDigest::empty);
-    for entry in changes(before, after) {
+    for entry in changes(kind, before, after) {
         if let Some(replaced) = &entry.replaced {
             digest.remove(replaced);
         }
         if let Some(row) = entry.change.value() {
-            digest.add(&element(entry.key, row));
+            digest.add(&kind.element(entry.key, row));
         }
     }
     digest
@@ -324,14 +337,14 @@ fn write_parts(
     writer: &mut ChunkWriter,
     mut parts: Vec<PartRef>,
     changes: &[Entry<'_>],
-    part_entries: u64,
+    style: &Style,
 ) -> Result<Vec<PartRef>, VaultError> {
-    for entries in changes.chunks(part_entries as usize) {
+    for entries in changes.chunks(style.part_entries as usize) {
         let mut part = PartWriter::new();
         for entry in entries {
             part.push(ring, writer, entry)?;
-            for (id, bytes) in entry.change.value().into_iter().flat_map(references) {
-                part.refer(id, bytes);
+            for range in entry.change.value().into_iter().flat_map(|row| style.kind.references(row)) {
+                part.refer(range.chunk, range.length.into());
             }
         }
         parts.extend(part.finish(writer)?);
@@ -351,9 +364,14 @@ fn read_rows(vault: &Arc<Vault>, catalogue: &Catalogue, point: PointId) -> Resul
     Ok(rows)
 }
 
-fn read_chunks(vault: &Arc<Vault>, rows: &Rows) -> Result<HashMap<ChunkId, Vec<u8>>, VaultError> {
+fn read_chunks(
+    vault: &Arc<Vault>,
+    kind: RowKind,
+    rows: &Rows,
+) -> Result<HashMap<ChunkId, Vec<u8>>, VaultError> {
     let reader = ChunkReader::new(Arc::clone(vault));
-    let wanted = rows.values().flat_map(|row| references(row)).map(|(id, _)| id);
+    let wanted: BTreeSet<ChunkId> =
+        rows.values().flat_map(|row| kind.references(row)).map(|range| range.chunk).collect();
     let mut chunks = HashMap::new();
     let mut opener = RecordOpener::new();
     for read in reader.plan(wanted)? {
@@ -363,18 +381,4 @@ fn read_chunks(vault: &Arc<Vault>, rows: &Rows) -> Result<HashMap<ChunkId, Vec<u
         }
     }
     Ok(chunks)
-}
-
-pub(crate) fn references(row: &[u8]) -> impl Iterator<Item = (ChunkId, u64)> {
-    row.chunks_exact(REFERENCE_BYTES).map(|reference| {
-        let (id, length) = reference.split_at(32);
-        let length = u32::from_le_bytes(length.try_into().expect("4 of 36 bytes"));
-        (ChunkId::from_slice(id).expect("32 of 36 bytes"), u64::from(length))
-    })
-}
-
-pub(crate) fn element(key: &[u8], row: &[u8]) -> Element {
-    let mut hasher = blake3::Hasher::new_derive_key("backstay testkit element");
-    hasher.update(&(key.len() as u32).to_be_bytes()).update(key).update(row);
-    Element::new(*hasher.finalize().as_bytes())
 }

@@ -13,6 +13,7 @@ use backstay_vault::store::{
 };
 use bytes::Bytes;
 
+use crate::fixture::VaultFixture;
 use crate::random::Random;
 
 /// What becomes of a request that was in flight when the process died.
@@ -29,6 +30,15 @@ pub enum Landing {
 impl Landing {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Landed, Self::Lost, Self::Late];
+}
+
+/// When what lands late arrives, as the next process sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Before that begins.
+    Before,
+    /// When that has ended.
+    After,
 }
 
 /// A change that lands after the restart.
@@ -171,6 +181,34 @@ impl CrashStore {
     /// What will still land, in the order in which it was sent.
     pub fn late_changes(&self) -> Vec<LateChange> {
         self.lock().late.iter().cloned().map(LateChange).collect()
+    }
+
+    /// Lets all of that land in what the crash has left.
+    pub fn land_late(&self, fixture: &VaultFixture, left: &MemStore) {
+        for late in self.late_changes() {
+            fixture.block_on(late.land(left)).expect("memory takes it");
+        }
+    }
+
+    /// When it arrives: after every other crash before the next process, after the others when that has ended. `None`
+    /// when nothing was under way.
+    pub fn late_arrives(&self) -> Option<Arrival> {
+        let images = self.lock();
+        let arrival = if images.crash_at.is_multiple_of(2) { Arrival::Before } else { Arrival::After };
+        (!images.late.is_empty()).then_some(arrival)
+    }
+
+    /// Runs the next process, on what the crash has left; what was under way arrives before it or after it.
+    pub fn next_process<T>(&self, fixture: &VaultFixture, left: &MemStore, process: impl FnOnce() -> T) -> T {
+        let arrives = self.late_arrives();
+        if arrives == Some(Arrival::Before) {
+            self.land_late(fixture, left);
+        }
+        let done = process();
+        if arrives == Some(Arrival::After) {
+            self.land_late(fixture, left);
+        }
+        done
     }
 
     fn lock(&self) -> MutexGuard<'_, Images> {

@@ -1,4 +1,4 @@
-//! What a custodian has to know of the made-up kind of source of [`crate::capture`].
+//! What a custodian has to know of the made-up kinds of sources of [`crate::capture`].
 
 use std::sync::Arc;
 
@@ -6,18 +6,17 @@ use backstay_core::fold::{FoldRule, NewestStands};
 use backstay_core::id::{ChunkId, Element};
 use backstay_core::kind::{ChunkRange, KindRules, Kinds, UnreadableRow};
 
-use crate::capture::{element, references};
+use crate::rows::RowKind;
 
-/// Its name.
-pub const KIND: &str = "command";
-
-/// The made-up kind, and no other.
+/// The made-up kinds, and no other.
 pub fn kinds() -> Arc<Kinds> {
-    Arc::new(Kinds::from([(KIND, Arc::new(MadeUp) as Arc<dyn KindRules>)]))
+    let rules = |kind: RowKind| (kind.name(), Arc::new(MadeUp(kind)) as Arc<dyn KindRules>);
+    Arc::new(RowKind::ALL.into_iter().map(rules).collect())
 }
 
+/// The rules of one of them.
 #[derive(Debug)]
-struct MadeUp;
+pub struct MadeUp(pub RowKind);
 
 impl KindRules for MadeUp {
     fn fold_rule(&self) -> Box<dyn FoldRule + Send> {
@@ -25,7 +24,7 @@ impl KindRules for MadeUp {
     }
 
     fn element(&self, key: &[u8], value: &[u8]) -> Result<Option<Element>, UnreadableRow> {
-        Ok(Some(element(key, value)))
+        Ok(Some(self.0.element(key, value)))
     }
 
     fn path(&self, key: &[u8]) -> String {
@@ -38,18 +37,16 @@ impl KindRules for MadeUp {
         value: &[u8],
         tell: &mut dyn FnMut(ChunkRange),
     ) -> Result<(), UnreadableRow> {
-        references(value)
-            .for_each(|(chunk, bytes)| tell(ChunkRange { chunk, offset: 0, length: bytes as u32 }));
+        self.0.references(value).into_iter().for_each(tell);
         Ok(())
     }
 
     fn with_references(
         &self,
         _: &[u8],
-        _: &[u8],
-        _: &mut dyn FnMut(ChunkRange) -> Option<(ChunkId, u32)>,
+        value: &[u8],
+        moved: &mut dyn FnMut(ChunkRange) -> Option<(ChunkId, u32)>,
     ) -> Result<Option<Vec<u8>>, UnreadableRow> {
-        // Its elements name chunks.
-        Ok(None)
+        Ok(self.0.moved(value, moved))
     }
 }

@@ -103,6 +103,16 @@ pub enum VaultError {
     /// A block of a run is not what it should be.
     #[error("{0}")]
     Table(String),
+    /// What was written in the place of a run does not stand for the same.
+    #[error(
+        "a run that was to take the place of an equal one in {place} does not stand for the same, {cause}: it is left out, and the one before stays; run `backstay vault check`, and test the memory of this machine"
+    )]
+    Unequal {
+        /// The store.
+        place: String,
+        /// What is not equal.
+        cause: &'static str,
+    },
     /// The custodian gave the session up for dead.
     #[error(
         "the commit {session} took so long that it was given up for dead; nothing of it counts, capture again"
@@ -282,7 +292,11 @@ impl VaultError {
             Self::NoVault { .. } | Self::AlreadyThere { .. } => "no_vault",
             Self::WrongKey { .. } | Self::Key(_) => "key",
             Self::Newer { .. } => "newer",
-            Self::Damaged { .. } | Self::Chunk { .. } | Self::Stack(_) | Self::Table(_) => "damaged",
+            Self::Damaged { .. }
+            | Self::Chunk { .. }
+            | Self::Stack(_)
+            | Self::Table(_)
+            | Self::Unequal { .. } => "damaged",
             Self::Untrusted { .. } | Self::MayNotWrite { .. } => "untrusted",
             Self::NoPoint { .. } => "no_point",
             Self::Fenced { .. } => "fenced",

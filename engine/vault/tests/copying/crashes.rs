@@ -8,7 +8,7 @@ use backstay_testkit::capture::State;
 use backstay_testkit::crash::{CrashStore, crash_everywhere};
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
-use backstay_vault::store::Store;
+use backstay_vault::store::{MemStore, Store};
 use backstay_vault::vault::Copied;
 use bytes::Bytes;
 
@@ -21,6 +21,21 @@ fn copy(scene: &Scene, store: Arc<dyn Store>) -> Result<Copied, VaultError> {
     let to = scene.fixture.open(store)?;
     scene.fixture.fence_dead_sessions(&to, at(11_000))?;
     scene.copy_into(&to, &|_| true)
+}
+
+/// The copy after one that broke off.
+fn copy_again(scene: &Scene, left: &Arc<MemStore>, story: &str) -> Copied {
+    let again = || copy(scene, left.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
+    let copied = again();
+    if copied.failures.is_empty() {
+        return copied;
+    }
+    // What was put by the commit that broke off may still be decided against; a pass decides.
+    let is_open = |why: &String| why.contains("a commit that has not ended");
+    assert!(copied.failures.iter().all(|(.., why)| is_open(why)), "{story}: {:?}", copied.failures);
+    let to = scene.fixture.open(left.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
+    scene.with_custodian(&to, |custodian| custodian.collect());
+    again()
 }
 
 /// A vault into which something was copied before, and one from which more is to be copied: some runs have to be merged,
@@ -43,7 +58,6 @@ fn scene() -> (Scene, Objects, States) {
 fn a_crash_at_any_request_of_a_copy_loses_nothing_and_the_next_copy_completes_it() {
     let (scene, there, before) = scene();
     let wanted = scene.states.keys().filter(|key| !before.contains_key(key)).count() as u64;
-    let mut lives = 0u32;
     let crashes = crash_everywhere(
         |at, landing| CrashStore::new(there.clone(), at, landing, at),
         |store, story| {
@@ -55,35 +69,8 @@ fn a_crash_at_any_request_of_a_copy_loses_nothing_and_the_next_copy_completes_it
                 assert_eq!((copied.points, copied.failures), (wanted, vec![]), "{story}");
                 return;
             }
-            let land = || {
-                store.late_changes().into_iter().for_each(|change| {
-                    scene.fixture.block_on(change.land(&*left)).expect("memory takes it");
-                })
-            };
-            lives += 1;
-            // What was under way arrives before the next copy or after it.
-            let lands_first = lives.is_multiple_of(2);
-            if lands_first {
-                land();
-            }
-            let again = || copy(&scene, left.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
-            let mut copied = again();
-            if !copied.failures.is_empty() {
-                // What was put by the commit that broke off may still be decided against; a pass decides.
-                let is_open = |why: &String| why.contains("a commit that has not ended");
-                assert!(
-                    copied.failures.iter().all(|(.., why)| is_open(why)),
-                    "{story}: {:?}",
-                    copied.failures
-                );
-                let to = scene.fixture.open(left.clone()).unwrap_or_else(|error| panic!("{story}: {error}"));
-                scene.with_custodian(&to, |custodian| custodian.collect());
-                copied = again();
-            }
+            let copied = store.next_process(&scene.fixture, &left, || copy_again(&scene, &left, story));
             assert_eq!((copied.points + copied.already, copied.failures), (wanted, vec![]), "{story}");
-            if !lands_first {
-                land();
-            }
             let all = before.iter().chain(&scene.states).map(|(key, state)| (*key, state.clone())).collect();
             scene.verify_in(left.clone(), &all, &format!("{story}, copied again"));
         },

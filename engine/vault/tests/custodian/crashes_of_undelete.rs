@@ -56,7 +56,6 @@ fn crash_everywhere_in_an_undelete(make: impl Fn(&Scene, u64, Landing) -> CrashS
     let (scene, gone) = dropped(6);
     let trash = scene.memory.trashed();
     let all = scene.states.iter().chain(&gone).map(|(key, state)| (*key, state.clone())).collect();
-    let mut lives = 0u32;
     let crashes = crash_everywhere(
         |at, landing| make(&scene, at, landing).with_trash(trash.clone()),
         |store, story| {
@@ -68,23 +67,10 @@ fn crash_everywhere_in_an_undelete(make: impl Fn(&Scene, u64, Landing) -> CrashS
                 let back = outcome.unwrap_or_else(|error| panic!("{story}: no crash, and yet {error}"));
                 assert_eq!(back.len(), gone.len(), "{story}: {back:?}");
             }
-            let land = || {
-                store.late_changes().into_iter().for_each(|change| {
-                    scene.fixture.block_on(change.land(&*left)).expect("memory takes it");
-                });
-            };
-            lives += 1;
-            // What was under way arrives before the next process or after it.
-            let lands_first = lives.is_multiple_of(2);
-            if lands_first {
-                land();
-            }
-            let back = undelete(&scene, left.clone(), &mut notes);
+            let again = || undelete(&scene, left.clone(), &mut notes);
+            let back = store.next_process(&scene.fixture, &left, again);
             let back = back.unwrap_or_else(|error| panic!("{story}: {error}"));
             assert!(back.iter().all(|point| point.failure.is_none()), "{story}: {back:?}");
-            if !lands_first {
-                land();
-            }
             verify(&scene.fixture, left.clone(), &all, &format!("{story}, brought back"));
             prune(&scene, left.clone(), &mut notes).unwrap_or_else(|error| panic!("{story}: {error}"));
             verify(&scene.fixture, left.clone(), &all, &format!("{story}, pruned"));
@@ -122,9 +108,7 @@ fn a_prune_after_a_crash_of_an_undelete_keeps_what_counts() {
             let outcome = undelete(&scene, store.clone(), &mut notes);
             assert!(store.has_crashed() || outcome.is_ok(), "{story}");
             let left = Arc::new(store.after_crash());
-            for late in store.late_changes() {
-                scene.fixture.block_on(late.land(&*left)).expect("memory takes it");
-            }
+            store.land_late(&scene.fixture, &left);
             prune(&scene, left.clone(), &mut notes).unwrap_or_else(|error| panic!("{story}: {error}"));
             verify(&scene.fixture, left, &scene.states, &format!("{story}, pruned"));
         },

@@ -6,5 +6,6 @@ mod crashes_of_undelete;
 mod passes;
 mod readers;
 mod scene;
+mod splitting;
 mod thinning;
 mod undelete;

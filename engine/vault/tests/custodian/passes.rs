@@ -1,13 +1,17 @@
 //! Passes: what is accepted, what goes, for whom is waited.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::Style;
+use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
 use backstay_vault::clear::{Custodian as Office, TrustObject};
 use backstay_vault::error::VaultError;
+use backstay_vault::name::{Named, ObjectName};
+use backstay_vault::store::{Operation, StoreErrorKind};
 use backstay_vault::vault::Pass;
 
 use crate::scene::{SOURCE, Scene, at, last, sample};
@@ -221,5 +225,27 @@ fn a_clock_that_was_wrong_once_leaves_no_point_newest_for_ever() {
     let newest = scene.capture(SOURCE, 1000, &sample(&mut random, 3));
     let catalogue = scene.vault.catalogue(scene.fixture.source(SOURCE)).expect("catalogue");
     assert_eq!(catalogue.newest().map(|point| point.link), Some(newest.link));
+    scene.verify();
+}
+
+/// It may land at any time: one that was made beside it would have its generation.
+#[test]
+fn a_layout_whose_put_has_failed_is_put_before_the_same_custodian_decides_anything() {
+    let mut scene = Scene::new();
+    scene.line(SOURCE, 3, &mut Random::new(9));
+    let faulty = Arc::new(FaultStore::new(scene.memory.clone()));
+    let failing = Trigger::on(Operation::Put).below("layout/");
+    faulty.fail(failing, StoreErrorKind::Transient);
+    scene.vault = scene.fixture.open(faulty).expect("opens");
+    let outcomes = scene.with_custodian(|custodian| Ok([custodian.collect(), custodian.collect()]));
+    let [failed, again] = outcomes.expect("takes up its work");
+    assert!(matches!(&failed, Err(VaultError::Store(error)) if error.is_transient()), "{failed:?}");
+    assert!(matches!(again, Ok(Pass::Done(_))), "{again:?}");
+    let generation = |name: &String| match ObjectName::parse(name) {
+        Some((_, Named::Layout(_, generation, _))) => generation,
+        other => panic!("{other:?}"),
+    };
+    let generations: Vec<u64> = scene.names("layout/").iter().map(generation).collect();
+    assert_eq!(generations, [1, 2]);
     scene.verify();
 }

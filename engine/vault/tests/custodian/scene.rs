@@ -6,6 +6,7 @@ use std::sync::Arc;
 use backstay_core::clock::ManualClock;
 use backstay_core::config::{Keep, KeepRules};
 use backstay_core::id::{ObjectHash, PointId};
+use backstay_core::kind::Kinds;
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{Captured, State, Style, read_back};
 use backstay_testkit::fixture::VaultFixture;
@@ -88,9 +89,19 @@ impl Scene {
         state: &State,
         name: &str,
     ) -> PointId {
-        self.clock.set(at(seconds));
         let style = Style { holds: vec![name.into()], ..Style::default() };
-        let captured = self.fixture.capture_in_style(&self.vault, source, at(seconds), state, &style);
+        self.capture_in_style(source, seconds, state, &style)
+    }
+
+    pub(crate) fn capture_in_style(
+        &mut self,
+        source: &'static str,
+        seconds: i64,
+        state: &State,
+        style: &Style,
+    ) -> PointId {
+        self.clock.set(at(seconds));
+        let captured = self.fixture.capture_in_style(&self.vault, source, at(seconds), state, style);
         let point = captured.expect("capture").link.point;
         self.states.insert((source, point), state.clone());
         point
@@ -111,7 +122,16 @@ impl Scene {
         &mut self,
         work: impl FnOnce(&mut Custodian<'_>) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
-        let look = Inspection::new(self.vault.clone(), kinds(), &self.clock);
+        self.with_custodian_who_knows(kinds(), work)
+    }
+
+    /// One who knows these kinds of sources.
+    pub(crate) fn with_custodian_who_knows<T>(
+        &mut self,
+        kinds: Arc<Kinds>,
+        work: impl FnOnce(&mut Custodian<'_>) -> Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
+        let look = Inspection::new(self.vault.clone(), kinds, &self.clock);
         let (identity, pool) = (self.fixture.writer().clone(), self.fixture.pool().clone());
         let mut custodian = Custodian::new(look, identity, pool, &mut self.notes)?;
         work(&mut custodian)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use backstay_core::clock::ManualClock;
 use backstay_core::units::Timestamp;
-use backstay_testkit::capture::{State, read_back};
+use backstay_testkit::capture::{State, Style, read_back};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::kind::kinds;
@@ -71,7 +71,7 @@ fn told(fixture: &VaultFixture, store: Arc<dyn Store>) -> usize {
     let vault = fixture.open(store).expect("opens");
     let open = fixture.open_capture(std::slice::from_ref(&vault), FILES, at(5000)).expect("opens");
     let lost = open.targets()[0].0.view().lost().expect("lists").len();
-    open.give_up(&State::default(), at(5001)).expect("fences");
+    open.give_up(&State::default(), &Style::default(), at(5001)).expect("fences");
     lost
 }
 

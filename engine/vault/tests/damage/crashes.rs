@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use backstay_core::id::PointId;
-use backstay_testkit::crash::{CrashStore, crash_everywhere};
+use backstay_testkit::crash::{Arrival, CrashStore, crash_everywhere};
 use backstay_testkit::random::Random;
 use backstay_vault::store::MemStore;
 use backstay_vault::vault::{MemoryNotes, Vault};
@@ -95,7 +95,6 @@ fn crash_everywhere_in_a_repair(seed: u64) -> u64 {
     let before = readable(&sample, &Arc::new(MemStore::with_objects(wrecked.clone())));
     let whole = without_crash(&sample, &wrecked, &story);
     assert!(whole.readable.is_superset(&before), "{story}: {whole:?}");
-    let mut lives = 0u32;
     crash_everywhere(
         |at, landing| CrashStore::at_change(wrecked.clone(), at, landing, seed ^ at),
         |store, crash| {
@@ -108,25 +107,13 @@ fn crash_everywhere_in_a_repair(seed: u64) -> u64 {
             let left = Arc::new(store.after_crash());
             let after = readable(&sample, &left);
             assert!(after.is_superset(&before), "{story}: {} of {}", after.len(), before.len());
-            let land = || {
-                store.late_changes().into_iter().for_each(|change| {
-                    sample.fixture.block_on(change.land(&*left)).expect("memory takes it");
-                });
-            };
-            lives += 1;
-            // What was under way arrives before the next repair or after it.
-            let lands_first = lives.is_multiple_of(2);
-            if lands_first {
-                land();
-            }
             let mut again = || {
                 let repaired = repair(&sample, left.clone(), &mut notes, &[]);
                 repaired.unwrap_or_else(|error| panic!("{story}: {error}"))
             };
-            let mut repaired = again();
+            let mut repaired = store.next_process(&sample.fixture, &left, &mut again);
             // What arrives after a repair, and speaks of what that one has taken away, is for another.
-            if !lands_first && !store.late_changes().is_empty() {
-                land();
+            if store.late_arrives() == Some(Arrival::After) {
                 let after = readable(&sample, &left);
                 assert!(after.is_superset(&before), "{story}: {} of {}", after.len(), before.len());
                 repaired = again();

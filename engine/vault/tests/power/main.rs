@@ -2,5 +2,6 @@
 //! was acknowledged is there afterwards, and the next process goes on without repair.
 
 mod after;
+mod listed;
 mod losses;
 mod workload;

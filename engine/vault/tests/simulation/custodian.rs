@@ -73,7 +73,9 @@ impl Keeper<'_> {
                 3 => self.with(life, &vaults[VAULT], &mut notes[VAULT], |custodian| {
                     custodian.release(&|_, _| true).map(|released| format!("{} released", released.len()))
                 }),
-                _ => self.with(life, &vaults[VAULT], &mut notes[VAULT], |custodian| care(custodian, *keep)),
+                _ => self.with(life, &vaults[VAULT], &mut notes[VAULT], |custodian| {
+                    care(custodian, *keep, self.ledger)
+                }),
             };
             match outcome {
                 Ok(told) => life.note("cared", told),
@@ -132,14 +134,15 @@ impl Keeper<'_> {
 }
 
 /// What a prune does.
-fn care(custodian: &mut Custodian<'_>, keep: usize) -> Result<String, VaultError> {
+fn care(custodian: &mut Custodian<'_>, keep: usize, ledger: &Ledger) -> Result<String, VaultError> {
     if matches!(custodian.accept()?, Pass::Waits(_)) {
         return Ok("waits".into());
     }
     let keep = last(keep);
     let thinned = custodian.thin(&|_| Some(keep.clone()))?;
+    ledger.has_split(thinned.groups_split);
     collect(custodian)?;
-    Ok(format!("{} points dropped", thinned.points_dropped))
+    Ok(format!("{} points dropped, {} groups split", thinned.points_dropped, thinned.groups_split))
 }
 
 pub(crate) fn last(count: usize) -> Keep {

@@ -56,6 +56,7 @@ fn rest(scene: &Scene, store: StoreNumber, notes: &mut MemoryNotes, keep: usize)
             continue;
         }
         let thinned = custodian.thin(&|_| Some(keep.clone())).map_err(told)?;
+        scene.ledger.has_split(thinned.groups_split);
         drop(custodian);
         take_in_layouts(&scene.custodian, &scene.ledger, &scene.world, store)?;
         if pass == Pass::Idle && thinned == Default::default() {

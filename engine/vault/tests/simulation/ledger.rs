@@ -41,6 +41,8 @@ struct Pages {
     fenced: BTreeSet<SessionId>,
     /// The session that a process has put last.
     sessions: BTreeMap<&'static str, SessionId>,
+    /// Groups that custodians have split.
+    split: u64,
 }
 
 impl Ledger {
@@ -117,6 +119,14 @@ impl Ledger {
     pub(crate) fn is_fenced(&self, process: &str) -> bool {
         let pages = self.pages();
         pages.sessions.get(process).is_some_and(|session| pages.fenced.contains(session))
+    }
+
+    pub(crate) fn has_split(&self, groups: u64) {
+        self.pages().split += groups;
+    }
+
+    pub(crate) fn split(&self) -> u64 {
+        self.pages().split
     }
 
     pub(crate) fn partial_put(&self, point: PointId) {

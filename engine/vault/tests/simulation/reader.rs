@@ -4,21 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::fold::NewestStands;
-use backstay_core::id::{ChunkId, PointId};
-use backstay_testkit::capture::State;
+use backstay_core::id::PointId;
+use backstay_testkit::capture::{State, piece};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::random::Random;
+use backstay_testkit::rows::RowKind;
 use backstay_testkit::sim::{Died, Life, Process};
 use backstay_vault::error::VaultError;
 use backstay_vault::read::ChunkReader;
 use backstay_vault::vault::{Reading, Vault};
 
 use crate::ledger::Ledger;
-use crate::scene::VAULT;
+use crate::scene::{VAULT, kind_of};
 use crate::writer::hours;
-
-/// One reference of a row of the made-up kind: chunk id and length.
-const REFERENCE_BYTES: usize = 36;
 
 pub(crate) struct Reader<'a> {
     pub(crate) node: &'a VaultFixture,
@@ -83,7 +81,7 @@ impl Reader<'_> {
         };
         let is_sure = reading.is_pinned() && self.is_safe(point.link.point);
         life.note(if reading.is_pinned() { "reads, pinned" } else { "reads" }, point.link.point);
-        let read = read(life, vault, &reading, random)?;
+        let read = read(life, vault, &reading, kind_of(source), random)?;
         match read {
             Read::Whole(state) => {
                 assert!(state == expected, "{} of {source} reads otherwise to a reader", point.link.point);
@@ -106,7 +104,13 @@ impl Reader<'_> {
 }
 
 /// Some rows at a time, with hours between.
-fn read(life: &Life, vault: &Arc<Vault>, reading: &Arc<Reading>, random: &mut Random) -> Result<Read, Died> {
+fn read(
+    life: &Life,
+    vault: &Arc<Vault>,
+    reading: &Arc<Reading>,
+    kind: RowKind,
+    random: &mut Random,
+) -> Result<Read, Died> {
     let mut fold = reading.fold::<NewestStands>(b"");
     let chunks = ChunkReader::new(vault.clone());
     let mut state = State::new();
@@ -120,10 +124,9 @@ fn read(life: &Life, vault: &Arc<Vault>, reading: &Arc<Reading>, random: &mut Ra
             Err(error) => return if life.is_alive() { Ok(Read::Missing(error)) } else { Err(Died) },
         };
         let mut value = Vec::new();
-        for reference in row.chunks_exact(REFERENCE_BYTES) {
-            let id = ChunkId::from_slice(&reference[..32]).expect("32 bytes");
-            match chunks.fetch(id) {
-                Ok(chunk) => value.extend(chunk),
+        for range in kind.references(&row) {
+            match chunks.fetch(range.chunk) {
+                Ok(chunk) => value.extend(piece(&chunk, range).expect("a row leads into its chunk")),
                 Err(error) => return if life.is_alive() { Ok(Read::Missing(error)) } else { Err(Died) },
             }
         }

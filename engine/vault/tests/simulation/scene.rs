@@ -7,6 +7,7 @@ use backstay_testkit::crash::Landing;
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
+use backstay_testkit::rows::RowKind;
 use backstay_testkit::sim::{Actor, History, Limits, Mishaps, World};
 use backstay_vault::clear::TrustObject;
 use backstay_vault::keys::{AgeIdentity, Bundle, Secret};
@@ -27,6 +28,15 @@ pub(crate) const COPY: usize = 1;
 
 pub(crate) const SHARED: &str = "shared.files";
 pub(crate) const OWN: [&str; 3] = ["one.files", "two.files", "three.files"];
+
+/// What kind of source it is. Groups of small values are split when runs are merged.
+pub(crate) fn kind_of(source: &str) -> RowKind {
+    match source == SHARED || source == OWN[1] {
+        true => RowKind::Groups,
+        false => RowKind::Chunks,
+    }
+}
+
 const WRITERS: [&str; 3] = ["writer one", "writer two", "writer three"];
 
 /// Requests of one seed.
@@ -45,6 +55,8 @@ pub(crate) struct Totals {
     required: usize,
     crashes: usize,
     hours: u64,
+    /// Groups of small values that were split.
+    pub(crate) split: u64,
 }
 
 impl Totals {
@@ -56,16 +68,17 @@ impl Totals {
         self.required += other.required;
         self.crashes += other.crashes;
         self.hours += other.hours;
+        self.split += other.split;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, events, looks, acknowledged, required, crashes, hours } = self;
+        let Self { seeds, events, looks, acknowledged, required, crashes, hours, split } = self;
         write!(
             f,
             "{seeds} seeds: {events} events in {hours} simulated hours, {crashes} crashes, {acknowledged} points \
-             acknowledged, {required} of them there in the end, looked {looks} times"
+             acknowledged, {required} of them there in the end, {split} groups split, looked {looks} times"
         )
     }
 }
@@ -125,6 +138,7 @@ impl Scene {
             required: self.ledger.required(VAULT).len() + self.ledger.required(COPY).len(),
             crashes,
             hours: self.world.now().duration_since(start).as_secs() / 3600,
+            split: self.ledger.split(),
         };
         Outcome { failure, history, totals }
     }

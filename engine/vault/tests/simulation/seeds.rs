@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backstay_testkit::crash::Landing;
 
-use crate::scene::{Outcome, SHORT_STEPS, Scene};
+use crate::scene::{Outcome, SHORT_STEPS, Scene, Totals};
 
 /// Seeds of the normal test.
 const SEEDS: u64 = 100;
@@ -24,7 +24,8 @@ const TAIL: usize = 60;
 
 #[test]
 fn what_was_acknowledged_survives_whatever_befalls_those_who_share_a_vault() {
-    run(0..SEEDS);
+    let totals = run(0..SEEDS);
+    assert!(totals.split > 0, "groups are split in it");
 }
 
 #[test]
@@ -82,14 +83,14 @@ impl Case {
     }
 }
 
-fn run(seeds: std::ops::Range<u64>) {
-    play(&seeds.map(|seed| Case { seed, crash: None }).collect::<Vec<_>>());
+fn run(seeds: std::ops::Range<u64>) -> Totals {
+    play(&seeds.map(|seed| Case { seed, crash: None }).collect::<Vec<_>>())
 }
 
-fn play(cases: &[Case]) {
+fn play(cases: &[Case]) -> Totals {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
-    let totals = Mutex::new(crate::scene::Totals::default());
+    let totals = Mutex::new(Totals::default());
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -111,8 +112,10 @@ fn play(cases: &[Case]) {
             });
         }
     });
-    println!("{}", totals.into_inner().expect("all threads have ended"));
+    let totals = totals.into_inner().expect("all threads have ended");
+    println!("{totals}");
     let mut failures = failures.into_inner().expect("all threads have ended");
     failures.sort_unstable();
     assert!(failures.is_empty(), "failed: {failures:#?}");
+    totals
 }

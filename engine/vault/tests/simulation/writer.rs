@@ -13,7 +13,7 @@ use backstay_vault::error::VaultError;
 use backstay_vault::vault::Vault;
 
 use crate::ledger::Ledger;
-use crate::scene::VAULT;
+use crate::scene::{VAULT, kind_of};
 
 /// Keys of a source.
 const KEYS: usize = 10;
@@ -89,7 +89,7 @@ impl Writer<'_> {
             // The state is as it was then or not: a head says only when it was looked at.
             return self.outcome(life, "head", self.node.commit_head(vault, source, at).map(|()| None));
         }
-        let style = Style { part_entries: 3, ..Style::default() };
+        let style = Style { part_entries: 3, kind: kind_of(source), ..Style::default() };
         if random.once_in(4) {
             let stop_at = state.keys().nth(state.len() / 2).cloned();
             let partial = Style { stop_at, ..style.clone() };
@@ -105,7 +105,11 @@ impl Writer<'_> {
             life.sleep(hours(random, 40))?;
         }
         if random.once_in(8) {
-            return self.outcome(life, "give up", open.give_up(state, life.clock().now()).map(|()| None));
+            return self.outcome(
+                life,
+                "give up",
+                open.give_up(state, &style, life.clock().now()).map(|()| None),
+            );
         }
         let captured = open.commit(state, &style).pop().expect("one target, one outcome");
         self.outcome(life, "capture", captured.map(|captured| Some(captured.link.point)))

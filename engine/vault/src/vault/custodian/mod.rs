@@ -8,6 +8,7 @@ mod announce;
 mod choose;
 mod decide;
 mod delete;
+mod equal;
 mod explain;
 mod inspection;
 mod merge;
@@ -142,6 +143,7 @@ impl<'a> Custodian<'a> {
     }
 
     fn pass_once(&mut self, scope: Scope) -> Result<Pass, VaultError> {
+        self.put_layout_again()?;
         let mut done = Collected::default();
         let pass = match self.unfinished()? {
             Some(pass) => pass,

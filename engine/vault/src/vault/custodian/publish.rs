@@ -4,6 +4,7 @@
 use backstay_core::id::{ObjectHash, SourceId};
 use backstay_core::layout::Layout;
 
+use super::super::Catalogue;
 use super::super::objects::hash_of;
 use super::Custodian;
 use super::notes::PendingLayout;
@@ -13,6 +14,18 @@ use crate::malformed::encode_cbor;
 use crate::name::{Named, ObjectName};
 
 impl Custodian<'_> {
+    /// Puts a layout that comes after the one in force of a source.
+    pub(super) fn put_next_layout(
+        &mut self,
+        catalogue: &Catalogue,
+        mut layout: Layout,
+    ) -> Result<(), VaultError> {
+        layout.generation += 1;
+        layout.previous = catalogue.layout_object;
+        layout.term = self.term;
+        self.put_layout(catalogue.source, &layout)
+    }
+
     pub(super) fn put_layout(&mut self, source: SourceId, layout: &Layout) -> Result<(), VaultError> {
         let stem = Named::Layout(source, layout.generation, ObjectHash::new([0; 32])).to_name();
         let ring = self.vault.ring();
@@ -32,7 +45,8 @@ impl Custodian<'_> {
         self.note()
     }
 
-    /// Puts the layout once more whose put may not have ended.
+    /// Puts the layout once more whose put may not have ended: in a process that died, or in this one, which was told of a
+    /// failure. Comes before whatever decides anything: the next one is to build on it.
     pub(super) fn put_layout_again(&mut self) -> Result<(), VaultError> {
         let Some(layout) = &self.notes.layout else { return Ok(()) };
         if let Some((name, Named::Layout(..))) = ObjectName::parse(&layout.name) {

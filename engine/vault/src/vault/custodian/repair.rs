@@ -87,6 +87,7 @@ impl Custodian<'_> {
     /// taken for damaged that this process cannot read for such a reason.
     pub fn repair(&mut self, means: &RepairMeans<'_>) -> Result<Repaired, VaultError> {
         self.check_office()?;
+        self.put_layout_again()?;
         let mut done = Repaired::default();
         self.mend_keys(means.bundle, &mut done)?;
         self.mend_records(&mut done)?;

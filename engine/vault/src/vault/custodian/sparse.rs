@@ -45,31 +45,26 @@ impl Custodian<'_> {
         others: &[&Run],
     ) -> Result<Sparse, VaultError> {
         let reader = &self.reader;
-        let mut referred_bytes = 0u64;
-        let mut groups: HashMap<ChunkId, Group> = HashMap::new();
+        let mut candidates = Candidates::default();
         let mut failure = None;
-        let mut look = |LiveBytes { chunk, bytes }| {
-            referred_bytes = referred_bytes.saturating_add(bytes);
-            if let Some(group) = groups.get_mut(&chunk) {
-                group.live_bytes = group.live_bytes.saturating_add(bytes);
-            } else if (Group { plain_bytes: GROUP_BYTES_MAX as u64, live_bytes: bytes }).is_sparse()
-                && groups.len() < GROUPS_MAX
-            {
-                let places = self.vault.places(&chunk).unwrap_or_else(|error| {
+        let mut look = |live: LiveBytes| {
+            candidates.look(live, || {
+                let places = self.vault.places(&live.chunk).unwrap_or_else(|error| {
                     failure.get_or_insert(error);
                     Vec::new()
                 });
-                let plain_bytes = places.first().map_or(0, |place| u64::from(place.plain_length));
-                let group = Group { plain_bytes, live_bytes: bytes };
-                if group.is_sparse() {
-                    groups.insert(chunk, group);
-                }
-            }
+                places.first().map_or(0, |place| u64::from(place.plain_length))
+            });
         };
         run.parts.iter().try_for_each(|part| part_live(reader, part, &mut look))?;
         if let Some(error) = failure {
             return Err(error);
         }
+        if !candidates.groups.is_empty() {
+            let mut add = |live| candidates.add(live);
+            run.parts.iter().try_for_each(|part| part_live(reader, part, &mut add))?;
+        }
+        let Candidates { mut groups, referred_bytes } = candidates;
         groups.retain(|_, group| group.is_sparse());
         for part in others.iter().flat_map(|run| &run.parts) {
             if !groups.is_empty() {
@@ -133,7 +128,39 @@ fn add(ranges: &mut Ranges, range: ChunkRange) {
     ranges.insert(begins, end - begins);
 }
 
+/// Groups that may be sparse: first it is looked which are in some part of the run, then all that refers to these is added
+/// up. One of which nearly all is needed may be sparse in each of several parts.
+#[derive(Debug, Default)]
+struct Candidates {
+    groups: HashMap<ChunkId, Group>,
+    /// What the run refers to at all.
+    referred_bytes: u64,
+}
+
+impl Candidates {
+    fn look(&mut self, LiveBytes { chunk, bytes }: LiveBytes, plain_bytes: impl FnOnce() -> u64) {
+        self.referred_bytes = self.referred_bytes.saturating_add(bytes);
+        let is_sparse = |plain_bytes| Group { plain_bytes, live_bytes: bytes }.is_sparse();
+        let may_be = is_sparse(GROUP_BYTES_MAX as u64) && !self.groups.contains_key(&chunk);
+        if !may_be || self.groups.len() == GROUPS_MAX {
+            return;
+        }
+        let plain_bytes = plain_bytes();
+        // A greater chunk is no group, and is not to be read into memory with others.
+        if is_sparse(plain_bytes) && plain_bytes <= GROUP_BYTES_MAX as u64 {
+            self.groups.insert(chunk, Group { plain_bytes, live_bytes: 0 });
+        }
+    }
+
+    fn add(&mut self, LiveBytes { chunk, bytes }: LiveBytes) {
+        if let Some(group) = self.groups.get_mut(&chunk) {
+            group.live_bytes = group.live_bytes.saturating_add(bytes);
+        }
+    }
+}
+
 /// A data chunk, and how much of it is referred to.
+#[derive(Debug)]
 struct Group {
     plain_bytes: u64,
     live_bytes: u64,
@@ -142,5 +169,37 @@ struct Group {
 impl Group {
     fn is_sparse(&self) -> bool {
         self.live_bytes.saturating_mul(100) < self.plain_bytes.saturating_mul(LIVE_PERCENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(chunk: u8, bytes: u64) -> LiveBytes {
+        LiveBytes { chunk: ChunkId::new([chunk; 32]), bytes }
+    }
+
+    /// The groups that are sparse by these references, each of a part of its own; all groups are so large.
+    fn sparse(references: &[LiveBytes], plain_bytes: u64) -> Vec<u8> {
+        let mut candidates = Candidates::default();
+        references.iter().for_each(|live| candidates.look(*live, || plain_bytes));
+        references.iter().for_each(|live| candidates.add(*live));
+        let sparse = candidates.groups.iter().filter(|(_, group)| group.is_sparse());
+        let mut sparse: Vec<u8> = sparse.map(|(chunk, _)| chunk.as_bytes()[0]).collect();
+        sparse.sort_unstable();
+        sparse
+    }
+
+    #[test]
+    fn a_group_is_sparse_by_what_all_parts_of_a_run_need_of_it() {
+        let references = [live(1, 900), live(2, 400), live(3, 400), live(1, 50), live(2, 400), live(3, 300)];
+        assert_eq!(sparse(&references, 1000), [3], "of 1 and 2 more is needed than one part tells");
+    }
+
+    #[test]
+    fn a_chunk_that_is_greater_than_any_group_is_none() {
+        assert_eq!(sparse(&[live(1, 10)], GROUP_BYTES_MAX as u64), [1]);
+        assert_eq!(sparse(&[live(1, 10)], GROUP_BYTES_MAX as u64 + 1), Vec::<u8>::new());
     }
 }

@@ -48,6 +48,7 @@ impl Custodian<'_> {
     /// Drops what retention does not want of the points that are accepted, and merges their runs. Points that were
     /// committed since the last pass are left for the one after.
     pub fn thin(&mut self, keep: &KeepOf<'_>) -> Result<Thinned, VaultError> {
+        self.put_layout_again()?;
         let mut thinned = Thinned::default();
         let mut failure = None;
         self.vault.refresh_index(Some(&self.identity.node))?;
@@ -106,8 +107,8 @@ impl Custodian<'_> {
         let roots: Vec<PointLink> = stay.filter(|link| !layout.dropped.contains(link)).collect();
         let used = needed(layout, &roots)?;
         let mut writing = self.begin_writing()?;
-        let mut layout = layout.clone();
-        let mut is_changed = false;
+        let (mut layout, mut groups) = (layout.clone(), 0);
+        let mut replaced: Vec<(&Run, Run)> = Vec::new();
         for placed in used.iter().filter(|placed| merged.contains(&(placed.from, placed.to))) {
             let others: Vec<&Run> =
                 used.iter().map(|used| &used.run).filter(|run| **run != placed.run).collect();
@@ -118,14 +119,18 @@ impl Custodian<'_> {
                 continue;
             };
             old.run = self.split(&mut writing.chunks, rules, &placed.run, &sparse)?;
-            thinned.groups_split += sparse.order.len() as u64;
-            is_changed = true;
+            replaced.push((&placed.run, old.run.clone()));
+            groups += sparse.order.len() as u64;
         }
-        match is_changed {
-            true => self.end_writing(catalogue, layout, writing),
+        if replaced.is_empty() {
             // Nothing was written.
-            false => Ok(()),
+            return Ok(());
         }
+        self.make_readable(writing)?;
+        replaced.iter().try_for_each(|(old, new)| self.check_equal(rules, old, new))?;
+        self.put_next_layout(catalogue, layout)?;
+        thinned.groups_split += groups;
+        Ok(())
     }
 
     /// The plan for one source, and the layout that it is made for; `None` when there is nothing to do.
@@ -173,7 +178,8 @@ impl Custodian<'_> {
         thinned.points_dropped += plan.drop.len() as u64;
         layout.runs.extend(merged);
         layout.dropped.extend(plan.drop);
-        self.end_writing(catalogue, layout, writing)
+        self.make_readable(writing)?;
+        self.put_next_layout(catalogue, layout)
     }
 
     fn begin_writing(&self) -> Result<Writing, VaultError> {
@@ -188,19 +194,10 @@ impl Custodian<'_> {
         Ok(Writing { chunks: ChunkWriter::new(self.pool.clone(), ring, vec![view]), collection })
     }
 
-    /// Packs, then the index that names them, then the layout that needs them.
-    fn end_writing(
-        &mut self,
-        catalogue: &Catalogue,
-        mut layout: Layout,
-        writing: Writing,
-    ) -> Result<(), VaultError> {
+    /// Packs, then the index that names them; what needs them comes after.
+    fn make_readable(&self, writing: Writing) -> Result<(), VaultError> {
         let written = writing.chunks.flush().pop().ok_or(VaultError::GivenUp)??;
-        self.put_index(writing.collection, written.packs)?;
-        layout.generation += 1;
-        layout.previous = catalogue.layout_object;
-        layout.term = self.term;
-        self.put_layout(catalogue.source, &layout)
+        self.put_index(writing.collection, written.packs)
     }
 }
 

@@ -38,6 +38,7 @@ impl Custodian<'_> {
         hold: Option<&str>,
     ) -> Result<Vec<Undeleted>, VaultError> {
         self.check_office()?;
+        self.put_layout_again()?;
         if self.unfinished()?.is_some() {
             return Err(self.look.refused("a prune was begun and has not ended; run it again first"));
         }
@@ -84,6 +85,7 @@ impl Custodian<'_> {
         wanted: &dyn Fn(SourceId, PointId) -> bool,
     ) -> Result<Vec<PointLink>, VaultError> {
         self.check_office()?;
+        self.put_layout_again()?;
         let mut released = Vec::new();
         for catalogue in self.vault.catalogues()? {
             let catalogue = self.look.sound(catalogue)?;
@@ -100,13 +102,6 @@ impl Custodian<'_> {
             }
         }
         Ok(released)
-    }
-
-    fn put_next_layout(&mut self, catalogue: &Catalogue, mut layout: Layout) -> Result<(), VaultError> {
-        layout.generation += 1;
-        layout.previous = catalogue.layout_object;
-        layout.term = self.term;
-        self.put_layout(catalogue.source, &layout)
     }
 
     fn bring_back(&self, trashed: &Trashed) -> Result<(), VaultError> {

@@ -102,7 +102,7 @@ fn an_index_object_of_a_custodian_that_lands_late_is_not_vouched_for() {
     let captured = pair.other.capture(&others, SOURCE, pair.now(), &state(1)).expect("captures");
     pair.states.insert((SOURCE, captured.link.point), state(1));
     pair.verify();
-    open.give_up(&state(30), pair.now()).expect("fences");
+    open.give_up(&state(30), &Style::default(), pair.now()).expect("fences");
     pair.states.retain(|(source, _), _| *source == SOURCE);
     assert!(matches!(pair.pass(&mut notes), Pass::Done(_)));
     pair.verify_and_check();

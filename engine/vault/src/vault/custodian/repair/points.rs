@@ -84,10 +84,7 @@ impl Custodian<'_> {
         let Some(mut layout) = catalogue.layout.clone() else { return Ok(()) };
         layout.dropped.extend(unreadable);
         layout.runs.retain(|placed| !missing.has_unreadable(&placed.run));
-        layout.generation += 1;
-        layout.previous = catalogue.layout_object;
-        layout.term = self.term;
-        self.put_layout(catalogue.source, &layout)
+        self.put_next_layout(catalogue, layout)
     }
 
     /// Heads that name a point of which there is nothing.

@@ -64,10 +64,7 @@ impl Custodian<'_> {
             layout.accepted.insert(place, accepted);
             layout.runs.push(PlacedRun { run, ..own });
         }
-        layout.generation += 1;
-        layout.previous = catalogue.layout_object;
-        layout.term = self.term;
-        self.put_layout(catalogue.source, &layout)
+        self.put_next_layout(catalogue, layout)
     }
 
     /// `None` where the kind is not known, or more than the tables cannot be read.
