@@ -1,6 +1,6 @@
 //! Copying of points into another vault of the same domain: sealed records move as they are, points keep their ids, what
 //! their nodes have signed, and their place in time. What is there already is passed over, so that a copy can be stopped
-//! and done again.
+//! and done again. A copier is a writer like any other: captures to the same vault go on beside it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -113,19 +113,11 @@ impl Copying<'_> {
             let catalogue = self.from.catalogue(source)?;
             let there = self.to.catalogue(source)?;
             for point in catalogue.points() {
-                if let Some(known) = there.point(point.link.point) {
-                    // Else a collection may yet decide against it.
-                    match self.to.is_settled(&there, known)? {
-                        true => copied.already += 1,
-                        false => {
-                            copied.undecided += 1;
-                            copied.failed(point, UNSETTLED.to_owned());
-                        }
-                    }
+                if self.is_there(&there, point, &mut copied)? {
                     continue;
                 }
                 match self.copy_point(&catalogue, point, &mut copied) {
-                    Ok(()) => copied.points += 1,
+                    Ok(()) => {}
                     Err(error) if is_of_one_point(&error, &self.from) => {
                         copied.failed(point, error.to_string())
                     }
@@ -135,6 +127,25 @@ impl Copying<'_> {
             }
         }
         Ok(copied)
+    }
+
+    /// Whether there is an object of the point already, and what is to be said of it.
+    fn is_there(
+        &self,
+        there: &Catalogue,
+        point: &PointObject,
+        copied: &mut Copied,
+    ) -> Result<bool, VaultError> {
+        let Some(known) = there.point(point.link.point) else { return Ok(false) };
+        // Else a collection may yet decide against it.
+        match self.to.is_settled(there, known)? {
+            true => copied.already += 1,
+            false => {
+                copied.undecided += 1;
+                copied.failed(point, UNSETTLED.to_owned());
+            }
+        }
+        Ok(true)
     }
 
     fn copy_point(
@@ -147,23 +158,29 @@ impl Copying<'_> {
         loop {
             let now = self.clock.now();
             let name = &point.common.source_name;
-            let choose = |there: &Catalogue| Ok(self.base(&way, there)?.1);
+            let choose = |there: &Catalogue| self.base(&way, there);
             let (session, there) = Session::open_on(&self.to, &self.writer, name, now, &choose)?;
+            // A capture that feeds both vaults may have put it since it was listed.
+            if self.is_there(&there, point, copied)? {
+                return session.give_up(self.clock.now());
+            }
             match self.send(catalogue, point, &way, &session, &there, copied) {
                 Err(error) => {
                     session.give_up(self.clock.now())?;
                     return Err(error);
                 }
                 Ok((written, Some(draft))) => {
-                    return session.commit(written, &[draft], &[], self.clock).map(drop);
+                    session.commit(written, &[draft], &[], self.clock)?;
+                    copied.points += 1;
+                    return Ok(());
                 }
-                // As much as one commit takes: the rest with the next.
+                // As much as one commit takes: the rest with the next. Or the point has come, as the next look shows.
                 Ok((written, None)) => drop(session.commit(written, &[], &[], self.clock)?),
             }
         }
     }
 
-    /// Sends what is missing of a point, and drafts it when that is all.
+    /// Sends what is missing of a point, and drafts it when that is all and nobody else has put it meanwhile.
     fn send(
         &self,
         catalogue: &Catalogue,
@@ -173,8 +190,7 @@ impl Copying<'_> {
         there: &Catalogue,
         copied: &mut Copied,
     ) -> Result<(Written, Option<PointDraft>), VaultError> {
-        let (count, _) = self.base(way, there)?;
-        let runs: Vec<Run> = way[..count].iter().map(|placed| placed.run.clone()).collect();
+        let runs = runs_onto(way, session.parent().map(|parent| parent.link.point));
         let (mut packs, is_all) = self.send_chunks(&runs, session, copied)?;
         if !is_all {
             return Ok((Written { packs }, None));
@@ -193,6 +209,10 @@ impl Copying<'_> {
                 run
             }
         };
+        // What comes after this look stands beside the copy: two objects of one point, of which retention drops one.
+        if self.to.catalogue(catalogue.source)?.point(point.link.point).is_some() {
+            return Ok((Written { packs }, None));
+        }
         let draft = PointDraft {
             original: Some(self.original(catalogue, point)?),
             common: point.common.clone(),
@@ -204,22 +224,17 @@ impl Copying<'_> {
         Ok((Written { packs }, Some(draft)))
     }
 
-    /// How many runs of the way to a point, the last one first, lead back to one that the other vault has, and that one;
-    /// `None` is nothing.
-    fn base(
-        &self,
-        way: &[PlacedRun],
-        there: &Catalogue,
-    ) -> Result<(usize, Option<Arc<PointObject>>), VaultError> {
-        for (place, placed) in way.iter().enumerate() {
+    /// The newest point on the way to one that the other vault has, so that nothing can take it away; `None` is nothing.
+    fn base(&self, way: &[PlacedRun], there: &Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> {
+        for placed in way {
             let known = placed.from.and_then(|from| there.point(from.point));
             if let Some(known) = known
                 && self.to.is_settled(there, known)?
             {
-                return Ok((place + 1, Some(Arc::clone(known))));
+                return Ok(Some(Arc::clone(known)));
             }
         }
-        Ok((way.len(), None))
+        Ok(None)
     }
 
     /// Sends chunks that are not there, as they lie here; whether those were all. Of several runs, which are merged, only
@@ -283,6 +298,14 @@ impl std::fmt::Debug for Copying<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Copying").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
     }
+}
+
+/// The runs of the way to a point that lead there from its parent in the other vault, the last one first. By the parent that
+/// the session has pinned: a nearer point may have become settled since.
+fn runs_onto(way: &[PlacedRun], parent: Option<PointId>) -> Vec<Run> {
+    let is_first = |placed: &PlacedRun| parent.is_some() && placed.from.map(|from| from.point) == parent;
+    let count = way.iter().position(is_first).map_or(way.len(), |place| place + 1);
+    way[..count].iter().map(|placed| placed.run.clone()).collect()
 }
 
 /// What is wrong with a point here keeps no other from being copied.

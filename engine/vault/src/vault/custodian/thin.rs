@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::config::Keep;
-use backstay_core::id::ChunkId;
+use backstay_core::id::{ChunkId, PointId};
 use backstay_core::kind::KindRules;
 use backstay_core::layout::{Accepted, Layout, PlacedRun};
 use backstay_core::point::{PointCommon, PointLink};
@@ -227,6 +227,7 @@ impl Inspection<'_> {
             .filter(|(_, reasons)| reasons.is_empty())
             .map(|(accepted, _)| accepted.link)
             .chain(spent_partials(catalogue, self.now()))
+            .chain(doubles(layout))
             .collect();
         Ok(Wishes { unwanted, pinned })
     }
@@ -239,8 +240,11 @@ pub(super) fn judged<'l>(
     keep: &Keep,
 ) -> Vec<(&'l Accepted, Vec<Reason>)> {
     let partial: HashSet<PointLink> = catalogue.partial_points().iter().map(|point| point.link).collect();
-    let counts =
-        |accepted: &&Accepted| !partial.contains(&accepted.link) && !layout.dropped.contains(&accepted.link);
+    let doubles = doubles(layout);
+    let counts = |accepted: &&Accepted| {
+        let link = &accepted.link;
+        !partial.contains(link) && !layout.dropped.contains(link) && !doubles.contains(link)
+    };
     let points: Vec<&Accepted> = layout.accepted.iter().filter(counts).collect();
     let known: HashMap<PointLink, &PointCommon> =
         catalogue.points().iter().map(|point| (point.link, &point.common)).collect();
@@ -255,6 +259,16 @@ pub(super) fn judged<'l>(
     };
     let aged: Vec<Aged> = points.iter().map(aged).collect();
     points.into_iter().zip(judge(keep, &aged)).collect()
+}
+
+/// Further objects of a point that is there already: somebody has copied it while a capture put it. They hold the same, and
+/// no rule counts them. One that is held stays, whatever else is there.
+fn doubles(layout: &Layout) -> HashSet<PointLink> {
+    let accepted = layout.accepted.iter().filter(|accepted| !layout.dropped.contains(&accepted.link));
+    let (held, loose): (Vec<&Accepted>, Vec<&Accepted>) =
+        accepted.partition(|accepted| !accepted.holds.is_empty());
+    let mut seen: HashSet<PointId> = held.iter().map(|accepted| accepted.link.point).collect();
+    loose.iter().map(|accepted| accepted.link).filter(|link| !seen.insert(link.point)).collect()
 }
 
 /// Partial points whose capture has ended in a point, or that nobody has gone on with for long.
