@@ -15,15 +15,26 @@ use backstay_core::run::Run;
 use super::custodian::write_merged;
 use super::draft::Original;
 use super::{Catalogue, PointDraft, PointObject, Session, Vault, WriterIdentity};
-use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::read::ChunkReader;
 use crate::record::{RecordHeader, RecordOpener};
-use crate::table::part_chunks;
+use crate::table::{part_chunks, part_live};
 use crate::write::{ChunkWriter, CpuPool, Packer, Written};
 
-/// What one commit copies, more or less, bytes: that much has to be sent again after a crash.
-const COMMIT_BYTES: u64 = 1 << 30;
+/// How much one commit copies, more or less: that much has to be sent again after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyLimits {
+    /// Bytes of records.
+    pub bytes: u64,
+    /// Chunks: their ids are in memory meanwhile.
+    pub chunks: usize,
+}
+
+impl Default for CopyLimits {
+    fn default() -> Self {
+        Self { bytes: 1 << 30, chunks: 1 << 18 }
+    }
+}
 
 /// Most failures that are kept one by one.
 const FAILURES_MAX: usize = 1000;
@@ -50,6 +61,8 @@ pub struct Copying<'c> {
     pub pool: Arc<CpuPool>,
     /// The time.
     pub clock: &'c dyn Clock,
+    /// How much one commit copies.
+    pub limits: CopyLimits,
 }
 
 /// What was copied.
@@ -238,7 +251,7 @@ impl Copying<'_> {
     }
 
     /// Sends chunks that are not there, as they lie here; whether those were all. Of several runs, which are merged, only
-    /// the data.
+    /// the data: what one commit sends, the next finds there, so that each comes further.
     fn send_chunks(
         &self,
         runs: &[Run],
@@ -251,14 +264,21 @@ impl Copying<'_> {
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut sent_bytes = 0;
         for part in runs.iter().flat_map(|run| &run.parts) {
-            let mut missing = Vec::new();
-            part_chunks(&reader, part, &mut |chunk| {
-                if !view.has(&chunk) && seen.insert(chunk) {
+            let (mut missing, mut is_cut) = (Vec::new(), false);
+            let mut look_at = |chunk| match view.has(&chunk) || seen.contains(&chunk) {
+                true => {}
+                false if seen.len() >= self.limits.chunks => is_cut = true,
+                false => {
+                    seen.insert(chunk);
                     missing.push(chunk);
                 }
-            })?;
+            };
+            match is_merged {
+                true => part_live(&reader, part, &mut |live| look_at(live.chunk))?,
+                false => part_chunks(&reader, part, &mut look_at)?,
+            }
             for read in reader.plan(missing)? {
-                if sent_bytes >= COMMIT_BYTES {
+                if sent_bytes >= self.limits.bytes {
                     return Ok((packer.flush()?, false));
                 }
                 let stretch = reader.read(&read);
@@ -270,9 +290,6 @@ impl Copying<'_> {
                         place: self.from.place(),
                         cause: cause.to_string(),
                     })?;
-                    if is_merged && header.class == ChunkClass::Meta {
-                        continue;
-                    }
                     while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
                     packer.add(header.class, *chunk, header.plain_length, &sealed);
                     sent_bytes += sealed.len() as u64;
@@ -282,6 +299,9 @@ impl Copying<'_> {
                 if packer.has_failed() {
                     break;
                 }
+            }
+            if is_cut {
+                return Ok((packer.flush()?, false));
             }
         }
         Ok((packer.flush()?, true))

@@ -18,7 +18,7 @@ use backstay_vault::clear::TrustObject;
 use backstay_vault::error::VaultError;
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{Folder, Listed, MemStore, Store, StoreError};
-use backstay_vault::vault::{Copied, Copying, Vault};
+use backstay_vault::vault::{Copied, CopyLimits, Copying, Vault};
 use bytes::Bytes;
 
 use crate::scene::{FILES, Scene, at};
@@ -283,6 +283,7 @@ fn copy(scene: &Scene, node: &VaultFixture, to: &Arc<Vault>) -> Result<Copied, V
         kinds: kinds(),
         pool: node.pool().clone(),
         clock: &scene.clock,
+        limits: CopyLimits::default(),
     };
     copying.run(&|_| true, &|_| {})
 }
