@@ -116,7 +116,12 @@ files = { path = "/srv/data" }
         let closed = |job: &Upkeep| claims(job).closed.into_iter().collect::<Vec<_>>();
         let copy = Upkeep::Copy { from: "local".into(), to: "usb".into(), sources: Vec::new() };
         assert!(closed(&copy).is_empty());
-        let repair = Upkeep::Repair { vault: "local".into(), reads_all: false, from: vec!["usb".into()] };
+        let repair = Upkeep::Repair {
+            vault: "local".into(),
+            reads_all: false,
+            from: vec!["usb".into()],
+            drops_damaged: false,
+        };
         assert_eq!(closed(&repair), ["local"]);
         let release = Upkeep::Release { vault: "local".into(), points: Vec::new() };
         assert!(closed(&release).is_empty());

@@ -48,12 +48,21 @@ impl Custodian<'_> {
     /// Drops what retention does not want of the points that are accepted, and merges their runs. Points that were
     /// committed since the last pass are left for the one after.
     pub fn thin(&mut self, keep: &KeepOf<'_>) -> Result<Thinned, VaultError> {
+        self.thin_without(keep, &HashSet::new())
+    }
+
+    /// The same, and these points are unwanted whatever retention says.
+    pub(super) fn thin_without(
+        &mut self,
+        keep: &KeepOf<'_>,
+        unwanted: &HashSet<PointLink>,
+    ) -> Result<Thinned, VaultError> {
         let mut thinned = Thinned::default();
         let mut failure = None;
         self.vault.refresh_index(Some(&self.identity.node))?;
         self.reader.learn_packs();
         for catalogue in self.look.survey()? {
-            match self.thin_source(catalogue, keep, &mut thinned) {
+            match self.thin_source(catalogue, (keep, unwanted), &mut thinned) {
                 // What one source has keeps no other from being thinned.
                 Err(error) if error.class() == "damaged" => {
                     tracing::warn!(%error, "a source was not thinned");
@@ -68,7 +77,7 @@ impl Custodian<'_> {
     fn thin_source(
         &mut self,
         mut catalogue: Catalogue,
-        keep: &KeepOf<'_>,
+        (keep, unwanted): (&KeepOf<'_>, &HashSet<PointLink>),
         thinned: &mut Thinned,
     ) -> Result<(), VaultError> {
         // A source may have nothing but what an unfinished capture has left.
@@ -78,7 +87,7 @@ impl Custodian<'_> {
         let keep = keep(&known.source_name).unwrap_or_default();
         let mut merged = HashSet::new();
         for _ in 0..ROUNDS_MAX {
-            let Some((layout, plan)) = self.plan(&catalogue, &keep)? else { break };
+            let Some((layout, plan)) = self.plan(&catalogue, &keep, unwanted)? else { break };
             merged.extend(plan.merges.iter().map(|merge| (merge.from, merge.to)));
             self.carry_out(&catalogue, layout, plan, &*rules, thinned)?;
             catalogue = self.look.sound(self.vault.catalogue(catalogue.source)?)?;
@@ -125,9 +134,15 @@ impl Custodian<'_> {
     }
 
     /// The plan for one source, and the layout that it is made for; `None` when there is nothing to do.
-    fn plan(&self, catalogue: &Catalogue, keep: &Keep) -> Result<Option<(Layout, Plan)>, VaultError> {
+    fn plan(
+        &self,
+        catalogue: &Catalogue,
+        keep: &Keep,
+        unwanted: &HashSet<PointLink>,
+    ) -> Result<Option<(Layout, Plan)>, VaultError> {
         let Some(layout) = &catalogue.layout else { return Ok(None) };
-        let wishes = self.look.wishes(catalogue, layout, keep)?;
+        let mut wishes = self.look.wishes(catalogue, layout, keep)?;
+        wishes.unwanted.extend(unwanted);
         let reader = &self.reader;
         let mut failure = None;
         let mut known = HashMap::new();
