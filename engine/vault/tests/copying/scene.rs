@@ -42,7 +42,16 @@ impl Scene {
         let from = fixture.create(from_store.clone()).expect("create");
         let to = fixture.create(to_store.clone()).expect("create");
         let clock = ManualClock::new(at(10_000));
-        Self { fixture, clock, from_store, to_store, from, to, states: BTreeMap::new(), limits: CopyLimits::default() }
+        Self {
+            fixture,
+            clock,
+            from_store,
+            to_store,
+            from,
+            to,
+            states: BTreeMap::new(),
+            limits: CopyLimits::default(),
+        }
     }
 
     pub(crate) fn capture(&mut self, vault: &Arc<Vault>, source: &'static str, seconds: i64, state: &State) {

@@ -163,7 +163,8 @@ fn a_repair_that_may_have_few_chunks_in_mind_names_and_fetches_the_same() {
         };
         let (_, all) = damaged(&[], 1000);
         let (store, few) = damaged(&[], 2);
-        let told = |repaired: &Repaired| repaired.losses.iter().map(|loss| loss.path.clone()).collect::<Vec<_>>();
+        let told =
+            |repaired: &Repaired| repaired.losses.iter().map(|loss| loss.path.clone()).collect::<Vec<_>>();
         assert_eq!(told(&all), told(&few), "{pack}");
         assert!(few.chunks_lost >= all.chunks_lost, "{pack}: {few:#?}");
         let listed = fixture.open(store).expect("opens").lost_chunks().expect("lists").len();

@@ -103,7 +103,8 @@ impl Custodian<'_> {
             let mut first = Ok(None);
             let told = rules.references(key, value, &mut |range| {
                 if matches!(first, Ok(None)) {
-                    first = missing.lacks(&self.vault, &range.chunk).map(|lacks| lacks.then_some(range.chunk));
+                    first =
+                        missing.lacks(&self.vault, &range.chunk).map(|lacks| lacks.then_some(range.chunk));
                 }
             });
             told.map_err(|error| VaultError::Table(error.to_string()))?;
