@@ -36,6 +36,9 @@ pub enum Upkeep {
         reads_all: bool,
         /// Vaults from which that is taken which is missing.
         from: Vec<String>,
+        /// Whether points are dropped that lack contents.
+        #[serde(default)]
+        drops_damaged: bool,
     },
     /// Copy points from one vault to another.
     Copy {
@@ -177,7 +180,7 @@ pub struct RepairReport {
     pub records_salvaged: u64,
     /// Chunks that points need and that are nowhere.
     pub chunks_lost: u64,
-    /// Points that cannot be read any more, and were dropped.
+    /// Points that were dropped: they could not be read any more, or that was wanted of those that lack contents.
     pub points_lost: u64,
 }
 

@@ -10,7 +10,7 @@ use backstay_core::kind::{KindRules, Kinds};
 use backstay_core::units::ByteSize;
 use backstay_files::kind::FilesKind;
 use backstay_vault::vault::{
-    Collected, Copying, Custodian, Inspection, Pass, SourceFates, Vault, WriterIdentity,
+    Collected, CopyLimits, Copying, Custodian, Inspection, Pass, SourceFates, Vault, WriterIdentity,
 };
 use backstay_vault::write::CpuPool;
 use backstay_wire::control::{AwaitedCommit, PruneReport};
@@ -85,7 +85,7 @@ impl Care {
     /// A copy from one vault to another.
     pub fn copying<'c>(&self, from: Arc<Vault>, to: Arc<Vault>, clock: &'c dyn Clock) -> Copying<'c> {
         let (writer, pool) = (Arc::clone(&self.identity), Arc::clone(&self.pool));
-        Copying { from, to, writer, kinds: kinds(), pool, clock }
+        Copying { from, to, writer, kinds: kinds(), pool, clock, limits: CopyLimits::default() }
     }
 
     /// Something that only the custodian of a vault may do.

@@ -16,6 +16,10 @@ use crate::keys::random_bytes;
 use crate::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault, WriterIdentity};
 use crate::write::{ChunkWriter, CpuPool, Written};
 
+/// Greater numbers of points in other vaults are not counted on from: a vault that has run out of numbers, or a file that
+/// lies, keeps no other from being captured to.
+const SEEN_SEQUENCE_END: u64 = 1 << 61;
+
 /// What a capture knows of its source before it begins.
 #[derive(Debug, Clone)]
 pub struct CaptureSource {
@@ -184,7 +188,10 @@ impl Targets {
     ) -> Result<(Self, Option<Standing>), VaultError> {
         let source_id = vaults.first().map(|vault| vault.ring().source_id(&source.name));
         let source_id = source_id.ok_or(VaultError::GivenUp)?;
-        let (mut first, mut sequence, mut rolled_back) = (None, 0, Vec::new());
+        let (mut first, mut rolled_back) = (None, Vec::new());
+        // Also after what only other vaults have: once that is copied here, the newest is still the newest.
+        let seen = source.seen.iter().map(|seen| seen.sequence);
+        let mut sequence = seen.filter(|sequence| *sequence < SEEN_SEQUENCE_END).max().unwrap_or(0);
         let mut targets = Vec::with_capacity(vaults.len());
         for vault in vaults {
             let at_cursor = |parent: Option<PointLink>| parent.map(|link| link.point) == cursor;

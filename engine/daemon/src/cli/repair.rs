@@ -18,6 +18,10 @@ pub(super) struct RepairArgs {
     /// Take what is missing from this vault; may be given several times.
     #[arg(long, value_name = "VAULT")]
     from: Vec<String>,
+    /// Drop the points that lack contents which neither this vault nor one of --from has. The newest of each source, and
+    /// what is held, stays.
+    #[arg(long)]
+    drop_damaged: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: &RepairArgs) -> Result<u8, Failure> {
@@ -31,6 +35,7 @@ pub(super) fn run(context: &Context, arguments: &RepairArgs) -> Result<u8, Failu
         vault: arguments.vault.clone(),
         reads_all: arguments.read_data,
         from: arguments.from.clone(),
+        drops_damaged: arguments.drop_damaged,
     };
     match upkeep::done(context, "mending", &job)? {
         UpkeepReport::Repaired(report) => tell(context, &report),

@@ -39,7 +39,8 @@ const GIVE_UP_TIME: Duration = Duration::from_secs(6);
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// What is said of a target that is kept from captures.
-const CLOSED: &str = "nothing is captured to this vault while it is mended or copied to; what is due is captured when that is over";
+const CLOSED: &str =
+    "nothing is captured to this vault while it is mended; what is due is captured when that is over";
 
 /// A source that is wanted now. There is one for each source, scope and hold at most, and no more askers than
 /// conversations.

@@ -10,7 +10,7 @@ use backstay_wire::upkeep::Upkeep;
 pub struct Claims {
     /// Vaults that nobody else cares for: no prune, and no other job that needs the custodian or what he could take away.
     pub care: BTreeSet<String>,
-    /// Vaults, of these, to which nothing is captured: the job writes points there, or mends what captures count on.
+    /// Vaults, of these, to which nothing is captured: the job mends what captures count on.
     pub closed: BTreeSet<String>,
     /// Whether the job changes who has keys: one at a time.
     pub keys: bool,
@@ -29,7 +29,11 @@ impl Claims {
                 let from = from.iter().cloned();
                 Self { care: from.chain([vault.clone()]).collect(), closed: set(&[vault]), keys: false }
             }
-            Upkeep::Copy { from, to, .. } => Self { care: set(&[from, to]), closed: set(&[to]), keys: false },
+            // Captures go on: a copier is one writer more, and writers need nothing of each other. That a prune or a
+            // repair takes away what is being copied, or what the copy was told is there, is what `care` is for.
+            Upkeep::Copy { from, to, .. } => {
+                Self { care: set(&[from, to]), closed: BTreeSet::new(), keys: false }
+            }
             Upkeep::AddKey { .. } | Upkeep::RemoveKey { .. } => {
                 Self { care: BTreeSet::new(), closed: BTreeSet::new(), keys: true }
             }
@@ -108,11 +112,16 @@ files = { path = "/srv/data" }
     }
 
     #[test]
-    fn captures_are_kept_from_vaults_that_are_written_to_or_mended() {
+    fn captures_are_kept_from_vaults_that_are_mended() {
         let closed = |job: &Upkeep| claims(job).closed.into_iter().collect::<Vec<_>>();
         let copy = Upkeep::Copy { from: "local".into(), to: "usb".into(), sources: Vec::new() };
-        assert_eq!(closed(&copy), ["usb"]);
-        let repair = Upkeep::Repair { vault: "local".into(), reads_all: false, from: vec!["usb".into()] };
+        assert!(closed(&copy).is_empty());
+        let repair = Upkeep::Repair {
+            vault: "local".into(),
+            reads_all: false,
+            from: vec!["usb".into()],
+            drops_damaged: false,
+        };
         assert_eq!(closed(&repair), ["local"]);
         let release = Upkeep::Release { vault: "local".into(), points: Vec::new() };
         assert!(closed(&release).is_empty());

@@ -24,6 +24,10 @@ pub(super) fn copy(
     let tell = |copied: &Copied| progress.set(copied.points, copied.bytes);
     let copying = engine.care().copying(from, to, &SystemClock);
     let mut copied = copying.run(&wanted, &tell)?;
+    if copied.undecided > 0 {
+        // Some of that may be of captures that were just being committed.
+        copied = copied.and_then(copying.run(&wanted, &tell)?);
+    }
     if copied.undecided > 0 && decided(engine, to_name)? {
         copied = copied.and_then(copying.run(&wanted, &tell)?);
     }

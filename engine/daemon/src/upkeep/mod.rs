@@ -43,7 +43,9 @@ pub fn run(engine: &Engine, job: &Upkeep, progress: &UpkeepProgress) -> Result<U
             points::undelete(engine, vault, points, source.as_deref(), hold.as_deref())
         }
         Upkeep::Release { vault, points } => points::release(engine, vault, points),
-        Upkeep::Repair { vault, reads_all, from } => repair::repair(engine, vault, *reads_all, from),
+        Upkeep::Repair { vault, reads_all, from, drops_damaged } => {
+            repair::repair(engine, vault, *reads_all, *drops_damaged, from)
+        }
         Upkeep::Copy { from, to, sources } => copy::copy(engine, from, to, sources, progress),
         Upkeep::TakeCustody { vault, recovery } => keys::take_custody(vaults, vault, recovery.as_ref()),
         Upkeep::AddKey { vault, holder, to } => keys::add(vaults, vault, holder, to),

@@ -11,6 +11,7 @@ pub(super) fn repair(
     engine: &Engine,
     vault: &str,
     reads_all: bool,
+    drops_damaged: bool,
     from: &[String],
 ) -> Result<UpkeepReport, Failure> {
     let vaults = engine.vaults();
@@ -18,7 +19,13 @@ pub(super) fn repair(
     let others = others.collect::<Result<Vec<_>, _>>()?;
     vaults.open(vault, Absent::Refuse)?;
     let bundle = vaults.bundle();
-    let means = RepairMeans { reads_all, others: &others, bundle: bundle.as_ref() };
+    let means = RepairMeans {
+        reads_all,
+        others: &others,
+        bundle: bundle.as_ref(),
+        drops_damaged,
+        ..RepairMeans::default()
+    };
     let repaired = engine.care().with_custodian(vault, |custodian| Ok(custodian.repair(&means)?))?;
     Ok(UpkeepReport::Repaired(RepairReport {
         vault: vault.to_owned(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use backstay_core::clock::SystemClock;
+use crate::clock::SystemClock;
 use backstay_core::units::Timestamp;
 use backstay_vault::vault::Session;
 use tokio::runtime::Runtime;

@@ -70,6 +70,37 @@ fn bits_that_have_flipped_are_found_by_reading_and_the_next_capture_stores_the_c
 }
 
 #[test]
+fn points_that_lack_contents_can_be_dropped_and_the_others_restore_as_before() {
+    let mut random = Random::new(4);
+    let sandbox = captured(&mut random);
+    let first = fs::read(sandbox.source.join("large 0")).unwrap();
+    let before = packs(&sandbox.vault);
+    fs::write(sandbox.source.join("large 0"), random.bytes(600_000)).unwrap();
+    sandbox.capture();
+    let new = packs(&sandbox.vault).into_iter().rfind(|pack| !before.contains(pack)).unwrap();
+    fs::write(sandbox.source.join("large 0"), random.bytes(600_000)).unwrap();
+    sandbox.capture();
+    let points = sandbox.points();
+    fs::remove_file(new).unwrap();
+
+    sandbox.run(["vault", "repair", "local"]).refused(3, &["things are lost in vault local"]);
+    assert_eq!(sandbox.points(), points);
+    sandbox.run(["vault", "check", "local"]).refused(1, &["vault repair local"]);
+
+    let repaired = sandbox.run(["vault", "repair", "local", "--drop-damaged", "--json"]);
+    let shown = repaired.json();
+    assert_eq!(repaired.code, Some(3), "{shown:#}");
+    assert_eq!((&shown["points_lost"], &shown["chunks_lost"]), (&1.into(), &0.into()), "{shown:#}");
+    assert_eq!(shown["losses"][0]["point"], points[1].as_str(), "{shown:#}");
+    assert_eq!(sandbox.points(), [points[0].clone(), points[2].clone()]);
+    sandbox.run(["vault", "check", "local", "--read-data", "1/1"]).good();
+    assert_same(&sandbox.source, &sandbox.restore("newest"));
+    let older = sandbox.restore_with("older", &["--point", &points[0]]);
+    assert!(fs::read(older.join("large 0")).unwrap() == first);
+    sandbox.run(["vault", "repair", "local"]).good();
+}
+
+#[test]
 fn missing_packs_and_a_lost_index_come_back_from_the_other_vault() {
     let mut sandbox = Sandbox::new();
     let usb = sandbox.path("usb");

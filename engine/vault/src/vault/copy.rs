@@ -1,6 +1,6 @@
 //! Copying of points into another vault of the same domain: sealed records move as they are, points keep their ids, what
 //! their nodes have signed, and their place in time. What is there already is passed over, so that a copy can be stopped
-//! and done again.
+//! and done again. A copier is a writer like any other: captures to the same vault go on beside it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,15 +15,26 @@ use backstay_core::run::Run;
 use super::custodian::write_merged;
 use super::draft::Original;
 use super::{Catalogue, PointDraft, PointObject, Session, Vault, WriterIdentity};
-use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::read::ChunkReader;
 use crate::record::{RecordHeader, RecordOpener};
-use crate::table::part_chunks;
+use crate::table::{part_chunks, part_live};
 use crate::write::{ChunkWriter, CpuPool, Packer, Written};
 
-/// What one commit copies, more or less, bytes: that much has to be sent again after a crash.
-const COMMIT_BYTES: u64 = 1 << 30;
+/// How much one commit copies, more or less: that much has to be sent again after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyLimits {
+    /// Bytes of records.
+    pub bytes: u64,
+    /// Chunks: their ids are in memory meanwhile.
+    pub chunks: usize,
+}
+
+impl Default for CopyLimits {
+    fn default() -> Self {
+        Self { bytes: 1 << 30, chunks: 1 << 18 }
+    }
+}
 
 /// Most failures that are kept one by one.
 const FAILURES_MAX: usize = 1000;
@@ -50,6 +61,8 @@ pub struct Copying<'c> {
     pub pool: Arc<CpuPool>,
     /// The time.
     pub clock: &'c dyn Clock,
+    /// How much one commit copies.
+    pub limits: CopyLimits,
 }
 
 /// What was copied.
@@ -113,19 +126,11 @@ impl Copying<'_> {
             let catalogue = self.from.catalogue(source)?;
             let there = self.to.catalogue(source)?;
             for point in catalogue.points() {
-                if let Some(known) = there.point(point.link.point) {
-                    // Else a collection may yet decide against it.
-                    match self.to.is_settled(&there, known)? {
-                        true => copied.already += 1,
-                        false => {
-                            copied.undecided += 1;
-                            copied.failed(point, UNSETTLED.to_owned());
-                        }
-                    }
+                if self.is_there(&there, point, &mut copied)? {
                     continue;
                 }
                 match self.copy_point(&catalogue, point, &mut copied) {
-                    Ok(()) => copied.points += 1,
+                    Ok(()) => {}
                     Err(error) if is_of_one_point(&error, &self.from) => {
                         copied.failed(point, error.to_string())
                     }
@@ -135,6 +140,25 @@ impl Copying<'_> {
             }
         }
         Ok(copied)
+    }
+
+    /// Whether there is an object of the point already, and what is to be said of it.
+    fn is_there(
+        &self,
+        there: &Catalogue,
+        point: &PointObject,
+        copied: &mut Copied,
+    ) -> Result<bool, VaultError> {
+        let Some(known) = there.point(point.link.point) else { return Ok(false) };
+        // Else a collection may yet decide against it.
+        match self.to.is_settled(there, known)? {
+            true => copied.already += 1,
+            false => {
+                copied.undecided += 1;
+                copied.failed(point, UNSETTLED.to_owned());
+            }
+        }
+        Ok(true)
     }
 
     fn copy_point(
@@ -147,23 +171,29 @@ impl Copying<'_> {
         loop {
             let now = self.clock.now();
             let name = &point.common.source_name;
-            let choose = |there: &Catalogue| Ok(self.base(&way, there)?.1);
+            let choose = |there: &Catalogue| self.base(&way, there);
             let (session, there) = Session::open_on(&self.to, &self.writer, name, now, &choose)?;
+            // A capture that feeds both vaults may have put it since it was listed.
+            if self.is_there(&there, point, copied)? {
+                return session.give_up(self.clock.now());
+            }
             match self.send(catalogue, point, &way, &session, &there, copied) {
                 Err(error) => {
                     session.give_up(self.clock.now())?;
                     return Err(error);
                 }
                 Ok((written, Some(draft))) => {
-                    return session.commit(written, &[draft], &[], self.clock).map(drop);
+                    session.commit(written, &[draft], &[], self.clock)?;
+                    copied.points += 1;
+                    return Ok(());
                 }
-                // As much as one commit takes: the rest with the next.
+                // As much as one commit takes: the rest with the next. Or the point has come, as the next look shows.
                 Ok((written, None)) => drop(session.commit(written, &[], &[], self.clock)?),
             }
         }
     }
 
-    /// Sends what is missing of a point, and drafts it when that is all.
+    /// Sends what is missing of a point, and drafts it when that is all and nobody else has put it meanwhile.
     fn send(
         &self,
         catalogue: &Catalogue,
@@ -173,8 +203,7 @@ impl Copying<'_> {
         there: &Catalogue,
         copied: &mut Copied,
     ) -> Result<(Written, Option<PointDraft>), VaultError> {
-        let (count, _) = self.base(way, there)?;
-        let runs: Vec<Run> = way[..count].iter().map(|placed| placed.run.clone()).collect();
+        let runs = runs_onto(way, session.parent().map(|parent| parent.link.point));
         let (mut packs, is_all) = self.send_chunks(&runs, session, copied)?;
         if !is_all {
             return Ok((Written { packs }, None));
@@ -193,6 +222,10 @@ impl Copying<'_> {
                 run
             }
         };
+        // What comes after this look stands beside the copy: two objects of one point, of which retention drops one.
+        if self.to.catalogue(catalogue.source)?.point(point.link.point).is_some() {
+            return Ok((Written { packs }, None));
+        }
         let draft = PointDraft {
             original: Some(self.original(catalogue, point)?),
             common: point.common.clone(),
@@ -204,26 +237,21 @@ impl Copying<'_> {
         Ok((Written { packs }, Some(draft)))
     }
 
-    /// How many runs of the way to a point, the last one first, lead back to one that the other vault has, and that one;
-    /// `None` is nothing.
-    fn base(
-        &self,
-        way: &[PlacedRun],
-        there: &Catalogue,
-    ) -> Result<(usize, Option<Arc<PointObject>>), VaultError> {
-        for (place, placed) in way.iter().enumerate() {
+    /// The newest point on the way to one that the other vault has, so that nothing can take it away; `None` is nothing.
+    fn base(&self, way: &[PlacedRun], there: &Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> {
+        for placed in way {
             let known = placed.from.and_then(|from| there.point(from.point));
             if let Some(known) = known
                 && self.to.is_settled(there, known)?
             {
-                return Ok((place + 1, Some(Arc::clone(known))));
+                return Ok(Some(Arc::clone(known)));
             }
         }
-        Ok((way.len(), None))
+        Ok(None)
     }
 
     /// Sends chunks that are not there, as they lie here; whether those were all. Of several runs, which are merged, only
-    /// the data.
+    /// the data: what one commit sends, the next finds there, so that each comes further.
     fn send_chunks(
         &self,
         runs: &[Run],
@@ -236,14 +264,21 @@ impl Copying<'_> {
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut sent_bytes = 0;
         for part in runs.iter().flat_map(|run| &run.parts) {
-            let mut missing = Vec::new();
-            part_chunks(&reader, part, &mut |chunk| {
-                if !view.has(&chunk) && seen.insert(chunk) {
+            let (mut missing, mut is_cut) = (Vec::new(), false);
+            let mut look_at = |chunk| match view.has(&chunk) || seen.contains(&chunk) {
+                true => {}
+                false if seen.len() >= self.limits.chunks => is_cut = true,
+                false => {
+                    seen.insert(chunk);
                     missing.push(chunk);
                 }
-            })?;
+            };
+            match is_merged {
+                true => part_live(&reader, part, &mut |live| look_at(live.chunk))?,
+                false => part_chunks(&reader, part, &mut look_at)?,
+            }
             for read in reader.plan(missing)? {
-                if sent_bytes >= COMMIT_BYTES {
+                if sent_bytes >= self.limits.bytes {
                     return Ok((packer.flush()?, false));
                 }
                 let stretch = reader.read(&read);
@@ -255,9 +290,6 @@ impl Copying<'_> {
                         place: self.from.place(),
                         cause: cause.to_string(),
                     })?;
-                    if is_merged && header.class == ChunkClass::Meta {
-                        continue;
-                    }
                     while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
                     packer.add(header.class, *chunk, header.plain_length, &sealed);
                     sent_bytes += sealed.len() as u64;
@@ -267,6 +299,9 @@ impl Copying<'_> {
                 if packer.has_failed() {
                     break;
                 }
+            }
+            if is_cut {
+                return Ok((packer.flush()?, false));
             }
         }
         Ok((packer.flush()?, true))
@@ -283,6 +318,14 @@ impl std::fmt::Debug for Copying<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Copying").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
     }
+}
+
+/// The runs of the way to a point that lead there from its parent in the other vault, the last one first. By the parent that
+/// the session has pinned: a nearer point may have become settled since.
+fn runs_onto(way: &[PlacedRun], parent: Option<PointId>) -> Vec<Run> {
+    let is_first = |placed: &PlacedRun| parent.is_some() && placed.from.map(|from| from.point) == parent;
+    let count = way.iter().position(is_first).map_or(way.len(), |place| place + 1);
+    way[..count].iter().map(|placed| placed.run.clone()).collect()
 }
 
 /// What is wrong with a point here keeps no other from being copied.

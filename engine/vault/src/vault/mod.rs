@@ -35,7 +35,7 @@ use tokio::runtime::Handle;
 
 pub use catalogue::{Catalogue, PointObject};
 pub use check::{CheckReport, Finding, PackShare};
-pub use copy::{Copied, Copying};
+pub use copy::{Copied, CopyLimits, Copying};
 pub use custodian::{
     Awaited, Collected, Custodian, Inspection, KeepOf, Loss, MemoryNotes, NoteStore, Notes, Pass,
     PendingLayout, PointFate, RepairMeans, Repaired, SourceFates, Thinned, Undeleted,

@@ -10,7 +10,7 @@ use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
 use backstay_vault::store::{MemStore, Operation, StoreErrorKind};
-use backstay_vault::vault::Copying;
+use backstay_vault::vault::{CopyLimits, Copying};
 
 use crate::scene::{DUMP, FILES, Scene, at};
 
@@ -102,6 +102,7 @@ fn a_point_that_is_damaged_here_is_named_and_the_others_are_copied() {
             kinds: kinds(),
             pool: scene.fixture.pool().clone(),
             clock: &scene.clock,
+            limits: CopyLimits::default(),
         };
         let dump = scene.fixture.source(DUMP);
         copying.run(&|source| source == dump, &|_| {}).expect("copies").records
@@ -136,6 +137,30 @@ fn a_point_that_a_commit_has_left_there_which_failed_is_not_taken_for_copied_bef
     let third = scene.copy().expect("copies");
     assert_eq!((third.points, third.already, third.failures.len()), (0, 1, 0), "{third:?}");
     scene.verify();
+}
+
+#[test]
+fn a_copy_that_may_have_few_chunks_in_mind_sends_each_once_in_many_commits() {
+    for thinned in [false, true] {
+        let (mut whole, mut sliced) = (Scene::new(), Scene::new());
+        sliced.limits.chunks = 3;
+        let [all, slices] = [&mut whole, &mut sliced].map(|scene| {
+            scene.line(FILES, 4, &mut Random::new(8));
+            if thinned {
+                scene.copy().expect("copies");
+                scene.line(FILES, 5, &mut Random::new(9));
+                scene.thin(1);
+            }
+            let copied = scene.copy().expect("copies");
+            scene.verify();
+            (copied.points, copied.failures, copied.records)
+        });
+        assert_eq!(all, slices, "thinned: {thinned}");
+        let commits = |scene: &Scene| {
+            scene.to_store.objects().keys().filter(|name| name.starts_with("sessions/")).count()
+        };
+        assert!(commits(&sliced) > commits(&whole) + 2, "thinned: {thinned}");
+    }
 }
 
 #[test]

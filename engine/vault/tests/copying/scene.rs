@@ -13,7 +13,7 @@ use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
 use backstay_vault::store::{MemStore, Store};
-use backstay_vault::vault::{Copied, Copying, Custodian, Inspection, MemoryNotes, Vault};
+use backstay_vault::vault::{Copied, CopyLimits, Copying, Custodian, Inspection, MemoryNotes, Vault};
 
 pub(crate) const FILES: &str = "static.files";
 pub(crate) const DUMP: &str = "matrix.dump";
@@ -32,6 +32,7 @@ pub(crate) struct Scene {
     pub(crate) from: Arc<Vault>,
     pub(crate) to: Arc<Vault>,
     pub(crate) states: States,
+    pub(crate) limits: CopyLimits,
 }
 
 impl Scene {
@@ -41,7 +42,16 @@ impl Scene {
         let from = fixture.create(from_store.clone()).expect("create");
         let to = fixture.create(to_store.clone()).expect("create");
         let clock = ManualClock::new(at(10_000));
-        Self { fixture, clock, from_store, to_store, from, to, states: BTreeMap::new() }
+        Self {
+            fixture,
+            clock,
+            from_store,
+            to_store,
+            from,
+            to,
+            states: BTreeMap::new(),
+            limits: CopyLimits::default(),
+        }
     }
 
     pub(crate) fn capture(&mut self, vault: &Arc<Vault>, source: &'static str, seconds: i64, state: &State) {
@@ -79,6 +89,7 @@ impl Scene {
             kinds: kinds(),
             pool: self.fixture.pool().clone(),
             clock: &self.clock,
+            limits: self.limits,
         };
         copying.run(wanted, &|_| {})
     }

@@ -3,6 +3,7 @@
 
 mod announced;
 mod crashes;
+mod dropped;
 mod matrix;
 mod repair;
 mod sample;

@@ -45,7 +45,7 @@ pub(crate) fn repair(
     let vault = sample.fixture.open(store)?;
     sample.fixture.fence_dead_sessions(&vault, Timestamp::from_seconds(3999))?;
     let own = sample.fixture.bundle().without_admin();
-    let means = RepairMeans { reads_all: true, others, bundle: Some(&own) };
+    let means = RepairMeans { reads_all: true, others, bundle: Some(&own), ..RepairMeans::default() };
     with_custodian(sample, &vault, notes, |custodian| custodian.repair(&means))
 }
 

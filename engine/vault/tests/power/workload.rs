@@ -18,7 +18,7 @@ use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
 use backstay_vault::store::{DirStore, Disk, MemStore};
 use backstay_vault::vault::{
-    Copying, Custodian, Inspection, MemoryNotes, NoteStore, Notes, Pass, PendingLayout, Vault,
+    CopyLimits, Copying, Custodian, Inspection, MemoryNotes, NoteStore, Notes, Pass, PendingLayout, Vault,
 };
 
 pub(crate) const FILES: &str = "static.files";
@@ -177,6 +177,7 @@ impl Node<'_> {
                 kinds: kinds(),
                 pool: node.fixture.pool().clone(),
                 clock: &ManualClock::new(at(node.seconds)),
+                limits: CopyLimits::default(),
             };
             let copied = copying.run(&|_| true, &|_| {})?;
             assert_eq!(copied.failures, []);

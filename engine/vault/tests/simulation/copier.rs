@@ -8,7 +8,7 @@ use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_testkit::sim::{Died, Life, Process};
 use backstay_vault::error::VaultError;
-use backstay_vault::vault::{Copied, Copying, Vault};
+use backstay_vault::vault::{Copied, CopyLimits, Copying, Vault};
 
 use crate::ledger::Ledger;
 use crate::scene::{COPY, VAULT};
@@ -90,6 +90,7 @@ impl Copier<'_> {
             kinds: kinds(),
             pool: self.node.pool().clone(),
             clock: &life.clock(),
+            limits: CopyLimits::default(),
         };
         copying.run(&|_| true, &|_| {})
     }

@@ -18,7 +18,8 @@ const LOOKS_MAX: usize = 100;
 pub(crate) fn quiet(scene: &Scene) -> Result<(), String> {
     scene.world.land_all();
     let told = |error: VaultError| format!("in the end: {error}");
-    for (store, node) in scene.writers.iter().map(|node| (VAULT, node)).chain([(COPY, &scene.custodian)]) {
+    let nodes = || scene.writers.iter().chain([&scene.custodian]);
+    for (store, node) in [VAULT, COPY].into_iter().flat_map(|store| nodes().map(move |node| (store, node))) {
         let vault = node.open(scene.world.direct(store)).map_err(told)?;
         node.fence_dead_sessions(&vault, scene.world.now()).map_err(told)?;
     }

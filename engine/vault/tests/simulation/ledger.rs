@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use backstay_core::id::{PointId, SessionId, SourceId};
 use backstay_core::layout::{Accepted, Layout};
-use backstay_core::point::PointCommon;
+use backstay_core::point::{PointCommon, PointLink};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::State;
 
@@ -142,10 +142,16 @@ impl Ledger {
             return Ok(());
         }
         pages.in_force.insert((store, source), order);
+        // A second object of a point may go while the first one stays.
+        let stays = |point: &PointId| {
+            let stays = |link: &PointLink| link.point == *point && !layout.dropped.contains(link);
+            layout.accepted.iter().any(|accepted| stays(&accepted.link))
+        };
         let newly_dropped: Vec<PointId> = layout
             .dropped
             .iter()
             .map(|link| link.point)
+            .filter(|point| !stays(point))
             .filter(|point| pages.fates.get(&(store, *point)) != Some(&Fate::Dropped))
             .collect();
         let full: Vec<PointId> = layout

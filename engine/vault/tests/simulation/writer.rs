@@ -12,8 +12,8 @@ use backstay_vault::commit_object::SessionObject;
 use backstay_vault::error::VaultError;
 use backstay_vault::vault::Vault;
 
-use crate::ledger::Ledger;
-use crate::scene::{VAULT, kind_of};
+use crate::ledger::{Ledger, StoreNumber};
+use crate::scene::{COPY, VAULT, kind_of};
 
 /// Keys of a source.
 const KEYS: usize = 10;
@@ -42,9 +42,10 @@ impl Writer<'_> {
     }
 
     fn live(&self, life: &Life, states: &mut [State], random: &mut Random) -> Result<(), Died> {
-        let (vault, mut dead) = loop {
-            match self.open(life) {
-                Ok(opened) => break opened,
+        let mut vaults = loop {
+            let opened = [VAULT, COPY].map(|store| self.open(life, store));
+            match opened.into_iter().collect::<Result<Vec<_>, _>>() {
+                Ok(vaults) => break vaults,
                 Err(error) => self.excuse(life, "cannot open", &error),
             }
             life.sleep(Duration::from_secs(60))?;
@@ -52,24 +53,28 @@ impl Writer<'_> {
         // Now and then a process ends by itself.
         while !random.once_in(25) {
             life.sleep(hours(random, 6))?;
-            while let Some(session) = dead.last() {
-                match vault.fence_dead_session(self.node.writer(), session, life.clock().now()) {
-                    Ok(()) => drop(dead.pop()),
-                    Err(error) => {
-                        self.excuse(life, "cannot fence", &error);
-                        break;
+            for (vault, dead) in &mut vaults {
+                while let Some(session) = dead.last() {
+                    match vault.fence_dead_session(self.node.writer(), session, life.clock().now()) {
+                        Ok(()) => drop(dead.pop()),
+                        Err(error) => {
+                            self.excuse(life, "cannot fence", &error);
+                            break;
+                        }
                     }
                 }
             }
             let which = random.below(self.sources.len());
-            self.capture(life, &vault, self.sources[which], &mut states[which], random)?;
+            // Now and then to the vault to which others copy.
+            let store = if random.once_in(5) { COPY } else { VAULT };
+            self.capture(life, (store, &vaults[store].0), self.sources[which], &mut states[which], random)?;
         }
         Ok(())
     }
 
     /// As a node does that is about to write: what it has left open is known before it opens anything.
-    fn open(&self, life: &Life) -> Result<(Arc<Vault>, Vec<SessionObject>), VaultError> {
-        let vault = self.node.open(life.store(VAULT))?;
+    fn open(&self, life: &Life, store: StoreNumber) -> Result<(Arc<Vault>, Vec<SessionObject>), VaultError> {
+        let vault = self.node.open(life.store(store))?;
         let dead = vault.dead_sessions(self.node.writer())?;
         Ok((vault, dead))
     }
@@ -77,7 +82,7 @@ impl Writer<'_> {
     fn capture(
         &self,
         life: &Life,
-        vault: &Arc<Vault>,
+        (store, vault): (StoreNumber, &Arc<Vault>),
         source: &'static str,
         state: &mut State,
         random: &mut Random,
@@ -87,19 +92,24 @@ impl Writer<'_> {
         let at = self.ledger.begin(node, life.clock().now(), state);
         if random.once_in(8) {
             // The state is as it was then or not: a head says only when it was looked at.
-            return self.outcome(life, "head", self.node.commit_head(vault, source, at).map(|()| None));
+            return self.outcome(
+                life,
+                store,
+                "head",
+                self.node.commit_head(vault, source, at).map(|()| None),
+            );
         }
         let style = Style { part_entries: 3, kind: kind_of(source), ..Style::default() };
         if random.once_in(4) {
             let stop_at = state.keys().nth(state.len() / 2).cloned();
             let partial = Style { stop_at, ..style.clone() };
             let captured = self.node.capture_in_style(vault, source, at, state, &partial);
-            self.outcome(life, "part", captured.map(|_| None))?;
+            self.outcome(life, store, "part", captured.map(|_| None))?;
         }
         let at = self.ledger.begin(node, life.clock().now(), state);
         let open = match self.node.open_capture(std::slice::from_ref(vault), source, at) {
             Ok(open) => open,
-            Err(error) => return self.outcome(life, "open", Err(error)),
+            Err(error) => return self.outcome(life, store, "open", Err(error)),
         };
         if random.once_in(4) {
             life.sleep(hours(random, 40))?;
@@ -107,17 +117,19 @@ impl Writer<'_> {
         if random.once_in(8) {
             return self.outcome(
                 life,
+                store,
                 "give up",
                 open.give_up(state, &style, life.clock().now()).map(|()| None),
             );
         }
         let captured = open.commit(state, &style).pop().expect("one target, one outcome");
-        self.outcome(life, "capture", captured.map(|captured| Some(captured.link.point)))
+        self.outcome(life, store, "capture", captured.map(|captured| Some(captured.link.point)))
     }
 
     fn outcome(
         &self,
         life: &Life,
+        store: StoreNumber,
         what: &str,
         outcome: Result<Option<backstay_core::id::PointId>, VaultError>,
     ) -> Result<(), Died> {
@@ -125,7 +137,7 @@ impl Writer<'_> {
             Ok(None) => life.note(what, ""),
             Ok(Some(point)) => {
                 life.note("acknowledged", point);
-                self.ledger.acknowledge(VAULT, point);
+                self.ledger.acknowledge(store, point);
             }
             Err(error) => self.excuse(life, what, &error),
         }

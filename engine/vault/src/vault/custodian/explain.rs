@@ -77,6 +77,9 @@ impl Inspection<'_> {
         };
         let judged = judged(catalogue, layout, &keep).into_iter();
         let fates = judged.map(|(accepted, reasons)| (accepted.link, fate(accepted.link, reasons)));
+        // Further objects of a point, which no rule judges.
+        let rest = layout.accepted.iter().map(|accepted| (accepted.link, fate(accepted.link, Vec::new())));
+        let fates = fates.chain(rest);
         let new = catalogue.points().iter().filter(|point| !catalogue.accepts(point.link));
         Ok(fates.chain(new.map(|point| (point.link, PointFate::New))).collect())
     }

@@ -3,6 +3,7 @@
 //! lost for good is named. Owns the order; each step can be done again, so that a repair may end anywhere.
 
 mod chunks;
+mod damaged;
 mod keys;
 mod losses;
 mod objects;
@@ -18,6 +19,7 @@ use super::super::Vault;
 use super::Custodian;
 use crate::error::VaultError;
 use crate::keys::Bundle;
+use losses::LOST_MAX;
 
 pub use losses::Loss;
 pub(super) use objects::is_damage;
@@ -26,7 +28,7 @@ pub(super) use objects::is_damage;
 const LINES_MAX: usize = 1000;
 
 /// How a repair goes about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RepairMeans<'m> {
     /// Whether every pack is read, and not only those that are suspect.
     pub reads_all: bool,
@@ -34,6 +36,16 @@ pub struct RepairMeans<'m> {
     pub others: &'m [Arc<Vault>],
     /// The keys that this node has, for its own object in `keys/`.
     pub bundle: Option<&'m Bundle>,
+    /// Whether points are dropped that lack contents, as retention drops points.
+    pub drops_damaged: bool,
+    /// How many missing chunks are kept in mind at once, and named in the list of what is lost.
+    pub chunks_max: usize,
+}
+
+impl Default for RepairMeans<'_> {
+    fn default() -> Self {
+        Self { reads_all: false, others: &[], bundle: None, drops_damaged: false, chunks_max: LOST_MAX }
+    }
 }
 
 /// What a repair has found and done.
@@ -51,9 +63,10 @@ pub struct Repaired {
     pub chunks_fetched: u64,
     /// Records that were moved out of damaged packs.
     pub records_salvaged: u64,
-    /// Chunks that points need and that are nowhere.
+    /// Chunks that points need and that are nowhere; beyond [`RepairMeans::chunks_max`] one is counted for each part that
+    /// needs it.
     pub chunks_lost: u64,
-    /// Points that cannot be read any more, and were dropped.
+    /// Points that were dropped: they could not be read any more, or that was wanted of those that lack contents.
     pub points_lost: u64,
 }
 
@@ -96,13 +109,16 @@ impl Custodian<'_> {
         self.remove_damaged(&mut done)?;
         self.vault.refresh_index(Some(&self.identity.node))?;
         self.mend_packs(means.reads_all, &mut done)?;
-        let mut lost = self.mend_chunks(means.others, &mut done)?;
+        let mut lost = self.mend_chunks(means.others, means.chunks_max, &mut done)?;
         if self.mend_runs(&lost, &mut done)? {
-            lost = self.missing()?;
+            lost = self.missing(means.chunks_max)?;
         }
         // What could not be written anew stops every collection.
         lost.unreadable.extend(std::mem::take(&mut lost.tables));
         self.mend_points(&lost, &mut done)?;
+        if means.drops_damaged && self.drop_damaged(&lost, &mut done)? {
+            lost = self.missing(means.chunks_max)?;
+        }
         self.name_lost(&lost, &mut done)?;
         // Runs without the points that were dropped, and without rows that refer to what is lost and that nobody sees.
         self.thin(&|_| None)?;

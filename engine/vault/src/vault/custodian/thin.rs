@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::config::Keep;
-use backstay_core::id::ChunkId;
+use backstay_core::id::{ChunkId, PointId};
 use backstay_core::kind::KindRules;
 use backstay_core::layout::{Accepted, Layout, PlacedRun};
 use backstay_core::point::{PointCommon, PointLink};
@@ -48,13 +48,22 @@ impl Custodian<'_> {
     /// Drops what retention does not want of the points that are accepted, and merges their runs. Points that were
     /// committed since the last pass are left for the one after.
     pub fn thin(&mut self, keep: &KeepOf<'_>) -> Result<Thinned, VaultError> {
+        self.thin_without(keep, &HashSet::new())
+    }
+
+    /// The same, and these points are unwanted whatever retention says.
+    pub(super) fn thin_without(
+        &mut self,
+        keep: &KeepOf<'_>,
+        unwanted: &HashSet<PointLink>,
+    ) -> Result<Thinned, VaultError> {
         self.put_layout_again()?;
         let mut thinned = Thinned::default();
         let mut failure = None;
         self.vault.refresh_index(Some(&self.identity.node))?;
         self.reader.learn_packs();
         for catalogue in self.look.survey()? {
-            match self.thin_source(catalogue, keep, &mut thinned) {
+            match self.thin_source(catalogue, (keep, unwanted), &mut thinned) {
                 // What one source has keeps no other from being thinned.
                 Err(error) if error.class() == "damaged" => {
                     tracing::warn!(%error, "a source was not thinned");
@@ -69,7 +78,7 @@ impl Custodian<'_> {
     fn thin_source(
         &mut self,
         mut catalogue: Catalogue,
-        keep: &KeepOf<'_>,
+        (keep, unwanted): (&KeepOf<'_>, &HashSet<PointLink>),
         thinned: &mut Thinned,
     ) -> Result<(), VaultError> {
         // A source may have nothing but what an unfinished capture has left.
@@ -79,7 +88,7 @@ impl Custodian<'_> {
         let keep = keep(&known.source_name).unwrap_or_default();
         let mut merged = HashSet::new();
         for _ in 0..ROUNDS_MAX {
-            let Some((layout, plan)) = self.plan(&catalogue, &keep)? else { break };
+            let Some((layout, plan)) = self.plan(&catalogue, &keep, unwanted)? else { break };
             tracing::debug!(merges = plan.merges.len(), dropped = plan.drop.len(), "planned");
             merged.extend(plan.merges.iter().map(|merge| (merge.from, merge.to)));
             self.carry_out(&catalogue, layout, plan, &*rules, thinned)?;
@@ -134,9 +143,15 @@ impl Custodian<'_> {
     }
 
     /// The plan for one source, and the layout that it is made for; `None` when there is nothing to do.
-    fn plan(&self, catalogue: &Catalogue, keep: &Keep) -> Result<Option<(Layout, Plan)>, VaultError> {
+    fn plan(
+        &self,
+        catalogue: &Catalogue,
+        keep: &Keep,
+        unwanted: &HashSet<PointLink>,
+    ) -> Result<Option<(Layout, Plan)>, VaultError> {
         let Some(layout) = &catalogue.layout else { return Ok(None) };
-        let wishes = self.look.wishes(catalogue, layout, keep)?;
+        let mut wishes = self.look.wishes(catalogue, layout, keep)?;
+        wishes.unwanted.extend(unwanted);
         let reader = &self.reader;
         let mut failure = None;
         let mut known = HashMap::new();
@@ -228,6 +243,7 @@ impl Inspection<'_> {
             .filter(|(_, reasons)| reasons.is_empty())
             .map(|(accepted, _)| accepted.link)
             .chain(spent_partials(catalogue, self.now()))
+            .chain(doubles(layout))
             .collect();
         Ok(Wishes { unwanted, pinned })
     }
@@ -240,8 +256,11 @@ pub(super) fn judged<'l>(
     keep: &Keep,
 ) -> Vec<(&'l Accepted, Vec<Reason>)> {
     let partial: HashSet<PointLink> = catalogue.partial_points().iter().map(|point| point.link).collect();
-    let counts =
-        |accepted: &&Accepted| !partial.contains(&accepted.link) && !layout.dropped.contains(&accepted.link);
+    let doubles = doubles(layout);
+    let counts = |accepted: &&Accepted| {
+        let link = &accepted.link;
+        !partial.contains(link) && !layout.dropped.contains(link) && !doubles.contains(link)
+    };
     let points: Vec<&Accepted> = layout.accepted.iter().filter(counts).collect();
     let known: HashMap<PointLink, &PointCommon> =
         catalogue.points().iter().map(|point| (point.link, &point.common)).collect();
@@ -256,6 +275,16 @@ pub(super) fn judged<'l>(
     };
     let aged: Vec<Aged> = points.iter().map(aged).collect();
     points.into_iter().zip(judge(keep, &aged)).collect()
+}
+
+/// Further objects of a point that is there already: somebody has copied it while a capture put it. They hold the same, and
+/// no rule counts them. One that is held stays, whatever else is there.
+fn doubles(layout: &Layout) -> HashSet<PointLink> {
+    let accepted = layout.accepted.iter().filter(|accepted| !layout.dropped.contains(&accepted.link));
+    let (held, loose): (Vec<&Accepted>, Vec<&Accepted>) =
+        accepted.partition(|accepted| !accepted.holds.is_empty());
+    let mut seen: HashSet<PointId> = held.iter().map(|accepted| accepted.link.point).collect();
+    loose.iter().map(|accepted| accepted.link).filter(|link| !seen.insert(link.point)).collect()
 }
 
 /// Partial points whose capture has ended in a point, or that nobody has gone on with for long.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_core::id::{ChunkId, PackId};
+use backstay_core::id::ChunkId;
 use backstay_core::run::{PartRef, Run};
 
 use super::super::super::Vault;
@@ -17,17 +17,25 @@ use crate::record::{RecordHeader, RecordOpener};
 use crate::table::part_chunks;
 use crate::write::Packer;
 
-/// How often it is looked what is missing: each time chunks of metadata have come that name further ones.
-const LOOKS_MAX: usize = 16;
+/// How often it is looked what is missing: each time chunks of metadata have come that name further ones, or as many as
+/// are kept in mind at once.
+const LOOKS_MAX: usize = 1024;
 
 /// How often it is looked whether an upload has failed, while it is waited for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Whether a missing chunk is of interest.
+type Wanted<'w> = dyn Fn(&ChunkId) -> Result<bool, VaultError> + 'w;
+
 /// What is needed and nowhere.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
-    /// The chunks, of data or metadata.
+    /// The chunks, of data or metadata, as many as are kept in mind.
     pub(super) chunks: BTreeSet<ChunkId>,
+    /// How many there are more, each counted as often as a part needs it.
+    pub(super) more: u64,
+    /// The packs that were there.
+    inventory: Inventory,
     /// Roots of the parts whose entries cannot all be read.
     pub(super) unreadable: BTreeSet<ChunkId>,
     /// Roots of the parts whose entries can all be read, and whose tables of what they refer to cannot.
@@ -37,6 +45,25 @@ pub(super) struct Missing {
 }
 
 impl Missing {
+    /// Whether a chunk is nowhere. What was not kept in mind is looked up.
+    pub(super) fn lacks(&self, vault: &Vault, chunk: &ChunkId) -> Result<bool, VaultError> {
+        match self.more {
+            0 => Ok(self.chunks.contains(chunk)),
+            _ => Ok(self.chunks.contains(chunk) || !self.is_there(vault, chunk)?),
+        }
+    }
+
+    fn is_there(&self, vault: &Vault, chunk: &ChunkId) -> Result<bool, VaultError> {
+        Ok(vault.places(chunk)?.iter().any(|place| self.inventory.contains_key(&place.pack)))
+    }
+
+    fn add(&mut self, chunk: ChunkId, chunks_max: usize) {
+        match self.chunks.len() < chunks_max || self.chunks.contains(&chunk) {
+            true => drop(self.chunks.insert(chunk)),
+            false => self.more += 1,
+        }
+    }
+
     pub(super) fn has_unreadable(&self, run: &Run) -> bool {
         run.parts.iter().any(|part| self.unreadable.contains(&part.root))
     }
@@ -47,6 +74,7 @@ impl Custodian<'_> {
     pub(super) fn mend_chunks(
         &self,
         others: &[Arc<Vault>],
+        chunks_max: usize,
         done: &mut Repaired,
     ) -> Result<Missing, VaultError> {
         for other in others {
@@ -56,25 +84,38 @@ impl Custodian<'_> {
             }
             other.refresh_index(None)?;
         }
-        for _ in 0..LOOKS_MAX {
-            let missing = self.missing()?;
+        // What no other vault has takes no place of what some has.
+        let has = |chunk: &ChunkId| -> Result<bool, VaultError> {
+            for other in others {
+                if !other.places(chunk)?.is_empty() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        for _ in 0..if others.is_empty() { 0 } else { LOOKS_MAX } {
+            let missing = self.missing_of(&has, chunks_max)?;
             let fetched = self.fetch(&missing.chunks, others)?;
             done.chunks_fetched += fetched;
             if fetched == 0 {
-                return Ok(missing);
+                break;
             }
         }
-        self.missing()
+        self.missing(chunks_max)
     }
 
-    /// What the points that count need, the partial ones, and the layouts.
-    pub(super) fn missing(&self) -> Result<Missing, VaultError> {
+    /// What the points that count need, the partial ones, and the layouts. No more than so many chunks are kept in mind.
+    pub(super) fn missing(&self, chunks_max: usize) -> Result<Missing, VaultError> {
+        self.missing_of(&|_| Ok(true), chunks_max)
+    }
+
+    /// Of that the chunks for which `wanted` says so; the parts that lack any are all told.
+    fn missing_of(&self, wanted: &Wanted<'_>, chunks_max: usize) -> Result<Missing, VaultError> {
         let reader = ChunkReader::new(self.vault.clone());
         // In this order: what a commit puts comes before the point that needs it.
         let catalogues = self.vault.catalogues()?;
         self.vault.refresh_index(Some(&self.identity.node))?;
-        let inventory = self.look.inventory()?;
-        let mut missing = Missing::default();
+        let mut missing = Missing { inventory: self.look.inventory()?, ..Missing::default() };
         let mut seen: BTreeSet<ChunkId> = BTreeSet::new();
         for catalogue in catalogues {
             let points = catalogue.points().iter().chain(catalogue.partial_points());
@@ -86,7 +127,7 @@ impl Custodian<'_> {
             runs.extend(placed.map(|placed| placed.run.clone()));
             for part in runs.iter().flat_map(|run| &run.parts) {
                 if seen.insert(part.root) {
-                    self.look_at(&reader, part, &inventory, &mut missing)?;
+                    self.look_at(&reader, part, (wanted, chunks_max), &mut missing)?;
                 }
             }
         }
@@ -97,16 +138,22 @@ impl Custodian<'_> {
         &self,
         reader: &ChunkReader,
         part: &PartRef,
-        inventory: &Inventory,
+        (wanted, chunks_max): (&Wanted<'_>, usize),
         missing: &mut Missing,
     ) -> Result<(), VaultError> {
-        let is_there = |pack: &PackId| inventory.contains_key(pack);
-        let mut lacking = Vec::new();
+        let mut is_lacking = false;
         let mut unknown = None;
-        let read = part_chunks(reader, part, &mut |chunk| match self.vault.places(&chunk) {
-            Ok(places) if places.iter().any(|place| is_there(&place.pack)) => {}
-            Ok(_) => lacking.push(chunk),
-            Err(error) => drop(unknown.get_or_insert(error)),
+        let read = part_chunks(reader, part, &mut |chunk| {
+            let outcome = missing.is_there(&self.vault, &chunk).and_then(|is_there| {
+                is_lacking |= !is_there;
+                if !is_there && wanted(&chunk)? {
+                    missing.add(chunk, chunks_max);
+                }
+                Ok(())
+            });
+            if let Err(error) = outcome {
+                unknown.get_or_insert(error);
+            }
         });
         if let Some(error) = unknown {
             return Err(error);
@@ -114,7 +161,9 @@ impl Custodian<'_> {
         let has_tables = match read.map_err(VaultError::from) {
             Ok(()) => true,
             Err(VaultError::Chunk { chunk, .. }) => {
-                missing.chunks.insert(chunk);
+                if wanted(&chunk)? {
+                    missing.add(chunk, chunks_max);
+                }
                 false
             }
             Err(VaultError::Table(wrong)) => {
@@ -123,10 +172,9 @@ impl Custodian<'_> {
             }
             Err(error) => return Err(error),
         };
-        if has_tables && lacking.is_empty() {
+        if has_tables && !is_lacking {
             return Ok(());
         }
-        missing.chunks.extend(lacking);
         // Leaves of the metadata are told like data: without them the entries cannot be read either.
         let kind = match (self.reads_whole(reader, part)?, has_tables) {
             (false, _) => &mut missing.unreadable,

@@ -1,6 +1,8 @@
 //! What is lost for good, by source, point and path; and the list in `bad/` that lets collection go on without it and
 //! writers put it again who have it.
 
+use std::ops::ControlFlow;
+
 use backstay_core::fold::Fold;
 use backstay_core::id::{ChunkId, PointId};
 
@@ -18,7 +20,7 @@ use crate::store::Folder;
 use crate::table::RunCursor;
 
 /// Most chunks that a list names: it must be one that readers take.
-const LOST_MAX: usize = 1 << 20;
+pub(super) const LOST_MAX: usize = 1 << 20;
 
 /// Something that cannot be had any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,14 +38,27 @@ pub struct Loss {
 impl Custodian<'_> {
     /// Names the paths of points that lack contents, and puts the list.
     pub(super) fn name_lost(&self, missing: &Missing, done: &mut Repaired) -> Result<(), VaultError> {
-        let before = self.vault.bad_list()?;
         for catalogue in self.vault.catalogues()? {
             for point in catalogue.points() {
-                self.name_in_point(&catalogue, point, missing, done)?;
+                self.each_lacking_path(&catalogue, point, missing, &mut |path, chunk| {
+                    done.lost(Loss {
+                        source_name: point.common.source_name.clone(),
+                        point: Some(point.link.point),
+                        path: Some(path),
+                        why: format!("chunk {chunk} is lost"),
+                    });
+                    ControlFlow::Continue(())
+                })?;
             }
         }
-        // Also those to which only rows refer that newer ones replace: a collection asks for them all the same.
-        done.chunks_lost = missing.chunks.len() as u64;
+        done.chunks_lost = missing.chunks.len() as u64 + missing.more;
+        self.put_bad_list(missing)
+    }
+
+    /// Puts the list and announces it, unless it stands there. Also of chunks to which only rows refer that newer ones
+    /// replace: a collection asks for them all the same.
+    pub(super) fn put_bad_list(&self, missing: &Missing) -> Result<(), VaultError> {
+        let before = self.vault.bad_list()?;
         let lost: Vec<ChunkId> = missing.chunks.iter().copied().take(LOST_MAX).collect();
         let number = before.as_ref().map_or(0, |list| list.number);
         if before.map(|list| list.lost).unwrap_or_default() == lost {
@@ -70,12 +85,13 @@ impl Custodian<'_> {
         Ok(())
     }
 
-    fn name_in_point(
+    /// Tells the paths of a point that lack contents, and the first chunk that each lacks, until it is told to break off.
+    pub(super) fn each_lacking_path(
         &self,
         catalogue: &Catalogue,
         point: &PointObject,
         missing: &Missing,
-        done: &mut Repaired,
+        tell: &mut dyn FnMut(String, ChunkId) -> ControlFlow<()>,
     ) -> Result<(), VaultError> {
         let Ok(stack) = catalogue.stack_of(point.link) else { return Ok(()) };
         let lacks = stack.iter().flat_map(|run| &run.parts).any(|part| missing.lacking.contains(&part.root));
@@ -84,20 +100,18 @@ impl Custodian<'_> {
         let cursors = stack.iter().map(|run| RunCursor::new(reader.clone(), &run.parts, b"")).collect();
         let mut fold = Fold::new(cursors, rules.fold_rule());
         while let Some((key, value)) = fold.next().map_err(VaultError::from)? {
-            let mut first = None;
+            let mut first = Ok(None);
             let told = rules.references(key, value, &mut |range| {
-                if missing.chunks.contains(&range.chunk) {
-                    first.get_or_insert(range.chunk);
+                if matches!(first, Ok(None)) {
+                    first =
+                        missing.lacks(&self.vault, &range.chunk).map(|lacks| lacks.then_some(range.chunk));
                 }
             });
             told.map_err(|error| VaultError::Table(error.to_string()))?;
-            if let Some(chunk) = first {
-                done.lost(Loss {
-                    source_name: point.common.source_name.clone(),
-                    point: Some(point.link.point),
-                    path: Some(rules.path(key)),
-                    why: format!("chunk {chunk} is lost"),
-                });
+            if let Some(chunk) = first?
+                && tell(rules.path(key), chunk).is_break()
+            {
+                break;
             }
         }
         Ok(())
