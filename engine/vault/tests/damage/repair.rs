@@ -226,3 +226,19 @@ fn what_is_missing_comes_from_another_vault_of_the_domain() {
         }
     }
 }
+
+#[test]
+fn packs_that_lie_under_each_others_names_are_whole_after_a_repair_however_many_there_are() {
+    let sample = Sample::of_captures(40);
+    let packs: Vec<&String> = sample.objects.keys().filter(|name| name.starts_with("packs/")).collect();
+    assert!(packs.len() > 64, "{} packs", packs.len());
+    let mut objects = sample.objects.clone();
+    for (place, name) in packs.iter().enumerate() {
+        // Under each name lies the pack before.
+        let before = packs[(place + packs.len() - 1) % packs.len()];
+        objects.insert((*name).clone(), sample.objects[before].clone());
+    }
+    let store = Arc::new(MemStore::with_objects(objects));
+    repair(&sample, store.clone(), &mut sample.notes.clone(), &[]).expect("repairs");
+    assert_eq!(readable(&sample, &store).len(), sample.points.len());
+}

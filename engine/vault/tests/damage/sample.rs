@@ -110,6 +110,24 @@ impl Sample {
         Self { objects: store.0.inner.objects(), fixture, before, notes: MemoryNotes::default(), points }
     }
 
+    /// A vault of so many captures that nobody has cared for: each has put packs of its own.
+    pub(crate) fn of_captures(count: u8) -> Self {
+        let fixture = VaultFixture::new();
+        let store = Arc::new(MemStore::new());
+        let vault = fixture.create(store.clone()).expect("create");
+        let mut random = Random::new(3);
+        let mut state = State::new();
+        let mut points = BTreeMap::new();
+        for n in 0..count {
+            state.insert(vec![n], random.bytes(500));
+            let at = Timestamp::from_seconds(10 + i64::from(n));
+            let captured = fixture.capture(&vault, FILES, at, &state).expect("capture");
+            points.insert(captured.link.point, (FILES, state.clone()));
+        }
+        let (before, notes) = (Objects::new(), MemoryNotes::default());
+        Self { objects: store.objects(), fixture, before, notes, points }
+    }
+
     /// A vault that its custodian has thinned, with merged runs and a point that was committed since.
     pub(crate) fn thinned() -> Self {
         let fixture = VaultFixture::new();

@@ -20,9 +20,6 @@ use crate::record::{RecordHeader, RecordOpener};
 use crate::store::{Folder, StoreErrorKind};
 use crate::write::Packer;
 
-/// Most packs that are put back to their names, which are in memory meanwhile.
-const PLACED_MAX: usize = 64;
-
 /// How often it is looked whether an upload has failed, while it is waited for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -61,12 +58,17 @@ impl Custodian<'_> {
             let id = PackId::new(*blake3::hash(&content).as_bytes());
             // One that nobody knows is what the damage has made.
             let is_missing = known.contains_key(&id) && !inventory.contains_key(&id);
-            if (is_missing || damaged.contains(&id)) && found.len() < PLACED_MAX {
-                found.push((id, *pack, content));
+            if is_missing || damaged.contains(&id) {
+                found.push((id, *pack));
             }
         }
-        let only_copies: HashSet<PackId> = found.iter().map(|(_, under, _)| *under).collect();
-        for (id, _, content) in found.into_iter().filter(|(id, ..)| !only_copies.contains(id)) {
+        // All of them: one that was left out would be overwritten by what has its name.
+        let only_copies: HashSet<PackId> = found.iter().map(|(_, under)| *under).collect();
+        for (id, under) in found.into_iter().filter(|(id, _)| !only_copies.contains(id)) {
+            // Read once more, so that one of them is in memory at a time.
+            let content = self.content(under)?;
+            let is_it = |content: &Bytes| *blake3::hash(content).as_bytes() == *id.as_bytes();
+            let Some(content) = content.filter(is_it) else { continue };
             let name = Named::Pack(id).to_name();
             self.vault.put(&name, content)?;
             damaged.remove(&id);
