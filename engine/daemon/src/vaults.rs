@@ -6,6 +6,8 @@ mod init;
 mod keys;
 mod recovery_file;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 pub use init::Recovery;
 pub use keys::Recipient;

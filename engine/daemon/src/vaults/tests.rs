@@ -1,0 +1,66 @@
+//! When a vault is opened, and what is done then to sessions that are open in it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use backstay_core::units::Timestamp;
+use backstay_vault::vault::Session;
+use tokio::runtime::Runtime;
+
+use super::{Absent, Access, Vaults};
+use crate::clock::SystemClock;
+use crate::load::load;
+use crate::metrics::{MeteredVaults, Metrics};
+
+/// A process of a node whose state and vault are in this folder.
+fn process(folder: &Path, io: &Runtime) -> Vaults {
+    let (state, vault) = (folder.join("state"), folder.join("vault"));
+    let text = format!(
+        "[fleet]\nname = \"home\"\n[node]\nname = \"alpha\"\nstate = \"{}\"\n[vault.local]\nkind = \"dir\"\n\
+         path = \"{}\"\n[service.static]\nfiles = {{ path = \"/srv\" }}\n",
+        state.display(),
+        vault.display()
+    );
+    let file = folder.join("backstay.toml");
+    fs::write(&file, text).expect("written");
+    let config = load(&file).expect("a configuration");
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let observer = Arc::new(MeteredVaults(metrics));
+    let (config, io) = (Arc::new(config), io.handle().clone());
+    Vaults::new(config, io, Arc::new(SystemClock), observer, Access::Keep).expect("a node")
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+fn fences(folder: &Path) -> usize {
+    fs::read_dir(folder.join("vault/fences")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_process_that_opens_a_vault_again_leaves_its_own_open_sessions_alone() {
+    let (folder, io) = (tempfile::tempdir().expect("a folder"), runtime());
+    let vaults = process(folder.path(), &io);
+    let vault = vaults.open("local", Absent::Make).expect("makes");
+    let now = Timestamp::from_seconds(1000);
+    let (session, _) = Session::open(&vault, vaults.writer(), "static.files", now).expect("opens");
+    vaults.outdate("local").expect("known");
+    let again = vaults.open("local", Absent::Refuse).expect("opens");
+    assert!(!Arc::ptr_eq(&vault, &again), "it was opened again");
+    assert_eq!(fences(folder.path()), 0, "its own work was ended by itself");
+    drop(session);
+}
+
+#[test]
+fn the_next_process_fences_what_one_before_has_left_open() {
+    let (folder, io) = (tempfile::tempdir().expect("a folder"), runtime());
+    let first = process(folder.path(), &io);
+    let vault = first.open("local", Absent::Make).expect("makes");
+    let now = Timestamp::from_seconds(1000);
+    let _dead = Session::open(&vault, first.writer(), "static.files", now).expect("opens");
+    drop((vault, first));
+    process(folder.path(), &io).open("local", Absent::Refuse).expect("opens");
+    assert_eq!(fences(folder.path()), 1);
+}
