@@ -11,6 +11,7 @@ mod config;
 mod files;
 pub mod keys;
 mod pack;
+mod segment;
 mod table;
 mod wire;
 
@@ -21,6 +22,7 @@ pub use commit::{
 pub use config::config;
 pub use files::{files_further_row, files_key, files_row};
 pub use pack::{index, pack, record, sealed_pack, sealed_record};
+pub use segment::{SEALED_SEGMENT_HEAD_BYTES, SEGMENT_VAULT, sealed_segment, segment};
 pub use table::{block, index_block, live_table, part_root, table};
 pub use wire::frame;
 
@@ -58,5 +60,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sealed_pack", run: sealed_pack },
     Target { name: "sealed_point", run: sealed_point },
     Target { name: "sealed_record", run: sealed_record },
+    Target { name: "sealed_segment", run: sealed_segment },
+    Target { name: "segment", run: segment },
     Target { name: "table", run: table },
 ];

@@ -43,7 +43,7 @@ pub trait KindRules: Send + Sync + fmt::Debug {
     ) -> Result<(), UnreadableRow>;
 
     /// The value of an entry whose bytes lie elsewhere: `moved` says where those of a reference begin now, and in which
-    /// chunk; `None` of one that stays. The element of the entry stays the same. `None` when nothing of it has moved, and
+    /// chunk; `None` of one that stays. It is asked in the order in which [`Self::references`] tells. The element of the entry stays the same. `None` when nothing of it has moved, and
     /// always from a kind whose elements name chunks.
     fn with_references(
         &self,

@@ -256,7 +256,10 @@ pub fn rows_of(vault: &Arc<Vault>, source_name: &str, point: PointId) -> Result<
     let catalogue = vault.catalogue(vault.ring().source_id(source_name))?;
     let rows = read_rows(vault, &catalogue, point)?;
     let kind = catalogue.point(point).and_then(|point| RowKind::of_name(&point.common.kind));
-    Ok((kind.expect("a kind of this crate"), rows))
+    match kind {
+        Some(kind) => Ok((kind, rows)),
+        None => Err(VaultError::Table(format!("{point} is of no made-up kind"))),
+    }
 }
 
 /// What a reference leads to.

@@ -16,17 +16,18 @@ use backstay_files::row::{
 };
 use backstay_files::stat::{FileTime, Identity};
 use backstay_fuzz::keys::{FIXTURE, RING, bundle};
-use backstay_fuzz::{SOURCE, TARGETS, sample_vault};
+use backstay_fuzz::{SEALED_SEGMENT_HEAD_BYTES, SEGMENT_VAULT, SOURCE, TARGETS, sample_vault};
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
 use backstay_vault::buffer::BufferPool;
 use backstay_vault::chunk::ChunkClass;
 use backstay_vault::commit_object::{BadList, GcRecord, SessionObject};
 use backstay_vault::envelope::EnvelopeKind;
+use backstay_vault::index::{IndexOrigin, write_segment};
 use backstay_vault::index_object::{IndexAuthor, IndexObject, IndexedPack};
 use backstay_vault::malformed::encode_cbor;
 use backstay_vault::name::Named;
-use backstay_vault::pack::{Pack, PackBuilder};
+use backstay_vault::pack::{Pack, PackBuilder, PackEntry};
 use backstay_vault::record::RecordSealer;
 use backstay_vault::table::{BlockBuilder, MetaSink, PartWriter};
 use backstay_wire::control::{Ask, Request, VERSION};
@@ -37,6 +38,7 @@ fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut seeds = Vec::new();
     records_and_packs(&mut seeds);
+    segments(&mut seeds);
     tables(&mut seeds);
     envelopes(&mut seeds);
     clear_text(&mut seeds);
@@ -100,6 +102,58 @@ fn records_and_packs(seeds: &mut Seeds) {
         seeds.push(("index", name, object.encode()));
         seeds.push(("sealed_index", name, object.encode()));
     }
+}
+
+/// Segments of two index objects: of one block, and of three, also with the fences of the first and the last changed.
+fn segments(seeds: &mut Seeds) {
+    for (name, count) in [("one-block", 3u8), ("three-blocks", 100)] {
+        let pack = |n: u8| IndexedPack { id: PackId::new([n; 32]), class: ChunkClass::Data, bytes: 1 << 20 };
+        let entry = |n: u8| PackEntry {
+            id: ChunkId::new(*blake3::hash(&[n]).as_bytes()),
+            offset: 32 + 200 * u32::from(n),
+            length: 200,
+            plain_length: 104,
+        };
+        let object = |n: u8| {
+            let origin = IndexOrigin {
+                hash: ObjectHash::new([n; 32]),
+                session: SessionId::new([n; 16]),
+                signer: FIXTURE.signer().public(),
+            };
+            let packs = [(pack(n), (n..count).map(entry).collect())];
+            let author = if n == 0 { IndexAuthor::Session } else { IndexAuthor::Custodian { term: 1 } };
+            (origin, IndexObject::of_packs(author, CollectionNumber::new(1), &packs))
+        };
+        let objects = [object(0), object(1)];
+        let bytes = write_segment(&objects, SEGMENT_VAULT).expect("memory takes it");
+        let entries: usize = objects.iter().map(|(_, object)| object.entries.len()).sum();
+        let parts = parts_of_segment(&bytes, entries, objects.len());
+        if entries > 2 * 85 {
+            let mut fall = parts.clone();
+            // Behind the rows of objects and of packs.
+            let first = SEALED_SEGMENT_HEAD_BYTES + entries * 48 + objects.len() * (105 + 41);
+            let (one, other) = fall[first..first + 24].split_at_mut(16);
+            one[..8].swap_with_slice(other);
+            seeds.push(("sealed_segment", "fences-fall", fall));
+        }
+        seeds.push(("sealed_segment", name, parts));
+        seeds.push(("segment", name, bytes));
+    }
+}
+
+/// What the target `sealed_segment` puts together to a file again. Each object has one pack.
+fn parts_of_segment(bytes: &[u8], entries: usize, objects: usize) -> Vec<u8> {
+    let (head, blocks) = bytes.split_at(4096);
+    assert_eq!(head[56..64], (entries as u64).to_le_bytes(), "the head is another than it was");
+    let count = entries.div_ceil(85);
+    let held: Vec<u8> =
+        blocks.chunks(4096).take(count).flat_map(|block| &block[..85 * 48]).copied().collect();
+    let held = &held[..entries * 48];
+    let mut parts = (entries as u64).to_le_bytes().to_vec();
+    parts.extend_from_slice(&(objects as u32).to_le_bytes().repeat(2));
+    parts.extend_from_slice(&(held.len() as u16).to_le_bytes());
+    assert_eq!(parts.len(), SEALED_SEGMENT_HEAD_BYTES);
+    [&parts, held, &blocks[count * 4096..]].concat()
 }
 
 /// Names chunks by their places, as the target `table` does. Place 0 is kept for the root.

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::clock::SystemClock;
 use backstay_core::units::Timestamp;
 use backstay_vault::vault::Session;
 use tokio::runtime::Runtime;
 
 use super::{Absent, Access, Vaults};
+use crate::clock::SystemClock;
 use crate::load::load;
 use crate::metrics::{MeteredVaults, Metrics};
 

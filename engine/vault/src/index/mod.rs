@@ -6,6 +6,7 @@
 //! entry counts while that object stands in the newest listing. So a file that is older than the vault makes nobody
 //! believe anything.
 
+mod bytes;
 mod entry;
 mod fuse;
 mod head;
@@ -29,6 +30,7 @@ use backstay_core::id::{ChunkId, ObjectHash, PackId};
 use crate::chunk::ChunkClass;
 use crate::collections::Collections;
 use crate::index_object::IndexObject;
+pub use bytes::{read_segment, write_segment};
 pub use entry::Location;
 pub use head::SegmentError;
 pub use merging::{Merge, MergeOutcome};

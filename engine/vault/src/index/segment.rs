@@ -233,6 +233,10 @@ fn read_end(file: &File, head: &Head) -> Result<End, SegmentError> {
         end.read_exact(&mut fence)?;
         fences.push(u64::from_le_bytes(fence));
     }
+    // Whoever looks for a prefix counts on it.
+    if !fences.is_sorted() {
+        return Err(damaged());
+    }
     let mut filters = Vec::with_capacity(head.partitions() as usize);
     for _ in 0..head.partitions() {
         let mut bytes = [0; FUSE_HEAD_BYTES];

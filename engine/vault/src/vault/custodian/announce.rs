@@ -126,7 +126,8 @@ impl Custodian<'_> {
         let lost = self.still_lost(&needs)?;
         let is_quiet = sessions.writing(&fences) == 0;
         let index = self.vault.index().snapshot();
-        let may_go = |pack: &PackId| is_quiet || self.notes.unindexed.contains(pack);
+        let seen_before: HashSet<PackId> = self.notes.unindexed.iter().copied().collect();
+        let may_go = |pack: &PackId| is_quiet || seen_before.contains(pack);
         self.notes.not_whole.retain(|(pack, _)| inventory.contains_key(pack));
         let bad: HashSet<(PackId, u32)> = self.notes.not_whole.iter().copied().collect();
         let known = Known { inventory: &inventory, needs: &needs, lost: &lost, bad: &bad };
