@@ -11,4 +11,5 @@ pub mod forwarded;
 pub mod kind;
 pub mod power;
 pub mod random;
+pub mod seals;
 pub mod sim;

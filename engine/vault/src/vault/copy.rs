@@ -17,6 +17,7 @@ use super::draft::Original;
 use super::{Catalogue, PointDraft, PointObject, Session, Vault, WriterIdentity};
 use crate::chunk::ChunkClass;
 use crate::error::VaultError;
+use crate::index::Sealing;
 use crate::read::ChunkReader;
 use crate::record::{RecordHeader, RecordOpener};
 use crate::table::part_chunks;
@@ -236,12 +237,24 @@ impl Copying<'_> {
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut sent_bytes = 0;
         for part in runs.iter().flat_map(|run| &run.parts) {
-            let mut missing = Vec::new();
+            let (mut missing, mut failure) = (Vec::new(), None);
             part_chunks(&reader, part, &mut |chunk| {
-                if !view.has(&chunk) && seen.insert(chunk) {
+                let is_there = match self.is_compromised(&chunk) {
+                    // It could only be sent once more as it is there.
+                    Ok(true) => view.has_in_any_seal(&chunk),
+                    Ok(false) => view.has(&chunk),
+                    Err(error) => {
+                        failure.get_or_insert(error);
+                        return;
+                    }
+                };
+                if !is_there && seen.insert(chunk) {
                     missing.push(chunk);
                 }
             })?;
+            if let Some(error) = failure {
+                return Err(error);
+            }
             for read in reader.plan(missing)? {
                 if sent_bytes >= COMMIT_BYTES {
                     return Ok((packer.flush()?, false));
@@ -259,7 +272,7 @@ impl Copying<'_> {
                         continue;
                     }
                     while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
-                    packer.add(header.class, *chunk, header.plain_length, &sealed);
+                    packer.add(&header, &sealed);
                     sent_bytes += sealed.len() as u64;
                     copied.records += 1;
                     copied.bytes += sealed.len() as u64;
@@ -270,6 +283,11 @@ impl Copying<'_> {
             }
         }
         Ok((packer.flush()?, true))
+    }
+
+    /// Whether only compromised keys have sealed a chunk where it comes from.
+    fn is_compromised(&self, chunk: &ChunkId) -> Result<bool, VaultError> {
+        Ok(self.from.has_compromised() && self.from.sealing(chunk)? == Sealing::Compromised)
     }
 
     fn original(&self, catalogue: &Catalogue, point: &PointObject) -> Result<Original, VaultError> {

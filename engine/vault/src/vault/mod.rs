@@ -19,6 +19,7 @@ mod open;
 mod pin;
 mod reading;
 mod refresh;
+mod sealed;
 mod session;
 mod settled;
 mod state;
@@ -51,6 +52,7 @@ use crate::index::{ChunkIndex, IndexTotals};
 use crate::keys::KeyRing;
 use crate::name::ObjectName;
 use crate::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
+use sealed::TrustedParts;
 use settled::KnownSession;
 use trust::Trust;
 
@@ -70,6 +72,7 @@ pub struct Vault {
     refreshing: Mutex<()>,
     points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
     acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
+    trusted_parts: TrustedParts,
 }
 
 impl Vault {

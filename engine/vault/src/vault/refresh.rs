@@ -112,6 +112,11 @@ impl Vault {
         self.index().writer_has(id, collections)
     }
 
+    /// Whether who copies sealed records may count on a chunk, whichever key has sealed it.
+    pub(super) fn copier_has(&self, id: &ChunkId, collections: &Collections) -> bool {
+        self.index().copier_has(id, collections)
+    }
+
     /// Reads an index object and decides who may believe it; `None` when it is gone, or no good.
     fn judged(
         &self,
