@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{ChunkId, ObjectHash, PackId, SessionId, SignerKey, VaultId};
+use backstay_core::id::{ChunkId, KeyId, ObjectHash, PackId, SessionId, SignerKey, VaultId};
 use backstay_vault::chunk::ChunkClass;
 use backstay_vault::collections::Collections;
 use backstay_vault::index::{Belief, ChunkIndex, IndexFolder, IndexLimits, IndexOrigin, Standing};
 use backstay_vault::index_object::{IndexAuthor, IndexObject, IndexedPack};
 use backstay_vault::pack::PackEntry;
+use backstay_vault::pack_keys::PackKeys;
 use serde_json::{Value, json};
 
 use crate::measure::anonymous_bytes;
@@ -210,7 +211,8 @@ impl Chunks {
         let packs = numbers.chunks(PACK_CHUNKS as usize).map(|numbers| {
             let pack = *self.id(u64::MAX - numbers[0]).as_bytes();
             let bytes = PACK_CHUNKS as u32 * RECORD_BYTES;
-            let pack = IndexedPack { id: PackId::new(pack), class: ChunkClass::Data, bytes };
+            let keys = PackKeys::of([KeyId::new([1; 16])]).expect("one key");
+            let pack = IndexedPack { id: PackId::new(pack), class: ChunkClass::Data, bytes, keys };
             let entry = |(place, number): (u32, &u64)| PackEntry {
                 id: self.id(*number),
                 offset: place * RECORD_BYTES,

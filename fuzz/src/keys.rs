@@ -30,6 +30,7 @@ pub fn bundle() -> Bundle {
         meta_id: Secret::new([4; 32]),
         data: vec![epoch(DATA_KEY)],
         meta: vec![epoch(META_KEY)],
+        compromised: Vec::new(),
         admin_seed: Some(admin_seed),
     }
 }

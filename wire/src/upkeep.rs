@@ -78,7 +78,19 @@ pub enum Upkeep {
         recovery: Option<SecretText>,
         /// Recipients of holders that are no nodes, by the holders' names.
         recipients: BTreeMap<String, KeyRecipient>,
+        /// What is thought of the keys of before.
+        old: OldKeys,
     },
+}
+
+/// What is thought of keys that others take the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OldKeys {
+    /// What they have sealed is built on.
+    Trusted,
+    /// Somebody else may have them: everything is stored again.
+    Compromised,
 }
 
 /// To what a holder's keys are wrapped.

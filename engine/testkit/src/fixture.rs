@@ -10,7 +10,7 @@ use backstay_vault::clear::TrustedNode;
 use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::error::VaultError;
 use backstay_vault::index::{IndexFolder, IndexLimits};
-use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing, Secret, Signer};
+use backstay_vault::keys::{AgeIdentity, Bundle, FormerKeys, KeyRing, Secret, Signer};
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{Folder, Store};
 use backstay_vault::vault::{NewVault, Vault, WriterIdentity};
@@ -71,6 +71,12 @@ impl VaultFixture {
         let other = Self::with_keys(self.bundle.clone(), &Secret::random(), AgeIdentity::generate());
         let signer = Signer::from_seed(&Secret::random());
         Self { writer: Arc::new(WriterIdentity { node: name.into(), signer }), ..other }
+    }
+
+    /// Begins a new epoch: vaults that are opened from now on have its keys.
+    pub fn rotate(&mut self, former: FormerKeys) {
+        self.bundle = self.bundle.with_new_epoch(former);
+        self.ring = Arc::new(KeyRing::new(&self.bundle));
     }
 
     /// Makes a vault in an empty store.

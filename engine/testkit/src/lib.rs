@@ -12,4 +12,5 @@ pub mod kind;
 pub mod power;
 pub mod random;
 pub mod rows;
+pub mod seals;
 pub mod sim;

@@ -7,6 +7,7 @@ use backstay_core::id::{ChunkId, PackId};
 use crate::chunk::ChunkClass;
 use crate::malformed::Malformed;
 use crate::pack::{PACK_BYTES_MAX, PackEntry};
+use crate::pack_keys::PackKeys;
 use crate::take::Take;
 
 /// Most entries in one index object.
@@ -39,6 +40,8 @@ pub struct IndexedPack {
     pub class: ChunkClass,
     /// Length of the pack, bytes.
     pub bytes: u32,
+    /// With which its records are sealed.
+    pub keys: PackKeys,
 }
 
 /// One index object.
@@ -71,7 +74,7 @@ impl IndexObject {
 
     /// The payload of the object's envelope.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEAD_BYTES + self.packs.len() * 37 + self.entries.len() * 48);
+        let mut out = Vec::with_capacity(HEAD_BYTES + self.packs.len() * 54 + self.entries.len() * 48);
         let (author, term) = match self.author {
             IndexAuthor::Session => (1, 0),
             IndexAuthor::Custodian { term } => (2, term),
@@ -85,6 +88,7 @@ impl IndexObject {
             out.extend_from_slice(pack.id.as_bytes());
             out.push(pack.class.code());
             out.extend_from_slice(&pack.bytes.to_le_bytes());
+            pack.keys.encode(&mut out);
         }
         for (place, entry) in &self.entries {
             out.extend_from_slice(entry.id.as_bytes());
@@ -130,7 +134,7 @@ fn decode_pack(take: &mut Take<'_>) -> Result<IndexedPack, Malformed> {
     if bytes as usize > PACK_BYTES_MAX {
         return Err(Malformed::Field("size of a pack"));
     }
-    Ok(IndexedPack { id, class, bytes })
+    Ok(IndexedPack { id, class, bytes, keys: PackKeys::decode(take)? })
 }
 
 fn decode_entry(take: &mut Take<'_>, packs: &[IndexedPack]) -> Result<(u32, PackEntry), Malformed> {
@@ -146,12 +150,14 @@ fn decode_entry(take: &mut Take<'_>, packs: &[IndexedPack]) -> Result<(u32, Pack
 
 #[cfg(test)]
 mod tests {
+    use backstay_core::id::KeyId;
     use proptest::prelude::*;
 
     use super::*;
 
     fn sample() -> IndexObject {
-        let pack = IndexedPack { id: PackId::new([9; 32]), class: ChunkClass::Meta, bytes: 4096 };
+        let keys = PackKeys::of([1, 2].map(|n| KeyId::new([n; 16]))).expect("few");
+        let pack = IndexedPack { id: PackId::new([9; 32]), class: ChunkClass::Meta, bytes: 4096, keys };
         let entry = PackEntry { id: ChunkId::new([3; 32]), offset: 32, length: 200, plain_length: 500 };
         IndexObject {
             author: IndexAuthor::Custodian { term: 4 },
@@ -172,7 +178,20 @@ mod tests {
         assert_eq!(bytes[..4], [0, 2, 0, 0]);
         assert_eq!([&bytes[4..12], &bytes[12..20]], [4u64, 7].map(u64::to_le_bytes));
         assert_eq!((&bytes[20..24], &bytes[24..32]), (&1u32.to_le_bytes()[..], &1u64.to_le_bytes()[..]));
-        assert_eq!(bytes[32..64], [9; 32]);
+        assert_eq!((&bytes[32..64], bytes[69]), (&[9; 32][..], 2));
+        assert_eq!([&bytes[70..86], &bytes[86..102]], [[1; 16], [2; 16]]);
+    }
+
+    #[test]
+    fn the_greatest_index_object_fits_into_an_envelope() {
+        let keys = PackKeys::of((0..8).map(|n| KeyId::new([n; 16]))).expect("eight");
+        let pack = IndexedPack { keys, ..sample().packs[0] };
+        let object = IndexObject {
+            packs: vec![pack; INDEX_PACKS_MAX],
+            entries: vec![sample().entries[0]; INDEX_ENTRIES_MAX],
+            ..sample()
+        };
+        assert!(object.encode().len() + (1 << 10) < crate::envelope::ENVELOPE_BYTES_MAX);
     }
 
     #[test]

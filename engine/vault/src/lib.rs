@@ -16,6 +16,7 @@ pub mod malformed;
 pub mod name;
 mod noise;
 pub mod pack;
+pub mod pack_keys;
 pub mod read;
 pub mod record;
 pub mod split;

@@ -9,6 +9,7 @@ use crate::buffer::{ALIGNMENT_BYTES, BufferPool};
 use crate::chunk::ChunkClass;
 use crate::keys::{KeyRing, random_bytes};
 use crate::malformed::Malformed;
+use crate::pack_keys::PackKeys;
 use crate::record::{HEADER_BYTES, MARK, RECORD_BYTES_MAX, RecordHeader, RecordOpener};
 use crate::take::Take;
 
@@ -56,6 +57,8 @@ pub struct Pack {
     pub content: Bytes,
     /// Its records, in order of offset.
     pub entries: Vec<PackEntry>,
+    /// With which keys they are sealed.
+    pub keys: PackKeys,
 }
 
 /// Collects sealed records until they make a pack.
@@ -66,6 +69,7 @@ pub struct PackBuilder {
     records: Vec<PackEntry>,
     /// The records in the order in which they came.
     gathered: Vec<u8>,
+    keys: PackKeys,
 }
 
 /// A pack that has everything but its name.
@@ -74,19 +78,23 @@ pub struct UnnamedPack {
     class: ChunkClass,
     content: Bytes,
     entries: Vec<PackEntry>,
+    keys: PackKeys,
 }
 
 impl PackBuilder {
     /// An empty pack.
     pub fn new(class: ChunkClass) -> Self {
-        Self { class, records: Vec::new(), gathered: Vec::new() }
+        Self { class, records: Vec::new(), gathered: Vec::new(), keys: PackKeys::NONE }
     }
 
-    /// Adds a sealed record of the pack's class.
-    pub fn add(&mut self, id: ChunkId, plain_length: u32, record: &[u8]) {
+    /// Adds a sealed record of the pack's class, with its header. There has to be room for its key.
+    pub fn add(&mut self, header: &RecordHeader, record: &[u8]) {
+        let has_room = self.keys.add(header.key_id);
+        debug_assert!(has_room, "a pack has few keys");
         // Memory that is not written to takes none, and a pack that grew step by step would be copied each time.
         self.gathered.reserve_exact(bytes_aim(self.class).saturating_sub(self.gathered.len()));
         let (offset, length) = (self.gathered.len() as u32, record.len() as u32);
+        let RecordHeader { id, plain_length, .. } = *header;
         self.records.push(PackEntry { id, offset, length, plain_length });
         self.gathered.extend_from_slice(record);
     }
@@ -94,6 +102,11 @@ impl PackBuilder {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Whether a record that this key has sealed may be in it.
+    pub fn may_take_key(&self, key_id: &KeyId) -> bool {
+        self.keys.may_take(key_id)
     }
 
     /// Whether a record of this length still fits below the aim.
@@ -121,6 +134,7 @@ impl PackBuilder {
         content.put(&[VERSION, self.class.code(), 0, 0, 0, 0, 0, 0]);
         content.put(&random_bytes::<16>());
         let mut entries = std::mem::take(&mut self.records);
+        let keys = std::mem::replace(&mut self.keys, PackKeys::NONE);
         for entry in &mut entries {
             let record = entry.offset as usize..(entry.offset + entry.length) as usize;
             entry.offset = content.at as u32;
@@ -132,15 +146,15 @@ impl PackBuilder {
         content.put(&foot);
         content.put(&(foot_bytes as u32).to_le_bytes());
         content.put(&FOOT_MAGIC);
-        UnnamedPack { class: self.class, content: buffer.freeze(), entries }
+        UnnamedPack { class: self.class, content: buffer.freeze(), entries, keys }
     }
 }
 
 impl UnnamedPack {
     /// Hashes it, which takes a while.
     pub fn name(self) -> Pack {
-        let Self { class, content, entries } = self;
-        Pack { id: PackId::new(*blake3::hash(&content).as_bytes()), class, content, entries }
+        let Self { class, content, entries, keys } = self;
+        Pack { id: PackId::new(*blake3::hash(&content).as_bytes()), class, content, entries, keys }
     }
 }
 
@@ -169,6 +183,7 @@ pub fn read_pack(ring: &KeyRing, id: PackId, content: Bytes) -> Result<Pack, Mal
         return Err(Malformed::Hash);
     }
     let (class, entries) = read_contents(ring, &content)?;
+    let mut keys = PackKeys::NONE;
     for entry in &entries {
         let record = &content[entry.offset as usize..(entry.offset + entry.length) as usize];
         let header = RecordHeader::decode(record)?;
@@ -177,8 +192,11 @@ pub fn read_pack(ring: &KeyRing, id: PackId, content: Bytes) -> Result<Pack, Mal
         {
             return Err(Malformed::Field("table of contents"));
         }
+        if !keys.add(header.key_id) {
+            return Err(Malformed::Field("number of keys"));
+        }
     }
-    Ok(Pack { id, class, content, entries })
+    Ok(Pack { id, class, content, entries, keys })
 }
 
 /// Reads class and table of contents of a whole pack, whose id is not checked.
@@ -332,7 +350,7 @@ mod tests {
             let id = ring.chunk_id(ChunkClass::Data, &plain).expect("full ring");
             let mut sealer = RecordSealer::new();
             let record = sealer.seal(ring, ChunkClass::Data, id, &plain).expect("seals");
-            builder.add(id, plain.len() as u32, record);
+            builder.add(&RecordHeader::decode(record).expect("sealed"), record);
         }
         builder.close(ring, &BufferPool::new(1)).name()
     }
@@ -344,6 +362,7 @@ mod tests {
         assert_eq!(pack.content.len() % 4096, 0);
         let read = read_pack(&ring, pack.id, pack.content.clone()).expect("reads");
         assert_eq!((read.entries.len(), &read.entries), (20, &pack.entries));
+        assert_eq!((read.keys.ids().len(), read.keys), (1, pack.keys));
         for entry in read.entries {
             let record = &pack.content[entry.offset as usize..][..entry.length as usize];
             open_record(&ring, &entry.id, record).expect("opens");

@@ -8,7 +8,7 @@ use backstay_core::clock::Clock;
 use backstay_core::digest::StateDigest;
 use backstay_core::id::{CaptureId, ChunkId, ObjectHash, PointId, SourceId};
 use backstay_core::point::{DefectCount, Facts, HeadTarget, Partial, PointCommon, PointLink};
-use backstay_core::run::PartRef;
+use backstay_core::run::{PartRef, Run};
 use backstay_core::units::Timestamp;
 
 use crate::error::VaultError;
@@ -148,7 +148,8 @@ impl Standing {
     }
 
     /// The partial points from which a capture of this node may go on: of the same parent, of the same tree as far as
-    /// facts tell, and settled. What another session has left may yet be decided against, and its chunks may go.
+    /// facts tell, and settled. What another session has left may yet be decided against, and its chunks may go. Not from
+    /// what compromised keys have sealed.
     fn resumable(&self, node: &str, facts: &Facts) -> Result<Vec<Arc<PointObject>>, VaultError> {
         let parent = self.parent_link();
         let mut resumable = Vec::new();
@@ -156,7 +157,8 @@ impl Standing {
             let continues = point.common.node == node
                 && point.common.facts == *facts
                 && point.vault_part.parent == parent;
-            if continues && self.vault.is_settled(&self.catalogue, point)? {
+            let own = [Run { parts: point.vault_part.run.clone() }];
+            if continues && self.vault.is_settled(&self.catalogue, point)? && self.vault.are_trusted(&own)? {
                 resumable.push(Arc::clone(point));
             }
         }

@@ -28,11 +28,11 @@ use backstay_vault::index_object::{IndexAuthor, IndexObject, IndexedPack};
 use backstay_vault::malformed::encode_cbor;
 use backstay_vault::name::Named;
 use backstay_vault::pack::{Pack, PackBuilder, PackEntry};
-use backstay_vault::record::RecordSealer;
+use backstay_vault::record::{RecordHeader, RecordSealer};
 use backstay_vault::table::{BlockBuilder, MetaSink, PartWriter};
 use backstay_wire::control::{Ask, Request, VERSION};
 use backstay_wire::secret::SecretText;
-use backstay_wire::upkeep::{KeyRecipient, KeyRole, Upkeep};
+use backstay_wire::upkeep::{KeyRecipient, KeyRole, OldKeys, Upkeep};
 
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -63,7 +63,7 @@ fn sample_pack() -> Pack {
         let id = RING.chunk_id(ChunkClass::Data, &plain).expect("a full ring");
         let mut sealer = RecordSealer::new();
         let record = sealer.seal(&RING, ChunkClass::Data, id, &plain).expect("seals");
-        builder.add(id, plain.len() as u32, record);
+        builder.add(&RecordHeader::decode(record).expect("sealed"), record);
     }
     builder.close(&RING, &BufferPool::new(1)).name()
 }
@@ -93,7 +93,8 @@ fn records_and_packs(seeds: &mut Seeds) {
     seeds.push(("sealed_record", "compressed", contents(1, 15, &frame(5, b"\x29\0\0hello"))));
     seeds.push(("sealed_record", "repeated", contents(1, 200, &frame(200, &[0x43, 6, 0, b'x']))));
     seeds.push(("sealed_record", "promises-less", contents(1, 20, &frame(200, &[0x43, 6, 0, b'x']))));
-    let indexed = IndexedPack { id: pack.id, class: pack.class, bytes: pack.content.len() as u32 };
+    let (bytes, keys) = (pack.content.len() as u32, pack.keys);
+    let indexed = IndexedPack { id: pack.id, class: pack.class, bytes, keys };
     for (name, author) in
         [("session", IndexAuthor::Session), ("custodian", IndexAuthor::Custodian { term: 1 })]
     {
@@ -286,6 +287,7 @@ fn clear_text(seeds: &mut Seeds) {
     let rotate = Upkeep::RotateKeys {
         recovery: Some(SecretText::new("AGE-SECRET-KEY-1X".into())),
         recipients: [("anna".to_owned(), to)].into(),
+        old: OldKeys::Compromised,
     };
     seeds.push(("frame", "rotate_keys", frame(Ask::Upkeep(rotate))));
     let undelete = Upkeep::Undelete {

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use backstay_vault::keys::{wrap_bundle, wrap_bundle_to_passphrase};
-use backstay_wire::upkeep::{KeyRecipient, KeyRole, Upkeep, UpkeepReport};
+use backstay_wire::upkeep::{KeyRecipient, KeyRole, OldKeys, Upkeep, UpkeepReport};
 use clap::{Subcommand, ValueEnum};
 
 use super::{Context, print_json, secret_key, upkeep};
@@ -62,6 +62,11 @@ pub(super) enum KeysCommand {
         /// The same for one who is to be a custodian.
         #[arg(long, value_name = "HOLDER=AGE1…")]
         custodian: Vec<String>,
+        /// Somebody else may have the keys of before: take nothing over that they have sealed. The next capture of each
+        /// source reads and stores everything again, which takes its time and up to as much room as the vault has. Points of
+        /// before stay readable, for whoever has the old keys as well, until retention drops them.
+        #[arg(long)]
+        compromised: bool,
     },
     /// Write the keys to a file that `age -d` opens, with a passphrase or with an age identity.
     #[command(
@@ -120,7 +125,7 @@ pub(super) fn run(context: &Context, command: &KeysCommand) -> Result<u8, Failur
                 "note: whoever has opened them knows them still; `backstay vault keys rotate` seals with others from now on",
             );
         }
-        KeysCommand::Rotate { recovery, recipient, custodian } => {
+        KeysCommand::Rotate { recovery, recipient, custodian, compromised } => {
             let recovery = recovery.as_deref().map(secret_key).transpose()?;
             let mut recipients = BTreeMap::new();
             for (typed, role) in [(recipient, KeyRole::Full), (custodian, KeyRole::Custodian)] {
@@ -129,11 +134,20 @@ pub(super) fn run(context: &Context, command: &KeysCommand) -> Result<u8, Failur
                     recipients.insert(holder, KeyRecipient { recipient, role });
                 }
             }
-            let job = Upkeep::RotateKeys { recovery, recipients };
+            let old = if *compromised { OldKeys::Compromised } else { OldKeys::Trusted };
+            let job = Upkeep::RotateKeys { recovery, recipients, old };
             let UpkeepReport::KeysRotated { vaults } = upkeep::done(context, "rotating keys", &job)? else {
                 return Err(unasked());
             };
             print(&format!("what is sealed from now on has new keys, in {vaults} vaults"));
+            if *compromised {
+                print(
+                    "the keys of before count as compromised: the next capture of each source stores all of it again, under the new keys",
+                );
+                remark(
+                    "note: points of before stay, and whoever has the old keys and a copy of the vault can read them; they go when retention drops them (`backstay vault prune`)",
+                );
+            }
         }
         KeysCommand::Export { vault, to, recipient, passphrase_file } => {
             // Only reads: the passphrase stays in this process.

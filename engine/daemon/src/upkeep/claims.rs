@@ -72,6 +72,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use backstay_core::config::{ConfigTexts, SourceText};
+    use backstay_wire::upkeep::OldKeys;
 
     use super::*;
 
@@ -103,7 +104,8 @@ files = { path = "/srv/data" }
         let release = |vault: &str| Upkeep::Release { vault: vault.into(), points: Vec::new() };
         let copy = Upkeep::Copy { from: "local".into(), to: "usb".into(), sources: Vec::new() };
         let remove = Upkeep::RemoveKey { vault: "local".into(), holder: "anna".into() };
-        let rotate = Upkeep::RotateKeys { recovery: None, recipients: BTreeMap::new() };
+        let rotate =
+            Upkeep::RotateKeys { recovery: None, recipients: BTreeMap::new(), old: OldKeys::Trusted };
         let exclude = |a: &Upkeep, b: &Upkeep| claims(a).exclude(&claims(b));
         assert!(exclude(&release("local"), &copy) && exclude(&release("usb"), &copy));
         assert!(!exclude(&release("local"), &release("usb")));

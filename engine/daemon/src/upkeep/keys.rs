@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use backstay_vault::keys::{AgeIdentity, Role};
+use backstay_vault::keys::{AgeIdentity, FormerKeys, Role};
 use backstay_wire::secret::SecretText;
-use backstay_wire::upkeep::{KeyRecipient, KeyRole, UpkeepReport};
+use backstay_wire::upkeep::{KeyRecipient, KeyRole, OldKeys, UpkeepReport};
 
 use crate::failure::Failure;
 use crate::vaults::{Recipient, Vaults};
@@ -38,10 +38,15 @@ pub(super) fn rotate(
     vaults: &Vaults,
     recovery: Option<&SecretText>,
     recipients: &BTreeMap<String, KeyRecipient>,
+    old: OldKeys,
 ) -> Result<UpkeepReport, Failure> {
+    let former = match old {
+        OldKeys::Trusted => FormerKeys::Trusted,
+        OldKeys::Compromised => FormerKeys::Compromised,
+    };
     let recovery = recovery.map(identity).transpose()?;
     let others = recipients.iter().map(|(holder, to)| (holder.clone(), recipient(to))).collect();
-    let count = vaults.rotate_keys(recovery.as_ref(), &others)?;
+    let count = vaults.rotate_keys(former, recovery.as_ref(), &others)?;
     Ok(UpkeepReport::KeysRotated { vaults: count as u64 })
 }
 

@@ -50,7 +50,9 @@ pub fn run(engine: &Engine, job: &Upkeep, progress: &UpkeepProgress) -> Result<U
         Upkeep::TakeCustody { vault, recovery } => keys::take_custody(vaults, vault, recovery.as_ref()),
         Upkeep::AddKey { vault, holder, to } => keys::add(vaults, vault, holder, to),
         Upkeep::RemoveKey { vault, holder } => keys::remove(vaults, vault, holder),
-        Upkeep::RotateKeys { recovery, recipients } => keys::rotate(vaults, recovery.as_ref(), recipients),
+        Upkeep::RotateKeys { recovery, recipients, old } => {
+            keys::rotate(vaults, recovery.as_ref(), recipients, *old)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backstay_vault::keys::{AgeIdentity, Bundle, Role};
+use backstay_vault::keys::{AgeIdentity, Bundle, FormerKeys, Role};
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::vault::{Vault, VaultKeys};
 
@@ -72,6 +72,7 @@ impl Vaults {
     /// there, and all recipients known: nodes from `trust/`, the recovery key from its file, others as they are given.
     pub fn rotate_keys(
         &self,
+        former: FormerKeys,
         recovery: Option<&AgeIdentity>,
         others: &BTreeMap<String, Recipient>,
     ) -> Result<usize, Failure> {
@@ -80,7 +81,7 @@ impl Vaults {
         let opened: Vec<Arc<Vault>> =
             names().map(|name| self.open(name, Absent::Refuse)).collect::<Result<_, _>>()?;
         let own = lock(&self.identity).bundle.clone().ok_or_else(no_keys_at_hand)?;
-        let next = own.with_new_epoch();
+        let next = own.with_new_epoch(former);
         let mut wrapped: Vec<(Arc<Vault>, Vec<Wrapping>)> = Vec::new();
         for (name, vault) in names().zip(opened) {
             let mut holders = Vec::new();

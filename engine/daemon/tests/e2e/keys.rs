@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use backstay_vault::keys::{AgeIdentity, Bundle, Role, unwrap_bundle};
 
+use crate::damage::packs;
 use crate::judge::assert_same;
 use crate::sandbox::Sandbox;
 
@@ -88,6 +89,46 @@ fn after_a_rotation_all_is_readable_and_what_is_new_is_sealed_with_new_keys() {
     sandbox.run(["vault", "check", "local", "--read-data", "1/1"]).good();
     sandbox.state = sandbox.path("state of another machine");
     assert_same(&sandbox.source, &sandbox.restore_with("worst day", &["--key-file", key]));
+}
+
+/// Takes the packs away that were there, and tells whether the newest point is restored as the source is.
+fn stands_without(sandbox: &Sandbox, packs: &[PathBuf]) -> bool {
+    packs.iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    let to = sandbox.path("without");
+    let restored = sandbox.run(["restore", "data", "--to", to.to_str().unwrap()]);
+    let is_good = restored.code == Some(0);
+    if is_good {
+        assert_same(&sandbox.source, &to);
+    }
+    is_good
+}
+
+#[test]
+fn after_keys_were_compromised_the_next_point_stands_without_anything_that_they_have_sealed() {
+    for compromised in [true, false] {
+        let sandbox = Sandbox::new();
+        (0..5).for_each(|n| change(&sandbox, n));
+        let first = sandbox.capture();
+        assert!(!sandbox.capture().is_new);
+        let packs = packs(&sandbox.vault);
+        let rotate = ["vault", "keys", "rotate", "--compromised"];
+        let rotated = sandbox.run(&rotate[..if compromised { 4 } else { 3 }]).good();
+        assert_eq!(rotated.text().contains("stores all of it again"), compromised, "{rotated:?}");
+        let exported = sandbox.path("exported.age");
+        let anna = AgeIdentity::generate();
+        let (to, recipient) = (exported.to_str().unwrap(), anna.recipient());
+        sandbox.run(["vault", "keys", "export", "local", "--to", to, "--recipient", &recipient]).good();
+        assert_eq!(opened(&anna, &exported).compromised.len(), if compromised { 2 } else { 0 });
+        change(&sandbox, 5);
+        let next = sandbox.capture();
+        assert!(next.is_new);
+        assert_eq!(next.read_bytes > first.read_bytes, compromised, "everything is read again");
+        // That one is built on, and points of before are readable.
+        assert!(!sandbox.capture().is_new);
+        sandbox.restore_with("older", &["--point", &first.point]);
+        sandbox.check_vault();
+        assert_eq!(stands_without(&sandbox, &packs), compromised);
+    }
 }
 
 #[test]

@@ -247,6 +247,26 @@ fn holders_come_and_go_and_what_is_new_is_sealed_with_new_keys() {
     assert_same(&sandbox.source, &sandbox.restore("restored"));
 }
 
+#[test]
+fn a_daemon_stores_everything_again_at_its_next_capture_after_keys_were_compromised() {
+    let mut sandbox = with_vaults(&["usb"], r#"["local", "usb"]"#);
+    let daemon = start(&mut sandbox);
+    change(&sandbox, 1);
+    sandbox.capture();
+    assert!(!sandbox.capture().is_new);
+    let vaults = [sandbox.vault.clone(), sandbox.path("usb")];
+    let before = vaults.each_ref().map(|vault| packs(vault));
+    sandbox.run(["vault", "keys", "rotate", "--compromised"]).good();
+    assert!(sandbox.capture().is_new, "although nothing has changed");
+    assert!(!sandbox.capture().is_new);
+    sandbox.run(["vault", "prune", "local"]).good();
+    daemon.running.terminate().good();
+    sandbox.check_vault();
+    before.into_iter().flatten().filter(|pack| pack.exists()).for_each(|pack| fs::remove_file(pack).unwrap());
+    assert_same(&sandbox.source, &sandbox.restore_with("local restored", &["--from", "local"]));
+    assert_same(&sandbox.source, &sandbox.restore_with("usb restored", &["--from", "usb"]));
+}
+
 fn envelopes(sandbox: &Sandbox) -> Vec<PathBuf> {
     let sources = fs::read_dir(sandbox.vault.join("points")).unwrap();
     sources

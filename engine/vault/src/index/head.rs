@@ -5,13 +5,14 @@
 //! |---|---|
 //! | 0..4096 | head: magic, version, vault, key, counts, length and hash of the end, hash of all that |
 //! | 4096 for each 85 entries | entries, sorted; 16 bytes of a keyed hash over these and the block's number |
-//! | the end | rows of objects, rows of packs, first prefix of each block, filters |
+//! | the end | rows of objects, of packs and of their keys, first prefix of each block, filters |
 
 use std::io;
 
 use backstay_core::id::VaultId;
 
 use super::entry::ENTRY_BYTES;
+use super::rows::RowCounts;
 use crate::take::Take;
 
 /// Bytes of a block, and of the head.
@@ -24,7 +25,7 @@ pub(super) const BLOCK_ENTRIES: usize = 85;
 pub(super) const PARTITION_BLOCKS: usize = 12_288;
 
 const MAGIC: [u8; 4] = *b"BKIS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HASH_BYTES: usize = 32;
 const CHECK_AT: usize = BLOCK_ENTRIES * ENTRY_BYTES;
 const CHECK_BYTES: usize = BLOCK_BYTES - CHECK_AT;
@@ -60,8 +61,7 @@ pub(super) struct Head {
     pub(super) chunks: u64,
     /// Their plain bytes.
     pub(super) plain_bytes: u64,
-    pub(super) objects: u32,
-    pub(super) packs: u32,
+    pub(super) rows: RowCounts,
     pub(super) end_bytes: u64,
     pub(super) end_hash: [u8; HASH_BYTES],
 }
@@ -91,7 +91,7 @@ impl Head {
         for count in [self.entries, self.chunks, self.plain_bytes, self.end_bytes] {
             out.extend_from_slice(&count.to_le_bytes());
         }
-        for count in [self.objects, self.packs] {
+        for count in [self.rows.objects, self.rows.packs, self.rows.keys] {
             out.extend_from_slice(&count.to_le_bytes());
         }
         out.extend_from_slice(&self.end_hash);
@@ -130,9 +130,10 @@ impl Head {
         let (vault, key) = (VaultId::new(take.array().ok()?), take.array().ok()?);
         let mut count = || take.u64().ok();
         let (entries, chunks, plain_bytes, end_bytes) = (count()?, count()?, count()?, count()?);
-        let (objects, packs) = (take.u32().ok()?, take.u32().ok()?);
+        let mut count = || take.u32().ok();
+        let rows = RowCounts { objects: count()?, packs: count()?, keys: count()? };
         let end_hash = take.array().ok()?;
-        Some(Self { vault, key, entries, chunks, plain_bytes, objects, packs, end_bytes, end_hash })
+        Some(Self { vault, key, entries, chunks, plain_bytes, rows, end_bytes, end_hash })
     }
 }
 
@@ -176,8 +177,7 @@ mod tests {
             entries: 86,
             chunks: 85,
             plain_bytes: 1000,
-            objects: 1,
-            packs: 2,
+            rows: RowCounts { objects: 1, packs: 2, keys: 1 },
             end_bytes: 500,
             end_hash: [3; 32],
         }

@@ -22,14 +22,15 @@ mod tests;
 mod upkeep;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use backstay_core::id::{ChunkId, ObjectHash, PackId};
+use backstay_core::id::{ChunkId, KeyId, ObjectHash, PackId};
 
 use crate::chunk::ChunkClass;
 use crate::collections::Collections;
 use crate::index_object::IndexObject;
+use crate::pack_keys::PackKeys;
 pub use bytes::{read_segment, write_segment};
 pub use entry::Location;
 pub use head::SegmentError;
@@ -58,11 +59,24 @@ pub struct IndexTotals {
     pub packs: u64,
 }
 
+/// With which keys the places of a chunk are sealed; the best of them counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sealing {
+    /// It has no place.
+    Nowhere,
+    /// Each lies in a pack that has a record sealed with a compromised key.
+    Compromised,
+    /// One lies in a pack that has none.
+    Trusted,
+}
+
 /// All chunks of the listed index objects.
 #[derive(Debug)]
 pub struct ChunkIndex {
     /// The node for which it was judged what to believe.
     writer: Option<String>,
+    /// Keys that somebody else may have: what they have sealed is not there for writers.
+    compromised: HashSet<KeyId>,
     table: Table,
     shelved: Vec<Shelved>,
     /// Where each object is: number of the part, and place in its rows.
@@ -97,6 +111,7 @@ impl Default for ChunkIndex {
     fn default() -> Self {
         Self {
             writer: None,
+            compromised: HashSet::new(),
             table: Table::default(),
             shelved: Vec::new(),
             whereabouts: HashMap::new(),
@@ -115,6 +130,11 @@ impl ChunkIndex {
     /// An index of nothing, in memory.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An index of nothing, for a domain of which somebody else may have these keys.
+    pub fn with_compromised(keys: HashSet<KeyId>) -> Self {
+        Self { compromised: keys, ..Self::default() }
     }
 
     /// The node for which it is judged what to believe.
@@ -160,32 +180,76 @@ impl ChunkIndex {
         self.drop_what_is_gone();
     }
 
-    /// Every place of a chunk, for a reader.
+    /// Every place of a chunk, for a reader; those first that no compromised key has sealed, so that what is copied from them
+    /// is as good.
     ///
     /// # Errors
     /// A segment turned out damaged: it is thrown away by the next refresh, which reads its objects anew.
     pub fn places(&self, id: &ChunkId) -> Result<Vec<Location>, SegmentError> {
-        let mut places = Vec::new();
-        for entry in self.table.find(id) {
-            let pack = &self.table.rows.packs[entry.pack as usize];
-            if self.table.standings[pack.object as usize] != Standing::Gone {
-                places.push(entry.location(pack.id));
-            }
-        }
-        for Shelved { segment, standings, .. } in &self.shelved {
-            segment.find(id, |_, entry| {
-                let pack = &segment.rows.packs[entry.pack as usize];
-                if standings[pack.object as usize] != Standing::Gone {
-                    places.push(entry.location(pack.id));
-                }
-            })?;
-        }
+        let (mut places, mut compromised) = (Vec::new(), Vec::new());
+        self.each_place(id, |keys, place| match self.is_compromised(keys) {
+            true => compromised.push(place),
+            false => places.push(place),
+        })?;
+        places.append(&mut compromised);
         Ok(places)
     }
 
+    /// How a chunk is sealed that readers find.
+    ///
+    /// # Errors
+    /// As of [`ChunkIndex::places`].
+    pub fn sealing(&self, id: &ChunkId) -> Result<Sealing, SegmentError> {
+        let mut sealing = Sealing::Nowhere;
+        self.each_place(id, |keys, _| {
+            let here = if self.is_compromised(keys) { Sealing::Compromised } else { Sealing::Trusted };
+            sealing = sealing.max(here);
+        })?;
+        Ok(sealing)
+    }
+
+    /// Tells every place of a chunk in an object that is listed, and the keys of its pack.
+    fn each_place(
+        &self,
+        id: &ChunkId,
+        mut tell: impl FnMut(&PackKeys, Location),
+    ) -> Result<(), SegmentError> {
+        let mut take = |rows: &rows::Rows, standings: &[Standing], entry: entry::Entry| {
+            let pack = &rows.packs[entry.pack as usize];
+            if standings[pack.object as usize] != Standing::Gone {
+                tell(rows.keys_of(pack), entry.location(pack.id));
+            }
+        };
+        self.table.find(id).for_each(|entry| take(&self.table.rows, &self.table.standings, entry));
+        for Shelved { segment, standings, .. } in &self.shelved {
+            segment.find(id, |_, entry| take(&segment.rows, standings, entry))?;
+        }
+        Ok(())
+    }
+
+    /// Whether any pack may have a record that a compromised key has sealed. One of an object that is gone counts as well.
+    pub fn has_compromised(&self) -> bool {
+        let mut keys = self.parts().flat_map(|(rows, _)| &rows.keys);
+        !self.compromised.is_empty() && keys.any(|keys| self.is_compromised(keys))
+    }
+
     /// Whether a writer may count on the chunk, given what `gc/` said after its session had begun. What a damaged segment
-    /// says does not count: then the chunk is stored once more.
+    /// says does not count: then the chunk is stored once more. Neither does what a compromised key has sealed.
     pub fn writer_has(&self, id: &ChunkId, collections: &Collections) -> bool {
+        self.has_for_writer(id, collections, |keys| !self.is_compromised(keys))
+    }
+
+    /// The same with whatever keys, for who takes over what is sealed.
+    pub fn copier_has(&self, id: &ChunkId, collections: &Collections) -> bool {
+        self.has_for_writer(id, collections, |_| true)
+    }
+
+    fn has_for_writer(
+        &self,
+        id: &ChunkId,
+        collections: &Collections,
+        is_fit: impl Fn(&PackKeys) -> bool,
+    ) -> bool {
         let is_believed = |rows: &rows::Rows, standings: &[Standing], pack: u32| {
             let pack = &rows.packs[pack as usize];
             let Standing::Listed(belief) = standings[pack.object as usize] else { return false };
@@ -196,7 +260,7 @@ impl ChunkIndex {
                 }
                 Belief::ReadersOnly => false,
             };
-            is_believed && !collections.dooms(&pack.id)
+            is_believed && is_fit(rows.keys_of(pack)) && !collections.dooms(&pack.id)
         };
         let Table { rows, standings, .. } = &self.table;
         let mut in_table = self.table.find(id);
@@ -261,13 +325,19 @@ impl ChunkIndex {
     /// What it says now, for a pass over all of it: later changes are not in it.
     pub fn snapshot(&self) -> IndexSnapshot {
         let mut snapshot = IndexSnapshot::of(self.entries());
-        self.parts().for_each(|(rows, standings)| snapshot.add(rows, standings));
+        let is_compromised = |keys: &PackKeys| self.is_compromised(keys);
+        self.parts().for_each(|(rows, standings)| snapshot.add(rows, standings, is_compromised));
         snapshot
     }
 
     /// All entries that it has now, without their packs.
     pub fn entries(&self) -> IndexEntries {
         IndexEntries::of(&self.table, self.shelved.iter().map(|shelved| &shelved.segment))
+    }
+
+    /// One record is enough: of a pack with several keys it is not known which record has which.
+    fn is_compromised(&self, keys: &PackKeys) -> bool {
+        !self.compromised.is_empty() && keys.ids().iter().any(|key| self.compromised.contains(key))
     }
 
     fn parts(&self) -> impl Iterator<Item = (&rows::Rows, &[Standing])> {

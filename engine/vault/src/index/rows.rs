@@ -1,6 +1,7 @@
 //! The tables beside the entries: of which index objects they are, and in which packs. Owns their bytes in a segment,
 //! and what is thought of an object at present.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use backstay_core::collection::CollectionNumber;
@@ -8,13 +9,17 @@ use backstay_core::id::{ObjectHash, PackId, SessionId, SignerKey};
 
 use crate::chunk::ChunkClass;
 use crate::index_object::{IndexAuthor, IndexObject};
+use crate::pack_keys::{PACK_KEYS_MAX, PackKeys};
 use crate::take::Take;
 
 /// Bytes of an object's row.
 pub(super) const OBJECT_BYTES: usize = 105;
 
 /// Bytes of a pack's row.
-pub(super) const PACK_BYTES: usize = 41;
+pub(super) const PACK_BYTES: usize = 45;
+
+/// Bytes of a row of keys.
+pub(super) const KEYS_BYTES: usize = 1 + 16 * PACK_KEYS_MAX;
 
 /// Whether a writer may count on what an index object lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub(super) struct PackRow {
     pub(super) bytes: u32,
     /// Place of the object.
     pub(super) object: u32,
+    /// Place of the keys with which its records are sealed: nearly all packs have the same few.
+    pub(super) keys: u32,
 }
 
 /// Objects, and the packs that they name.
@@ -78,6 +85,26 @@ pub(super) struct PackRow {
 pub(super) struct Rows {
     pub(super) objects: Vec<IndexedObject>,
     pub(super) packs: Vec<PackRow>,
+    /// Each once.
+    pub(super) keys: Vec<PackKeys>,
+    /// Where each is.
+    key_places: HashMap<PackKeys, u32>,
+}
+
+/// How many rows of each kind there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RowCounts {
+    pub(super) objects: u32,
+    pub(super) packs: u32,
+    pub(super) keys: u32,
+}
+
+impl RowCounts {
+    /// How long the rows are.
+    pub(super) fn bytes(self) -> u64 {
+        let of = |count: u32, bytes: usize| u64::from(count) * bytes as u64;
+        of(self.objects, OBJECT_BYTES) + of(self.packs, PACK_BYTES) + of(self.keys, KEYS_BYTES)
+    }
 }
 
 impl Rows {
@@ -91,14 +118,33 @@ impl Rows {
             collection,
             entries: content.entries.len() as u64,
         });
-        let row = |pack: &crate::index_object::IndexedPack| PackRow {
-            id: pack.id,
-            class: pack.class,
-            bytes: pack.bytes,
-            object,
-        };
-        self.packs.extend(content.packs.iter().map(row));
+        for pack in &content.packs {
+            let keys = self.place_of(pack.keys);
+            self.packs.push(PackRow { id: pack.id, class: pack.class, bytes: pack.bytes, object, keys });
+        }
         first
+    }
+
+    /// With which keys the records of a pack are sealed.
+    pub(super) fn keys_of(&self, pack: &PackRow) -> &PackKeys {
+        &self.keys[pack.keys as usize]
+    }
+
+    /// How many rows there are.
+    pub(super) fn counts(&self) -> RowCounts {
+        let count = |rows: usize| rows as u32;
+        RowCounts {
+            objects: count(self.objects.len()),
+            packs: count(self.packs.len()),
+            keys: count(self.keys.len()),
+        }
+    }
+
+    fn place_of(&mut self, keys: PackKeys) -> u32 {
+        *self.key_places.entry(keys).or_insert_with(|| {
+            self.keys.push(keys);
+            self.keys.len() as u32 - 1
+        })
     }
 
     /// Takes over the rows of another table whose objects are to stay; tells where each of its packs has gone.
@@ -113,7 +159,8 @@ impl Rows {
             .collect();
         let packs = other.packs.iter().map(|pack| {
             let object = objects[pack.object as usize]?;
-            self.packs.push(PackRow { object, ..*pack });
+            let keys = self.place_of(*other.keys_of(pack));
+            self.packs.push(PackRow { object, keys, ..*pack });
             Some(self.packs.len() as u32 - 1)
         });
         packs.collect()
@@ -122,12 +169,18 @@ impl Rows {
     /// Writes all rows.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         self.objects.iter().try_for_each(|object| out.write_all(&encode_object(object)))?;
-        self.packs.iter().try_for_each(|pack| out.write_all(&encode_pack(pack)))
+        self.packs.iter().try_for_each(|pack| out.write_all(&encode_pack(pack)))?;
+        self.keys.iter().try_for_each(|keys| out.write_all(&encode_keys(keys)))
     }
 
     /// Reads so many rows; `None` where something is no row.
-    pub(super) fn read(from: &mut impl Read, objects: usize, packs: usize) -> io::Result<Option<Self>> {
-        let mut rows = Self { objects: Vec::with_capacity(objects), packs: Vec::with_capacity(packs) };
+    pub(super) fn read(from: &mut impl Read, counts: RowCounts) -> io::Result<Option<Self>> {
+        let [objects, packs] = [counts.objects, counts.packs].map(|count| count as usize);
+        let mut rows = Self {
+            objects: Vec::with_capacity(objects),
+            packs: Vec::with_capacity(packs),
+            ..Self::default()
+        };
         for _ in 0..objects {
             let mut bytes = [0; OBJECT_BYTES];
             from.read_exact(&mut bytes)?;
@@ -137,9 +190,17 @@ impl Rows {
         for _ in 0..packs {
             let mut bytes = [0; PACK_BYTES];
             from.read_exact(&mut bytes)?;
-            let pack = decode_pack(&bytes).filter(|pack| (pack.object as usize) < objects);
-            let Some(pack) = pack else { return Ok(None) };
+            let is_row = |pack: &PackRow| pack.object < counts.objects && pack.keys < counts.keys;
+            let Some(pack) = decode_pack(&bytes).filter(is_row) else { return Ok(None) };
             rows.packs.push(pack);
+        }
+        for place in 0..counts.keys {
+            let mut bytes = [0; KEYS_BYTES];
+            from.read_exact(&mut bytes)?;
+            let Ok(keys) = PackKeys::decode(&mut Take::new(&bytes)) else { return Ok(None) };
+            if rows.place_of(keys) != place {
+                return Ok(None);
+            }
         }
         Ok(Some(rows))
     }
@@ -182,7 +243,16 @@ fn encode_pack(pack: &PackRow) -> [u8; PACK_BYTES] {
     out[..32].copy_from_slice(pack.id.as_bytes());
     out[32] = pack.class.code();
     out[33..37].copy_from_slice(&pack.bytes.to_le_bytes());
-    out[37..].copy_from_slice(&pack.object.to_le_bytes());
+    out[37..41].copy_from_slice(&pack.object.to_le_bytes());
+    out[41..].copy_from_slice(&pack.keys.to_le_bytes());
+    out
+}
+
+/// As in an index object, with zeros up to the length of a row.
+fn encode_keys(keys: &PackKeys) -> Vec<u8> {
+    let mut out = Vec::with_capacity(KEYS_BYTES);
+    keys.encode(&mut out);
+    out.resize(KEYS_BYTES, 0);
     out
 }
 
@@ -190,11 +260,14 @@ fn decode_pack(bytes: &[u8; PACK_BYTES]) -> Option<PackRow> {
     let mut take = Take::new(bytes);
     let id = PackId::new(take.array().ok()?);
     let class = ChunkClass::from_code(take.u8().ok()?)?;
-    Some(PackRow { id, class, bytes: take.u32().ok()?, object: take.u32().ok()? })
+    let (bytes, object) = (take.u32().ok()?, take.u32().ok()?);
+    Some(PackRow { id, class, bytes, object, keys: take.u32().ok()? })
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use backstay_core::id::KeyId;
+
     use super::*;
     use crate::index_object::IndexedPack;
 
@@ -212,6 +285,8 @@ pub(super) mod tests {
             id: PackId::new([*n; 32]),
             class: if n.is_multiple_of(2) { ChunkClass::Data } else { ChunkClass::Meta },
             bytes: 4096,
+            // Packs 1 and 3 have the same.
+            keys: PackKeys::of([KeyId::new([n % 2; 16])]).expect("one"),
         };
         let collection = CollectionNumber::new(3);
         IndexObject { author, collection, packs: packs.iter().map(pack).collect(), entries: Vec::new() }
@@ -224,7 +299,9 @@ pub(super) mod tests {
         assert_eq!(rows.add(origin(2), &content(&[3], IndexAuthor::Custodian { term: 7 })), 2);
         let mut bytes = Vec::new();
         rows.write(&mut bytes).expect("a vector takes all");
-        let read = Rows::read(&mut &bytes[..], 2, 3).expect("there is enough");
+        let counts = RowCounts { objects: 2, packs: 3, keys: 2 };
+        assert_eq!((rows.counts(), counts.bytes()), (counts, bytes.len() as u64));
+        let read = Rows::read(&mut &bytes[..], counts).expect("there is enough");
         assert_eq!(read.as_ref(), Some(&rows));
         let mut kept = Rows::default();
         assert_eq!(kept.take_over(&rows, |place| place == 1), [None, None, Some(0)]);
@@ -232,15 +309,19 @@ pub(super) mod tests {
             (kept.objects.len(), kept.packs[0].id, kept.packs[0].object),
             (1, PackId::new([3; 32]), 0)
         );
+        assert_eq!((kept.keys.len(), kept.keys_of(&kept.packs[0])), (1, rows.keys_of(&rows.packs[0])));
     }
 
     #[test]
-    fn a_pack_of_an_object_that_is_not_there_is_no_row() {
+    fn a_pack_of_an_object_or_of_keys_that_are_not_there_is_no_row() {
         let mut rows = Rows::default();
         rows.add(origin(1), &content(&[1], IndexAuthor::Session));
-        rows.packs[0].object = 1;
-        let mut bytes = Vec::new();
-        rows.write(&mut bytes).expect("a vector takes all");
-        assert_eq!(Rows::read(&mut &bytes[..], 1, 1).expect("there is enough"), None);
+        for (object, keys) in [(1, 0), (0, 1)] {
+            let mut wrong = rows.clone();
+            (wrong.packs[0].object, wrong.packs[0].keys) = (object, keys);
+            let mut bytes = Vec::new();
+            wrong.write(&mut bytes).expect("a vector takes all");
+            assert_eq!(Rows::read(&mut &bytes[..], rows.counts()).expect("there is enough"), None);
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::entry::{ENTRY_BYTES, Entry, prefix};
 use super::fuse::{FUSE_HEAD_BYTES, Fuse};
 use super::head::{BLOCK_BYTES, BLOCK_ENTRIES, Head, PARTITION_BLOCKS, SegmentError};
 use super::head::{block_at, check_block};
-use super::rows::{OBJECT_BYTES, PACK_BYTES, Rows};
+use super::rows::Rows;
 
 /// Blocks that are read at once by whoever reads a segment from end to end.
 const BLOCKS_AT_ONCE: u64 = 64;
@@ -215,18 +215,16 @@ type End = (Rows, Vec<u64>, Vec<Fuse>);
 fn read_end(file: &File, head: &Head) -> Result<End, SegmentError> {
     let damaged = || SegmentError::Damaged("end");
     let blocks = head.blocks() as usize;
-    let rows_bytes =
-        u64::from(head.objects) * OBJECT_BYTES as u64 + u64::from(head.packs) * PACK_BYTES as u64;
     let fences_bytes = head.blocks() * 8;
     // Before anything is allocated: the length of the file bounds it.
-    if rows_bytes + fences_bytes > head.end_bytes {
+    if head.rows.bytes() + fences_bytes > head.end_bytes {
         return Err(damaged());
     }
     let mut from = file;
     from.seek(SeekFrom::Start(head.end_at()))?;
     let buffered = BufReader::with_capacity(1 << 20, from.take(head.end_bytes));
     let mut end = Hashing { from: buffered, hasher: blake3::Hasher::new() };
-    let rows = Rows::read(&mut end, head.objects as usize, head.packs as usize)?.ok_or_else(damaged)?;
+    let rows = Rows::read(&mut end, head.rows)?.ok_or_else(damaged)?;
     let mut fences = Vec::with_capacity(blocks);
     for _ in 0..blocks {
         let mut fence = [0; 8];

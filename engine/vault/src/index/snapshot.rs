@@ -13,6 +13,7 @@ use super::segment::{Segment, SegmentCursor};
 use super::sorted::{Merged, Sorted};
 use super::table::Table;
 use crate::chunk::ChunkClass;
+use crate::pack_keys::PackKeys;
 
 /// An index that does not change.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct IndexSnapshot {
     /// For each part the number of each pack of its rows; none where the object is gone.
     pack_numbers: Vec<Vec<Option<u32>>>,
     packs: Vec<(PackId, ChunkClass, u32)>,
+    /// For each pack whether a compromised key has sealed any record of it.
+    compromised: Vec<bool>,
     numbers: HashMap<PackId, u32>,
 }
 
@@ -57,6 +60,11 @@ impl IndexSnapshot {
         &self.packs
     }
 
+    /// Whether a compromised key has sealed any record of the pack of this number.
+    pub fn is_compromised(&self, pack: u32) -> bool {
+        self.compromised[pack as usize]
+    }
+
     /// Whether a pack is named.
     pub fn names(&self, pack: &PackId) -> bool {
         self.numbers.contains_key(pack)
@@ -75,13 +83,21 @@ impl IndexSnapshot {
     }
 
     /// Adds a part, whose entries were added to `entries` as well.
-    pub(super) fn add(&mut self, rows: &Rows, standings: &[Standing]) {
+    pub(super) fn add(
+        &mut self,
+        rows: &Rows,
+        standings: &[Standing],
+        is_compromised: impl Fn(&PackKeys) -> bool,
+    ) {
         let number = rows.packs.iter().map(|pack| {
             (standings[pack.object as usize] != Standing::Gone).then(|| {
-                *self.numbers.entry(pack.id).or_insert_with(|| {
+                let number = *self.numbers.entry(pack.id).or_insert_with(|| {
                     self.packs.push((pack.id, pack.class, pack.bytes));
+                    self.compromised.push(false);
                     self.packs.len() as u32 - 1
-                })
+                });
+                self.compromised[number as usize] |= is_compromised(rows.keys_of(pack));
+                number
             })
         });
         let numbers = number.collect();

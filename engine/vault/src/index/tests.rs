@@ -25,7 +25,12 @@ fn object_of(pack: u8, chunks: impl Iterator<Item = ChunkId>) -> IndexObject {
     IndexObject {
         author: IndexAuthor::Session,
         collection: CollectionNumber::NONE,
-        packs: vec![IndexedPack { id: PackId::new([pack; 32]), class: ChunkClass::Data, bytes: 4096 }],
+        packs: vec![IndexedPack {
+            id: PackId::new([pack; 32]),
+            class: ChunkClass::Data,
+            bytes: 4096,
+            keys: PackKeys::of([KeyId::new([pack; 16])]).expect("one"),
+        }],
         entries: chunks.map(entry).collect(),
     }
 }
@@ -98,6 +103,50 @@ fn a_writer_believes_less_than_a_reader() {
     assert_eq!((places(&index, 5), places(&index, 6)), (1, 2));
     assert!(!index.writer_has(&chunk(5), &none) && index.writer_has(&chunk(6), &none));
     assert!(!index.writer_has(&chunk(6), &collections(1, &[2], &[])), "its pack is about to go");
+}
+
+#[test]
+fn what_compromised_keys_have_sealed_is_there_for_readers_and_copiers_and_not_for_writers() {
+    for is_on_disk in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut index = ChunkIndex::with_compromised(HashSet::from([KeyId::new([1; 16])]));
+        index.keep_in(folder.path(), VAULT, IndexFolder::Own, IndexLimits::default());
+        assert!(!index.has_compromised());
+        for n in [1, 2] {
+            index.add(origin(n), &object(n, if n == 1 { &[5, 6] } else { &[6] }), Belief::Writers);
+            if is_on_disk {
+                index.write_out();
+            }
+        }
+        let none = Collections::default();
+        assert!(index.has_compromised());
+        assert!(!index.writer_has(&chunk(5), &none) && index.copier_has(&chunk(5), &none));
+        assert!(index.writer_has(&chunk(6), &none));
+        let doomed = collections(1, &[2], &[]);
+        assert!(!index.writer_has(&chunk(6), &doomed) && index.copier_has(&chunk(6), &doomed));
+        let sealing = |n| index.sealing(&chunk(n)).expect("reads");
+        assert_eq!([5, 6, 7].map(sealing), [Sealing::Compromised, Sealing::Trusted, Sealing::Nowhere]);
+        // The good copy comes first.
+        assert_eq!((places(&index, 5), places(&index, 6)), (1, 2));
+        assert_eq!(index.places(&chunk(6)).expect("reads")[0].pack, PackId::new([2; 32]));
+        let snapshot = index.snapshot();
+        let marks =
+            snapshot.packs().iter().zip(0..).map(|((pack, ..), n)| (*pack, snapshot.is_compromised(n)));
+        let mut marks: Vec<_> = marks.collect();
+        marks.sort_unstable();
+        assert_eq!(marks, [(PackId::new([1; 32]), true), (PackId::new([2; 32]), false)]);
+    }
+}
+
+#[test]
+fn a_segment_of_an_older_version_is_thrown_away() {
+    let folder = kept();
+    let file = segments(folder.path()).remove(0);
+    let mut bytes = fs::read(&file).expect("reads");
+    bytes[4..8].copy_from_slice(&1u32.to_le_bytes());
+    fs::write(&file, bytes).expect("writes");
+    assert!(opened(folder.path()).objects().is_empty());
+    assert!(segments(folder.path()).is_empty(), "and made anew of what a listing has");
 }
 
 #[test]

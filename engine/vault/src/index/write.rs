@@ -110,8 +110,7 @@ impl SegmentWriter {
             entries: self.entries,
             chunks: self.chunks,
             plain_bytes: self.plain_bytes,
-            objects: rows.objects.len() as u32,
-            packs: rows.packs.len() as u32,
+            rows: rows.counts(),
             end_bytes,
             end_hash,
         };

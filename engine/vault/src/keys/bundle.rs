@@ -19,6 +19,15 @@ pub enum Role {
     Custodian,
 }
 
+/// What becomes of the epochs before when a new one begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormerKeys {
+    /// Writers count on what they have sealed, as before.
+    Trusted,
+    /// Somebody else may have them: for writers, what they have sealed is not there.
+    Compromised,
+}
+
 /// One epoch of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch {
@@ -63,6 +72,10 @@ pub struct Bundle {
     pub data: Vec<Epoch>,
     /// Epochs that seal metadata, the last one in use.
     pub meta: Vec<Epoch>,
+    /// Epochs of both kinds that somebody else may have, by their ids: a custodian has no data epochs, and must tell them
+    /// apart all the same. Never one that is in use.
+    #[serde(with = "key_ids", default, skip_serializing_if = "Vec::is_empty")]
+    pub compromised: Vec<KeyId>,
     /// Private seed of the admin key: in a recovery's bundle, and until there is one on the first node.
     #[serde(with = "secret_hex_option", default, skip_serializing_if = "Option::is_none")]
     pub admin_seed: Option<Secret>,
@@ -95,6 +108,7 @@ impl Bundle {
             meta_id: Secret::random(),
             data: vec![Epoch::random()],
             meta: vec![Epoch::random()],
+            compromised: Vec::new(),
             admin_seed: Some(admin_seed),
         }
     }
@@ -117,9 +131,14 @@ impl Bundle {
     }
 
     /// The same with a new epoch: what is sealed from now on does not open with the keys of before. What was sealed before
-    /// stays readable, and chunks are known by the same ids.
-    pub fn with_new_epoch(&self) -> Self {
+    /// stays readable, and chunks are known by the same ids. Epochs that were marked as compromised stay so.
+    pub fn with_new_epoch(&self, former: FormerKeys) -> Self {
         let mut next = self.clone();
+        if former == FormerKeys::Compromised {
+            next.compromised.extend(self.data.iter().chain(&self.meta).map(|epoch| epoch.key_id));
+            next.compromised.sort_unstable();
+            next.compromised.dedup();
+        }
         next.meta.push(Epoch::random());
         if self.role == Role::Full {
             next.data.push(Epoch::random());
@@ -127,10 +146,11 @@ impl Bundle {
         next
     }
 
-    /// Whether this is the other with further epochs.
+    /// Whether this is the other with further epochs. A mark is never taken back.
     pub fn continues(&self, other: &Self) -> bool {
         let is_of_same = (self.domain, self.admin, self.role) == (other.domain, other.admin, other.role);
-        is_of_same && self.meta.len() > other.meta.len() && self.meta.starts_with(&other.meta)
+        let has_marks = other.compromised.iter().all(|key| self.compromised.contains(key));
+        is_of_same && has_marks && self.meta.len() > other.meta.len() && self.meta.starts_with(&other.meta)
     }
 
     /// The JSON form.
@@ -150,6 +170,11 @@ impl Bundle {
         let payload = [bundle.id.is_some(), bundle.cut.is_some(), !bundle.data.is_empty()];
         if bundle.meta.is_empty() || payload != [bundle.role == Role::Full; 3] {
             return Err(BundleError::Malformed("keys are missing for its role".into()));
+        }
+        // Nothing that is stored would ever be there for the next capture.
+        let in_use = bundle.data.last().into_iter().chain(bundle.meta.last());
+        if in_use.into_iter().any(|epoch| bundle.compromised.contains(&epoch.key_id)) {
+            return Err(BundleError::Malformed("a key that is in use is marked as compromised".into()));
         }
         Ok(bundle)
     }
@@ -180,6 +205,20 @@ mod secret_hex {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
         super::parse::<ChunkId, D>(deserializer).map(|id| Secret::new(*id.as_bytes()))
+    }
+}
+
+mod key_ids {
+    use backstay_core::id::KeyId;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(ids: &[KeyId], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(ids.iter().map(KeyId::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<KeyId>, D::Error> {
+        let texts: Vec<String> = Vec::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
     }
 }
 
@@ -220,11 +259,37 @@ mod tests {
     #[test]
     fn a_new_epoch_continues_the_ones_before() {
         let bundle = Bundle::generate();
-        let next = bundle.with_new_epoch();
+        let next = bundle.with_new_epoch(FormerKeys::Trusted);
         assert!(next.continues(&bundle) && !bundle.continues(&next) && !bundle.continues(&bundle));
         assert_eq!((next.data.len(), next.meta.len()), (2, 2));
         assert_eq!((&next.id, &next.cut, next.domain), (&bundle.id, &bundle.cut, bundle.domain));
-        assert!(!Bundle::generate().with_new_epoch().continues(&bundle), "of another domain");
+        let other = Bundle::generate().with_new_epoch(FormerKeys::Trusted);
+        assert!(!other.continues(&bundle), "of another domain");
+    }
+
+    #[test]
+    fn epochs_that_are_compromised_stay_so_in_every_bundle_of_the_domain() {
+        let bundle = Bundle::generate();
+        let next = bundle.with_new_epoch(FormerKeys::Compromised);
+        let marks = |bundle: &Bundle| bundle.compromised.clone();
+        let mut both = vec![bundle.data[0].key_id, bundle.meta[0].key_id];
+        both.sort_unstable();
+        assert_eq!(marks(&next), both);
+        let later = next.with_new_epoch(FormerKeys::Trusted);
+        assert_eq!((marks(&later), marks(&later.for_custodian())), (both.clone(), both));
+        assert_eq!(marks(&later.with_new_epoch(FormerKeys::Compromised)).len(), 6);
+        assert_eq!(Bundle::from_json(&later.to_json()).expect("reads"), later);
+        let unmarked = Bundle { compromised: Vec::new(), ..later.clone() };
+        assert!(later.continues(&next) && !unmarked.continues(&next), "marks are never taken back");
+    }
+
+    #[test]
+    fn a_bundle_whose_key_in_use_is_marked_is_refused() {
+        let next = Bundle::generate().with_new_epoch(FormerKeys::Compromised);
+        for in_use in [next.data[1].key_id, next.meta[1].key_id] {
+            let marked = Bundle { compromised: vec![in_use], ..next.clone() };
+            assert!(matches!(Bundle::from_json(&marked.to_json()), Err(BundleError::Malformed(_))));
+        }
     }
 
     #[test]
@@ -232,7 +297,7 @@ mod tests {
         let bundle = Bundle::generate().for_custodian();
         assert_eq!(Bundle::from_json(&bundle.to_json()).expect("fits its role"), bundle);
         assert!(bundle.data.is_empty() && bundle.id.is_none() && bundle.admin_seed.is_none());
-        assert!(bundle.with_new_epoch().data.is_empty());
+        assert!(bundle.with_new_epoch(FormerKeys::Trusted).data.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod secret;
 mod signer;
 mod wrap;
 
-pub use bundle::{Bundle, BundleError, Epoch, Role};
+pub use bundle::{Bundle, BundleError, Epoch, FormerKeys, Role};
 pub use ring::{KeyRing, MissingKey};
 pub use secret::{Secret, random_bytes};
 pub use signer::{BadSignature, Signature, Signer, verify};

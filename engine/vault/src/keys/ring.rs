@@ -1,7 +1,7 @@
 //! The key ring: a bundle made ready for use. Derives the key of each record, envelope and footer, and
 //! names chunks and sources (docs/format.md, sections 1, 4, 5).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use backstay_core::id::{ChunkId, DomainId, KeyId, SignerKey, SourceId};
@@ -29,6 +29,7 @@ pub struct KeyRing {
     meta: HashMap<KeyId, Secret>,
     data_current: Option<KeyId>,
     meta_current: KeyId,
+    compromised: HashSet<KeyId>,
 }
 
 impl KeyRing {
@@ -45,6 +46,7 @@ impl KeyRing {
             meta: epochs(&bundle.meta),
             data_current: bundle.data.last().map(|e| e.key_id),
             meta_current: bundle.meta.last().map(|e| e.key_id).expect("a bundle has a meta key"),
+            compromised: bundle.compromised.iter().copied().collect(),
         }
     }
 
@@ -81,6 +83,16 @@ impl KeyRing {
     /// The key that chooses boundaries; `None` in a custodian's ring.
     pub fn cut_key(&self) -> Option<&Secret> {
         self.cut.as_ref()
+    }
+
+    /// Epochs that somebody else may have: a writer counts on nothing that they have sealed.
+    pub(crate) fn compromised(&self) -> &HashSet<KeyId> {
+        &self.compromised
+    }
+
+    /// Whether somebody else may have this epoch.
+    pub(crate) fn is_compromised(&self, key_id: &KeyId) -> bool {
+        self.compromised.contains(key_id)
     }
 
     /// The epoch that seals new chunks of this class.

@@ -16,6 +16,7 @@ use super::custodian::write_merged;
 use super::draft::Original;
 use super::{Catalogue, PointDraft, PointObject, Session, Vault, WriterIdentity};
 use crate::error::VaultError;
+use crate::index::Sealing;
 use crate::read::ChunkReader;
 use crate::record::{RecordHeader, RecordOpener};
 use crate::table::{part_chunks, part_live};
@@ -264,18 +265,32 @@ impl Copying<'_> {
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut sent_bytes = 0;
         for part in runs.iter().flat_map(|run| &run.parts) {
-            let (mut missing, mut is_cut) = (Vec::new(), false);
-            let mut look_at = |chunk| match view.has(&chunk) || seen.contains(&chunk) {
-                true => {}
-                false if seen.len() >= self.limits.chunks => is_cut = true,
-                false => {
-                    seen.insert(chunk);
-                    missing.push(chunk);
+            let (mut missing, mut is_cut, mut failure) = (Vec::new(), false, None);
+            let mut look_at = |chunk| {
+                let is_there = match self.is_compromised(&chunk) {
+                    // It could only be sent once more as it is there.
+                    Ok(true) => view.has_in_any_seal(&chunk),
+                    Ok(false) => view.has(&chunk),
+                    Err(error) => {
+                        failure.get_or_insert(error);
+                        return;
+                    }
+                };
+                match is_there || seen.contains(&chunk) {
+                    true => {}
+                    false if seen.len() >= self.limits.chunks => is_cut = true,
+                    false => {
+                        seen.insert(chunk);
+                        missing.push(chunk);
+                    }
                 }
             };
             match is_merged {
                 true => part_live(&reader, part, &mut |live| look_at(live.chunk))?,
                 false => part_chunks(&reader, part, &mut look_at)?,
+            }
+            if let Some(error) = failure {
+                return Err(error);
             }
             for read in reader.plan(missing)? {
                 if sent_bytes >= self.limits.bytes {
@@ -291,7 +306,7 @@ impl Copying<'_> {
                         cause: cause.to_string(),
                     })?;
                     while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
-                    packer.add(header.class, *chunk, header.plain_length, &sealed);
+                    packer.add(&header, &sealed);
                     sent_bytes += sealed.len() as u64;
                     copied.records += 1;
                     copied.bytes += sealed.len() as u64;
@@ -305,6 +320,11 @@ impl Copying<'_> {
             }
         }
         Ok((packer.flush()?, true))
+    }
+
+    /// Whether only compromised keys have sealed a chunk where it comes from.
+    fn is_compromised(&self, chunk: &ChunkId) -> Result<bool, VaultError> {
+        Ok(self.from.has_compromised() && self.from.sealing(chunk)? == Sealing::Compromised)
     }
 
     fn original(&self, catalogue: &Catalogue, point: &PointObject) -> Result<Original, VaultError> {

@@ -20,6 +20,7 @@ mod open;
 mod pin;
 mod reading;
 mod refresh;
+mod sealed;
 mod session;
 mod settled;
 mod state;
@@ -52,6 +53,7 @@ use crate::index::{ChunkIndex, IndexTotals};
 use crate::keys::KeyRing;
 use crate::name::ObjectName;
 use crate::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
+use sealed::TrustedParts;
 use settled::KnownSession;
 use trust::Trust;
 
@@ -71,6 +73,7 @@ pub struct Vault {
     refreshing: Mutex<()>,
     points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
     acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
+    trusted_parts: TrustedParts,
 }
 
 impl Vault {

@@ -7,6 +7,7 @@ use backstay_core::units::Timestamp;
 use tokio::runtime::Handle;
 
 use super::Vault;
+use super::sealed::TrustedParts;
 use super::trust::Trust;
 use super::unopened::Unopened;
 use crate::clear::{self, ClearKind, Custodian, FORMAT_VERSION, FormatObject, TrustObject, TrustedNode};
@@ -134,16 +135,18 @@ impl Vault {
         let unopened = Unopened { store: &store, io: &io };
         let format = read_format(unopened, &ring)?;
         let trust = Trust::read(unopened, &ring)?;
+        let index = ChunkIndex::with_compromised(ring.compromised().clone());
         Ok(Self {
             store,
             io,
             ring,
             format,
             trust,
-            index: RwLock::new(ChunkIndex::new()),
+            index: RwLock::new(index),
             refreshing: Mutex::default(),
             points: Mutex::default(),
             acknowledged: Mutex::default(),
+            trusted_parts: TrustedParts::default(),
         })
     }
 

@@ -131,6 +131,11 @@ impl Vault {
         self.index().writer_has(id, collections)
     }
 
+    /// Whether who copies sealed records may count on a chunk, whichever key has sealed it.
+    pub(super) fn copier_has(&self, id: &ChunkId, collections: &Collections) -> bool {
+        self.index().copier_has(id, collections)
+    }
+
     /// What was read of an index object; `None` when it is gone, or no good.
     fn read_one(
         &self,

@@ -49,9 +49,14 @@ impl WriterView {
         Self { vault, collections: Arc::new(collections) }
     }
 
-    /// Whether the vault has the chunk and will keep it at least until the session ends.
+    /// Whether the vault has the chunk, sealed by no compromised key, and will keep it at least until the session ends.
     pub fn has(&self, id: &ChunkId) -> bool {
         self.vault.writer_has(id, &self.collections)
+    }
+
+    /// The same with whatever key.
+    pub(super) fn has_in_any_seal(&self, id: &ChunkId) -> bool {
+        self.vault.copier_has(id, &self.collections)
     }
 
     /// Chunks that points of the vault need and that are lost: whoever has their contents is to store them again.

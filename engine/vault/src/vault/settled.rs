@@ -38,11 +38,16 @@ impl KnownSession {
 }
 
 impl Vault {
-    /// The point on which a capture builds that begins now: the newest that counts and is settled.
-    pub fn parent(&self, catalogue: &Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> {
+    /// The point on which a capture builds that begins now: the newest that counts and is settled. None where anything of
+    /// that one is sealed only by compromised keys: then the source is captured in full.
+    pub fn parent(self: &Arc<Self>, catalogue: &Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> {
         for point in catalogue.points().iter().rev().take(PARENTS_TRIED_MAX) {
             if self.is_settled(catalogue, point)? {
-                return Ok(Some(Arc::clone(point)));
+                if self.is_trusted(catalogue, point)? {
+                    return Ok(Some(Arc::clone(point)));
+                }
+                tracing::info!(point = %point.link.point, "not built on: compromised keys have sealed it");
+                return Ok(None);
             }
             tracing::info!(point = %point.link.point, "not built on: its commit has not ended");
         }

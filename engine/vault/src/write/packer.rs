@@ -1,18 +1,19 @@
-//! Packs of one session for one vault: one of each class fills while one goes up.
+//! Packs of one session for one vault: one of each class fills while one goes up. Where records are moved that compromised
+//! keys have sealed, these fill packs of their own: a writer counts on no pack that has one, and would store again what else is
+//! in it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backstay_core::id::ChunkId;
-
 use super::budget::Budget;
 use crate::buffer::BufferPool;
-use crate::chunk::ChunkClass;
+use crate::chunk::ChunkClass::{self, Data, Meta};
 use crate::error::VaultError;
 use crate::index_object::IndexedPack;
 use crate::name::Named;
 use crate::pack::{PackBuilder, PackEntry, UnnamedPack};
+use crate::record::RecordHeader;
 use crate::vault::Vault;
 
 /// Packs that go up at the same time, beside those that fill: each takes its memory.
@@ -24,7 +25,8 @@ pub(crate) type StoredPack = (IndexedPack, Vec<PackEntry>);
 #[derive(Debug)]
 pub(crate) struct Packer {
     vault: Arc<Vault>,
-    filling: [Mutex<PackBuilder>; 2],
+    /// Of each class one for records that trusted keys have sealed, and one for others.
+    filling: [Mutex<PackBuilder>; 4],
     uploads: Arc<Budget>,
     images: BufferPool,
     closed: AtomicUsize,
@@ -41,7 +43,7 @@ impl Packer {
     pub(crate) fn new(vault: Arc<Vault>) -> Self {
         Self {
             vault,
-            filling: ChunkClass::ALL.map(|class| Mutex::new(PackBuilder::new(class))),
+            filling: [Data, Data, Meta, Meta].map(|class| Mutex::new(PackBuilder::new(class))),
             uploads: Arc::new(Budget::new(UPLOADS_AT_ONCE)),
             images: BufferPool::new(UPLOADS_AT_ONCE),
             closed: AtomicUsize::new(0),
@@ -60,16 +62,18 @@ impl Packer {
 
     /// Adds a sealed record. Never waits for the store, whose threads these may not be: a pack that is full while the one
     /// before it goes up takes what is on its way already, and [`Packer::has_room`] keeps more from coming.
-    pub(crate) fn add(&self, class: ChunkClass, id: ChunkId, plain_length: u32, record: &[u8]) {
-        let mut filling = lock(&self.filling[slot(class)]);
+    pub(crate) fn add(&self, header: &RecordHeader, record: &[u8]) {
+        let is_compromised = self.vault.ring().is_compromised(&header.key_id);
+        let mut filling = lock(&self.filling[slot(header.class) + usize::from(is_compromised)]);
+        let may_take = filling.may_take(record.len()) && filling.may_take_key(&header.key_id);
         let permit = match filling.has_room_for(record.len()) {
-            true => None,
-            false if filling.may_take(record.len()) => Permit::try_take(&self.uploads),
-            // Whoever adds without asking for room waits here: a larger pack nobody could read.
-            false => Some(Permit::take(&self.uploads)),
+            true if may_take => None,
+            false if may_take => Permit::try_take(&self.uploads),
+            // Whoever adds without asking for room waits here, and so does what has a ninth key: a larger pack nobody could read.
+            _ => Some(Permit::take(&self.uploads)),
         };
         let full = permit.map(|permit| (filling.close(self.vault.ring(), &self.images), permit));
-        filling.add(id, plain_length, record);
+        filling.add(header, record);
         drop(filling);
         if let Some((full, permit)) = full {
             self.send(full, permit);
@@ -107,7 +111,8 @@ impl Packer {
         }
         let pack = full.name();
         self.closed.fetch_add(1, Ordering::SeqCst);
-        let indexed = IndexedPack { id: pack.id, class: pack.class, bytes: pack.content.len() as u32 };
+        let (bytes, keys) = (pack.content.len() as u32, pack.keys);
+        let indexed = IndexedPack { id: pack.id, class: pack.class, bytes, keys };
         let outcome = Arc::clone(&self.outcome);
         let vault = Arc::clone(&self.vault);
         self.vault.io().spawn(async move {
@@ -146,8 +151,8 @@ impl Drop for Permit {
 
 fn slot(class: ChunkClass) -> usize {
     match class {
-        ChunkClass::Data => 0,
-        ChunkClass::Meta => 1,
+        Data => 0,
+        Meta => 2,
     }
 }
 

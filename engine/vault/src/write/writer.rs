@@ -16,6 +16,7 @@ use super::pool::{CpuPool, Worker};
 use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::keys::KeyRing;
+use crate::record::RecordHeader;
 use crate::table::MetaSink;
 use crate::vault::WriterView;
 
@@ -232,12 +233,13 @@ impl Shared {
             return;
         }
         let number = count(&self.totals.new_chunks, 1);
-        match self.seal(worker, class, id, plain, number.is_multiple_of(PROBE_ONE_IN)) {
-            Ok(record) => {
+        let sealed = self.seal(worker, class, id, plain, number.is_multiple_of(PROBE_ONE_IN));
+        match sealed {
+            Ok((header, record)) => {
                 count(&self.totals.new_plain_bytes, plain.len());
                 count(&self.totals.stored_bytes, record.len());
                 for target in lacking {
-                    target.packer.add(class, id, plain.len() as u32, record);
+                    target.packer.add(&header, record);
                 }
             }
             Err(error) => {
@@ -254,13 +256,16 @@ impl Shared {
         id: ChunkId,
         plain: &[u8],
         probe: bool,
-    ) -> Result<&'w [u8], VaultError> {
+    ) -> Result<(RecordHeader, &'w [u8]), VaultError> {
         let record = worker.sealer.seal(&self.ring, class, id, plain)?;
-        if probe && let Err(cause) = worker.opener.open(&self.ring, &id, record) {
+        let broken = |cause| {
             let place = "the memory of this machine (test it, for example with memtester)".into();
-            return Err(VaultError::Damaged { object: format!("chunk {id}"), place, cause });
+            VaultError::Damaged { object: format!("chunk {id}"), place, cause }
+        };
+        if probe {
+            worker.opener.open(&self.ring, &id, record).map_err(broken)?;
         }
-        Ok(record)
+        Ok((RecordHeader::decode(record).map_err(broken)?, record))
     }
 
     fn fail_all(&self) {

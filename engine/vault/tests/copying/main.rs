@@ -1,6 +1,7 @@
 //! Copying of points into another vault of the domain.
 
 mod beside;
+mod compromised;
 mod copies;
 mod crashes;
 mod scene;

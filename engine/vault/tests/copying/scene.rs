@@ -12,6 +12,7 @@ use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
+use backstay_vault::keys::FormerKeys;
 use backstay_vault::store::{MemStore, Store};
 use backstay_vault::vault::{Copied, CopyLimits, Copying, Custodian, Inspection, MemoryNotes, Vault};
 
@@ -57,6 +58,13 @@ impl Scene {
     pub(crate) fn capture(&mut self, vault: &Arc<Vault>, source: &'static str, seconds: i64, state: &State) {
         let captured = self.fixture.capture(vault, source, at(seconds), state).expect("capture");
         self.states.insert((source, captured.link.point), state.clone());
+    }
+
+    /// A new epoch, with which both vaults are opened by a new process.
+    pub(crate) fn rotate(&mut self, former: FormerKeys) {
+        self.fixture.rotate(former);
+        self.from = self.fixture.open(self.from_store.clone()).expect("opens");
+        self.to = self.fixture.open(self.to_store.clone()).expect("opens");
     }
 
     /// A line of captures in the first vault.

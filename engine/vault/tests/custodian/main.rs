@@ -1,6 +1,7 @@
 //! The custodian at work (docs/collection.md): what is accepted, thinned and deleted, and that it loses nothing.
 
 mod beside;
+mod compromised;
 mod crashes;
 mod crashes_of_undelete;
 mod passes;

@@ -13,6 +13,7 @@ use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
+use backstay_vault::keys::FormerKeys;
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{MemStore, Store};
 use backstay_vault::vault::{Collected, Custodian, Inspection, MemoryNotes, Pass, Thinned, Vault};
@@ -72,6 +73,12 @@ impl Scene {
         let vault = fixture.create(memory.clone()).expect("create");
         let (notes, clock) = (MemoryNotes::default(), ManualClock::new(at(1000)));
         Self { fixture, memory, vault, notes, clock, _index: index, states: BTreeMap::new() }
+    }
+
+    /// A new epoch, with which the vault is opened by a new process.
+    pub(crate) fn rotate(&mut self, former: FormerKeys) {
+        Arc::get_mut(&mut self.fixture).expect("nobody else has it").rotate(former);
+        self.vault = self.fixture.open(self.memory.clone()).expect("opens");
     }
 
     pub(crate) fn capture(&mut self, source: &'static str, seconds: i64, state: &State) -> Captured {

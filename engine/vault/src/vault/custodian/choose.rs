@@ -107,7 +107,7 @@ pub(super) fn choose(
         let Location { pack, offset, .. } = index.location(place);
         !bad.is_empty() && bad.contains(&(pack, offset))
     };
-    let kept = |weights: &[Weight], places: &[PackPlace]| kept(weights, packs, places, &is_bad);
+    let kept = |weights: &[Weight], places: &[PackPlace]| kept(weights, index, places, &is_bad);
     let mut weights = weigh(index, inventory, needs)?;
     walk(index, [needs], |chunk, places, [is_needed]| {
         if is_needed {
@@ -216,17 +216,19 @@ fn weigh(index: &IndexSnapshot, inventory: &Inventory, needs: &Needs) -> Result<
     Ok(weights)
 }
 
-/// Of several copies the one in the pack that is needed most stays, but for one that is known to be bad.
+/// Of several copies the one in the pack that is needed most stays, but for one that is known to be bad, and one that a
+/// compromised key may have sealed: to writers that is not there, and they would store the chunk again.
 fn kept(
     weights: &[Weight],
-    packs: &[(PackId, ChunkClass, u32)],
+    index: &IndexSnapshot,
     places: &[PackPlace],
     is_bad: &impl Fn(&PackPlace) -> bool,
 ) -> Option<PackPlace> {
     let there = places.iter().filter(|place| weights[place.pack as usize].is_there);
     let rank = |place: &&PackPlace| {
         let pack = place.pack as usize;
-        (!is_bad(place), weights[pack].needed_bytes, packs[pack].0)
+        let is_trusted = !index.is_compromised(place.pack);
+        (!is_bad(place), is_trusted, weights[pack].needed_bytes, index.packs()[pack].0)
     };
     there.max_by_key(rank).copied()
 }
@@ -234,12 +236,13 @@ fn kept(
 #[cfg(test)]
 mod tests {
     use backstay_core::collection::CollectionNumber;
-    use backstay_core::id::{ObjectHash, SessionId, SignerKey};
+    use backstay_core::id::{KeyId, ObjectHash, SessionId, SignerKey};
 
     use super::*;
     use crate::index::{Belief, ChunkIndex, IndexOrigin};
     use crate::index_object::{IndexAuthor, IndexObject, IndexedPack};
     use crate::pack::PackEntry;
+    use crate::pack_keys::PackKeys;
 
     const RECORD_BYTES: u32 = 1 << 20;
 
@@ -251,9 +254,14 @@ mod tests {
         ChunkId::new([n; 32])
     }
 
+    /// Each pack has a key of its own.
+    fn keys_of(n: u8) -> PackKeys {
+        PackKeys::of([KeyId::new([n; 16])]).expect("one")
+    }
+
     /// Packs of ten records each: pack `n` has chunks from `10 n` on.
     fn index(packs: u8) -> IndexSnapshot {
-        let id = |n| IndexedPack { id: pack(n), class: ChunkClass::Data, bytes: 32 << 20 };
+        let id = |n| IndexedPack { id: pack(n), class: ChunkClass::Data, bytes: 32 << 20, keys: keys_of(n) };
         let entry = |n: u8, at: u8| PackEntry {
             id: chunk(10 * n + at),
             offset: u32::from(at) * RECORD_BYTES,
@@ -265,8 +273,12 @@ mod tests {
     }
 
     fn index_of(content: &[(IndexedPack, Vec<PackEntry>)]) -> IndexSnapshot {
+        index_with(content, HashSet::new())
+    }
+
+    fn index_with(content: &[(IndexedPack, Vec<PackEntry>)], compromised: HashSet<KeyId>) -> IndexSnapshot {
         let object = IndexObject::of_packs(IndexAuthor::Session, CollectionNumber::NONE, content);
-        let mut index = ChunkIndex::new();
+        let mut index = ChunkIndex::with_compromised(compromised);
         let (hash, session, signer) =
             (ObjectHash::new([1; 32]), SessionId::new([1; 16]), SignerKey::new([1; 32]));
         index.add(IndexOrigin { hash, session, signer }, &object, Belief::Writers);
@@ -346,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_is_known_to_be_bad_is_not_the_one_that_stays() {
-        let index = copies();
+        let index = index_of(&copies());
         let (inventory, needs, lost) = (inventory(0..2), needs(0..4), none());
         let chosen = |bad: &HashSet<(PackId, u32)>| {
             let known = Known { inventory: &inventory, needs: &needs, lost: &lost, bad };
@@ -360,9 +372,27 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_copy_that_a_compromised_key_has_sealed_goes_and_not_the_other() {
+        for n in [0, 1] {
+            let index = index_with(&copies(), keys_of(n).ids().iter().copied().collect());
+            // Of the other pack less is needed; it is the one that stays all the same.
+            let mut more = copies();
+            let ninth = PackEntry { id: chunk(9), offset: 9 * RECORD_BYTES, ..more[0].1[0] };
+            more[usize::from(n)].1.push(ninth);
+            let more = index_with(&more, keys_of(n).ids().iter().copied().collect());
+            let all = |index, needs: &Needs| {
+                chosen(index, &inventory(0..2), needs, &none(), u64::MAX, |_| true).expect("all is there")
+            };
+            assert_eq!(all(&index, &needs(0..4)).doomed, [pack(n)]);
+            let choice = all(&more, &needs((0..4).chain([9])));
+            assert_eq!((choice.doomed, choice.moved.len()), (vec![pack(n)], 1));
+        }
+    }
+
     /// The same four chunks in two packs.
-    fn copies() -> IndexSnapshot {
-        let content: Vec<_> = (0..2)
+    fn copies() -> Vec<(IndexedPack, Vec<PackEntry>)> {
+        (0..2)
             .map(|n| {
                 let entry = |at: u8| PackEntry {
                     id: chunk(at),
@@ -370,10 +400,10 @@ mod tests {
                     length: RECORD_BYTES,
                     plain_length: RECORD_BYTES,
                 };
-                let indexed = IndexedPack { id: pack(n), class: ChunkClass::Data, bytes: 32 << 20 };
+                let indexed =
+                    IndexedPack { id: pack(n), class: ChunkClass::Data, bytes: 32 << 20, keys: keys_of(n) };
                 (indexed, (0..4).map(entry).collect::<Vec<_>>())
             })
-            .collect();
-        index_of(&content)
+            .collect()
     }
 }

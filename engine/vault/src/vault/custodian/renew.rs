@@ -14,7 +14,7 @@ use super::needs::{Needs, walk};
 use super::{Collected, Custodian};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
-use crate::index::{IndexedObject, Location};
+use crate::index::{IndexedObject, Location, PackPlace};
 use crate::index_object::{INDEX_ENTRIES_MAX, INDEX_PACKS_MAX, IndexAuthor, IndexObject, IndexedPack};
 use crate::keys::random_bytes;
 use crate::name::{Named, ObjectName};
@@ -120,19 +120,26 @@ impl Custodian<'_> {
             if !is_needed && !was_needed {
                 return Ok(());
             }
-            let there = || places.iter().filter(|place| is_there[place.pack as usize]);
-            match there().next() {
-                _ if let Some(stays) = there().find(|place| !is_doomed[place.pack as usize]) => {
+            // Of those that stay and of those that go the best: one that no compromised key has sealed.
+            let best = |goes: bool| {
+                let there = places.iter().filter(|place| is_there[place.pack as usize]);
+                let fit = there.filter(|place| is_doomed[place.pack as usize] == goes);
+                fit.min_by_key(|place| index.is_compromised(place.pack))
+            };
+            let is_better = |one: &PackPlace, than: &PackPlace| {
+                !index.is_compromised(one.pack) && index.is_compromised(than.pack)
+            };
+            match (best(false), best(true)) {
+                (Some(stays), gone) if gone.is_none_or(|gone| !is_better(gone, stays)) => {
                     // What was marked before was looked at when the pass was announced.
-                    let gone = there().find(|place| is_doomed[place.pack as usize]);
                     if let Some(gone) = gone.filter(|_| is_needed && !was_needed) {
                         doubtful.push((*chunk, index.location(stays), index.location(gone)));
                     }
                 }
-                Some(place) => endangered.push((*chunk, index.location(place))),
+                (_, Some(gone)) => endangered.push((*chunk, index.location(gone))),
                 // Marked before, and not needed any more.
-                None if !is_needed || lost.contains(chunk) => {}
-                None => return Err(self.look.refused(&NotChosen::Lost(*chunk).to_string())),
+                _ if !is_needed || lost.contains(chunk) => {}
+                _ => return Err(self.look.refused(&NotChosen::Lost(*chunk).to_string())),
             }
             Ok(())
         })?;

@@ -131,7 +131,7 @@ impl Moving<'_> {
             })?;
             // For as long as it takes: nothing else goes on meanwhile.
             while !self.packer.has_failed() && !self.packer.has_room(LOOK_AGAIN) {}
-            self.packer.add(header.class, *chunk, header.plain_length, &sealed);
+            self.packer.add(&header, &sealed);
         }
         Ok(())
     }

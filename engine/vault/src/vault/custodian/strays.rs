@@ -32,9 +32,9 @@ impl Custodian<'_> {
                 Err(error) => return Err(error.into()),
             };
             match read_pack(self.vault.ring(), id, content) {
-                Ok(Pack { id, class, content, entries: of_pack }) => {
+                Ok(Pack { id, class, content, entries: of_pack, keys }) => {
                     entries += of_pack.len();
-                    read.push((IndexedPack { id, class, bytes: content.len() as u32 }, of_pack));
+                    read.push((IndexedPack { id, class, bytes: content.len() as u32, keys }, of_pack));
                 }
                 Err(cause) if !is_damage(&cause) => {
                     return Err(self.vault.damaged(&Named::Pack(id).to_name(), cause));

@@ -11,7 +11,7 @@ use backstay_vault::chunk::ChunkClass;
 use backstay_vault::index_object::{IndexAuthor, IndexObject, IndexedPack};
 use backstay_vault::keys::random_bytes;
 use backstay_vault::name::Named;
-use backstay_vault::record::RecordSealer;
+use backstay_vault::record::{RecordHeader, RecordSealer};
 use backstay_vault::vault::{MemoryNotes, PackShare};
 
 use super::{OTHER, Pair, SOURCE, state};
@@ -25,10 +25,11 @@ fn poison(pair: &Pair, state: &State) {
         let id = ring.chunk_id(ChunkClass::Data, value).expect("a key for data");
         let wrong = Random::new(7).bytes(value.len());
         let record = sealer.seal(ring, ChunkClass::Data, id, &wrong).expect("seals");
-        builder.add(id, wrong.len() as u32, record);
+        builder.add(&RecordHeader::decode(record).expect("sealed"), record);
     }
     let pack = builder.close(ring, &BufferPool::new(1)).name();
-    let indexed = IndexedPack { id: pack.id, class: pack.class, bytes: pack.content.len() as u32 };
+    let (bytes, keys) = (pack.content.len() as u32, pack.keys);
+    let indexed = IndexedPack { id: pack.id, class: pack.class, bytes, keys };
     let name = Named::Pack(pack.id).to_name();
     pair.custodian.put(&*pair.memory, Object { name, content: pack.content });
     let packs = [(indexed, pack.entries)];

@@ -221,7 +221,7 @@ impl Custodian<'_> {
                     };
                     let Ok(header) = RecordHeader::decode(&sealed) else { continue };
                     while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
-                    packer.add(header.class, *chunk, header.plain_length, &sealed);
+                    packer.add(&header, &sealed);
                     left.remove(chunk);
                 }
             }

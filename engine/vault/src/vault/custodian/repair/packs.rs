@@ -131,7 +131,7 @@ impl Custodian<'_> {
                 }
                 let Ok(header) = RecordHeader::decode(record) else { continue };
                 while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
-                packer.add(header.class, entry.id, header.plain_length, record);
+                packer.add(&header, record);
                 whole += 1;
             }
             // A key that was rotated away is no damage of the records.
