@@ -13,8 +13,8 @@ const BLOCK_ENTRIES: usize = 85;
 const CHECK_BYTES: usize = 16;
 const KEY: [u8; 32] = [6; 32];
 
-/// Counts that a short input stands for: entries, objects, packs, and bytes of entries that follow.
-pub const SEALED_SEGMENT_HEAD_BYTES: usize = 8 + 4 + 4 + 2;
+/// Counts that a short input stands for: entries, objects, packs, keys, and bytes of entries that follow.
+pub const SEALED_SEGMENT_HEAD_BYTES: usize = 8 + 4 + 4 + 4 + 2;
 
 /// Most blocks that are made of what is not there, so that an input cannot ask for a large file.
 const BLOCKS_MAX: usize = 4;
@@ -25,10 +25,10 @@ pub fn segment(data: &[u8]) {
 }
 
 /// A file whose counts, entries and end are these, with hashes that are right. `data` is the number of entries (u64), of
-/// objects and of packs (u32 each), the length of the entries that follow (u16), these, and the end.
+/// objects, of packs and of lists of keys (u32 each), the length of the entries that follow (u16), these, and the end.
 pub fn sealed_segment(data: &[u8]) {
     let Some((head, rest)) = data.split_first_chunk::<SEALED_SEGMENT_HEAD_BYTES>() else { return };
-    let (counts, length) = head.split_at(16);
+    let (counts, length) = head.split_at(20);
     let length = usize::from(u16::from_le_bytes([length[0], length[1]])).min(rest.len());
     let (entries, end) = rest.split_at(length);
     let _ = read_segment(&file(counts, entries, end), SEGMENT_VAULT);
@@ -38,7 +38,7 @@ fn file(counts: &[u8], entries: &[u8], end: &[u8]) -> Vec<u8> {
     let said = u64::from_le_bytes(counts[..8].try_into().expect("8 bytes"));
     let blocks = (said.div_ceil(BLOCK_ENTRIES as u64) as usize)
         .min(BLOCKS_MAX.max(entries.len().div_ceil(BLOCK_ENTRIES * ENTRY_BYTES)));
-    let mut out = b"BKIS\x01\0\0\0".to_vec();
+    let mut out = b"BKIS\x02\0\0\0".to_vec();
     out.extend_from_slice(SEGMENT_VAULT.as_bytes());
     out.extend_from_slice(&KEY);
     out.extend_from_slice(&counts[..8]);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use backstay_core::id::KeyId;
+use backstay_core::id::{ChunkId, KeyId};
 use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::index_object::IndexObject;
 use backstay_vault::name::{Named, ObjectName};
@@ -65,8 +65,8 @@ pub fn keys_of_packs(store: &MemStore) -> BTreeMap<String, BTreeSet<KeyId>> {
     packs.map(|(name, content)| (name, keys(&content))).collect()
 }
 
-/// How many records lie in packs.
-pub fn records(store: &MemStore) -> usize {
+/// The chunks that lie in packs.
+pub fn chunks(store: &MemStore) -> BTreeSet<ChunkId> {
     let packs = store.objects().into_iter().filter(|(name, _)| name.starts_with("packs/"));
-    packs.map(|(_, content)| salvage(&content).len()).sum()
+    packs.flat_map(|(_, content)| salvage(&content)).map(|entry| entry.id).collect()
 }

@@ -77,7 +77,7 @@ impl Scene {
         (copy, vault)
     }
 
-    fn parent(&self, vault: &Vault) -> Option<backstay_core::point::PointLink> {
+    fn parent(&self, vault: &Arc<Vault>) -> Option<backstay_core::point::PointLink> {
         let catalogue = vault.catalogue(self.fixture.source(SOURCE)).expect("catalogue");
         vault.parent(&catalogue).expect("reads").map(|point| point.link)
     }

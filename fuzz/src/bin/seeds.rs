@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{ChunkId, ContentId, LinkId, ObjectHash, PackId, SessionId};
+use backstay_core::id::{ChunkId, ContentId, KeyId, LinkId, ObjectHash, PackId, SessionId};
 use backstay_core::layout::{Accepted, Layout};
 use backstay_core::run::{Change, Entry, PartRef};
 use backstay_core::units::Timestamp;
@@ -28,6 +28,7 @@ use backstay_vault::index_object::{IndexAuthor, IndexObject, IndexedPack};
 use backstay_vault::malformed::encode_cbor;
 use backstay_vault::name::Named;
 use backstay_vault::pack::{Pack, PackBuilder, PackEntry};
+use backstay_vault::pack_keys::PackKeys;
 use backstay_vault::record::{RecordHeader, RecordSealer};
 use backstay_vault::table::{BlockBuilder, MetaSink, PartWriter};
 use backstay_wire::control::{Ask, Request, VERSION};
@@ -108,7 +109,9 @@ fn records_and_packs(seeds: &mut Seeds) {
 /// Segments of two index objects: of one block, and of three, also with the fences of the first and the last changed.
 fn segments(seeds: &mut Seeds) {
     for (name, count) in [("one-block", 3u8), ("three-blocks", 100)] {
-        let pack = |n: u8| IndexedPack { id: PackId::new([n; 32]), class: ChunkClass::Data, bytes: 1 << 20 };
+        let keys = PackKeys::of([KeyId::new([7; 16])]).expect("one key");
+        let pack =
+            |n: u8| IndexedPack { id: PackId::new([n; 32]), class: ChunkClass::Data, bytes: 1 << 20, keys };
         let entry = |n: u8| PackEntry {
             id: ChunkId::new(*blake3::hash(&[n]).as_bytes()),
             offset: 32 + 200 * u32::from(n),
@@ -131,8 +134,8 @@ fn segments(seeds: &mut Seeds) {
         let parts = parts_of_segment(&bytes, entries, objects.len());
         if entries > 2 * 85 {
             let mut fall = parts.clone();
-            // Behind the rows of objects and of packs.
-            let first = SEALED_SEGMENT_HEAD_BYTES + entries * 48 + objects.len() * (105 + 41);
+            // Behind the rows of objects and of packs, and the one of keys.
+            let first = SEALED_SEGMENT_HEAD_BYTES + entries * 48 + objects.len() * (105 + 45) + 129;
             let (one, other) = fall[first..first + 24].split_at_mut(16);
             one[..8].swap_with_slice(other);
             seeds.push(("sealed_segment", "fences-fall", fall));
@@ -142,7 +145,7 @@ fn segments(seeds: &mut Seeds) {
     }
 }
 
-/// What the target `sealed_segment` puts together to a file again. Each object has one pack.
+/// What the target `sealed_segment` puts together to a file again. Each object has one pack, all sealed by one key.
 fn parts_of_segment(bytes: &[u8], entries: usize, objects: usize) -> Vec<u8> {
     let (head, blocks) = bytes.split_at(4096);
     assert_eq!(head[56..64], (entries as u64).to_le_bytes(), "the head is another than it was");
@@ -152,6 +155,7 @@ fn parts_of_segment(bytes: &[u8], entries: usize, objects: usize) -> Vec<u8> {
     let held = &held[..entries * 48];
     let mut parts = (entries as u64).to_le_bytes().to_vec();
     parts.extend_from_slice(&(objects as u32).to_le_bytes().repeat(2));
+    parts.extend_from_slice(&1u32.to_le_bytes());
     parts.extend_from_slice(&(held.len() as u16).to_le_bytes());
     assert_eq!(parts.len(), SEALED_SEGMENT_HEAD_BYTES);
     [&parts, held, &blocks[count * 4096..]].concat()
