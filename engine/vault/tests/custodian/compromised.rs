@@ -1,5 +1,7 @@
 //! After a rotation that marks the keys of before as compromised: what is captured stands without them, and passes keep it so.
 
+#![expect(clippy::print_stdout, reason = "a seed is printed so that a failure can be replayed")]
+
 use std::collections::BTreeSet;
 
 use backstay_core::config::Keep;

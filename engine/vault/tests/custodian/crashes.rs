@@ -1,5 +1,7 @@
 //! A custodian that dies at any of its requests: what was acknowledged is there, and the next one goes on.
 
+#![expect(clippy::print_stdout, reason = "how many crashes there were is printed")]
+
 use std::sync::Arc;
 
 use backstay_core::clock::ManualClock;
