@@ -2,6 +2,7 @@
 //! renamed into place and its folder fsynced before `put` returns.
 
 mod disk;
+mod durable;
 mod trash;
 
 use std::collections::{BTreeSet, HashSet};
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
 pub use disk::{Disk, SystemDisk, Writing};
+use durable::{Settled, sync_all};
 
 use super::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
@@ -53,8 +55,8 @@ struct Inner {
     identity: OnceLock<(u64, u64)>,
     /// Folders that are there and durable in their parents, as far as this process knows.
     folders: Mutex<HashSet<PathBuf>>,
-    /// Folders of which everything that was seen when they were first listed is durable.
-    listed: Mutex<HashSet<PathBuf>>,
+    /// Folders of which what was listed is durable.
+    settled: Settled,
     /// For how long what was deleted can be brought back; where there is no time, it is gone at once.
     undelete: Option<Duration>,
     disk: Arc<dyn Disk>,
@@ -74,8 +76,8 @@ impl DirStore {
     /// The store at `root` of a disk that is not the system's.
     pub fn on(disk: Arc<dyn Disk>, root: impl Into<PathBuf>, undelete: Option<Duration>) -> Self {
         let (root, identity) = (root.into(), OnceLock::new());
-        let (folders, listed) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { root, identity, folders, listed, undelete, disk }) }
+        let (folders, settled) = (Mutex::default(), Settled::default());
+        Self { inner: Arc::new(Inner { root, identity, folders, settled, undelete, disk }) }
     }
 
     /// Where it is.
@@ -220,19 +222,13 @@ impl Inner {
         Ok(Root { path, _open: Some(open) })
     }
 
-    /// What is seen may come from a process that died before it was durable, and whoever sees it builds on it: each folder
-    /// is made durable once more when it is listed for the first time. Where that cannot be done, nobody writes either.
+    /// Makes durable what a listing has shown.
     fn make_durable(&self, root: &Path, top: &str, listed: &[Listed]) {
         let below = listed.iter().filter_map(|listed| Path::new(listed.name.as_str()).parent());
         let within = |folder: &&Path| folder.starts_with(top);
         let folders: BTreeSet<&Path> =
             below.flat_map(|folder| folder.ancestors().take_while(within)).collect();
-        let mut known = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        for folder in folders {
-            if !known.contains(folder) && self.disk.sync_folder(&root.join(folder)).is_ok() {
-                known.insert(folder.to_path_buf());
-            }
-        }
+        self.settled.make_durable(&*self.disk, root, folders);
     }
 
     fn put(&self, root: &Path, name: &str, content: &[u8]) -> io::Result<()> {
@@ -363,7 +359,7 @@ fn delete(disk: &dyn Disk, root: &Path, names: &[String]) -> io::Result<()> {
             }
         }
     }
-    folders.iter().try_for_each(|folder| disk.sync_folder(folder))
+    sync_all(disk, &folders.into_iter().collect::<Vec<_>>())
 }
 
 fn write_durably(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {

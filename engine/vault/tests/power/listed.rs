@@ -1,12 +1,13 @@
 //! What a process has seen in a listing, others build on: it is there also after a loss of power, though whoever has put it
 //! died before it was durable.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use backstay_core::id::{PackId, SessionId};
-use backstay_testkit::power::{Death, Forgets, Image, LossyDisk, Model, Record};
+use backstay_testkit::power::{Death, Forgets, Image, LossyDisk, Model, Record, Step};
 use backstay_testkit::random::Random;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{DirStore, Folder, Store};
@@ -31,6 +32,8 @@ struct Story {
     folder: &'static str,
     /// What was done, and ended, before.
     begun: fn(&Runtime, &DirStore, &ObjectName),
+    /// What somebody has listed before in the same folder, who lists it again afterwards.
+    beside: Option<Named>,
     /// What the process dies of.
     work: fn(&Runtime, &DirStore, &ObjectName) -> bool,
 }
@@ -43,6 +46,12 @@ fn bring_back(io: &Runtime, store: &DirStore, name: &ObjectName) -> bool {
     let trash = io.block_on(store.trash()).expect("lists");
     let thrown = trash.iter().find(|trashed| trashed.object.name == *name).expect("it is in the trash");
     io.block_on(store.bring_back(thrown)).is_ok()
+}
+
+/// Gives the folder of an object a time as if it had not been changed for long.
+fn long_unchanged(object: &Path) {
+    let folder = File::open(object.parent().expect("a folder")).expect("opens");
+    folder.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("its time is set");
 }
 
 fn images(disk: &LossyDisk<()>) -> Vec<Image> {
@@ -65,12 +74,20 @@ fn die_at_every_sync(story: &Story) -> usize {
         let root = folder.path().join(STORE);
         let process = || DirStore::on(disk.clone(), &root, Some(Duration::from_secs(3600)));
         (story.begun)(&io, &process(), &name);
+        let watcher = story.beside.as_ref().map(|beside| {
+            assert!(put(&io, &process(), &beside.to_name()));
+            long_unchanged(&root.join(beside.to_name().as_str()));
+            let watcher = process();
+            io.block_on(watcher.list(&Folder::new(&[&story.folder]))).expect("lists");
+            watcher
+        });
         disk.die(Some(Death::FolderSync(syncs)));
         if (story.work)(&io, &process(), &name) {
             return seen;
         }
         disk.die(None);
-        let listed = io.block_on(process().list(&Folder::new(&[&story.folder]))).expect("lists");
+        let watcher = watcher.unwrap_or_else(&process);
+        let listed = io.block_on(watcher.list(&Folder::new(&[&story.folder]))).expect("lists");
         if !listed.iter().any(|listed| listed.name == name) {
             continue;
         }
@@ -88,7 +105,7 @@ fn what_was_put_and_is_listed_stays_though_its_writer_died_before_it_was_durable
     for (named, folder) in
         [(Named::Session(SessionId::new([1; 16])), "sessions"), (Named::Pack(PackId::new([2; 32])), "packs")]
     {
-        let story = Story { named, folder, begun: |_, _, _| {}, work: put };
+        let story = Story { named, folder, begun: |_, _, _| {}, beside: None, work: put };
         assert!(die_at_every_sync(&story) > 0, "nobody saw it before it was durable");
     }
 }
@@ -100,6 +117,36 @@ fn what_was_brought_back_and_is_listed_stays_though_its_process_died_before_it_w
         io.block_on(store.delete(name)).expect("deletes");
     };
     let named = Named::Pack(PackId::new([2; 32]));
-    let story = Story { named, folder: "packs", begun, work: bring_back };
+    let story = Story { named, folder: "packs", begun, beside: None, work: bring_back };
     assert!(die_at_every_sync(&story) > 0, "nobody saw it before it was durable");
+}
+
+#[test]
+fn what_comes_after_a_folder_was_listed_stays_as_well() {
+    let story = Story {
+        named: Named::Session(SessionId::new([1; 16])),
+        folder: "sessions",
+        begun: |_, _, _| {},
+        beside: Some(Named::Session(SessionId::new([3; 16]))),
+        work: put,
+    };
+    assert!(die_at_every_sync(&story) > 0, "nobody saw it before it was durable");
+}
+
+#[test]
+fn a_folder_that_has_not_changed_is_not_made_durable_again() {
+    let io = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let folder = new_folder().expect("a folder");
+    let disk = Arc::new(LossyDisk::<()>::new(folder.path(), Forgets::Nothing).expect("a disk"));
+    let root = folder.path().join(STORE);
+    let name = Named::Session(SessionId::new([1; 16])).to_name();
+    assert!(put(&io, &DirStore::on(disk.clone(), &root, None), &name));
+    long_unchanged(&root.join(name.as_str()));
+    let watcher = DirStore::on(disk.clone(), &root, None);
+    let syncs = || {
+        io.block_on(watcher.list(&Folder::new(&[&"sessions"]))).expect("lists");
+        disk.records().iter().filter(|record| matches!(record, Record::Step(Step::SyncFolder(_)))).count()
+    };
+    let first = syncs();
+    assert_eq!(syncs(), first);
 }

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Disk, FOLDER_DEPTH_MAX, Trashed, list_below};
+use super::{Disk, FOLDER_DEPTH_MAX, Trashed, list_below, sync_all};
 use crate::store::Listed;
 
 /// Where it is, below the root.
@@ -51,10 +51,11 @@ pub(super) fn throw_away(
         to.insert(folder);
         from.extend(path.parent().map(Path::to_path_buf));
     }
-    // The new places first, from the root down: an object that is in neither after a crash would be lost.
+    // The new places first: an object that is in neither after a crash would be lost.
     let above: BTreeSet<&Path> = to.iter().flat_map(|folder| folder.ancestors()).collect();
-    above.iter().try_for_each(|folder| disk.sync_folder(&root.join(folder)))?;
-    from.iter().try_for_each(|folder| disk.sync_folder(folder))
+    let above: Vec<PathBuf> = above.into_iter().map(|folder| root.join(folder)).collect();
+    sync_all(disk, &above)?;
+    sync_all(disk, &from.into_iter().collect::<Vec<_>>())
 }
 
 /// What is there, of all batches.
