@@ -90,7 +90,8 @@ impl PackBuilder {
     /// Adds a sealed record of the pack's class, with its header. There has to be room for its key.
     pub fn add(&mut self, header: &RecordHeader, record: &[u8]) {
         let has_room = self.keys.add(header.key_id);
-        debug_assert!(has_room, "a pack has few keys");
+        // Whoever does not see a compromised key here would count on what it has sealed.
+        assert!(has_room, "a record was added with one key more than a pack may have");
         // Memory that is not written to takes none, and a pack that grew step by step would be copied each time.
         self.gathered.reserve_exact(bytes_aim(self.class).saturating_sub(self.gathered.len()));
         let (offset, length) = (self.gathered.len() as u32, record.len() as u32);
