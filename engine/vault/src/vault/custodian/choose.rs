@@ -25,6 +25,9 @@ const fn small_bytes(class: ChunkClass) -> u64 {
 /// So many small packs of a class are left alone.
 const SMALL_PACKS_MAX: usize = 32;
 
+/// So many are left for another pass by one that has much to move already.
+const SMALL_PACKS_LEFT_MAX: usize = 2048;
+
 /// What one pass moves of small packs of a class, bytes: they become one.
 const MERGED_BYTES_MAX: u64 = 32 << 20;
 
@@ -128,6 +131,10 @@ pub(super) fn choose(
     });
     let mut doomed: Vec<PackId> = fits.map(|place| packs[*place].0).collect();
     let is_cut = doomed.len() < sparse.len();
+    let small_packs_max = match moved_bytes > MERGED_BYTES_MAX {
+        true => SMALL_PACKS_LEFT_MAX,
+        false => SMALL_PACKS_MAX,
+    };
     // Nobody waits for small ones to be merged: a little in every pass.
     let is_sparse: HashSet<usize> = sparse.into_iter().collect();
     let mut small: HashMap<ChunkClass, Vec<(u64, PackId)>> = HashMap::new();
@@ -136,7 +143,7 @@ pub(super) fn choose(
             small.entry(*class).or_default().push((weight.kept_bytes, *pack));
         }
     }
-    for mut small in small.into_values().filter(|small| small.len() > SMALL_PACKS_MAX) {
+    for mut small in small.into_values().filter(|small| small.len() > small_packs_max) {
         small.sort_unstable();
         let mut merged_bytes = 0;
         let merged = small.into_iter().take_while(|(needed, _)| {
@@ -337,6 +344,32 @@ mod tests {
         assert_eq!((choice.doomed, choice.is_cut), (vec![pack(0), pack(2)], true));
         let choice = chosen(&index(2), &inventory(0..2), &needs, &none(), 1, |_| true).expect("all is there");
         assert_eq!(choice.doomed, [pack(0)], "one at least, or nothing would ever go");
+    }
+
+    #[test]
+    fn small_packs_are_merged_when_there_is_little_else_to_move() {
+        let small: Vec<u8> = (200..240).collect();
+        let of = |n: u8, bytes, chunks: Vec<u8>| {
+            let entry = |(at, id): (usize, u8)| PackEntry {
+                id: chunk(id),
+                offset: at as u32 * RECORD_BYTES,
+                length: RECORD_BYTES,
+                plain_length: RECORD_BYTES,
+            };
+            let pack = IndexedPack { id: pack(n), class: ChunkClass::Data, bytes, keys: keys_of(0) };
+            (pack, chunks.into_iter().enumerate().map(entry).collect::<Vec<_>>())
+        };
+        let large = |n: u8| of(n, 32 << 20, (10 * n..10 * n + 10).collect());
+        let mut content: Vec<_> = (0..12).map(large).collect();
+        content.extend(small.iter().map(|n| of(*n, 1 << 20, vec![*n])));
+        let (index, inventory) = (index_of(&content), inventory((0..12).chain(200..240)));
+        let merged = |needed_of_ten: u8| {
+            let needed = (0..120).filter(|id| id % 10 < needed_of_ten).chain(200..240);
+            let choice = chosen(&index, &inventory, &needs(needed), &none(), u64::MAX, |_| true);
+            choice.expect("all is there").doomed.iter().filter(|doomed| doomed.as_bytes()[0] >= 200).count()
+        };
+        assert_eq!(merged(10), 32, "nothing else goes");
+        assert_eq!(merged(6), 0, "much is moved already");
     }
 
     #[test]
