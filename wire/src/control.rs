@@ -129,8 +129,11 @@ pub struct PruneReport {
     pub bytes_deleted: u64,
     /// Bytes of packs that hold what was still needed of them.
     pub bytes_written: u64,
-    /// Commits that have to end before anything can be deleted; the next prune goes on from there.
+    /// Commits that have to end before more can be deleted; the next prune goes on from there.
     pub awaited: Vec<AwaitedCommit>,
+    /// Whether there is more to delete then, so that it is worth to look again soon.
+    #[serde(default)]
+    pub is_unfinished: bool,
     /// How long it took, milliseconds.
     pub took_millis: u64,
 }

@@ -10,7 +10,7 @@ use backstay_core::kind::{KindRules, Kinds};
 use backstay_core::units::ByteSize;
 use backstay_files::kind::FilesKind;
 use backstay_vault::vault::{
-    Collected, CopyLimits, Copying, Custodian, Inspection, Pass, SourceFates, Vault, WriterIdentity,
+    Collected, CopyLimits, Copying, Custodian, Inspection, Pass, SourceFates, Vault, Waiting, WriterIdentity,
 };
 use backstay_vault::write::CpuPool;
 use backstay_wire::control::{AwaitedCommit, PruneReport};
@@ -69,12 +69,14 @@ impl Care {
         let mut report = PruneReport { vault: name.to_owned(), ..PruneReport::default() };
         self.with_custodian(name, |custodian| {
             // What was committed has to be accepted before retention can judge it.
-            let accepted = custodian.accept()?;
-            if is_over(accepted, &mut report) {
+            if is_over(custodian.accept()?, &mut report) {
                 let thinned = custodian.thin(&keep_of(&self.config))?;
                 report.points_dropped = thinned.points_dropped;
                 report.runs_merged = thinned.runs_merged;
                 collect(custodian, &mut report)?;
+                report.is_unfinished |= !report.awaited.is_empty() && thinned.points_dropped > 0;
+            } else {
+                report.is_unfinished = true;
             }
             Ok(())
         })?;
@@ -158,8 +160,9 @@ fn is_over(pass: Pass, report: &mut PruneReport) -> bool {
             add(report, done);
             true
         }
-        Pass::Waits(awaited) => {
-            report.awaited = awaited
+        Pass::Waits(Waiting { commits, packs }) => {
+            report.is_unfinished = packs > 0;
+            report.awaited = commits
                 .into_iter()
                 .map(|commit| AwaitedCommit {
                     node: commit.node,

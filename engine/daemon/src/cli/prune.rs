@@ -72,7 +72,7 @@ pub(super) fn tell(context: &Context, report: &PruneReport) -> Result<u8, Failur
     } else {
         print(&summary(report));
     }
-    match report.awaited.first() {
+    match report.awaited.first().filter(|_| report.is_unfinished) {
         None => Ok(0),
         Some(commit) => Err(Failure::partly(format!(
             "nothing more can be deleted from vault {} before the commit {} of node {} has ended, which began at {}; the next prune goes on from here, and gives it up after {} hours without a sign of life",

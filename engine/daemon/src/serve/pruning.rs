@@ -123,7 +123,8 @@ impl Pruning {
         let running = self.running.remove(vault);
         let was_due = running.as_ref().is_some_and(|running| running.was_due);
         let end = match &outcome {
-            Ok(report) if !report.awaited.is_empty() => {
+            // What a busy vault has committed since the pass before thinning is for the next prune.
+            Ok(report) if report.is_unfinished => {
                 tracing::debug!(vault, commits = report.awaited.len(), "a prune waits for commits to end");
                 End::Waits
             }

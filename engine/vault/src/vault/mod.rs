@@ -39,7 +39,7 @@ pub use check::{CheckReport, Finding, PackShare};
 pub use copy::{Copied, CopyLimits, Copying};
 pub use custodian::{
     Awaited, Collected, Custodian, Inspection, KeepOf, Loss, MemoryNotes, NoteStore, Notes, Pass,
-    PendingLayout, PointFate, RepairMeans, Repaired, SourceFates, Thinned, Undeleted,
+    PendingLayout, PointFate, RepairMeans, Repaired, SourceFates, Thinned, Undeleted, Waiting,
 };
 pub use draft::{HeadDraft, Original, PointDraft};
 pub use open::{NewVault, VaultKeys};

@@ -12,7 +12,7 @@ use backstay_vault::clear::{Custodian as Office, TrustObject};
 use backstay_vault::error::VaultError;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{Operation, StoreErrorKind};
-use backstay_vault::vault::Pass;
+use backstay_vault::vault::{Pass, Waiting};
 
 use crate::scene::{SOURCE, Scene, at, last, sample};
 
@@ -56,7 +56,7 @@ fn a_commit_under_way_is_waited_for_and_its_point_is_accepted() {
     let open = fixture.open_capture(&vaults, SOURCE, at(1100)).expect("opens");
     for _ in 0..3 {
         let pass = scene.pass().expect("collects");
-        let Pass::Waits(awaited) = pass else { panic!("{pass:?}") };
+        let Pass::Waits(Waiting { commits: awaited, .. }) = pass else { panic!("{pass:?}") };
         assert_eq!((awaited.len(), awaited[0].node.as_str()), (1, "nullstone"));
     }
     let captured = open.commit(&state, &Style::default()).pop().expect("one").expect("is acknowledged");

@@ -70,10 +70,19 @@ pub struct Custodian<'a> {
 pub enum Pass {
     /// There was nothing to do.
     Idle,
-    /// It goes on when these commits have ended, at a later call.
-    Waits(Vec<Awaited>),
+    /// It goes on at a later call, when other commits have ended.
+    Waits(Waiting),
     /// It is over.
     Done(Collected),
+}
+
+/// What a pass waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Commits that have to end first, some of them.
+    pub commits: Vec<Awaited>,
+    /// How many packs go then. Where there are none, what is left is to decide on what was committed.
+    pub packs: usize,
 }
 
 /// What a pass has done.
@@ -155,9 +164,9 @@ impl<'a> Custodian<'a> {
         done.number = pass.number;
         tracing::debug!(number = %done.number, "announced");
         let sessions = self.look.list_sessions()?;
-        let awaited = self.wait_for(&sessions, &pass)?;
-        if !awaited.is_empty() {
-            return Ok(Pass::Waits(awaited));
+        let commits = self.wait_for(&sessions, &pass)?;
+        if !commits.is_empty() {
+            return Ok(Pass::Waits(Waiting { commits, packs: pass.doomed.len() }));
         }
         let fences = self.look.list_fences()?;
         let decided = self.decide(&pass, &sessions, &fences, &mut done)?;
