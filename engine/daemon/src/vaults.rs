@@ -95,7 +95,7 @@ impl Vaults {
             Access::ReadOnly => Identity::load_or_borrow(&config.node.state)?,
         };
         let node = config.node.name.to_string();
-        let writer = Arc::new(WriterIdentity { node, signer: identity.signer() });
+        let writer = Arc::new(WriterIdentity::new(node, identity.signer()));
         let identity = Mutex::new(identity);
         let known = Mutex::new(KnownVaults::load(&config.node.state)?);
         let slots = config.vaults.keys().map(|name| (name.to_string(), Slot::default())).collect();

@@ -47,7 +47,7 @@ impl VaultFixture {
     /// A domain with these keys. The bundle holds the admin's seed.
     pub fn with_keys(bundle: Bundle, node_seed: &Secret, identity: AgeIdentity) -> Self {
         let admin = Signer::from_seed(bundle.admin_seed.as_ref().expect("a bundle with the admin's seed"));
-        let writer = WriterIdentity { node: NODE.into(), signer: Signer::from_seed(node_seed) };
+        let writer = WriterIdentity::new(NODE.into(), Signer::from_seed(node_seed));
         let io = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Self {
             ring: Arc::new(KeyRing::new(&bundle)),
@@ -70,7 +70,7 @@ impl VaultFixture {
     pub fn other_node(&self, name: &str) -> Self {
         let other = Self::with_keys(self.bundle.clone(), &Secret::random(), AgeIdentity::generate());
         let signer = Signer::from_seed(&Secret::random());
-        Self { writer: Arc::new(WriterIdentity { node: name.into(), signer }), ..other }
+        Self { writer: Arc::new(WriterIdentity::new(name.into(), signer)), ..other }
     }
 
     /// Begins a new epoch: vaults that are opened from now on have its keys.

@@ -166,7 +166,7 @@ fn format_and_trust_by_another_admin_are_refused() {
 #[test]
 fn a_node_that_is_not_in_the_trust_list_can_neither_write_nor_be_read() {
     let (fixture, store, vault) = vault();
-    let stranger = WriterIdentity { node: "mallory".into(), signer: Signer::from_seed(&Secret::random()) };
+    let stranger = WriterIdentity::new("mallory".into(), Signer::from_seed(&Secret::random()));
     let error = Session::open(&vault, &Arc::new(stranger), SOURCE, at(20)).expect_err("refused");
     assert!(matches!(&error, VaultError::MayNotWrite { node, .. } if node == "mallory"), "{error}");
     assert!(error.to_string().contains("trust/"), "{error}");

@@ -14,7 +14,7 @@ pub(super) type Slot = Mutex<Option<Opened>>;
 #[derive(Debug)]
 pub(super) struct Opened {
     vault: Arc<Vault>,
-    /// Commits that this node had left open before this process used the vault, and that are not fenced yet.
+    /// Commits that this node has left open, in this process or before, and that are not fenced yet.
     dead: Vec<SessionObject>,
     /// Whether this process has changed trust or keys since the vault was opened.
     is_outdated: bool,
@@ -26,9 +26,9 @@ impl Opened {
         Self { vault, dead: Vec::new(), is_outdated: false }
     }
 
-    /// A vault in which this process is about to write, before its first session.
+    /// A vault in which this process is about to write, or has written when it was opened before.
     pub(super) fn for_writing(vault: Arc<Vault>, writer: &WriterIdentity) -> Result<Self, VaultError> {
-        let dead = vault.dead_sessions(writer)?;
+        let dead = vault.open_beside_living(writer)?;
         Ok(Self { vault, dead, is_outdated: false })
     }
 
@@ -52,8 +52,20 @@ impl Opened {
         (self.vault, self.is_outdated) = (vault, false);
     }
 
+    fn add_dead(&mut self, left_open: Vec<SessionObject>) {
+        let is_new = |open: &SessionObject| self.dead.iter().all(|dead| dead.session != open.session);
+        let new: Vec<SessionObject> = left_open.into_iter().filter(is_new).collect();
+        self.dead.extend(new);
+    }
+
     /// Fences what was left open, as far as the store takes it; the rest when the vault is asked for again.
     pub(super) fn fence_dead(&mut self, name: &str, writer: &WriterIdentity, now: Timestamp) {
+        match self.vault.left_open(writer) {
+            Ok(left_open) => self.add_dead(left_open),
+            Err(error) => {
+                tracing::warn!(vault = name, %error, "cannot look for sessions that were left open")
+            }
+        }
         while let Some(dead) = self.dead.last() {
             let session = dead.session;
             if let Err(error) = self.vault.fence_dead_session(writer, dead, now) {

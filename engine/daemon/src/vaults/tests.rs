@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use backstay_core::units::Timestamp;
-use backstay_vault::vault::Session;
+use backstay_vault::vault::{Session, Vault};
 use tokio::runtime::Runtime;
 
 use super::{Absent, Access, Vaults};
@@ -63,4 +63,33 @@ fn the_next_process_fences_what_one_before_has_left_open() {
     drop((vault, first));
     process(folder.path(), &io).open("local", Absent::Refuse).expect("opens");
     assert_eq!(fences(folder.path()), 1);
+}
+
+#[test]
+fn commits_that_outlive_the_absence_of_a_vault_go_on_and_those_that_do_not_are_fenced() {
+    let (folder, io) = (tempfile::tempdir().expect("a folder"), runtime());
+    let vaults = process(folder.path(), &io);
+    let open = || vaults.open("local", Absent::Refuse);
+    let begin = |vault: &Arc<Vault>, source: &str| {
+        let now = Timestamp::from_seconds(1000);
+        Session::open(vault, vaults.writer(), source, now).expect("opens").0
+    };
+    let vault = vaults.open("local", Absent::Make).expect("makes");
+    let (one, other) = (begin(&vault, "static.files"), begin(&vault, "other.files"));
+    // The disk is unmounted, and mounted again.
+    let (path, away) = (folder.path().join("vault"), folder.path().join("away"));
+    fs::rename(&path, &away).expect("unmounted");
+    open().expect_err("it is not there");
+    one.give_up(Timestamp::from_seconds(1100)).expect_err("it cannot be fenced");
+    fs::rename(&away, &path).expect("mounted");
+    let again = open().expect("opens");
+    assert!(!Arc::ptr_eq(&vault, &again), "it was opened again");
+    assert_eq!(fences(folder.path()), 1, "the one that has failed, and not the one under way");
+    let later = begin(&again, "static.files");
+    drop(other);
+    open().expect("opens");
+    assert_eq!(fences(folder.path()), 2, "it is under way no more");
+    later.give_up(Timestamp::from_seconds(1200)).expect("fences");
+    open().expect("opens");
+    assert_eq!(fences(folder.path()), 3);
 }

@@ -16,8 +16,35 @@ use crate::name::Named;
 use crate::store::{Folder, Listed};
 
 impl Vault {
-    /// The commits that this node has left open when it died, to be fenced. Called once, under the lock on the
-    /// node's state, before any session is opened: later there are those of the living. Sessions of readers are
+    /// Commits that this process has left open since it was asked last, because the store did not take their fences, to be
+    /// fenced. Looks into the vault only when there are any.
+    pub fn left_open(&self, writer: &WriterIdentity) -> Result<Vec<SessionObject>, VaultError> {
+        if !writer.living.take_left_open(self.id()) {
+            return Ok(Vec::new());
+        }
+        self.open_beside_living(writer).inspect_err(|_| writer.living.put_left_open(self.id()))
+    }
+
+    /// The commits that are open in this node's name, but for those that are under way in this process. Only for the one
+    /// process that may write for the node: they are those of the dead.
+    pub fn open_beside_living(&self, writer: &WriterIdentity) -> Result<Vec<SessionObject>, VaultError> {
+        let mut open = self.dead_sessions(writer)?;
+        open.retain(|open| !writer.living.include(&open.session));
+        // One that was under way when it was read may be over by now, and well.
+        let mut dead = Vec::new();
+        for session in open.iter().map(|open| open.session) {
+            match self.session(&Named::Session(session).to_name(), session) {
+                Ok(session) if is_open_commit(&session.object) => dead.push(session.object.clone()),
+                Ok(_) => {}
+                Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, "left out"),
+            }
+        }
+        Ok(dead)
+    }
+
+    /// The commits that are open in this node's name, as those that it has left open when it died, to be fenced. For who
+    /// holds the lock on the node's state and has begun nothing. Sessions of readers are
     /// left alone: they may be those of other processes, which need no lock.
     pub fn dead_sessions(&self, writer: &WriterIdentity) -> Result<Vec<SessionObject>, VaultError> {
         let fenced: HashSet<SessionId> = self
@@ -47,7 +74,7 @@ impl Vault {
         Ok(dead)
     }
 
-    /// Fences one of [`Self::dead_sessions`].
+    /// Fences one of these.
     pub fn fence_dead_session(
         &self,
         writer: &WriterIdentity,

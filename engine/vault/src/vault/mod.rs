@@ -14,6 +14,7 @@ mod fence;
 mod gc;
 mod layout;
 mod listing;
+mod living;
 mod many;
 mod objects;
 mod open;

@@ -9,6 +9,7 @@ use backstay_core::id::{ChunkId, ObjectHash, PointId, SessionId, SourceId};
 use backstay_core::point::PointLink;
 use backstay_core::units::Timestamp;
 
+use super::living::{Life, Living};
 use super::settled::KnownSession;
 use super::{Catalogue, HeadDraft, PointDraft, PointObject, Vault};
 use crate::collections::Collections;
@@ -34,6 +35,14 @@ pub struct WriterIdentity {
     pub node: String,
     /// Its signing key.
     pub signer: Signer,
+    pub(super) living: Living,
+}
+
+impl WriterIdentity {
+    /// A process that writes for this node, and has begun nothing yet.
+    pub fn new(node: String, signer: Signer) -> Self {
+        Self { node, signer, living: Living::default() }
+    }
 }
 
 /// What a writer of a session may count on.
@@ -93,6 +102,7 @@ pub struct Session {
     pub(super) object: SessionObject,
     parent: Option<Arc<PointObject>>,
     view: WriterView,
+    life: Life,
 }
 
 impl Session {
@@ -172,9 +182,10 @@ impl Session {
         for (hash, content) in &index {
             self.vault().believe(IndexOrigin { hash: *hash, session, signer }, content);
         }
-        // Acknowledged already: if this fails, the session is fenced at the next start.
-        if let Err(error) = self.put(SessionState::Acknowledged) {
-            tracing::warn!(%error, "the session stays open");
+        // Acknowledged already: if this fails, the session is fenced later.
+        match self.put(SessionState::Acknowledged) {
+            Ok(()) => self.life.has_ended(),
+            Err(error) => tracing::warn!(%error, "the session stays open"),
         }
         let session = KnownSession { object: self.object, signer };
         self.view.vault.remember_acknowledged(Arc::new(session));
@@ -184,7 +195,7 @@ impl Session {
     /// Gives the session up; nothing of it was acknowledged. Puts that were sent may still land, so it is
     /// fenced and not ended.
     pub fn give_up(self, now: Timestamp) -> Result<(), VaultError> {
-        self.vault().fence(&self.writer, &self.object, now, "given up by its node")
+        self.fence(now, "given up by its node")
     }
 
     /// A session that nobody has seen yet. Collections are counted before it is put.
@@ -206,7 +217,8 @@ impl Session {
             collection: vault.newest_collection()?,
         };
         let view = WriterView { vault: Arc::clone(vault), collections: Arc::default() };
-        Ok(Self { writer: Arc::clone(writer), object, parent: None, view })
+        let life = writer.living.begin(vault.id(), object.session);
+        Ok(Self { writer: Arc::clone(writer), object, parent: None, view, life })
     }
 
     /// `None` when a collection has begun since this session was made: it may not know of the session.
@@ -255,11 +267,14 @@ impl Session {
         }
     }
 
-    /// Fences a session that has failed, so that no collection waits a day for it. When that fails too, the
-    /// next start of the node does it.
+    /// Fences a session that has failed, so that no collection waits a day for it. When that fails too, it is left open,
+    /// for [`Vault::left_open`] to find.
     fn fail(&self, error: VaultError, now: Timestamp) -> VaultError {
         let fenced = match error {
-            VaultError::Fenced { .. } => Ok(()),
+            VaultError::Fenced { .. } => {
+                self.life.has_ended();
+                Ok(())
+            }
             _ => self.fence(now, "its commit failed"),
         };
         if let Err(error) = fenced {
@@ -269,7 +284,9 @@ impl Session {
     }
 
     fn fence(&self, now: Timestamp, reason: &str) -> Result<(), VaultError> {
-        self.vault().fence(&self.writer, &self.object, now, reason)
+        self.vault().fence(&self.writer, &self.object, now, reason)?;
+        self.life.has_ended();
+        Ok(())
     }
 
     /// Puts the session with its parent pinned, until that is the parent to choose also after it was put.
