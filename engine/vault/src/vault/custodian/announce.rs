@@ -7,7 +7,7 @@ use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ObjectHash, PackId};
 use backstay_core::run::Run;
 
-use super::choose::{Known, NotChosen, choose};
+use super::choose::{Known, Limits, NotChosen, choose};
 use super::decide::Deciding;
 use super::inspection::Inventory;
 use super::needs::Needs;
@@ -21,8 +21,11 @@ use crate::malformed::encode_cbor;
 use crate::name::Named;
 use crate::store::Folder;
 
-/// What one pass moves at most, bytes: it needs as much room before it frees any.
+/// What one pass moves at most, bytes.
 const MOVED_BYTES_MAX: u64 = 2 << 30;
+
+/// Copies that one pass compares with others before they go, at most.
+const DOUBTFUL_MAX: u64 = 1 << 19;
 
 /// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +134,8 @@ impl Custodian<'_> {
         self.notes.not_whole.retain(|(pack, _)| inventory.contains_key(pack));
         let bad: HashSet<(PackId, u32)> = self.notes.not_whole.iter().copied().collect();
         let known = Known { inventory: &inventory, needs: &needs, lost: &lost, bad: &bad };
-        let choice = choose(&index, known, MOVED_BYTES_MAX, may_go);
+        let limits = Limits { moved_bytes: MOVED_BYTES_MAX, doubtful: DOUBTFUL_MAX };
+        let choice = choose(&index, known, limits, may_go);
         let choice = choice.map_err(|error| match error {
             NotChosen::Index(error) => error.into(),
             lost => self.look.refused(&lost.to_string()),

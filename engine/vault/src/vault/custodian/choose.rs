@@ -34,6 +34,15 @@ const MERGED_BYTES_MAX: u64 = 32 << 20;
 /// Packs that one pass deletes at most: the record that names them must be one that readers take.
 const DOOMED_MAX: usize = 1 << 20;
 
+/// How much one pass takes upon itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// What it moves, bytes: it needs as much room before it frees any.
+    pub(super) moved_bytes: u64,
+    /// Copies that go of chunks of which another stays. That one is read first, and each of them is in memory until then.
+    pub(super) doubtful: u64,
+}
+
 /// What is known of a vault beside its index.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'k> {
@@ -81,6 +90,8 @@ struct Weight {
     needed_bytes: u64,
     /// Of what is needed, that of which no copy in another pack is to stay instead.
     kept_bytes: u64,
+    /// Needed records of which the copy in another pack is to stay.
+    doubtful: u64,
 }
 
 impl Weight {
@@ -93,7 +104,7 @@ impl Weight {
     }
 }
 
-/// Chooses, so that no more than `moved_bytes_max` has to be moved, or what is needed of one pack. `may_go` says whether a
+/// Chooses, within the limits or one pack beyond them. `may_go` says whether a
 /// pack that no index object names is nobody's. Goes through the index three times, and holds sums for each pack.
 ///
 /// # Errors
@@ -101,7 +112,7 @@ impl Weight {
 pub(super) fn choose(
     index: &IndexSnapshot,
     known: Known<'_>,
-    moved_bytes_max: u64,
+    limits: Limits,
     may_go: impl Fn(&PackId) -> bool,
 ) -> Result<Choice, NotChosen> {
     let Known { inventory, needs, lost, bad } = known;
@@ -115,7 +126,11 @@ pub(super) fn choose(
     walk(index, [needs], |chunk, places, [is_needed]| {
         if is_needed {
             match kept(&weights, places) {
-                Some(place) => weights[place.pack as usize].kept_bytes += u64::from(place.length),
+                Some(place) => {
+                    weights[place.pack as usize].kept_bytes += u64::from(place.length);
+                    let others = places.iter().filter(|other| other.pack != place.pack);
+                    others.for_each(|other| weights[other.pack as usize].doubtful += 1);
+                }
                 None if lost.contains(chunk) => {}
                 None => return Err(NotChosen::Lost(*chunk)),
             }
@@ -123,11 +138,12 @@ pub(super) fn choose(
         Ok::<(), NotChosen>(())
     })?;
     let sparse = sparse(packs, &weights);
-    let mut moved_bytes = 0;
+    let (mut moved_bytes, mut doubtful) = (0, 0);
     let fits = sparse.iter().take_while(|place| {
-        let is_first = moved_bytes == 0;
+        let is_first = (moved_bytes, doubtful) == (0, 0);
         moved_bytes += weights[**place].kept_bytes;
-        is_first || moved_bytes <= moved_bytes_max
+        doubtful += weights[**place].doubtful;
+        is_first || (moved_bytes <= limits.moved_bytes && doubtful <= limits.doubtful)
     });
     let mut doomed: Vec<PackId> = fits.map(|place| packs[*place].0).collect();
     let is_cut = doomed.len() < sparse.len();
@@ -162,6 +178,7 @@ pub(super) fn choose(
         doomed: doomed.into_iter().chain(strays).collect(),
     };
     choice.doomed.sort_unstable();
+    choice.is_cut |= choice.doomed.len() > DOOMED_MAX;
     choice.doomed.truncate(DOOMED_MAX);
     choice.unindexed.sort_unstable();
     let goes: Vec<bool> = packs.iter().map(|(pack, ..)| choice.doomed.binary_search(pack).is_ok()).collect();
@@ -253,6 +270,8 @@ mod tests {
 
     const RECORD_BYTES: u32 = 1 << 20;
 
+    const UNLIMITED: Limits = Limits { moved_bytes: u64::MAX, doubtful: u64::MAX };
+
     fn pack(n: u8) -> PackId {
         PackId::new([n; 32])
     }
@@ -308,7 +327,8 @@ mod tests {
         moved_bytes_max: u64,
         may_go: impl Fn(&PackId) -> bool,
     ) -> Result<Choice, NotChosen> {
-        choose(index, Known { inventory, needs, lost, bad: &HashSet::new() }, moved_bytes_max, may_go)
+        let limits = Limits { moved_bytes: moved_bytes_max, doubtful: u64::MAX };
+        choose(index, Known { inventory, needs, lost, bad: &HashSet::new() }, limits, may_go)
     }
 
     fn inventory(packs: impl IntoIterator<Item = u8>) -> Inventory {
@@ -395,7 +415,7 @@ mod tests {
         let (inventory, needs, lost) = (inventory(0..2), needs(0..4), none());
         let chosen = |bad: &HashSet<(PackId, u32)>| {
             let known = Known { inventory: &inventory, needs: &needs, lost: &lost, bad };
-            choose(&index, known, u64::MAX, |_| true).expect("all is there")
+            choose(&index, known, UNLIMITED, |_| true).expect("all is there")
         };
         assert_eq!(chosen(&HashSet::new()).doomed, [pack(0)], "all of it is in the other one as well");
         let bad = HashSet::from([(pack(1), 0)]);
@@ -403,6 +423,26 @@ mod tests {
         assert!(
             !choice.doomed.contains(&pack(0)) || choice.moved.iter().any(|(moved, _)| *moved == chunk(0))
         );
+    }
+
+    #[test]
+    fn no_more_copies_go_than_can_be_compared_with_those_that_stay() {
+        // Packs 0 to 2 hold what pack 3 holds as well.
+        let mut content: Vec<_> = (0..3).map(|_| copies()[0].clone()).collect();
+        content.iter_mut().zip(0..).for_each(|((indexed, _), n)| indexed.id = pack(n));
+        content.push(copies()[1].clone());
+        content[3].0.id = pack(3);
+        let (index, inventory, needs, lost, bad) =
+            (index_of(&content), inventory(0..4), needs(0..4), none(), HashSet::new());
+        let chosen = |doubtful| {
+            let known = Known { inventory: &inventory, needs: &needs, lost: &lost, bad: &bad };
+            let choice = choose(&index, known, Limits { doubtful, ..UNLIMITED }, |_| true);
+            let choice = choice.expect("all is there");
+            (choice.doomed.len(), choice.doubtful.len(), choice.is_cut)
+        };
+        assert_eq!(chosen(12), (3, 4, false));
+        assert_eq!(chosen(8), (2, 4, true));
+        assert_eq!(chosen(1), (1, 4, true), "one at least, or nothing would ever go");
     }
 
     #[test]
