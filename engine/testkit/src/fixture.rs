@@ -93,7 +93,16 @@ impl VaultFixture {
 
     /// Opens the vault in a store and reads its index, as a process does that has just started.
     pub fn open(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, VaultError> {
-        let vault = Vault::open(store, self.handle(), Arc::clone(&self.ring))?;
+        self.open_with(store, Arc::clone(&self.ring))
+    }
+
+    /// The same with the keys that a custodian may have who reads no contents.
+    pub fn open_as_custodian(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, VaultError> {
+        self.open_with(store, Arc::new(KeyRing::new(&self.bundle.for_custodian())))
+    }
+
+    fn open_with(&self, store: Arc<dyn Store>, ring: Arc<KeyRing>) -> Result<Arc<Vault>, VaultError> {
+        let vault = Vault::open(store, self.handle(), ring)?;
         let vault = Arc::new(self.with_its_index(vault));
         vault.refresh_index(None)?;
         Ok(vault)

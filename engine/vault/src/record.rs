@@ -84,6 +84,18 @@ impl RecordHeader {
         Ok(header)
     }
 
+    /// The header of `record`, which must be exactly one record, of this chunk.
+    pub(crate) fn of_record(chunk: &ChunkId, record: &[u8]) -> Result<Self, Malformed> {
+        let header = Self::decode(record)?;
+        if header.length as usize != record.len() {
+            return Err(Malformed::Field("length"));
+        }
+        match header.id == *chunk {
+            true => Ok(header),
+            false => Err(Malformed::Field("chunk id")),
+        }
+    }
+
     fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&MARK);
@@ -203,13 +215,7 @@ impl RecordOpener {
     /// Opens a record and recomputes the chunk's id. `record` must be exactly one record, of this chunk.
     pub fn open(&mut self, ring: &KeyRing, expected: &ChunkId, record: &[u8]) -> Result<&[u8], Malformed> {
         self.plain_length = 0;
-        let header = RecordHeader::decode(record)?;
-        if header.length as usize != record.len() {
-            return Err(Malformed::Field("length"));
-        }
-        if header.id != *expected {
-            return Err(Malformed::Field("chunk id"));
-        }
+        let header = RecordHeader::of_record(expected, record)?;
         let key = ring.record_key(header.class, header.key_id, &header.id)?;
         let aad = Aad::from(associated_data(ring, &record[12..36], &header.id));
         let nonce = Nonce::assume_unique_for_key(header.nonce);

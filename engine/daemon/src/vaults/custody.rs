@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use backstay_vault::clear::TrustedNode;
-use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing, Signer};
+use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing, Role, Signer};
 use backstay_vault::vault::{Vault, VaultKeys};
 
 use super::{Vaults, lock};
@@ -40,15 +40,21 @@ impl Vaults {
             recipient: recipient.clone(),
             writes: vec!["*".to_owned()],
         };
+        // To whom the keys of a custodian were wrapped, that is what it stays.
+        let wrapped = VaultKeys::recover(&self.store(name)?, &self.io, &age)?;
+        let bundle = match wrapped.as_ref().map(|wrapped| wrapped.role) {
+            Some(Role::Custodian) => full.for_custodian(),
+            _ => full.without_admin(),
+        };
         {
             let mut identity = lock(&self.identity);
             if identity.bundle.is_none() {
-                identity.keep_bundle(full.without_admin())?;
+                identity.keep_bundle(bundle.clone())?;
             }
         }
         // Before the office: a custodian that cannot open its vault would be none.
-        if VaultKeys::recover(&self.store(name)?, &self.io, &age)?.is_none() {
-            VaultKeys::add(&vault, &node, &recipient, &full.without_admin())?;
+        if wrapped.is_none() {
+            VaultKeys::add(&vault, &node, &recipient, &bundle)?;
         }
         let term = vault.take_custody(&Signer::from_seed(&seed), trusted)?;
         lock(&self.known).remember(name, vault.id())?;

@@ -50,6 +50,9 @@ impl Vaults {
             )));
         }
         let bundle = self.bundle().ok_or_else(no_keys_at_hand)?;
+        if to.role == Role::Full {
+            refuse_some_keys(&bundle)?;
+        }
         VaultKeys::add(&vault, holder, &to.recipient, &of_role(&bundle, to.role))?;
         Ok(())
     }
@@ -81,6 +84,7 @@ impl Vaults {
         let opened: Vec<Arc<Vault>> =
             names().map(|name| self.open(name, Absent::Refuse)).collect::<Result<_, _>>()?;
         let own = lock(&self.identity).bundle.clone().ok_or_else(no_keys_at_hand)?;
+        refuse_some_keys(&own)?;
         let next = own.with_new_epoch(former);
         let mut wrapped: Vec<(Arc<Vault>, Vec<Wrapping>)> = Vec::new();
         for (name, vault) in names().zip(opened) {
@@ -146,6 +150,16 @@ fn of_role(bundle: &Bundle, role: Role) -> Bundle {
     match role {
         Role::Full => bundle.without_admin(),
         Role::Custodian => bundle.for_custodian(),
+    }
+}
+
+/// What a custodian would wrap to others lacks the keys of contents: a recovery key would not restore anything any more.
+fn refuse_some_keys(bundle: &Bundle) -> Result<(), Failure> {
+    match bundle.role {
+        Role::Full => Ok(()),
+        Role::Custodian => Err(Failure::usage(
+            "this node has the keys of a custodian, without those of contents: run it on a node that has all; nothing was changed",
+        )),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use backstay_testkit::random::Random;
 use backstay_vault::keys::{AgeIdentity, Bundle, Role, unwrap_bundle};
 
 use crate::damage::packs;
@@ -129,6 +130,58 @@ fn after_keys_were_compromised_the_next_point_stands_without_anything_that_they_
         sandbox.check_vault();
         assert_eq!(stands_without(&sandbox, &packs), compromised);
     }
+}
+
+#[test]
+fn another_node_without_the_keys_of_contents_is_custodian_and_frees_space() {
+    let mut sandbox = Sandbox::new();
+    sandbox.source_lines = ", keep = { last = 1 }";
+    let mut random = Random::new(5);
+    let mut write = |sandbox: &Sandbox, n: u32| {
+        fs::write(sandbox.source.join(format!("large {n}")), random.bytes(600_000)).unwrap();
+    };
+    (0..8).for_each(|n| write(&sandbox, n));
+    let key = sandbox.path("recovery.key");
+    let key = key.to_str().unwrap();
+    sandbox.run(["vault", "init", "local", "--recovery", key]).good();
+    sandbox.capture();
+    let first = packs(&sandbox.vault).pop().unwrap();
+    (0..6).for_each(|n| write(&sandbox, n));
+    sandbox.capture();
+
+    let (alpha, beta) = (sandbox.state.clone(), sandbox.path("state of beta"));
+    (sandbox.state, sandbox.node_name) = (beta.clone(), "beta");
+    // It has made its identity by then.
+    sandbox.run(["vault", "prune", "local"]).refused(1, &["no key in"]);
+    let identity = fs::read_to_string(beta.join("identity/age.key")).unwrap();
+    let recipient = AgeIdentity::from_file(&identity).unwrap().recipient();
+    let add = ["vault", "keys", "add", "local", "beta", "--role", "custodian", "--recipient", &recipient];
+    (sandbox.state, sandbox.node_name) = (alpha.clone(), "alpha");
+    sandbox.run(add).good();
+
+    (sandbox.state, sandbox.node_name) = (beta.clone(), "beta");
+    sandbox.run(["vault", "custodian", "take", "local", "--key-file", key]).good();
+    let bundle = Bundle::from_json(&fs::read(beta.join("identity/domain.json")).unwrap()).unwrap();
+    assert!(bundle.role == Role::Custodian && bundle.data.is_empty() && bundle.admin_seed.is_none());
+    let pruned = sandbox.run(["vault", "prune", "local", "--json"]).good().json();
+    assert_eq!(pruned["points_dropped"], 1, "{pruned:#}");
+    assert!(!first.exists(), "what is needed of it was moved: {pruned:#}");
+    sandbox.run(["vault", "check", "local", "--read-data", "1/1"]).good();
+    let to = sandbox.path("contents");
+    let restored = sandbox.run(["restore", "data", "--to", to.to_str().unwrap()]);
+    assert_ne!(restored.code, Some(0), "it reads no contents: {restored:?}");
+    // What it could give to others would lack the keys of contents.
+    let before = fs::read(sandbox.vault.join("keys/recovery.age")).unwrap();
+    let rotate = ["vault", "keys", "rotate", "--recovery", key];
+    sandbox.run(rotate).refused(2, &["keys of a custodian", "nothing was changed"]);
+    let anna = ["vault", "keys", "add", "local", "anna", "--recipient", &recipient];
+    sandbox.run(anna).refused(2, &["keys of a custodian"]);
+    assert_eq!(fs::read(sandbox.vault.join("keys/recovery.age")).unwrap(), before);
+
+    (sandbox.state, sandbox.node_name) = (alpha, "alpha");
+    sandbox.run(["vault", "check", "local", "--read-data", "1/1"]).good();
+    assert_same(&sandbox.source, &sandbox.restore("restored"));
+    assert!(!sandbox.capture().is_new);
 }
 
 #[test]

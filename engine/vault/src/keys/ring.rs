@@ -85,6 +85,11 @@ impl KeyRing {
         self.cut.as_ref()
     }
 
+    /// Whether it is of a holder who reads contents, as far as it has the epochs. A custodian's has no keys for any.
+    pub(crate) fn reads_contents(&self) -> bool {
+        self.data_current.is_some()
+    }
+
     /// Epochs that somebody else may have: a writer counts on nothing that they have sealed.
     pub(crate) fn compromised(&self) -> &HashSet<KeyId> {
         &self.compromised

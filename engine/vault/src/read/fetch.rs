@@ -128,40 +128,6 @@ impl ChunkReader {
         self.open_elsewhere(opener, id, tried, why)
     }
 
-    /// One record of a stretch as it lies there, opened and found whole; from another place when it is not.
-    pub(crate) fn sealed(
-        &self,
-        opener: &mut RecordOpener,
-        read: &PackRead,
-        stretch: &Result<Bytes, VaultError>,
-        record: usize,
-    ) -> Result<Bytes, VaultError> {
-        let (id, begins, length) = read.records[record];
-        let mut why = match stretch {
-            Ok(bytes) => {
-                let end = (begins + length) as usize;
-                let record = bytes.slice((begins as usize).min(bytes.len())..end.min(bytes.len()));
-                match opener.open(self.vault.ring(), &id, &record) {
-                    Ok(_) => return Ok(record),
-                    Err(cause) => cause.to_string(),
-                }
-            }
-            Err(VaultError::Store(error)) if error.is_transient() => return Err(error.clone().into()),
-            Err(error) => brief(error),
-        };
-        for Location { pack, offset, length, .. } in self.vault.places(&id)? {
-            match self.read_stretch(pack, offset, length) {
-                Ok(record) => match opener.open(self.vault.ring(), &id, &record) {
-                    Ok(_) => return Ok(record),
-                    Err(cause) => why = format!("{}: {cause}", Named::Pack(pack).to_name()),
-                },
-                Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
-                Err(error) => why = brief(&error),
-            }
-        }
-        Err(self.lost(id, &why))
-    }
-
     /// One chunk.
     pub fn fetch(&self, id: ChunkId) -> Result<Vec<u8>, VaultError> {
         let read = self.plan([id])?.remove(0);
@@ -212,7 +178,7 @@ impl ChunkReader {
         Ok(false)
     }
 
-    fn read_stretch(&self, pack: PackId, offset: u32, length: u32) -> Result<Bytes, VaultError> {
+    pub(super) fn read_stretch(&self, pack: PackId, offset: u32, length: u32) -> Result<Bytes, VaultError> {
         if let Some(small_packs) = &self.small_packs
             && let Some(stretch) = small_packs.stretch(&self.vault, pack, offset, length)?
         {
@@ -222,13 +188,13 @@ impl ChunkReader {
         self.vault.get_range(&Named::Pack(pack).to_name(), stretch)
     }
 
-    fn lost(&self, chunk: ChunkId, cause: &str) -> VaultError {
+    pub(super) fn lost(&self, chunk: ChunkId, cause: &str) -> VaultError {
         VaultError::Chunk { chunk, place: self.vault.place(), cause: cause.to_owned() }
     }
 }
 
 /// What went wrong, without the advice: the error around it has its own.
-fn brief(error: &VaultError) -> String {
+pub(super) fn brief(error: &VaultError) -> String {
     match error {
         VaultError::Store(error) => format!("{}: {}", error.object, error.cause),
         other => other.to_string(),

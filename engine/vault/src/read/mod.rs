@@ -2,7 +2,9 @@
 
 mod fetch;
 mod plan;
+mod sealed;
 mod small;
 
 pub use fetch::{ChunkReader, LostChunk};
 pub use plan::{PackRead, plan_reads};
+pub(crate) use sealed::SealedReader;

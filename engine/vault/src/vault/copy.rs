@@ -17,8 +17,8 @@ use super::draft::Original;
 use super::{Catalogue, PointDraft, PointObject, Session, Vault, WriterIdentity};
 use crate::error::VaultError;
 use crate::index::Sealing;
-use crate::read::ChunkReader;
-use crate::record::{RecordHeader, RecordOpener};
+use crate::read::{ChunkReader, SealedReader};
+use crate::record::RecordHeader;
 use crate::table::{part_chunks, part_live};
 use crate::write::{ChunkWriter, CpuPool, Packer, Written};
 
@@ -260,6 +260,7 @@ impl Copying<'_> {
         copied: &mut Copied,
     ) -> Result<(Vec<crate::write::StoredPack>, bool), VaultError> {
         let (reader, view) = (ChunkReader::new(self.from.clone()), session.view());
+        let mut sealed_reader = SealedReader::new(self.from.clone());
         let packer = Packer::new(self.to.clone());
         let is_merged = runs.len() > 1;
         let mut seen: HashSet<ChunkId> = HashSet::new();
@@ -296,10 +297,9 @@ impl Copying<'_> {
                 if sent_bytes >= self.limits.bytes {
                     return Ok((packer.flush()?, false));
                 }
-                let stretch = reader.read(&read);
-                let mut opener = RecordOpener::new();
+                let stretch = sealed_reader.read(&read);
                 for (place, (chunk, ..)) in read.records.iter().enumerate() {
-                    let sealed = reader.sealed(&mut opener, &read, &stretch, place)?;
+                    let sealed = sealed_reader.sealed(&read, &stretch, place)?;
                     let header = RecordHeader::decode(&sealed).map_err(|cause| VaultError::Chunk {
                         chunk: *chunk,
                         place: self.from.place(),

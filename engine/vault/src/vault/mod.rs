@@ -133,7 +133,7 @@ impl Vault {
         Ok(self.io.block_on(self.store.get_range(name, stretch))?)
     }
 
-    fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+    pub(crate) fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
         self.io.block_on(self.store.get(name))
     }
 

@@ -6,6 +6,7 @@ mod crashes;
 mod crashes_of_undelete;
 mod passes;
 mod readers;
+mod role;
 mod scene;
 mod splitting;
 mod thinning;

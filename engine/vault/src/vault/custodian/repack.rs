@@ -1,21 +1,21 @@
-//! Moving of sealed records into new packs. They are opened on the way, and compared with their ids: what is deleted
-//! afterwards must not have been the only whole copy.
+//! Moving of sealed records into new packs. Each is shown to be whole on the way: what is deleted afterwards must not have
+//! been the only whole copy.
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use backstay_core::id::ChunkId;
-use bytes::Bytes;
 
 use super::renew::Packs;
 use super::{Collected, Custodian};
 use crate::error::VaultError;
 use crate::index::Location;
-use crate::read::{ChunkReader, PackRead, plan_reads};
-use crate::record::{RecordHeader, RecordOpener};
+use crate::read::{PackRead, SealedReader, plan_reads};
+use crate::record::RecordHeader;
 use crate::vault::Vault;
 use crate::write::Packer;
 
@@ -35,24 +35,14 @@ impl Custodian<'_> {
         &mut self,
         doubtful: Vec<(ChunkId, Location, Location)>,
     ) -> Result<Vec<(ChunkId, Location)>, VaultError> {
-        let reader = ChunkReader::new(self.vault.clone());
-        let mut opener = RecordOpener::new();
+        let mut reader = SealedReader::new(self.vault.clone());
         let gone: HashMap<ChunkId, Location> =
             doubtful.iter().map(|(chunk, _, gone)| (*chunk, *gone)).collect();
         let mut not_whole = Vec::new();
         for read in plan_reads(doubtful.into_iter().map(|(chunk, stays, _)| (chunk, stays)).collect()) {
             let stretch = reader.read(&read);
-            for (chunk, begins, length) in &read.records {
-                let record = match &stretch {
-                    Ok(bytes) => bytes.get(*begins as usize..(begins + length) as usize),
-                    Err(VaultError::Store(error)) if error.is_transient() => {
-                        return Err(error.clone().into());
-                    }
-                    Err(_) => None,
-                };
-                let is_whole =
-                    record.is_some_and(|record| opener.open(self.vault.ring(), chunk, record).is_ok());
-                if !is_whole {
+            for (record, (chunk, begins, _)) in read.records.iter().enumerate() {
+                if !reader.is_whole(&read, &stretch, record)? {
                     // Else it would be chosen to stay again in every pass, and the good one moved for ever.
                     if self.notes.not_whole.len() < NOT_WHOLE_MAX {
                         self.notes.not_whole.push((read.pack, read.offset + begins));
@@ -74,12 +64,13 @@ impl Custodian<'_> {
         let reads = plan_reads(moved);
         let moving = Moving {
             vault: &self.vault,
-            reader: ChunkReader::new(self.vault.clone()),
             packer: Packer::new(self.vault.clone()),
             reads: &reads,
             next: AtomicUsize::new(0),
         };
-        let threads = self.pool.threads().min(THREADS_MAX).min(reads.len());
+        // Whoever reads packs whole has one of them in memory.
+        let threads_max = if self.vault.ring().reads_contents() { THREADS_MAX } else { 1 };
+        let threads = self.pool.threads().min(threads_max).min(reads.len());
         thread::scope(|scope| {
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| moving.work())).collect();
             let own = moving.work();
@@ -97,8 +88,7 @@ impl Custodian<'_> {
 
 /// Stretches that several threads move: each takes the next that nobody has.
 struct Moving<'m> {
-    vault: &'m Vault,
-    reader: ChunkReader,
+    vault: &'m Arc<Vault>,
     packer: Packer,
     reads: &'m [PackRead],
     next: AtomicUsize,
@@ -106,9 +96,9 @@ struct Moving<'m> {
 
 impl Moving<'_> {
     fn work(&self) -> Result<(), VaultError> {
-        let mut opener = RecordOpener::new();
+        let mut reader = SealedReader::new(self.vault.clone());
         while let Some(read) = self.reads.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = self.move_one(&mut opener, read) {
+            if let Err(error) = self.move_one(&mut reader, read) {
                 // The others need not go on.
                 self.next.store(self.reads.len(), Ordering::Relaxed);
                 return Err(error);
@@ -120,10 +110,10 @@ impl Moving<'_> {
         Ok(())
     }
 
-    fn move_one(&self, opener: &mut RecordOpener, read: &PackRead) -> Result<(), VaultError> {
-        let stretch = self.reader.read(read);
+    fn move_one(&self, reader: &mut SealedReader, read: &PackRead) -> Result<(), VaultError> {
+        let stretch = reader.read(read);
         for (record, (chunk, ..)) in read.records.iter().enumerate() {
-            let sealed: Bytes = self.reader.sealed(opener, read, &stretch, record)?;
+            let sealed = reader.sealed(read, &stretch, record)?;
             let header = RecordHeader::decode(&sealed).map_err(|cause| VaultError::Chunk {
                 chunk: *chunk,
                 place: self.vault.place(),

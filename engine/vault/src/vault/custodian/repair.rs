@@ -97,7 +97,8 @@ impl Custodian<'_> {
     ///
     /// # Errors
     /// What is no damage: a store that does not answer or refuses, keys that are not at hand, a newer format. Nothing is
-    /// taken for damaged that this process cannot read for such a reason.
+    /// taken for damaged that this process cannot read for such a reason. A custodian without the keys of contents leaves
+    /// damaged packs of data, does all else, and fails last.
     pub fn repair(&mut self, means: &RepairMeans<'_>) -> Result<Repaired, VaultError> {
         self.check_office()?;
         self.put_layout_again()?;
@@ -108,7 +109,7 @@ impl Custodian<'_> {
         self.mend_layouts(&mut done)?;
         self.remove_damaged(&mut done)?;
         self.vault.refresh_index(Some(&self.identity.node))?;
-        self.mend_packs(means.reads_all, &mut done)?;
+        let left = self.mend_packs(means.reads_all, &mut done)?;
         let mut lost = self.mend_chunks(means.others, means.chunks_max, &mut done)?;
         if self.mend_runs(&lost, &mut done)? {
             lost = self.missing(means.chunks_max)?;
@@ -123,6 +124,6 @@ impl Custodian<'_> {
         // Runs without the points that were dropped, and without rows that refer to what is lost and that nobody sees.
         self.thin(&|_| None)?;
         self.vault.refresh_index(Some(&self.identity.node))?;
-        Ok(done)
+        left.map_or(Ok(done), Err)
     }
 }

@@ -24,7 +24,7 @@ const OPEN_MAX: usize = 32;
 impl Custodian<'_> {
     /// Whether this node can read contents, and write them.
     pub(super) fn may_split(&self) -> bool {
-        self.vault.ring().sealing_epoch(ChunkClass::Data).is_some()
+        self.vault.ring().reads_contents()
     }
 
     /// Writes what is needed of these groups, and the run that refers to where it is now.

@@ -12,8 +12,8 @@ use super::super::Custodian;
 use super::super::inspection::Inventory;
 use super::Repaired;
 use crate::error::VaultError;
-use crate::read::{ChunkReader, plan_reads};
-use crate::record::{RecordHeader, RecordOpener};
+use crate::read::{ChunkReader, SealedReader, plan_reads};
+use crate::record::RecordHeader;
 use crate::table::part_chunks;
 use crate::write::Packer;
 
@@ -204,8 +204,7 @@ impl Custodian<'_> {
         let mut left = chunks.clone();
         let packer = Packer::new(self.vault.clone());
         for other in others {
-            let reader = ChunkReader::new(other.clone());
-            let mut opener = RecordOpener::new();
+            let mut reader = SealedReader::new(other.clone());
             let mut located = Vec::new();
             for chunk in &left {
                 located.extend(other.places(chunk)?.first().map(|place| (*chunk, *place)));
@@ -213,7 +212,7 @@ impl Custodian<'_> {
             for read in plan_reads(located) {
                 let stretch = reader.read(&read);
                 for (place, (chunk, ..)) in read.records.iter().enumerate() {
-                    let sealed = match reader.sealed(&mut opener, &read, &stretch, place) {
+                    let sealed = match reader.sealed(&read, &stretch, place) {
                         Ok(sealed) => sealed,
                         // Damaged there as well.
                         Err(VaultError::Chunk { .. }) => continue,

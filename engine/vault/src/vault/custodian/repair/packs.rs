@@ -1,7 +1,7 @@
 //! Packs: those that no index object names are listed anew; of those that are damaged, the records that are whole are
 //! moved into new packs.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use backstay_core::id::PackId;
@@ -13,6 +13,7 @@ use super::Repaired;
 use super::objects::is_damage;
 use crate::chunk::ChunkClass;
 use crate::error::VaultError;
+use crate::keys::MissingKey;
 use crate::malformed::Malformed;
 use crate::name::{Named, ObjectName};
 use crate::pack::{PackEntry, bad_records, read_contents, read_pack, salvage};
@@ -24,8 +25,13 @@ use crate::write::Packer;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Custodian<'_> {
-    /// Lists what is whole, salvages what is not, and takes what is gone out of the index.
-    pub(super) fn mend_packs(&self, reads_all: bool, done: &mut Repaired) -> Result<(), VaultError> {
+    /// Lists what is whole, salvages what is not, and takes what is gone out of the index. Returns what is to be said of
+    /// damaged packs that were left as they are.
+    pub(super) fn mend_packs(
+        &self,
+        reads_all: bool,
+        done: &mut Repaired,
+    ) -> Result<Option<VaultError>, VaultError> {
         let strays = self.strays()?;
         let mut damaged: BTreeSet<PackId> = self.index_packs(strays.iter().copied())?.into_iter().collect();
         for pack in strays.iter().filter(|pack| !damaged.contains(pack)) {
@@ -33,7 +39,8 @@ impl Custodian<'_> {
         }
         damaged.extend(self.suspects(reads_all)?);
         self.put_packs_in_place(&mut damaged, done)?;
-        self.salvage(&damaged, done)?;
+        let left = self.salvage(&damaged, done)?;
+        damaged.retain(|pack| !left.contains_key(pack));
         self.list_without(&damaged, done)?;
         self.check_office()?;
         for pack in &damaged {
@@ -41,7 +48,8 @@ impl Custodian<'_> {
             self.remove(&name)?;
             done.mended(format!("{name}: removed (it was damaged)"));
         }
-        Ok(())
+        let left = left.into_iter().next();
+        Ok(left.map(|(pack, key)| self.vault.damaged(&Named::Pack(pack).to_name(), key.into())))
     }
 
     /// Of packs that were swapped, the contents are there under another name. One whose name has the only copy of
@@ -110,8 +118,14 @@ impl Custodian<'_> {
         }
     }
 
-    /// Moves the records that are whole into new packs, and lists these.
-    fn salvage(&self, damaged: &BTreeSet<PackId>, done: &mut Repaired) -> Result<(), VaultError> {
+    /// Moves the records that are whole into new packs, and lists these. A custodian without the keys of contents cannot
+    /// tell which records of data are: their packs are left for whoever has the keys, and returned.
+    fn salvage(
+        &self,
+        damaged: &BTreeSet<PackId>,
+        done: &mut Repaired,
+    ) -> Result<BTreeMap<PackId, MissingKey>, VaultError> {
+        let mut left = BTreeMap::new();
         let packer = Packer::new(self.vault.clone());
         let mut opener = RecordOpener::new();
         for pack in damaged {
@@ -136,12 +150,18 @@ impl Custodian<'_> {
             }
             // A key that was rotated away is no damage of the records.
             if let (0, Some(key)) = (whole, missing_key) {
+                if !self.vault.ring().reads_contents() {
+                    tracing::warn!(%pack, "damaged, and left: it takes the keys of contents to mend it");
+                    left.insert(*pack, key);
+                    continue;
+                }
                 return Err(self.vault.damaged(&Named::Pack(*pack).to_name(), key.into()));
             }
             done.records_salvaged += whole;
         }
         let packs = packer.flush()?;
-        self.put_index(self.vault.newest_collection()?, packs)
+        self.put_index(self.vault.newest_collection()?, packs)?;
+        Ok(left)
     }
 
     /// Takes damaged packs, and those that are not there, out of the index: what stays of an object that names such a
