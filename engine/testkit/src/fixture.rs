@@ -196,6 +196,7 @@ impl VaultFixture {
             signer: self.signer().public(),
             recipient: self.identity.recipient(),
             writes: vec!["*".into()],
+            role: None,
         }
     }
 

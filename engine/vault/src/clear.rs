@@ -5,7 +5,7 @@ use backstay_core::units::Timestamp;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use crate::keys::{BadSignature, Signer, verify};
+use crate::keys::{BadSignature, Role, Signer, verify};
 use crate::malformed::{Malformed, decode_cbor, encode_cbor};
 use crate::take::{Take, frame};
 
@@ -83,6 +83,9 @@ pub struct TrustedNode {
     /// Names of the sources that it may write; `*` is all.
     #[n(3)]
     pub writes: Vec<String>,
+    /// Which keys are wrapped to it when they are rotated; all where it is not said.
+    #[n(4)]
+    pub role: Option<Role>,
 }
 
 /// The node that may delete, and since which term.

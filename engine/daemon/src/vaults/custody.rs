@@ -34,17 +34,19 @@ impl Vaults {
         let seed = full.admin_seed.clone().ok_or_else(|| needs_key(name))?;
         let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&full)))?;
         let (node, recipient) = (self.writer.node.clone(), age.recipient());
+        // To whom the keys of a custodian were wrapped, that is what it stays.
+        let wrapped = VaultKeys::recover(&self.store(name)?, &self.io, &age)?;
+        let role = wrapped.as_ref().map(|wrapped| wrapped.role).filter(|role| *role == Role::Custodian);
+        let bundle = match role {
+            Some(_) => full.for_custodian(),
+            None => full.without_admin(),
+        };
         let trusted = TrustedNode {
             name: node.clone(),
             signer: self.writer.signer.public(),
             recipient: recipient.clone(),
             writes: vec!["*".to_owned()],
-        };
-        // To whom the keys of a custodian were wrapped, that is what it stays.
-        let wrapped = VaultKeys::recover(&self.store(name)?, &self.io, &age)?;
-        let bundle = match wrapped.as_ref().map(|wrapped| wrapped.role) {
-            Some(Role::Custodian) => full.for_custodian(),
-            _ => full.without_admin(),
+            role,
         };
         {
             let mut identity = lock(&self.identity);

@@ -109,6 +109,7 @@ impl Vaults {
             signer: identity.signer().public(),
             recipient: identity.age.recipient(),
             writes: vec!["*".to_owned()],
+            role: None,
         };
         let new = NewVault {
             bundle: &bundle,

@@ -138,7 +138,7 @@ impl Vaults {
         }
         let node = vault.trust().nodes.iter().rev().find(|node| node.name == holder);
         match node {
-            Some(node) => Ok((node.recipient.clone(), next.without_admin())),
+            Some(node) => Ok((node.recipient.clone(), of_role(next, node.role.unwrap_or(Role::Full)))),
             None => Err(Failure::usage(format!(
                 "{holder} has keys in vault {name}, and its recipient is not known: give it with --recipient {holder}=age1…, or take its keys away with `backstay vault keys remove {name} {holder}`; nothing was changed"
             ))),

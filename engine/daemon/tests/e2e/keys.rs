@@ -179,6 +179,14 @@ fn another_node_without_the_keys_of_contents_is_custodian_and_frees_space() {
     assert_eq!(fs::read(sandbox.vault.join("keys/recovery.age")).unwrap(), before);
 
     (sandbox.state, sandbox.node_name) = (alpha, "alpha");
+    sandbox.run(["vault", "keys", "rotate", "--recovery", key]).good();
+    let alpha = std::mem::replace(&mut sandbox.state, beta.clone());
+    sandbox.node_name = "beta";
+    sandbox.run(["vault", "prune", "local"]).good();
+    let rotated = Bundle::from_json(&fs::read(beta.join("identity/domain.json")).unwrap()).unwrap();
+    assert!(rotated.role == Role::Custodian && rotated.meta.len() == bundle.meta.len() + 1);
+
+    (sandbox.state, sandbox.node_name) = (alpha, "alpha");
     sandbox.run(["vault", "check", "local", "--read-data", "1/1"]).good();
     assert_same(&sandbox.source, &sandbox.restore("restored"));
     assert!(!sandbox.capture().is_new);

@@ -1,6 +1,7 @@
 //! The key bundle: all keys that one holder has, as JSON, so that `age -d` alone recovers them.
 
 use backstay_core::id::{DomainId, KeyId, SignerKey};
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::secret::{Secret, random_bytes};
@@ -10,12 +11,15 @@ use super::signer::Signer;
 const BUNDLE_BYTES_MAX: usize = 1 << 20;
 
 /// What the holder of a bundle can do with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "lowercase")]
+#[cbor(index_only)]
 pub enum Role {
     /// Reads and writes everything.
+    #[n(0)]
     Full,
     /// Folds metadata and moves sealed records; cannot read payload.
+    #[n(1)]
     Custodian,
 }
 

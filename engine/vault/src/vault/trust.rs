@@ -92,7 +92,7 @@ impl Vault {
         let mut nodes = trust.newest.nodes;
         match nodes.iter_mut().find(|known| known.signer == node.signer) {
             // What it may write is not for a take-over to change.
-            Some(known) => known.recipient = node.recipient,
+            Some(known) => (known.recipient, known.role) = (node.recipient, node.role),
             // Under its old key a node stays known: what it has signed is to be read.
             None => nodes.push(node),
         }
@@ -169,6 +169,7 @@ mod tests {
             signer: key(*n),
             recipient: String::new(),
             writes: vec![],
+            role: None,
         };
         let custodian = Custodian { node: custodian.into(), term, signer: None };
         TrustObject { n: 1, previous: None, nodes: nodes.iter().map(node).collect(), custodian }
