@@ -1,7 +1,8 @@
 //! Layouts, written by hand: which points count under them, and which runs make up a point.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ObjectHash, SessionId};
 use backstay_core::layout::{Accepted, Layout, PlacedRun};
@@ -10,12 +11,13 @@ use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{Captured, State, read_back};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
+use backstay_testkit::forwarded::{Forwarded, Overrides};
 use backstay_testkit::random::Random;
 use backstay_vault::clear::{Custodian, TrustObject};
 use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::malformed::encode_cbor;
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{MemStore, Store};
+use backstay_vault::store::{Folder, Listed, MemStore, Store, StoreError};
 use backstay_vault::vault::{PointObject, Vault};
 
 const SOURCE: &str = "static.files";
@@ -345,4 +347,46 @@ fn a_layout_under_the_name_of_another_source_is_left_out() {
     assert_eq!(chain.counting(), [0, 1, 2, 3]);
     let report = chain.vault.check().expect("check");
     assert!(report.findings.iter().any(|finding| finding.wrong.contains(name.as_str())), "{report:?}");
+}
+
+/// A store as whoever meets it who was slow between the listing of layouts and what came next.
+#[derive(Debug)]
+struct ListedLongAgo {
+    below: Arc<MemStore>,
+    listed: Mutex<Option<Vec<Listed>>>,
+}
+
+#[async_trait]
+impl Overrides for ListedLongAgo {
+    fn below(&self) -> &dyn Store {
+        &*self.below
+    }
+
+    async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
+        let is_of_layouts = folder.as_str().starts_with("layout/");
+        let before = self.listed.lock().expect("no panic").take_if(|_| is_of_layouts);
+        match before {
+            Some(before) => Ok(before),
+            None => self.below.list(folder).await,
+        }
+    }
+}
+
+#[test]
+fn layouts_that_were_replaced_since_they_were_listed_are_listed_again() {
+    // The newer one may be gone before the older one.
+    for gone in [&[0, 1][..], &[1]] {
+        let chain = Chain::new();
+        (0..2).for_each(|n| chain.put(&chain.only(1 + n as u64, 1, n)));
+        let source = chain.fixture.source(SOURCE);
+        let listed = chain.fixture.block_on(chain.store.list(&Folder::new(&[&"layout", &source])));
+        let listed = listed.expect("lists");
+        (2..4).for_each(|n| chain.put(&chain.only(1 + n as u64, 1, n)));
+        for n in gone {
+            chain.fixture.block_on(chain.store.delete(&listed[*n].name)).expect("deletes");
+        }
+        let (below, listed) = (chain.store.clone(), Mutex::new(Some(listed)));
+        let vault = chain.fixture.open(Arc::new(Forwarded(ListedLongAgo { below, listed }))).expect("opens");
+        assert_eq!(chain.counting_in(&vault), [3], "{gone:?}");
+    }
 }

@@ -1,5 +1,5 @@
 //! What a store holds: *live*, what requests see, and *durable*, what a loss of power leaves. A change may be seen before
-//! whoever asked for it is told; only then is it durable.
+//! whoever asked for it is told; only then is it durable, or when it is listed.
 
 use std::collections::BTreeMap;
 
@@ -72,10 +72,16 @@ impl Images {
         Ok(content.slice(stretch.offset as usize..end as usize))
     }
 
-    pub(super) fn list(&self, folder: &Folder) -> Vec<Listed> {
+    /// What a listing shows is durable from then on: whoever sees it builds on it.
+    pub(super) fn list(&mut self, folder: &Folder) -> Vec<Listed> {
         let below = self.live.range(folder.as_str().to_owned()..);
         let below = below.take_while(|(name, _)| name.starts_with(folder.as_str()));
-        below.filter_map(|(name, content)| listed(name, content)).collect()
+        below
+            .filter_map(|(name, content)| {
+                self.durable.insert(name.clone(), content.clone());
+                listed(name, content)
+            })
+            .collect()
     }
 
     pub(super) fn trash(&self) -> Vec<Trashed> {

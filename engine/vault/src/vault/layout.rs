@@ -13,11 +13,37 @@ use crate::malformed::Malformed;
 use crate::name::Named;
 use crate::store::{Folder, Listed};
 
+/// How often the layouts of a source are listed, because one was replaced before it was read.
+const LISTINGS_MAX: usize = 16;
+
 impl Vault {
     /// The layout of the greatest term, and in it of the greatest generation, that the custodian of that term has
     /// signed. A former custodian's stands until its successor writes one. Their order in the listing says nothing: a
-    /// new term may begin at a generation that the one before has passed.
+    /// new term may begin at a generation that the one before has passed. One that is gone when it is asked for has been
+    /// replaced since it was listed, perhaps long ago: then those that are left say what no longer holds, and it is
+    /// looked again.
     pub(super) fn layout_in_force(
+        &self,
+        source: SourceId,
+        left_out: &mut Vec<VaultError>,
+    ) -> Result<Option<(ObjectHash, Layout)>, VaultError> {
+        let mut gone = None;
+        for _ in 0..LISTINGS_MAX {
+            let left_out_before = left_out.len();
+            match self.layout_of_one_listing(source, left_out) {
+                Err(VaultError::Store(error)) if error.is_not_found() => {
+                    left_out.truncate(left_out_before);
+                    gone = Some(error);
+                }
+                found => return found,
+            }
+        }
+        gone.map_or(Ok(None), |gone| Err(gone.into()))
+    }
+
+    /// # Errors
+    /// Also when a layout is not there any more.
+    fn layout_of_one_listing(
         &self,
         source: SourceId,
         left_out: &mut Vec<VaultError>,
@@ -27,7 +53,9 @@ impl Vault {
             let Named::Layout(_, generation, hash) = listed.named else { continue };
             let read = match self.read_layout(&listed, generation) {
                 // An older one would say what no longer holds.
-                Err(VaultError::Store(error)) if error.is_unreadable() => return Err(error.into()),
+                Err(VaultError::Store(error)) if error.is_unreadable() || error.is_not_found() => {
+                    return Err(error.into());
+                }
                 read => read,
             };
             let Some(layout) = judge(read, left_out)? else { continue };

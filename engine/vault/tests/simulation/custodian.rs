@@ -59,7 +59,8 @@ impl Keeper<'_> {
         };
         while !random.once_in(60) {
             life.sleep(Duration::from_secs(600) + hours(random, 3))?;
-            if random.once_in(8) {
+            // A layout that was decided by the rule of before comes whatever the rule is by then.
+            if random.once_in(8) && notes[VAULT].notes.layout.is_none() {
                 *keep = 1 + random.below(5);
                 self.ledger.keeps(*keep);
             }

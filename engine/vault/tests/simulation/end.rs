@@ -10,7 +10,7 @@ use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass};
 use crate::custodian::last;
 use crate::ledger::StoreNumber;
 use crate::scene::{COPY, Scene, VAULT};
-use crate::watch::{look_at, take_in_layouts};
+use crate::watch::{look_at, take_in_all};
 
 /// Looks until the custodian has nothing to do any more; those of a day are needed to give up whoever is dead.
 const LOOKS_MAX: usize = 100;
@@ -24,6 +24,7 @@ pub(crate) fn quiet(scene: &Scene) -> Result<(), String> {
         node.fence_dead_sessions(&vault, scene.world.now()).map_err(told)?;
     }
     for store in [VAULT, COPY] {
+        take_in_all(&scene.custodian, &scene.ledger, &scene.world, (store, "points"))?;
         let mut notes = MemoryNotes::default();
         for keep in [5, 2] {
             rest(scene, store, &mut notes, keep)?;
@@ -59,7 +60,7 @@ fn rest(scene: &Scene, store: StoreNumber, notes: &mut MemoryNotes, keep: usize)
         let thinned = custodian.thin(&|_| Some(keep.clone())).map_err(told)?;
         scene.ledger.has_split(thinned.groups_split);
         drop(custodian);
-        take_in_layouts(&scene.custodian, &scene.ledger, &scene.world, store)?;
+        take_in_all(&scene.custodian, &scene.ledger, &scene.world, (store, "layout"))?;
         if pass == Pass::Idle && thinned == Default::default() {
             return Ok(());
         }

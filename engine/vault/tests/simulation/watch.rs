@@ -98,14 +98,14 @@ pub(crate) fn look_at(vault: &Arc<Vault>, ledger: &Ledger, store: StoreNumber) -
     }
 }
 
-/// The same for layouts that were put while nobody watched.
-pub(crate) fn take_in_layouts(
+/// The same for what was put into this folder while nobody watched.
+pub(crate) fn take_in_all(
     fixture: &VaultFixture,
     ledger: &Ledger,
     world: &World,
-    store: StoreNumber,
+    (store, folder): (StoreNumber, &str),
 ) -> Result<(), String> {
-    for object in fixture.objects(&*world.direct(store), "layout") {
+    for object in fixture.objects(&*world.direct(store), folder) {
         let change = Change { name: object.name, content: Some(object.content) };
         let effect = Effect { time: world.now(), process: "the end", store, change: &change };
         take_in(fixture, ledger, &effect)?;
