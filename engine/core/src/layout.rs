@@ -43,6 +43,29 @@ pub struct Layout {
     /// The newest collection when this was written.
     #[n(8)]
     pub collection: CollectionNumber,
+    /// Runs in whose place there are equal ones, which refer elsewhere: what they refer to stays while somebody may read by
+    /// them.
+    #[cbor(n(9), default, skip_if = "Vec::is_empty")]
+    pub replaced: Vec<ReplacedRun>,
+}
+
+/// A run in whose place there is an equal one.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReplacedRun {
+    /// The run.
+    #[n(0)]
+    pub run: Run,
+    /// The newest collection at that time: who has begun to read in a later one has not seen the run.
+    #[n(1)]
+    pub collection: CollectionNumber,
+}
+
+impl Layout {
+    /// The runs of which all that they refer to has to be there.
+    pub fn needed_runs(&self) -> impl Iterator<Item = &Run> {
+        let placed = self.runs.iter().map(|placed| &placed.run);
+        placed.chain(self.replaced.iter().map(|replaced| &replaced.run))
+    }
 }
 
 /// A point that a layout accepts.

@@ -2,7 +2,7 @@
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ObjectHash, PackId, PointId, SessionId, SourceId, VaultId};
-use backstay_core::layout::{Accepted, Layout, PlacedRun};
+use backstay_core::layout::{Accepted, Layout, PlacedRun, ReplacedRun};
 use backstay_core::point::{PointLink, VaultPart};
 use backstay_core::run::{PartRef, Run};
 use backstay_core::units::Timestamp;
@@ -135,6 +135,7 @@ fn a_layout() {
         dropped: vec![link(7, 8)],
         decided_below: CollectionNumber::new(10),
         collection: CollectionNumber::new(11),
+        replaced: Vec::new(),
     };
     is(
         &layout,
@@ -159,6 +160,14 @@ fn a_layout() {
             &[7, 10, 8, 11],
         ],
     );
+}
+
+#[test]
+fn a_layout_with_a_run_that_was_replaced() {
+    let replaced = ReplacedRun { run: Run { parts: vec![part()] }, collection: CollectionNumber::new(12) };
+    let layout = Layout { replaced: vec![replaced], ..Layout::default() };
+    let empty = [0, 0, 2, 0, 3, 0x80, 4, 0x80, 5, 0x80, 6, 0x80, 7, 0, 8, 0];
+    is(&layout, &[&[0xa9], &empty, &[9, 0x81, 0x82, 0x81], &part_bytes(), &[12]]);
 }
 
 #[test]

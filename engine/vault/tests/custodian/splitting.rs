@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use backstay_core::fold::FoldRule;
+use backstay_core::fold::{FoldRule, NewestStands};
 use backstay_core::id::{ChunkId, Element, PointId};
 use backstay_core::kind::{ChunkRange, KindRules, Kinds, UnreadableRow};
 use backstay_testkit::capture::{State, Style, read_back, rows_of};
@@ -12,7 +12,9 @@ use backstay_testkit::random::Random;
 use backstay_testkit::rows::{RowKind, Rows, row_of_groups};
 use backstay_vault::error::VaultError;
 use backstay_vault::name::ObjectName;
+use backstay_vault::read::ChunkReader;
 use backstay_vault::store::{Operation, Store};
+use backstay_vault::vault::{Reading, Vault};
 
 use crate::scene::{SOURCE, Scene, last};
 
@@ -225,5 +227,34 @@ fn a_row_that_refers_beyond_the_end_of_its_group_stays_as_it_is_and_the_others_a
     // Without that row the state is read as it was captured.
     let last = scene.capture_in_style(SOURCE, 1020, &state, &in_groups());
     scene.states.retain(|(_, of), _| *of == last);
+    scene.verify();
+}
+
+#[test]
+fn contents_stay_where_a_reader_has_seen_them_for_as_long_as_it_pins_the_point() {
+    let (mut scene, _) = rewritten(6, KEYS);
+    scene.collect();
+    let vault = scene.fixture.open(scene.memory.clone()).expect("opens");
+    let catalogue = vault.catalogue(scene.fixture.source(SOURCE)).expect("catalogue");
+    let newest = catalogue.newest().expect("a point").link;
+    let reader = Some(scene.fixture.writer());
+    let reading = Reading::begin(&vault, &catalogue, newest, reader, &scene.clock).expect("begins");
+    let mut fold = reading.fold::<NewestStands>(b"");
+    let mut seen = Vec::new();
+    while let Some((_, row)) = fold.next().expect("reads") {
+        seen.extend(RowKind::Groups.references(row).into_iter().map(|range| range.chunk));
+    }
+    assert!(scene.thin(&last(1)).groups_split > 0);
+    while !scene.is_idle() {}
+    let lost = |vault: &Arc<Vault>| {
+        let chunks = ChunkReader::new(vault.clone());
+        seen.iter().filter(|chunk| chunks.fetch(**chunk).is_err()).count()
+    };
+    assert_eq!(lost(&vault), 0, "to the reader, which knows no other places");
+    drop((fold, reading));
+    while !scene.is_idle() {}
+    assert!(lost(&vault) > 0, "nobody has seen them there any more");
+    let layout = vault.catalogue(scene.fixture.source(SOURCE)).expect("catalogue").layout;
+    assert_eq!(layout.expect("a layout").replaced, []);
     scene.verify();
 }

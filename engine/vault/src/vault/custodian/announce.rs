@@ -40,7 +40,7 @@ pub(super) enum Scope {
 struct Seen {
     sessions: Sessions,
     fences: Fences,
-    /// Runs of what counts now, whether its commit has ended or not.
+    /// Runs of what counts now, whether its commit has ended or not, and of what is read.
     runs: Vec<Run>,
     newest: CollectionNumber,
     /// Whether there is anything to decide.
@@ -110,7 +110,7 @@ impl Custodian<'_> {
                 Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins, custodian };
             is_undecided |= deciding.has_something_to_decide();
             let layout = deciding.layout(self.term, newest, self.look.now())?;
-            runs.extend(layout.runs.into_iter().map(|placed| placed.run));
+            runs.extend(layout.needed_runs().cloned());
         }
         let objects = self.vault.index().objects_with_packs();
         is_undecided |= objects.iter().any(|(object, _)| object.author == IndexAuthor::Session);

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{PointId, SessionId, SignerKey, SourceId};
-use backstay_core::layout::{Accepted, Layout};
+use backstay_core::layout::{Accepted, Layout, ReplacedRun};
 use backstay_core::point::PointLink;
 use backstay_core::retention::retention_time;
 use backstay_core::thinning;
@@ -15,7 +15,7 @@ use super::super::{Catalogue, PointObject};
 use super::announce::Announced;
 use super::wait::{Fences, Sessions};
 use super::{Collected, Custodian};
-use crate::commit_object::{SessionKind, SessionState};
+use crate::commit_object::SessionKind;
 use crate::error::VaultError;
 
 /// What was decided in a pass.
@@ -96,7 +96,9 @@ impl<'a> Deciding<'a> {
             dropped: old.dropped,
             decided_below: collection,
             collection,
+            replaced: old.replaced,
         };
+        layout.replaced.retain(|replaced| self.may_be_read(replaced));
         layout.accepted.retain(|accepted| !dropped.contains(&accepted.link));
         for point in self.to_accept() {
             let previous = layout.accepted.last().map(|accepted| accepted.retention_time);
@@ -153,6 +155,17 @@ impl<'a> Deciding<'a> {
         late.map(|(session, _)| session).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// Whether somebody reads the source, or builds on it, who may go by a run that was replaced since.
+    fn may_be_read(&self, replaced: &ReplacedRun) -> bool {
+        let layout = || self.catalogue.layout.iter();
+        let accepted = layout().flat_map(|layout| &layout.accepted).map(|accepted| accepted.link);
+        let links = accepted.chain(layout().flat_map(|layout| layout.dropped.iter().copied()));
+        let points: HashSet<PointId> = links.map(|link| link.point).collect();
+        self.sessions.open(self.fences).any(|session| {
+            session.collection <= replaced.collection && session.pins.iter().any(|pin| points.contains(pin))
+        })
+    }
+
     fn is_pinned(&self, link: &PointLink) -> bool {
         self.pins.contains(&link.point)
     }
@@ -161,11 +174,6 @@ impl<'a> Deciding<'a> {
 impl Sessions {
     /// How many commits are under way.
     pub(super) fn writing(&self, fences: &Fences) -> usize {
-        let open = self.known.values().map(|known| &known.object);
-        open.filter(|session| {
-            let is_open = session.state == SessionState::Open && session.kind == SessionKind::Writer;
-            is_open && !fences.known.contains_key(&session.session)
-        })
-        .count()
+        self.open(fences).filter(|session| session.kind == SessionKind::Writer).count()
     }
 }

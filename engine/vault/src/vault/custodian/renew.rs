@@ -98,8 +98,8 @@ impl Custodian<'_> {
     fn needs_of(&self, pass: &Announced, decided: &Decided) -> Result<Needs, VaultError> {
         self.reader.learn_packs();
         let mut needs = Needs::over(self.vault.index().entries());
-        let runs = decided.sources.iter().flat_map(|(_, layout)| &layout.runs);
-        runs.into_iter().try_for_each(|placed| needs.add_beside(&pass.needs, &self.reader, &placed.run))?;
+        let mut runs = decided.sources.iter().flat_map(|(_, layout)| layout.needed_runs());
+        runs.try_for_each(|run| needs.add_beside(&pass.needs, &self.reader, run))?;
         Ok(needs)
     }
 

@@ -9,7 +9,7 @@ use backstay_core::collection::CollectionNumber;
 use backstay_core::config::Keep;
 use backstay_core::id::{ChunkId, PointId};
 use backstay_core::kind::KindRules;
-use backstay_core::layout::{Accepted, Layout, PlacedRun};
+use backstay_core::layout::{Accepted, Layout, PlacedRun, ReplacedRun};
 use backstay_core::point::{PointCommon, PointLink};
 use backstay_core::retention::{Aged, Reason, judge};
 use backstay_core::run::Run;
@@ -27,6 +27,9 @@ use crate::write::ChunkWriter;
 
 /// How long the partial points of a capture that nobody goes on with are kept.
 const PARTIAL_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Replaced runs of a source of which the contents are kept for readers: while there are so many, no groups are split.
+const REPLACED_MAX: usize = 64;
 
 /// How often one source is planned anew in one thinning: a long stretch is merged piece by piece.
 const ROUNDS_MAX: usize = 64;
@@ -108,10 +111,9 @@ impl Custodian<'_> {
         rules: &dyn KindRules,
         thinned: &mut Thinned,
     ) -> Result<(), VaultError> {
-        let Some(layout) = catalogue.layout.as_ref().filter(|_| !merged.is_empty() && self.may_split())
-        else {
-            return Ok(());
-        };
+        let may_split =
+            |layout: &&Layout| !merged.is_empty() && self.may_split() && layout.replaced.len() < REPLACED_MAX;
+        let Some(layout) = catalogue.layout.as_ref().filter(may_split) else { return Ok(()) };
         let stay = layout.accepted.iter().map(|accepted| accepted.link);
         let roots: Vec<PointLink> = stay.filter(|link| !layout.dropped.contains(link)).collect();
         let used = needed(layout, &roots)?;
@@ -129,6 +131,9 @@ impl Custodian<'_> {
             };
             old.run = self.split(&mut writing.chunks, rules, &placed.run, &sparse)?;
             replaced.push((&placed.run, old.run.clone()));
+            // Who reads by it has seen where its contents are: they stay until a pass finds nobody who has begun before.
+            let (run, collection) = (placed.run.clone(), writing.collection);
+            layout.replaced.push(ReplacedRun { run, collection });
             groups += sparse.order.len() as u64;
         }
         if replaced.is_empty() {

@@ -57,10 +57,14 @@ impl Sessions {
 
     /// Points that readers, and commits that are under way, need.
     pub(super) fn pins(&self, fences: &Fences) -> HashSet<PointId> {
-        let open = self.known.values().map(|known| &known.object).filter(|session| {
+        self.open(fences).flat_map(|session| session.pins.iter().copied()).collect()
+    }
+
+    /// Those that have neither ended nor been fenced.
+    pub(super) fn open(&self, fences: &Fences) -> impl Iterator<Item = &SessionObject> {
+        self.known.values().map(|known| &known.object).filter(|session| {
             session.state == SessionState::Open && !fences.known.contains_key(&session.session)
-        });
-        open.flat_map(|session| session.pins.iter().copied()).collect()
+        })
     }
 }
 
@@ -164,10 +168,7 @@ impl Custodian<'_> {
         let before: HashMap<SessionId, Observed> =
             self.notes.observed.drain(..).map(|observed| (observed.session, observed)).collect();
         let mut living = Vec::new();
-        let mut open: Vec<&SessionObject> = sessions.known.values().map(|known| &known.object).collect();
-        open.retain(|session| {
-            session.state == SessionState::Open && !fences.known.contains_key(&session.session)
-        });
+        let mut open: Vec<&SessionObject> = sessions.open(fences).collect();
         open.sort_by_key(|session| (session.start, session.session));
         for session in open {
             let observed = look(before.get(&session.session), session, now);
