@@ -109,6 +109,12 @@ impl TrustObject {
     pub fn node(&self, signer: &SignerKey) -> Option<&TrustedNode> {
         self.nodes.iter().find(|node| node.signer == *signer)
     }
+
+    /// The key by which the custodian signs; `None` when the chain of trust does not list it.
+    pub fn custodian_key(&self) -> Option<SignerKey> {
+        let named = || self.nodes.iter().rev().find(|node| node.name == self.custodian.node);
+        self.custodian.signer.or_else(|| named().map(|node| node.signer))
+    }
 }
 
 impl TrustedNode {

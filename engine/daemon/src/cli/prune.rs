@@ -109,7 +109,9 @@ fn shown(source: &SourceFates) -> impl Iterator<Item = ShownFate> {
             PointFate::Dropped => ("dropped", vec!["no rule of `keep` wants it".to_owned()]),
             PointFate::Stays(Obstacle::Pinned) => ("stays", vec!["it is being read or built on".to_owned()]),
             PointFate::Stays(Obstacle::Fork) => ("stays", vec!["two points build on it".to_owned()]),
-            PointFate::New => ("new", vec!["it is judged after the next prune has accepted it".to_owned()]),
+            PointFate::New => {
+                ("new", vec!["its commit has not ended, for which a prune would wait".to_owned()])
+            }
             PointFate::UnknownKind => ("kept", vec!["this version does not know its kind".to_owned()]),
         };
         ShownFate {

@@ -133,6 +133,12 @@ impl Catalogue {
         accepted.map_or(&point.common.holds, |accepted| &accepted.holds)
     }
 
+    /// The same as it will be under another layout, which drops none of the points that count.
+    pub(super) fn goes_by(&mut self, layout: Layout) {
+        self.accepted = accepted_by(&layout);
+        self.layout = Some(layout);
+    }
+
     /// Whether there is an object of this point, whether it counts or not.
     pub fn has_object(&self, id: PointId) -> bool {
         self.links().any(|link| link.point == id)
@@ -245,6 +251,13 @@ impl Catalogue {
     }
 }
 
+/// The points that a layout accepts and has not dropped.
+fn accepted_by(layout: &Layout) -> HashSet<PointLink> {
+    let dropped: HashSet<PointLink> = layout.dropped.iter().copied().collect();
+    let accepted = layout.accepted.iter().map(|accepted| accepted.link);
+    accepted.filter(|link| !dropped.contains(link)).collect()
+}
+
 impl Vault {
     /// The sources that have points here, by their ids.
     pub fn sources(&self) -> Result<Vec<SourceId>, VaultError> {
@@ -268,11 +281,7 @@ impl Vault {
         let head = self.newest_head(source, &mut left_out)?;
         let candidates: Vec<Candidate> = points.iter().map(|point| point.candidate()).collect();
         let verdicts = verdicts(layout.as_ref(), &candidates);
-        let accepted = layout.iter().flat_map(|layout| &layout.accepted).map(|accepted| accepted.link);
-        let mut accepted: HashSet<PointLink> = accepted.collect();
-        for dropped in layout.iter().flat_map(|layout| &layout.dropped) {
-            accepted.remove(dropped);
-        }
+        let accepted = layout.as_ref().map(accepted_by).unwrap_or_default();
         let mut catalogue = Catalogue {
             source,
             layout,

@@ -66,7 +66,7 @@ fn a_held_point_is_never_dropped() {
 }
 
 #[test]
-fn an_explanation_says_what_thinning_would_do_and_changes_nothing() {
+fn an_explanation_says_what_a_prune_would_do_and_changes_nothing() {
     let mut scene = Scene::new();
     let mut random = Random::new(3);
     scene.line(SOURCE, 4, &mut random);
@@ -83,14 +83,15 @@ fn an_explanation_says_what_thinning_would_do_and_changes_nothing() {
             [
                 PointFate::Dropped,
                 PointFate::Dropped,
+                PointFate::Dropped,
                 PointFate::Kept(_),
-                PointFate::Stays(_) | PointFate::Kept(_),
-                PointFate::New
+                PointFate::Kept(_)
             ]
         ),
         "{fates:?}"
     );
-    assert_eq!(scene.thin(&last(2)).points_dropped, 2);
+    scene.collect();
+    assert_eq!(scene.thin(&last(2)).points_dropped, 3);
 }
 
 #[test]

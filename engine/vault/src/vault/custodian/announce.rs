@@ -105,7 +105,7 @@ impl Custodian<'_> {
         let mut is_undecided = sessions.have_something_to_decide() || !fences.known.is_empty();
         let mut runs = Vec::new();
         for catalogue in &catalogues {
-            let custodian = self.identity.signer.public();
+            let custodian = Some(self.identity.signer.public());
             let deciding =
                 Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins, custodian };
             is_undecided |= deciding.has_something_to_decide();

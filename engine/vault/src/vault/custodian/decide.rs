@@ -33,8 +33,8 @@ pub(super) struct Deciding<'a> {
     pub(super) sessions: &'a Sessions,
     pub(super) fences: &'a Fences,
     pub(super) pins: &'a HashSet<PointId>,
-    /// The key of the custodian that decides.
-    pub(super) custodian: SignerKey,
+    /// The key of the custodian that decides, if it is known.
+    pub(super) custodian: Option<SignerKey>,
 }
 
 impl Custodian<'_> {
@@ -57,7 +57,7 @@ impl Custodian<'_> {
             catalogues.push(self.vault.catalogue(source)?);
         }
         for catalogue in catalogues {
-            let custodian = self.identity.signer.public();
+            let custodian = Some(self.identity.signer.public());
             let deciding = Deciding { catalogue: &catalogue, sessions, fences, pins: &pins, custodian };
             let layout = deciding.layout(self.term, pass.number, self.look.now())?;
             let before = catalogue.layout.as_ref().map_or(0, |layout| layout.accepted.len());
@@ -103,7 +103,7 @@ impl<'a> Deciding<'a> {
         for point in self.to_accept() {
             let previous = layout.accepted.last().map(|accepted| accepted.retention_time);
             // Of what the custodian has copied itself, the time is known; anybody else could push others out with it.
-            let copied = point.vault_part.retention_time.filter(|_| point.put_by == self.custodian);
+            let copied = point.vault_part.retention_time.filter(|_| Some(point.put_by) == self.custodian);
             let retention_time = match copied {
                 Some(time) => time.min(now),
                 None => retention_time(previous, point.common.capture_start, now),

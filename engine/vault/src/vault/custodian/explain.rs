@@ -1,7 +1,9 @@
-//! What a thinning would do to each point, and why: nothing is written.
+//! What a prune would do to each point, and why: nothing is written. A prune decides on what was committed, and then thins.
 
 use std::collections::HashSet;
 
+use backstay_core::collection::CollectionNumber;
+use backstay_core::id::SessionId;
 use backstay_core::layout::Layout;
 use backstay_core::point::PointLink;
 use backstay_core::retention::Reason;
@@ -9,6 +11,7 @@ use backstay_core::thinning::{Obstacle, plan};
 use backstay_core::units::Timestamp;
 
 use super::super::Catalogue;
+use super::decide::Deciding;
 use super::thin::judged;
 use super::{Inspection, KeepOf};
 use crate::error::VaultError;
@@ -31,17 +34,28 @@ pub enum PointFate {
     Dropped,
     /// Nobody wants it, and it stays for now.
     Stays(Obstacle),
-    /// It was committed after the last pass, which is to accept it first.
+    /// It is of a commit that has not ended; a prune would wait for that.
     New,
     /// Its kind is not known to this version: its points are left as they are.
     UnknownKind,
 }
 
 impl Inspection<'_> {
-    /// What [`Custodian::thin`](super::Custodian::thin) would do now.
+    /// What [`Custodian::accept`](super::Custodian::accept) and then [`Custodian::thin`](super::Custodian::thin) would do
+    /// now.
     pub fn explain(&self, keep: &KeepOf<'_>) -> Result<Vec<SourceFates>, VaultError> {
         let mut all = Vec::new();
-        for catalogue in self.survey()? {
+        let (sessions, fences) = (self.list_sessions()?, self.list_fences()?);
+        let under_way: HashSet<SessionId> = sessions.open(&fences).map(|session| session.session).collect();
+        let pins = sessions.pins(&fences);
+        let next = CollectionNumber::new(self.vault().newest_collection()?.get() + 1);
+        let trust = self.vault().trust();
+        for mut catalogue in self.survey()? {
+            let (sessions, fences, pins) = (&sessions, &fences, &pins);
+            let custodian = trust.custodian_key();
+            let deciding = Deciding { catalogue: &catalogue, sessions, fences, pins, custodian };
+            let layout = deciding.layout(trust.custodian.term, next, self.now())?;
+            catalogue.goes_by(layout);
             let Some(known) = catalogue.points().first() else { continue };
             let source_name = known.common.source_name.clone();
             let fates = match self.rules(&known.common.kind).is_some() {
@@ -53,7 +67,13 @@ impl Inspection<'_> {
                 found.unwrap_or(if fates.is_empty() { PointFate::UnknownKind } else { PointFate::New })
             };
             let points = catalogue.points().iter();
-            let points = points.map(|point| (point.link, point.common.capture_start, fate(point.link)));
+            let points = points.map(|point| {
+                let fate = match under_way.contains(&point.vault_part.session) {
+                    true => PointFate::New,
+                    false => fate(point.link),
+                };
+                (point.link, point.common.capture_start, fate)
+            });
             all.push(SourceFates { source_name, points: points.collect() });
         }
         Ok(all)
