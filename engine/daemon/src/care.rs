@@ -69,15 +69,19 @@ impl Care {
         let mut report = PruneReport { vault: name.to_owned(), ..PruneReport::default() };
         self.with_custodian(name, |custodian| {
             // What was committed has to be accepted before retention can judge it.
-            if is_over(custodian.accept()?, &mut report) {
-                let thinned = custodian.thin(&keep_of(&self.config))?;
-                report.points_dropped = thinned.points_dropped;
-                report.runs_merged = thinned.runs_merged;
-                collect(custodian, &mut report)?;
-                report.is_unfinished |= !report.awaited.is_empty() && thinned.points_dropped > 0;
-            } else {
+            if let PassEnd::Waits { .. } = take_down(custodian.accept()?, &mut report) {
                 report.is_unfinished = true;
+                return Ok(());
             }
+            let thinned = custodian.thin(&keep_of(&self.config))?;
+            report.points_dropped = thinned.points_dropped;
+            report.runs_merged = thinned.runs_merged;
+            report.is_unfinished = match collect(custodian, &mut report)? {
+                PassEnd::Whole => false,
+                PassEnd::Cut => true,
+                // What was committed since the pass before is for the next prune.
+                PassEnd::Waits { packs } => packs > 0 || thinned.points_dropped > 0,
+            };
             Ok(())
         })?;
         report.took_millis = start.elapsed().as_millis() as u64;
@@ -140,28 +144,40 @@ pub fn summary(report: &PruneReport) -> String {
     )
 }
 
-/// Passes until there is nothing more to go, or one has to wait.
-fn collect(custodian: &mut Custodian<'_>, report: &mut PruneReport) -> Result<(), Failure> {
-    for _ in 0..PASSES_MAX {
-        let pass = custodian.collect()?;
-        let is_cut = matches!(&pass, Pass::Done(done) if done.is_cut);
-        if !is_over(pass, report) || !is_cut {
-            break;
-        }
-    }
-    Ok(())
+/// How a pass ended for the prune it belongs to.
+enum PassEnd {
+    /// There is nothing more to go.
+    Whole,
+    /// It has moved as much as one pass may.
+    Cut,
+    /// It cannot go on before commits have ended.
+    Waits {
+        /// How many packs go then.
+        packs: usize,
+    },
 }
 
-/// Adds what a pass has done, or for whom it waits; whether it is over.
-fn is_over(pass: Pass, report: &mut PruneReport) -> bool {
+/// Passes until there is nothing more to go, or one has to wait. The end of the last.
+fn collect(custodian: &mut Custodian<'_>, report: &mut PruneReport) -> Result<PassEnd, Failure> {
+    for _ in 0..PASSES_MAX {
+        match take_down(custodian.collect()?, report) {
+            PassEnd::Cut => {}
+            end => return Ok(end),
+        }
+    }
+    Ok(PassEnd::Cut)
+}
+
+/// Adds to the report what a pass has done, or for whom it waits.
+fn take_down(pass: Pass, report: &mut PruneReport) -> PassEnd {
     match pass {
-        Pass::Idle => true,
+        Pass::Idle => PassEnd::Whole,
         Pass::Done(done) => {
+            let end = if done.is_cut { PassEnd::Cut } else { PassEnd::Whole };
             add(report, done);
-            true
+            end
         }
         Pass::Waits(Waiting { commits, packs }) => {
-            report.is_unfinished = packs > 0;
             report.awaited = commits
                 .into_iter()
                 .map(|commit| AwaitedCommit {
@@ -171,7 +187,7 @@ fn is_over(pass: Pass, report: &mut PruneReport) -> bool {
                     given_up_in_seconds: commit.given_up_in_seconds,
                 })
                 .collect();
-            false
+            PassEnd::Waits { packs }
         }
     }
 }

@@ -56,13 +56,31 @@ fn a_commit_under_way_is_waited_for_and_its_point_is_accepted() {
     let open = fixture.open_capture(&vaults, SOURCE, at(1100)).expect("opens");
     for _ in 0..3 {
         let pass = scene.pass().expect("collects");
-        let Pass::Waits(Waiting { commits: awaited, .. }) = pass else { panic!("{pass:?}") };
+        let Pass::Waits(Waiting { commits: awaited, packs }) = pass else { panic!("{pass:?}") };
         assert_eq!((awaited.len(), awaited[0].node.as_str()), (1, "nullstone"));
+        assert_eq!(packs, 0, "there are only points to accept");
     }
     let captured = open.commit(&state, &Style::default()).pop().expect("one").expect("is acknowledged");
     scene.states.insert((SOURCE, captured.link.point), state);
     assert_eq!(scene.collect().points_accepted, 3);
     scene.verify();
+}
+
+#[test]
+fn a_pass_that_waits_says_how_many_packs_go_then() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(13);
+    scene.line(SOURCE, 12, &mut random);
+    scene.collect();
+    scene.thin(&last(3));
+    let vaults = [scene.vault.clone()];
+    let fixture = scene.fixture.clone();
+    let open = fixture.open_capture(&vaults, "other.files", at(1100)).expect("opens");
+    let pass = scene.pass().expect("collects");
+    let Pass::Waits(Waiting { packs, .. }) = pass else { panic!("{pass:?}") };
+    assert!(packs > 0);
+    open.commit(&sample(&mut random, 3), &Style::default()).pop().expect("one").expect("is acknowledged");
+    assert!(scene.collect().packs_deleted >= packs as u64);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{PointId, SessionId, SignerKey, SourceId};
-use backstay_core::layout::{Accepted, Layout, ReplacedRun};
+use backstay_core::layout::{Accepted, Layout};
 use backstay_core::point::PointLink;
 use backstay_core::retention::retention_time;
 use backstay_core::thinning;
@@ -98,7 +98,11 @@ impl<'a> Deciding<'a> {
             collection,
             replaced: old.replaced,
         };
-        layout.replaced.retain(|replaced| self.may_be_read(replaced));
+        if let Some(read_since) = self.read_since() {
+            layout.replaced.retain(|replaced| replaced.collection >= read_since);
+        } else {
+            layout.replaced.clear();
+        }
         layout.accepted.retain(|accepted| !dropped.contains(&accepted.link));
         for point in self.to_accept() {
             let previous = layout.accepted.last().map(|accepted| accepted.retention_time);
@@ -155,15 +159,16 @@ impl<'a> Deciding<'a> {
         late.map(|(session, _)| session).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Whether somebody reads the source, or builds on it, who may go by a run that was replaced since.
-    fn may_be_read(&self, replaced: &ReplacedRun) -> bool {
+    /// The collection in which the oldest session began that still reads the source or builds on it. Who began no
+    /// later than a run was replaced may go by that run.
+    fn read_since(&self) -> Option<CollectionNumber> {
         let layout = || self.catalogue.layout.iter();
         let accepted = layout().flat_map(|layout| &layout.accepted).map(|accepted| accepted.link);
         let links = accepted.chain(layout().flat_map(|layout| layout.dropped.iter().copied()));
         let points: HashSet<PointId> = links.map(|link| link.point).collect();
-        self.sessions.open(self.fences).any(|session| {
-            session.collection <= replaced.collection && session.pins.iter().any(|pin| points.contains(pin))
-        })
+        let open = self.sessions.open(self.fences);
+        let readers = open.filter(|session| session.pins.iter().any(|pin| points.contains(pin)));
+        readers.map(|session| session.collection).min()
     }
 
     fn is_pinned(&self, link: &PointLink) -> bool {
