@@ -123,7 +123,7 @@ impl Vaults {
         }
         let opened = match &mut *slot {
             Some(opened) => {
-                if opened.is_outdated()? {
+                if opened.is_outdated()? || self.lacks_keys(opened.vault()) {
                     opened.replace(self.find(name, absent)?);
                 }
                 opened
@@ -140,6 +140,14 @@ impl Vaults {
             opened.outdate();
         }
         Ok(())
+    }
+
+    /// Whether this node has got keys from another vault since this one was opened: what is sealed with them goes to all.
+    fn lacks_keys(&self, vault: &Vault) -> bool {
+        if self.access == Access::ReadOnly || self.key_file.is_some() {
+            return false;
+        }
+        lock(&self.identity).bundle.as_ref().is_some_and(|bundle| !vault.ring().has_all_of(bundle))
     }
 
     fn open_first(&self, name: &str, absent: Absent) -> Result<Opened, Failure> {
@@ -303,19 +311,21 @@ impl Vaults {
                 return Ok(own);
             }
         };
+        let Some(wrapped) = wrapped else { return Ok(own) };
+        let joined = own.joined_with(&wrapped);
+        let newest = joined.as_ref().unwrap_or(&own);
         // A rotation that was interrupted: with its recovery key alone this vault could not be read.
-        if wrapped.as_ref().is_some_and(|wrapped| own.continues(wrapped)) {
+        if newest.continues(&wrapped) {
             tracing::warn!(
                 place = store.place(),
                 "the vault has not got the newest keys for its holders: run `backstay vault keys rotate` again"
             );
         }
-        let Some(newer) = wrapped.filter(|wrapped| wrapped.continues(&own)) else { return Ok(own) };
-        let newer = Bundle { admin_seed: own.admin_seed.or(newer.admin_seed), ..newer };
+        let Some(joined) = joined else { return Ok(own) };
         if self.access == Access::Keep {
-            lock(&self.identity).keep_bundle(newer.clone())?;
+            lock(&self.identity).keep_bundle(joined.clone())?;
         }
-        Ok(newer)
+        Ok(joined)
     }
 
     /// The vault of this name if it is open; never waits.

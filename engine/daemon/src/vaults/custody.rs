@@ -20,23 +20,24 @@ impl Vaults {
             let identity = lock(&self.identity);
             (identity.bundle.clone(), identity.age.clone())
         };
-        let full = match (recovery, own) {
+        let full = match (recovery, &own) {
             (Some(recovery), own) => {
                 let full = VaultKeys::recover(&store, &self.io, recovery)?.ok_or_else(|| {
                     Failure::failed(format!("the recovery key opens no keys in {}", store.place()))
                 })?;
-                refuse_other_domain(own.as_ref(), &full)?;
+                refuse_other_domain(own, &full)?;
                 full
             }
-            (None, Some(own)) => own,
+            (None, Some(own)) => own.clone(),
             (None, None) => return Err(needs_key(name)),
         };
         let seed = full.admin_seed.clone().ok_or_else(|| needs_key(name))?;
         let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&full)))?;
         let (node, recipient) = (self.writer.node.clone(), age.recipient());
-        // To whom the keys of a custodian were wrapped, that is what it stays.
+        // To whom the keys of a custodian were wrapped, here or for another vault, that is what it stays.
         let wrapped = VaultKeys::recover(&self.store(name)?, &self.io, &age)?;
-        let role = wrapped.as_ref().map(|wrapped| wrapped.role).filter(|role| *role == Role::Custodian);
+        let given = wrapped.as_ref().or(own.as_ref()).map(|bundle| bundle.role);
+        let role = given.filter(|role| *role == Role::Custodian);
         let bundle = match role {
             Some(_) => full.for_custodian(),
             None => full.without_admin(),
@@ -71,8 +72,8 @@ fn needs_key(name: &str) -> Failure {
     ))
 }
 
-fn refuse_other_domain(own: Option<&Bundle>, found: &Bundle) -> Result<(), Failure> {
-    match own.filter(|own| own.domain != found.domain) {
+fn refuse_other_domain(own: &Option<Bundle>, found: &Bundle) -> Result<(), Failure> {
+    match own.as_ref().filter(|own| own.domain != found.domain) {
         None => Ok(()),
         Some(own) => Err(Failure::failed(format!(
             "the vault is of key domain {}, and this node has the keys of {}: one node belongs to one domain; give it a node.state of its own",

@@ -11,6 +11,7 @@ use backstay_vault::keys::{AgeIdentity, Bundle, Signer};
 use backstay_vault::store::Store;
 use backstay_vault::vault::{NewVault, Vault, VaultKeys};
 
+use super::keys::refuse_some_keys;
 use super::slot::Opened;
 use super::{Absent, Vaults, gone, lock, recovery_file};
 use crate::failure::Failure;
@@ -90,6 +91,7 @@ impl Vaults {
                 )));
             }
         };
+        refuse_some_keys(&bundle)?;
         let seed =
             bundle.admin_seed.clone().ok_or_else(|| Failure::failed("the admin key is not at hand"))?;
         let node = self.config.node.name.to_string();
@@ -129,6 +131,7 @@ impl Vaults {
         self.open(name, Absent::Refuse)?;
         let own = lock(&self.identity).bundle.clone();
         let own = own.ok_or_else(|| Failure::failed("the keys of the domain are not at hand"))?;
+        refuse_some_keys(&own)?;
         let full = if own.admin_seed.is_some() { own } else { self.with_admin(&own, file)? };
         let recovery = recovery_file::read_or_make(file)?;
         if self.give_recovery(name, &recovery, &full)? {
@@ -200,7 +203,9 @@ impl Vaults {
             let Ok(store) = self.store(name.as_str()) else { continue };
             match VaultKeys::recover(&store, &self.io, &identity) {
                 Ok(Some(found)) if found.domain == bundle.domain && found.admin_seed.is_some() => {
-                    return Ok(found);
+                    // It may be from before a rotation that was interrupted, or one that this node has not seen.
+                    let all = bundle.joined_with(&found).unwrap_or_else(|| bundle.clone());
+                    return Ok(Bundle { admin_seed: found.admin_seed, ..all });
                 }
                 _ => {}
             }

@@ -43,7 +43,11 @@ impl Vaults {
                 "{holder:?} is no name for a holder: use 1 to 63 of a-z 0-9 - _"
             )));
         }
+        refuse_recovery(holder, &format!("`backstay vault init {name} --recovery FILE`"))?;
+        // A vault may have newer keys than this process.
+        self.outdate(name)?;
         let vault = self.open(name, Absent::Refuse)?;
+        refuse_other_keys_for_node(&vault, name, holder, to)?;
         if self.key_holders(name)?.iter().any(|known| known == holder) {
             return Err(Failure::failed(format!(
                 "{holder} has keys in vault {name} already; `backstay vault keys remove {name} {holder}` takes them away first"
@@ -68,6 +72,11 @@ impl Vaults {
         if !self.key_holders(name)?.iter().any(|known| known == holder) {
             return Err(Failure::failed(format!("{holder} has no keys in vault {name}")));
         }
+        if holder == RECOVERY_HOLDER && !self.lacks_recovery() {
+            return Err(Failure::usage(format!(
+                "the recovery key alone has the admin's key: without it nobody could name another custodian for vault {name}, or make a vault; nothing was changed"
+            )));
+        }
         Ok(VaultKeys::remove(&vault, holder)?)
     }
 
@@ -79,13 +88,17 @@ impl Vaults {
         recovery: Option<&AgeIdentity>,
         others: &BTreeMap<String, Recipient>,
     ) -> Result<usize, Failure> {
+        for holder in others.keys() {
+            refuse_recovery(holder, "--recovery FILE")?;
+        }
         let names = || self.config.vaults.keys().map(|name| name.as_str());
-        // First: a vault may have newer keys than this node.
+        // First: a vault may have newer keys than this process, which another node has begun.
+        names().try_for_each(|name| self.outdate(name))?;
         let opened: Vec<Arc<Vault>> =
             names().map(|name| self.open(name, Absent::Refuse)).collect::<Result<_, _>>()?;
         let own = lock(&self.identity).bundle.clone().ok_or_else(no_keys_at_hand)?;
         refuse_some_keys(&own)?;
-        let next = own.with_new_epoch(former);
+        let next = self.with_recovered(own, recovery)?.with_new_epoch(former);
         let mut wrapped: Vec<(Arc<Vault>, Vec<Wrapping>)> = Vec::new();
         for (name, vault) in names().zip(opened) {
             let mut holders = Vec::new();
@@ -104,6 +117,19 @@ impl Vaults {
         lock(&self.identity).keep_bundle(next)?;
         names().try_for_each(|name| self.outdate(name))?;
         Ok(wrapped.len())
+    }
+
+    /// These keys and those that only the recovery key opens in some vault.
+    fn with_recovered(&self, mut own: Bundle, recovery: Option<&AgeIdentity>) -> Result<Bundle, Failure> {
+        let Some(recovery) = recovery else { return Ok(own) };
+        for name in self.config.vaults.keys() {
+            let recovered = VaultKeys::recover(&self.store(name.as_str())?, &self.io, recovery)?;
+            let before = recovered.map(|recovered| recovered.without_admin());
+            if let Some(joined) = before.and_then(|before| own.joined_with(&before)) {
+                own = joined;
+            }
+        }
+        Ok(own)
     }
 
     /// To whom and what is wrapped for a holder in the new epoch.
@@ -153,8 +179,34 @@ fn of_role(bundle: &Bundle, role: Role) -> Bundle {
     }
 }
 
+/// The recovery key has the admin's key as well, which is in no bundle that others get.
+fn refuse_recovery(holder: &str, instead: &str) -> Result<(), Failure> {
+    match holder == RECOVERY_HOLDER {
+        false => Ok(()),
+        true => Err(Failure::usage(format!(
+            "{holder} is the recovery key, which has the admin's key as well: give it with {instead}; nothing was changed"
+        ))),
+    }
+}
+
+/// A rotation wraps the keys of a node to whom `trust/` names, with the role that it has there: others would lose theirs then.
+fn refuse_other_keys_for_node(
+    vault: &Vault,
+    name: &str,
+    holder: &str,
+    to: &Recipient,
+) -> Result<(), Failure> {
+    let Some(node) = vault.trust().nodes.iter().rev().find(|node| node.name == holder) else { return Ok(()) };
+    if (node.recipient.as_str(), node.role.unwrap_or(Role::Full)) == (to.recipient.as_str(), to.role) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{holder} is a node of vault {name}, there with another recipient or role, and the next rotation of the keys would go by that: `backstay vault custodian take {name} --key-file FILE` on {holder} names its new keys, or give the holder another name; nothing was changed"
+    )))
+}
+
 /// What a custodian would wrap to others lacks the keys of contents: a recovery key would not restore anything any more.
-fn refuse_some_keys(bundle: &Bundle) -> Result<(), Failure> {
+pub(super) fn refuse_some_keys(bundle: &Bundle) -> Result<(), Failure> {
     match bundle.role {
         Role::Full => Ok(()),
         Role::Custodian => Err(Failure::usage(

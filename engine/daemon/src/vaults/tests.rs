@@ -1,23 +1,29 @@
 //! When a vault is opened, and what is done then to sessions that are open in it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use backstay_core::units::Timestamp;
+use backstay_vault::keys::{FormerKeys, Role};
 use backstay_vault::vault::{Session, Vault};
 use tokio::runtime::Runtime;
 
-use super::{Absent, Access, Vaults};
+use super::{Absent, Access, Recipient, Vaults, lock};
 use crate::clock::SystemClock;
 use crate::load::load;
 use crate::metrics::{MeteredVaults, Metrics};
 
-/// A process of a node whose state and vault are in this folder.
+/// A process of the node alpha whose state and vault are in this folder.
 fn process(folder: &Path, io: &Runtime) -> Vaults {
-    let (state, vault) = (folder.join("state"), folder.join("vault"));
+    process_of("alpha", folder, io)
+}
+
+fn process_of(node: &str, folder: &Path, io: &Runtime) -> Vaults {
+    let (state, vault) = (folder.join(format!("state of {node}")), folder.join("vault"));
     let text = format!(
-        "[fleet]\nname = \"home\"\n[node]\nname = \"alpha\"\nstate = \"{}\"\n[vault.local]\nkind = \"dir\"\n\
+        "[fleet]\nname = \"home\"\n[node]\nname = \"{node}\"\nstate = \"{}\"\n[vault.local]\nkind = \"dir\"\n\
          path = \"{}\"\n[service.static]\nfiles = {{ path = \"/srv\" }}\n",
         state.display(),
         vault.display()
@@ -92,4 +98,42 @@ fn commits_that_outlive_the_absence_of_a_vault_go_on_and_those_that_do_not_are_f
     later.give_up(Timestamp::from_seconds(1200)).expect("fences");
     open().expect("opens");
     assert_eq!(fences(folder.path()), 3);
+}
+
+/// The nodes alpha, which has made the vault, and beta, which has the keys, too.
+fn two_nodes(folder: &Path, io: &Runtime) -> (Vaults, Vaults, Recipient) {
+    let (alpha, beta) = (process(folder, io), process_of("beta", folder, io));
+    alpha.open("local", Absent::Make).expect("makes");
+    let to = Recipient { recipient: lock(&beta.identity).age.recipient(), role: Role::Full };
+    alpha.add_key("local", "beta", &to).expect("adds");
+    beta.open("local", Absent::Refuse).expect("opens");
+    (alpha, beta, to)
+}
+
+#[test]
+fn a_rotation_keeps_the_epochs_that_another_node_has_begun_meanwhile() {
+    let (folder, io) = (tempfile::tempdir().expect("a folder"), runtime());
+    let (alpha, beta, to) = two_nodes(folder.path(), &io);
+    let others = BTreeMap::from([("beta".to_owned(), to)]);
+    alpha.rotate_keys(FormerKeys::Compromised, None, &others).expect("rotates");
+    beta.rotate_keys(FormerKeys::Trusted, None, &BTreeMap::new()).expect("rotates");
+    let (of_alpha, of_beta) = (alpha.bundle().expect("keys"), beta.bundle().expect("keys"));
+    assert!(of_beta.continues(&of_alpha));
+    assert_eq!((of_beta.data.len(), of_beta.compromised.len()), (3, 2));
+    alpha.outdate("local").expect("known");
+    alpha.open("local", Absent::Refuse).expect("opens");
+    assert_eq!(alpha.bundle(), Some(of_beta));
+}
+
+#[test]
+fn keys_are_not_given_to_a_node_or_a_recovery_key_under_what_a_rotation_would_not_go_by() {
+    let (folder, io) = (tempfile::tempdir().expect("a folder"), runtime());
+    let (alpha, beta, to) = two_nodes(folder.path(), &io);
+    for (holder, said) in [("alpha", "custodian take local"), ("recovery", "--recovery FILE")] {
+        let refused = beta.add_key("local", holder, &to).expect_err("is refused").message;
+        assert!(refused.contains(said), "{refused}");
+    }
+    let others = BTreeMap::from([("recovery".to_owned(), to)]);
+    let refused = alpha.rotate_keys(FormerKeys::Trusted, None, &others).expect_err("is refused").message;
+    assert!(refused.contains("--recovery FILE"), "{refused}");
 }

@@ -54,6 +54,7 @@ fn holders_are_added_with_what_they_may_do_and_removed() {
     assert!(!sandbox.vault.join("keys/anna.age").exists());
     sandbox.run(["vault", "keys", "remove", "local", "anna"]).refused(1, &["has no keys in vault local"]);
     sandbox.run(["vault", "keys", "remove", "local", "alpha"]).refused(2, &["is this node"]);
+    sandbox.run(["vault", "keys", "remove", "local", "recovery"]).refused(2, &["alone has the admin's key"]);
     sandbox.check_vault();
 }
 
@@ -143,7 +144,10 @@ fn another_node_without_the_keys_of_contents_is_custodian_and_frees_space() {
     (0..8).for_each(|n| write(&sandbox, n));
     let key = sandbox.path("recovery.key");
     let key = key.to_str().unwrap();
+    let usb = sandbox.path("usb");
+    sandbox.more = format!("[vault.usb]\nkind = \"dir\"\npath = \"{}\"\n", usb.display());
     sandbox.run(["vault", "init", "local", "--recovery", key]).good();
+    sandbox.run(["vault", "init", "usb", "--recovery", key]).good();
     sandbox.capture();
     let first = packs(&sandbox.vault).pop().unwrap();
     (0..6).for_each(|n| write(&sandbox, n));
@@ -163,6 +167,10 @@ fn another_node_without_the_keys_of_contents_is_custodian_and_frees_space() {
     sandbox.run(["vault", "custodian", "take", "local", "--key-file", key]).good();
     let bundle = Bundle::from_json(&fs::read(beta.join("identity/domain.json")).unwrap()).unwrap();
     assert!(bundle.role == Role::Custodian && bundle.data.is_empty() && bundle.admin_seed.is_none());
+    // Of another vault of the domain it gets no more.
+    sandbox.run(["vault", "custodian", "take", "usb", "--key-file", key]).good();
+    let of_usb = opened(&AgeIdentity::from_file(&identity).unwrap(), &usb.join("keys/beta.age"));
+    assert!(of_usb.role == Role::Custodian && of_usb.data.is_empty());
     let pruned = sandbox.run(["vault", "prune", "local", "--json"]).good().json();
     assert_eq!(pruned["points_dropped"], 1, "{pruned:#}");
     assert!(!first.exists(), "what is needed of it was moved: {pruned:#}");

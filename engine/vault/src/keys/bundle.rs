@@ -150,11 +150,51 @@ impl Bundle {
         next
     }
 
-    /// Whether this is the other with further epochs. A mark is never taken back.
+    /// Whether this has all that the other has, and more.
     pub fn continues(&self, other: &Self) -> bool {
-        let is_of_same = (self.domain, self.admin, self.role) == (other.domain, other.admin, other.role);
-        let has_marks = other.compromised.iter().all(|key| self.compromised.contains(key));
-        is_of_same && has_marks && self.meta.len() > other.meta.len() && self.meta.starts_with(&other.meta)
+        self.is_of_same(other) && self.covers(other) && !other.covers(self)
+    }
+
+    /// The keys of both, if the other has any that this one lacks: epochs or marks, which are never taken back. What is
+    /// in use is the other's, if that continues this one, else this one's: nodes that begin epochs at the same time lose
+    /// none. `None`, too, if the other was not made by who has all of this one's keys: bundles are not signed, and
+    /// anybody who writes to a vault can put one there, as can a custodian, who has the keys of metadata.
+    pub fn joined_with(&self, other: &Self) -> Option<Self> {
+        if !self.is_of_same(other) || self.covers(other) {
+            return None;
+        }
+        let (newer, older) = if other.covers(self) { (other, self) } else { (self, other) };
+        let mut joined = newer.clone();
+        joined.data = with_epochs_of(&newer.data, &older.data);
+        joined.meta = with_epochs_of(&newer.meta, &older.meta);
+        joined.compromised.extend(&older.compromised);
+        joined.compromised.sort_unstable();
+        joined.compromised.dedup();
+        joined.admin_seed = self.admin_seed.clone().or_else(|| other.admin_seed.clone());
+        joined.check_keys_in_use().is_ok().then_some(joined)
+    }
+
+    /// Whether both stem from the same keys: those that never change, and the first epochs.
+    fn is_of_same(&self, other: &Self) -> bool {
+        let names = |bundle: &Self| (bundle.domain, bundle.admin, bundle.role);
+        let keys = |bundle: &Self| (bundle.id.clone(), bundle.cut.clone(), bundle.meta_id.clone());
+        let first = |bundle: &Self| (bundle.data.first().cloned(), bundle.meta.first().cloned());
+        names(self) == names(other) && keys(self) == keys(other) && first(self) == first(other)
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        other.data.iter().all(|epoch| self.data.contains(epoch))
+            && other.meta.iter().all(|epoch| self.meta.contains(epoch))
+            && other.compromised.iter().all(|key| self.compromised.contains(key))
+    }
+
+    /// Nothing that is stored would ever be there for the next capture.
+    fn check_keys_in_use(&self) -> Result<(), BundleError> {
+        let mut in_use = self.data.last().into_iter().chain(self.meta.last());
+        match in_use.any(|epoch| self.compromised.contains(&epoch.key_id)) {
+            true => Err(BundleError::Malformed("a key that is in use is marked as compromised".into())),
+            false => Ok(()),
+        }
     }
 
     /// The JSON form.
@@ -175,13 +215,16 @@ impl Bundle {
         if bundle.meta.is_empty() || payload != [bundle.role == Role::Full; 3] {
             return Err(BundleError::Malformed("keys are missing for its role".into()));
         }
-        // Nothing that is stored would ever be there for the next capture.
-        let in_use = bundle.data.last().into_iter().chain(bundle.meta.last());
-        if in_use.into_iter().any(|epoch| bundle.compromised.contains(&epoch.key_id)) {
-            return Err(BundleError::Malformed("a key that is in use is marked as compromised".into()));
-        }
+        bundle.check_keys_in_use()?;
         Ok(bundle)
     }
+}
+
+/// These epochs with those of the others that they lack, the same one in use.
+fn with_epochs_of(epochs: &[Epoch], others: &[Epoch]) -> Vec<Epoch> {
+    let lacking = others.iter().filter(|epoch| !epochs.contains(epoch));
+    let Some((in_use, before)) = epochs.split_last() else { return epochs.to_vec() };
+    before.iter().chain(lacking).chain([in_use]).cloned().collect()
 }
 
 fn print<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -285,6 +328,29 @@ mod tests {
         assert_eq!(Bundle::from_json(&later.to_json()).expect("reads"), later);
         let unmarked = Bundle { compromised: Vec::new(), ..later.clone() };
         assert!(later.continues(&next) && !unmarked.continues(&next), "marks are never taken back");
+    }
+
+    #[test]
+    fn epochs_that_two_nodes_begin_at_the_same_time_are_all_kept() {
+        let bundle = Bundle::generate();
+        let [one, other] = [(); 2].map(|()| bundle.with_new_epoch(FormerKeys::Compromised));
+        let joined = one.joined_with(&other).expect("the other has keys that it lacks");
+        assert!(joined.continues(&one) && joined.continues(&other));
+        assert_eq!((joined.data.last(), joined.meta.last()), (one.data.last(), one.meta.last()));
+        assert_eq!(Bundle::from_json(&joined.to_json()).expect("reads"), joined);
+        assert_eq!(other.joined_with(&joined), Some(joined.clone()), "a newer one is taken as it is");
+        assert_eq!(joined.joined_with(&other), None, "there is nothing to take");
+    }
+
+    #[test]
+    fn a_bundle_that_a_custodian_has_made_up_is_not_taken() {
+        let bundle = Bundle::generate();
+        let its = bundle.for_custodian().with_new_epoch(FormerKeys::Trusted);
+        let its_own = Bundle::generate();
+        let data = vec![its_own.data[0].clone()];
+        let made_up = Bundle { role: Role::Full, data, id: its_own.id, cut: its_own.cut, ..its };
+        assert_eq!(Bundle::from_json(&made_up.to_json()).expect("has the form of one"), made_up);
+        assert!(bundle.joined_with(&made_up).is_none() && !made_up.continues(&bundle));
     }
 
     #[test]

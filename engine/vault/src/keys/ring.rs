@@ -50,6 +50,15 @@ impl KeyRing {
         }
     }
 
+    /// Whether it has all epochs and marks of a bundle, and what is in use there is in use here.
+    pub fn has_all_of(&self, bundle: &Bundle) -> bool {
+        bundle.data.iter().all(|epoch| self.data.contains_key(&epoch.key_id))
+            && bundle.meta.iter().all(|epoch| self.meta.contains_key(&epoch.key_id))
+            && bundle.compromised.iter().all(|key| self.compromised.contains(key))
+            && bundle.data.last().map(|epoch| epoch.key_id) == self.data_current
+            && bundle.meta.last().is_some_and(|epoch| epoch.key_id == self.meta_current)
+    }
+
     /// The domain.
     pub fn domain(&self) -> DomainId {
         self.domain
