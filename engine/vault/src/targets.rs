@@ -14,7 +14,7 @@ use backstay_core::units::Timestamp;
 use crate::error::VaultError;
 use crate::keys::random_bytes;
 use crate::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault, WriterIdentity};
-use crate::write::{ChunkWriter, CpuPool, Written};
+use crate::write::{ChunkWriter, CpuPool};
 
 /// Greater numbers of points in other vaults are not counted on from: a vault that has run out of numbers, or a file that
 /// lies, keeps no other from being captured to.
@@ -391,35 +391,31 @@ impl Targets {
         clock: &dyn Clock,
         drafts: impl Fn(&Self, &Target) -> (Vec<PointDraft>, Vec<HeadDraft>),
     ) -> Vec<Option<PointLink>> {
-        let mut written = chunks.flush().into_iter();
-        let mut links = Vec::with_capacity(self.targets.len());
+        let mut flushed = chunks.flush().into_iter();
+        let mut links = vec![None; self.targets.len()];
+        let mut ending = Vec::with_capacity(self.targets.len());
         for place in 0..self.targets.len() {
-            let session = match std::mem::replace(&mut self.targets[place].state, TargetState::Committed) {
-                TargetState::Open(session) => session,
-                other => {
-                    self.targets[place].state = other;
-                    links.push(None);
-                    continue;
+            match std::mem::replace(&mut self.targets[place].state, TargetState::Committed) {
+                TargetState::Open(session) => {
+                    ending.push((place, session, flushed.next().unwrap_or(Err(VaultError::GivenUp))));
                 }
-            };
-            let written: Result<Written, VaultError> = written.next().unwrap_or(Err(VaultError::GivenUp));
+                other => self.targets[place].state = other,
+            }
+        }
+        // Those first that have all: a store that hangs shall not keep back what others have.
+        ending.sort_by_key(|(_, _, written)| written.is_err());
+        for (place, session, written) in ending {
             let (points, heads) = drafts(self, &self.targets[place]);
             let acknowledged = match written {
                 Ok(written) => session.commit(written, &points, &heads, clock),
-                // Its packs are not there: nothing refers to them, and no collection is to wait for the session.
                 Err(error) => {
-                    if let Err(error) = give_up(session, clock) {
-                        tracing::warn!(%error, "the session stays open");
-                    }
+                    end_without_commit(session, &error, clock);
                     Err(error)
                 }
             };
             match acknowledged {
-                Ok(acknowledged) => links.push(acknowledged.points.last().copied()),
-                Err(error) => {
-                    self.targets[place].state = TargetState::Failed(error);
-                    links.push(None);
-                }
+                Ok(acknowledged) => links[place] = acknowledged.points.last().copied(),
+                Err(error) => self.targets[place].state = TargetState::Failed(error),
             }
         }
         links
@@ -458,6 +454,17 @@ impl Targets {
             defects: state.defects.clone(),
             holds: self.source.holds.clone(),
         }
+    }
+}
+
+/// Its packs are not there: nothing refers to them, and no collection is to wait for the session. A store that hangs takes
+/// no fence either: there the session is left open, for the next time that the vault is opened.
+fn end_without_commit(session: Session, why: &VaultError, clock: &dyn Clock) {
+    if matches!(why, VaultError::Stalled { .. }) {
+        return;
+    }
+    if let Err(error) = give_up(session, clock) {
+        tracing::warn!(%error, "the session stays open");
     }
 }
 

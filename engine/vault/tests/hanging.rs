@@ -7,15 +7,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstay_core::clock::ManualClock;
 use backstay_core::config::{Keep, KeepRules};
+use backstay_core::digest::StateDigest;
+use backstay_core::point::Facts;
+use backstay_core::run::{Change, Entry};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{State, Style, read_back};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forwarded::{Forwarded, Overrides};
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
+use backstay_vault::error::VaultError;
 use backstay_vault::name::ObjectName;
 use backstay_vault::pack::PACK_BYTES_MAX;
 use backstay_vault::store::{MemStore, Store, StoreError};
+use backstay_vault::table::PartWriter;
+use backstay_vault::targets::{CaptureSource, CapturedState, Targets};
 use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -82,6 +88,33 @@ fn a_store_that_hangs_in_an_upload_takes_no_thread_from_others() {
         capture.join().expect("no panic").expect("captured at last");
     });
     assert!(stuck.check().expect("checks").is_good() && other.check().expect("checks").is_good());
+}
+
+#[test]
+fn a_store_that_hangs_does_not_keep_back_what_others_have() {
+    let fixture = VaultFixture::new();
+    let hanging = letting(0);
+    let stuck = fixture.create(hanging.clone()).expect("create");
+    let other = fixture.create(Arc::new(MemStore::new())).expect("create");
+    let clock = ManualClock::new(at(10));
+    let (name, kind) = ("data.files".to_owned(), "files");
+    let source = CaptureSource { name, kind, facts: Facts::default(), holds: Vec::new(), seen: Vec::new() };
+    let vaults = vec![stuck, other.clone()];
+    let (targets, _) = Targets::open(vaults, fixture.writer().clone(), source, None, &clock).expect("opens");
+    let chunks = targets.chunk_writer(fixture.pool()).expect("two open targets");
+    let mut chunks = chunks.with_patience(Duration::from_millis(100));
+    let mut part = PartWriter::new();
+    let entry = Entry { key: b"key", change: Change::Put(b"value"), replaced: None };
+    part.push(fixture.ring(), &mut chunks, &entry).expect("pushes");
+    let parts = [part.finish(&mut chunks).expect("writes").expect("has an entry")];
+    let state =
+        CapturedState { digest: StateDigest::empty(), entries: 1, bytes: 0, defects: vec![], start: at(10) };
+    let (_, results, _) = targets.commit_final(chunks, Some(&parts), &state, &clock);
+    assert!(matches!(&results[0], Err(VaultError::Stalled { .. })), "{results:?}");
+    assert!(matches!(&results[1], Ok(Some(_))), "{results:?}");
+    let catalogue = other.catalogue(fixture.source("data.files")).expect("reads");
+    assert_eq!(catalogue.points().len(), 1);
+    hanging.0.packs.add_permits(1000);
 }
 
 #[test]

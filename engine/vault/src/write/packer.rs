@@ -19,6 +19,9 @@ use crate::vault::Vault;
 /// Packs that go up at the same time, beside those that fill: each takes its memory.
 const UPLOADS_AT_ONCE: usize = 1;
 
+/// How long a flush waits at a time where there is no other store to go on with.
+const A_LONG_TIME: Duration = Duration::from_secs(3600);
+
 /// A pack that is durable in the store, and its records.
 pub(crate) type StoredPack = (IndexedPack, Vec<PackEntry>);
 
@@ -88,21 +91,38 @@ impl Packer {
 
     /// Sends what is left, waits for all packs, and returns those that are durable now.
     pub(crate) fn flush(&self) -> Result<Vec<StoredPack>, VaultError> {
+        loop {
+            if let Some(outcome) = self.flush_within(A_LONG_TIME) {
+                return outcome;
+            }
+        }
+    }
+
+    /// The same; `None` when the store has taken no pack for as long as `patience`. What is left then is sent by the next
+    /// call. One that has failed already is not waited for: nothing will refer to what it still sends.
+    pub(super) fn flush_within(&self, patience: Duration) -> Option<Result<Vec<StoredPack>, VaultError>> {
         for filling in &self.filling {
+            if lock(filling).is_empty() {
+                continue;
+            }
+            if !self.has_failed() && !self.uploads.wait_for(1, patience) {
+                return None;
+            }
             let mut filling = lock(filling);
-            if !filling.is_empty() {
-                let permit = Permit::take(&self.uploads);
+            if let Some(permit) = Permit::try_take(&self.uploads) {
                 self.send(filling.close(self.vault.ring(), &self.images), permit);
             }
         }
-        self.uploads.wait_until_whole();
+        if !self.has_failed() && !self.uploads.wait_for(UPLOADS_AT_ONCE, patience) {
+            return None;
+        }
         let mut outcome = lock(&self.outcome);
-        match outcome.failure.take() {
+        Some(match outcome.failure.take() {
             Some(failure) => Err(failure),
             // An upload that was dropped with its runtime tells nobody; the count does.
             None if outcome.stored.len() != self.closed.load(Ordering::SeqCst) => Err(VaultError::GivenUp),
             None => Ok(std::mem::take(&mut outcome.stored)),
-        }
+        })
     }
 
     fn send(&self, full: UnnamedPack, permit: Permit) {

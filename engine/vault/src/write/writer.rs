@@ -38,6 +38,7 @@ const PROBE_ONE_IN: u64 = 64;
 pub struct ChunkWriter {
     pool: Arc<CpuPool>,
     shared: Arc<Shared>,
+    patience: Duration,
 }
 
 #[derive(Debug)]
@@ -129,7 +130,13 @@ impl ChunkWriter {
             seen: Mutex::default(),
             totals: Arc::default(),
         };
-        Self { pool, shared: Arc::new(shared) }
+        Self { pool, shared: Arc::new(shared), patience: PATIENCE }
+    }
+
+    /// The same that gives up a store which takes nothing for so long, where others go on: one minute unless it is said.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The keys under which chunks are named and sealed.
@@ -161,20 +168,37 @@ impl ChunkWriter {
         WriteMeter(Arc::clone(&self.shared.totals))
     }
 
-    /// Waits until every chunk that was put is durable, target by target in the order given.
+    /// Waits until every chunk that was put is durable, target by target in the order given. One that takes nothing for
+    /// long is given up when another has all.
     pub fn flush(self) -> Vec<Result<Written, VaultError>> {
         self.shared.in_flight.wait_until_whole();
-        self.shared
-            .targets
-            .iter()
-            .map(|target| target.packer.flush().map(|packs| Written { packs }))
-            .collect()
+        let targets = &self.shared.targets;
+        let mut outcomes: Vec<Option<Result<Written, VaultError>>> = targets.iter().map(|_| None).collect();
+        loop {
+            for (target, outcome) in
+                targets.iter().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_none())
+            {
+                let flushed = target.packer.flush_within(self.patience);
+                *outcome = flushed.map(|flushed| flushed.map(|packs| Written { packs }));
+            }
+            let has_whole = outcomes.iter().flatten().any(Result::is_ok);
+            for (target, outcome) in
+                targets.iter().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_none())
+            {
+                if has_whole {
+                    *outcome = Some(Err(target.stalled(self.patience)));
+                }
+            }
+            if outcomes.iter().all(Option::is_some) {
+                return outcomes.into_iter().flatten().collect();
+            }
+        }
     }
 
     fn queue(&self, class: ChunkClass, plain: Bytes, id: Option<ChunkId>, name: Option<Sender<ChunkId>>) {
         let taken = self.shared.in_flight.take(plain.len());
         // After that: what is in flight then is all that a full pack has to take.
-        self.shared.wait_for_room();
+        self.shared.wait_for_room(self.patience);
         let guard = InFlight { shared: Arc::clone(&self.shared), taken };
         self.pool.run(move |worker| {
             let id = id.or_else(|| guard.shared.ring.chunk_id(class, &plain));
@@ -203,18 +227,24 @@ impl MetaSink for ChunkWriter {
     }
 }
 
+impl Target {
+    fn stalled(&self, patience: Duration) -> VaultError {
+        VaultError::Stalled { place: self.view.vault().place(), seconds: patience.as_secs() }
+    }
+}
+
 impl Shared {
     /// Waits for stores that are slow, here and not in the pool, which others need. One that takes nothing for long is
     /// given up where others go on; where there is no other, there is nothing else to do.
-    fn wait_for_room(&self) {
+    fn wait_for_room(&self, patience: Duration) {
         let working = || self.targets.iter().filter(|target| !target.packer.has_failed());
         for target in working() {
             let mut waited = Duration::ZERO;
-            while !target.packer.has_failed() && !target.packer.has_room(LOOK_AGAIN) {
-                waited += LOOK_AGAIN;
-                if waited >= PATIENCE && working().count() > 1 {
-                    let place = target.view.vault().place();
-                    target.packer.fail(VaultError::Stalled { place, seconds: PATIENCE.as_secs() });
+            let look_again = LOOK_AGAIN.min(patience);
+            while !target.packer.has_failed() && !target.packer.has_room(look_again) {
+                waited += look_again;
+                if waited >= patience && working().count() > 1 {
+                    target.packer.fail(target.stalled(patience));
                 }
             }
         }
