@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_core::id::PackId;
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::Style;
 use backstay_testkit::fault::{FaultStore, Trigger};
@@ -161,6 +162,28 @@ fn nothing_goes_from_a_vault_with_damage() {
     let keep = last(1);
     scene.with_custodian(|custodian| custodian.thin(&|_| Some(keep.clone()))).expect_err("refused");
     assert!(scene.memory.objects() == before);
+}
+
+#[test]
+fn two_records_of_one_number_are_followed_by_a_third_that_waits_for_whoever_saw_only_one() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(15);
+    scene.line(SOURCE, 2, &mut random);
+    let newest = scene.collect().number.get();
+    let fixture = scene.fixture.clone();
+    for doomed in [vec![], vec![PackId::new([7; 32])]] {
+        let record = forge::gc_record(newest + 1, doomed);
+        fixture.put(&*scene.memory, forge::gc(fixture.ring(), &fixture.writer().signer, &record));
+    }
+    let vaults = [scene.vault.clone()];
+    let between = fixture.open_capture(&vaults, SOURCE, at(1100)).expect("opens");
+    let pass = scene.pass().expect("collects");
+    assert!(matches!(pass, Pass::Waits(_)), "{pass:?}");
+    let state = sample(&mut random, 3);
+    let captured = between.commit(&state, &Style::default()).pop().expect("one").expect("is acknowledged");
+    scene.states.insert((SOURCE, captured.link.point), state);
+    assert_eq!(scene.collect().number.get(), newest + 2);
+    scene.verify();
 }
 
 #[test]

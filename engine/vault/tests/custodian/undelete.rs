@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use backstay_core::id::PointId;
-use backstay_testkit::capture::State;
+use backstay_testkit::capture::{State, read_back};
 use backstay_testkit::random::Random;
 use backstay_vault::store::{MemStore, Store};
-use backstay_vault::vault::Undeleted;
+use backstay_vault::vault::{Pass, Undeleted};
 
 use crate::scene::{SOURCE, Scene, last};
 
@@ -58,6 +58,35 @@ fn of_several_points_those_that_are_asked_for_come_back() {
     while !scene.is_idle() {}
     assert_eq!(scene.counting().len(), 3);
     scene.verify();
+}
+
+#[test]
+fn a_pack_that_came_back_goes_only_when_what_stays_in_its_place_is_whole() {
+    for case in 28..42 {
+        let mut scene = Scene::on(MemStore::with_trash());
+        scene.line(SOURCE, 12, &mut Random::new(20 + case / 7));
+        scene.collect();
+        let all = scene.states.clone();
+        scene.thin(&last(3 + case as u32 % 7));
+        let before = scene.names("packs/");
+        while !scene.is_idle() {}
+        let new = scene.names("packs/").into_iter().filter(|pack| !before.contains(pack));
+        let Some(moved) = new.max_by_key(|pack| scene.memory.objects()[pack].len()) else { continue };
+        // All packs come back, and of what is in them all but one of the points need a part.
+        let gone: Vec<_> = all.into_iter().filter(|(key, _)| !scene.states.contains_key(key)).collect();
+        let unwanted = gone[0].0;
+        undelete(&mut scene, |point| point != unwanted.1, Some("wanted"));
+        scene.states.extend(gone.into_iter().filter(|(key, _)| *key != unwanted));
+        let mut content = scene.memory.objects()[&moved].to_vec();
+        content.iter_mut().step_by(50).for_each(|byte| *byte ^= 1);
+        scene.overwrite(&moved, Box::leak(content.into_boxed_slice()));
+        while scene.pass().is_ok_and(|pass| pass != Pass::Idle) {}
+        for ((source, point), state) in &scene.states {
+            let read = read_back(&scene.vault, source, *point);
+            let read = read.unwrap_or_else(|error| panic!("case {case}: {point}: {error}"));
+            assert!(read.state == *state, "case {case}: {point} reads otherwise");
+        }
+    }
 }
 
 #[test]

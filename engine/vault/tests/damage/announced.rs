@@ -11,8 +11,9 @@ use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
+use backstay_vault::name::ObjectName;
 use backstay_vault::store::{MemStore, Operation, Store, StoreErrorKind};
-use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, RepairMeans, Repaired, Vault};
+use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass, RepairMeans, Repaired, Vault};
 
 use crate::sample::FILES;
 
@@ -42,10 +43,19 @@ fn with_custodian<T>(
     vault: &Arc<Vault>,
     work: impl FnOnce(&mut Custodian<'_>) -> Result<T, VaultError>,
 ) -> Result<T, VaultError> {
+    with_custodian_of(fixture, vault, &mut MemoryNotes::default(), work)
+}
+
+/// The same who knows what he has done before.
+fn with_custodian_of<T>(
+    fixture: &VaultFixture,
+    vault: &Arc<Vault>,
+    notes: &mut MemoryNotes,
+    work: impl FnOnce(&mut Custodian<'_>) -> Result<T, VaultError>,
+) -> Result<T, VaultError> {
     let clock = ManualClock::new(at(4000));
     let look = Inspection::new(vault.clone(), kinds(), &clock);
-    let mut notes = MemoryNotes::default();
-    work(&mut Custodian::new(look, fixture.writer().clone(), fixture.pool().clone(), &mut notes)?)
+    work(&mut Custodian::new(look, fixture.writer().clone(), fixture.pool().clone(), notes)?)
 }
 
 fn repair(fixture: &VaultFixture, store: Arc<dyn Store>) -> Result<Repaired, VaultError> {
@@ -140,4 +150,38 @@ fn what_is_captured_while_a_repair_looks_is_not_taken_for_lost() {
     let is_list = |name: &String| name.starts_with("bad/");
     assert!(!memory.objects().keys().any(is_list));
     assert!(fixture.open(memory).expect("opens").check().expect("checks").is_good());
+}
+
+#[test]
+fn what_is_known_to_be_lost_stays_known_while_it_is_needed() {
+    let (fixture, memory) = (VaultFixture::new(), Arc::new(MemStore::new()));
+    // One process, whose index in memory holds for a while what belongs to objects that are gone.
+    let vault = fixture.create(memory.clone()).expect("create");
+    let names = |folder: &str| -> Vec<String> {
+        memory.objects().into_keys().filter(|name| name.starts_with(folder)).collect()
+    };
+    let mut notes = MemoryNotes::default();
+    let mut collect = || with_custodian_of(&fixture, &vault, &mut notes, |custodian| custodian.collect());
+    let mut lost = String::new();
+    for n in 1..8 {
+        let before = names("packs/");
+        fixture.capture(&vault, FILES, at(1000 + n), &state(n as u64)).expect("captures");
+        let new = names("packs/").into_iter().filter(|name| !before.contains(name));
+        lost = new.max_by_key(|name| memory.objects()[name].len()).expect("a pack of contents");
+        collect().expect("collects");
+    }
+    let (name, _) = ObjectName::parse(&lost).expect("a name");
+    fixture.block_on(memory.delete(&name)).expect("deletes");
+    let repaired = with_custodian(&fixture, &vault, |custodian| custodian.repair(&RepairMeans::default()));
+    assert_eq!(repaired.expect("repairs").chunks_lost, 6);
+    for _ in 0..3 {
+        collect().expect("goes on without it");
+        assert_eq!(names("bad/").len(), 1);
+    }
+    // Who has the contents still is told, and stores them again.
+    let stored = fixture.capture(&vault, "again.files", at(2000), &state(7)).expect("captures");
+    assert!(stored.totals.new_chunks >= 6, "{:?}", stored.totals);
+    while collect().expect("collects") != Pass::Idle {}
+    assert_eq!(names("bad/"), [""; 0]);
+    assert!(fixture.open(memory.clone()).expect("opens").check().expect("checks").is_good());
 }

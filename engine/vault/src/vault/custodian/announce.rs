@@ -54,6 +54,9 @@ pub(super) struct Announced {
     pub(super) doomed: HashSet<PackId>,
     /// What was marked before it was announced; nothing of one that another process has announced.
     pub(super) needs: Needs,
+    /// Packs of which it was seen then that each needed record lies whole in another pack too. Others may have been
+    /// doomed before, and brought back since.
+    pub(super) looked_at: HashSet<PackId>,
 }
 
 impl Custodian<'_> {
@@ -66,10 +69,18 @@ impl Custodian<'_> {
                 .refused("a record in gc/ has gone while it was read: look for a second custodian"));
         };
         let number = collections.newest();
+        let of_newest = listed.iter().filter(|listed| matches!(listed.named, Named::Gc(n, _) if n == number));
+        if of_newest.count() > 1 {
+            // One of them landed late: who began between them has not seen what it dooms, and is waited for only by a pass
+            // of a greater number.
+            self.put_next_record(Vec::new())?;
+            return self.unfinished();
+        }
         if listed.is_empty() || (listed.len() == 1 && self.notes.finished >= number) {
             return Ok(None);
         }
-        Ok(Some(Announced { number, doomed: collections.into_doomed(), needs: Needs::default() }))
+        let doomed = collections.into_doomed();
+        Ok(Some(Announced { number, doomed, needs: Needs::default(), looked_at: HashSet::new() }))
     }
 
     /// Announces a pass. `None` when there is nothing to do.
@@ -126,7 +137,8 @@ impl Custodian<'_> {
         runs.iter().try_for_each(|run| needs.add(&self.reader, run))?;
         tracing::debug!("marked");
         let mut inventory = self.look.inventory()?;
-        let lost = self.still_lost(&needs)?;
+        let list = self.vault.bad_list()?;
+        let lost: HashSet<ChunkId> = list.iter().flat_map(|list| &list.lost).copied().collect();
         let is_quiet = sessions.writing(&fences) == 0;
         let index = self.vault.index().snapshot();
         let seen_before: HashSet<PackId> = self.notes.unindexed.iter().copied().collect();
@@ -142,6 +154,9 @@ impl Custodian<'_> {
         })?;
         tracing::debug!(packs = choice.doomed.len(), chunks = choice.moved.len(), "chosen");
         drop(index);
+        if list.is_some() && !choice.lacks_lost {
+            self.remove_bad_lists()?;
+        }
         self.notes.unindexed = choice.unindexed;
         done.is_cut = choice.is_cut;
         if choice.doomed.is_empty() && !is_undecided {
@@ -155,23 +170,17 @@ impl Custodian<'_> {
         inventory.extend(moved.iter().map(|(pack, _)| (pack.id, u64::from(pack.bytes))));
         self.put_index(newest, moved)?;
         let number = CollectionNumber::new(newest.get() + 1);
+        let looked_at: HashSet<PackId> = choice.doomed.iter().copied().collect();
         self.put_record(number, choice.doomed, &inventory)?;
         self.note()?;
-        let doomed = self.unfinished()?.map(|pass| pass.doomed).unwrap_or_default();
-        Ok(Some(Announced { number, doomed, needs }))
+        Ok(self.unfinished()?.map(|pass| Announced { needs, looked_at, ..pass }))
     }
 
-    /// The chunks that are known to be lost and needed. The list goes when there are none any more.
-    fn still_lost(&self, needs: &Needs) -> Result<HashSet<ChunkId>, VaultError> {
-        let Some(list) = self.vault.bad_list()? else { return Ok(HashSet::new()) };
-        let lost: HashSet<ChunkId> = list.lost.into_iter().filter(|chunk| needs.has_beyond(chunk)).collect();
-        if lost.is_empty() {
-            self.check_office()?;
-            for listed in self.vault.list(&Folder::new(&[&"bad"]))? {
-                self.remove(&listed.name)?;
-            }
-        }
-        Ok(lost)
+    /// Nothing that is lost is needed any more.
+    fn remove_bad_lists(&self) -> Result<(), VaultError> {
+        self.check_office()?;
+        let listed = self.vault.list(&Folder::new(&[&"bad"]))?;
+        listed.iter().try_for_each(|listed| self.remove(&listed.name))
     }
 
     /// A record behind the newest, which dooms only these packs.

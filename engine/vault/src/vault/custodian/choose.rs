@@ -68,6 +68,8 @@ pub(super) struct Choice {
     pub(super) unindexed: Vec<PackId>,
     /// Whether other packs are to go, which were left for the next pass.
     pub(super) is_cut: bool,
+    /// Whether any chunk that is known to be lost is needed, and still nowhere.
+    pub(super) lacks_lost: bool,
 }
 
 /// Why nothing could be chosen.
@@ -123,6 +125,7 @@ pub(super) fn choose(
     };
     let kept = |weights: &[Weight], places: &[PackPlace]| kept(weights, index, places, &is_bad);
     let mut weights = weigh(index, inventory, needs)?;
+    let mut lacks_lost = false;
     walk(index, [needs], |chunk, places, [is_needed]| {
         if is_needed {
             match kept(&weights, places) {
@@ -131,7 +134,7 @@ pub(super) fn choose(
                     let others = places.iter().filter(|other| other.pack != place.pack);
                     others.for_each(|other| weights[other.pack as usize].doubtful += 1);
                 }
-                None if lost.contains(chunk) => {}
+                None if lost.contains(chunk) => lacks_lost = true,
                 None => return Err(NotChosen::Lost(*chunk)),
             }
         }
@@ -175,6 +178,7 @@ pub(super) fn choose(
         doubtful: Vec::new(),
         unindexed,
         is_cut,
+        lacks_lost,
         doomed: doomed.into_iter().chain(strays).collect(),
     };
     choice.doomed.sort_unstable();

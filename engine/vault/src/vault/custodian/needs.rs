@@ -64,11 +64,6 @@ impl Needs {
         self.add(reader, &Run { parts: parts.cloned().collect() })
     }
 
-    /// Whether a chunk is needed that the index did not know.
-    pub(super) fn has_beyond(&self, chunk: &ChunkId) -> bool {
-        self.beyond.contains(chunk)
-    }
-
     fn ids(&self) -> Result<NeededIds<'_>, SegmentError> {
         let mut marked = self.index.marked(&self.marks)?;
         let next = marked.advance()?;

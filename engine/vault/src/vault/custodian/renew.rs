@@ -25,7 +25,7 @@ use crate::store::{Folder, Listed};
 const SMALL_ENTRIES: u64 = 1 << 18;
 
 /// Entries that are taken over before they are listed anew: what is in memory is so many and those of one object more.
-const LISTED_ENTRIES: usize = 1 << 19;
+pub(super) const LISTED_ENTRIES: usize = 1 << 19;
 
 /// So many small ones are left alone.
 const SMALL_OBJECTS_MAX: usize = 8;
@@ -115,6 +115,7 @@ impl Custodian<'_> {
         let packs = index.packs();
         let is_there: Vec<bool> = packs.iter().map(|(pack, ..)| inventory.contains_key(pack)).collect();
         let is_doomed: Vec<bool> = packs.iter().map(|(pack, ..)| pass.doomed.contains(pack)).collect();
+        let is_looked_at: Vec<bool> = packs.iter().map(|(pack, ..)| pass.looked_at.contains(pack)).collect();
         let (mut endangered, mut doubtful) = (Vec::new(), Vec::new());
         walk(&index, [needs, &pass.needs], |chunk, places, [is_needed, was_needed]| {
             if !is_needed && !was_needed {
@@ -131,8 +132,12 @@ impl Custodian<'_> {
             };
             match (best(false), best(true)) {
                 (Some(stays), gone) if gone.is_none_or(|gone| !is_better(gone, stays)) => {
-                    // What was marked before was looked at when the pass was announced.
-                    if let Some(gone) = gone.filter(|_| is_needed && !was_needed) {
+                    // What was marked before was looked at when the pass was announced, for the packs that were doomed then.
+                    let goes = |pack: usize| is_there[pack] && is_doomed[pack];
+                    let mut gone_packs =
+                        places.iter().map(|place| place.pack as usize).filter(|pack| goes(*pack));
+                    let is_sure = was_needed && gone_packs.all(|pack| is_looked_at[pack]);
+                    if let Some(gone) = gone.filter(|_| !is_sure) {
                         doubtful.push((*chunk, index.location(stays), index.location(gone)));
                     }
                 }
@@ -266,6 +271,7 @@ pub(super) fn take_over(
     taken
 }
 
-fn in_order(packs: PacksById) -> Packs {
+/// As one index object takes them.
+pub(super) fn in_order(packs: PacksById) -> Packs {
     packs.into_values().map(|(pack, entries)| (pack, entries.into_values().collect())).collect()
 }
