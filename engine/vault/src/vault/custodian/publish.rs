@@ -32,13 +32,13 @@ impl Custodian<'_> {
         let signer = &self.identity.signer;
         let object = envelope::seal(ring, signer, EnvelopeKind::Layout, stem.stem(), &encode_cbor(layout));
         let name = Named::Layout(source, layout.generation, hash_of(&object)).to_name();
+        // Before it is noted: what readers do not take shall not be put by the next process either.
+        if !envelope::is_within_bounds(&object) {
+            return Err(VaultError::TooLarge { object: name.to_string(), bytes: object.len() });
+        }
         self.notes.layout = Some(PendingLayout { name: name.to_string(), content: object.to_vec() });
         self.note()?;
-        let put = self.vault.put_envelope(&name, object);
-        if matches!(put, Err(VaultError::TooLarge { .. })) {
-            self.notes.layout = None;
-        }
-        put?;
+        self.vault.put(&name, object)?;
         if let Some(layout) = self.notes.layout.take() {
             self.store.keep_layout(source, &layout)?;
         }
@@ -49,7 +49,9 @@ impl Custodian<'_> {
     /// failure. Comes before whatever decides anything: the next one is to build on it.
     pub(super) fn put_layout_again(&mut self) -> Result<(), VaultError> {
         let Some(layout) = &self.notes.layout else { return Ok(()) };
-        if let Some((name, Named::Layout(..))) = ObjectName::parse(&layout.name) {
+        if let Some((name, Named::Layout(..))) = ObjectName::parse(&layout.name)
+            && envelope::is_within_bounds(&layout.content)
+        {
             self.vault.put(&name, layout.content.clone().into())?;
         }
         self.notes.layout = None;
