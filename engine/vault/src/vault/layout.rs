@@ -1,7 +1,5 @@
 //! Which layout of a source is in force (docs/format.md, section 9).
 
-use std::collections::BTreeMap;
-
 use backstay_core::id::{ObjectHash, SourceId};
 use backstay_core::layout::Layout;
 
@@ -67,16 +65,20 @@ impl Vault {
         Ok(best.map(|((_, _, hash), layout)| (hash, layout)))
     }
 
-    /// All layouts of a source that can be read, by term and generation: what was accepted when, and made of what.
-    pub(super) fn layouts(&self, source: SourceId) -> Result<BTreeMap<(u64, u64), Layout>, VaultError> {
-        let (mut layouts, mut left_out) = (BTreeMap::new(), Vec::new());
+    /// Tells all layouts of a source that can be read, in no order: what was accepted when, and made of what. There may be
+    /// hundreds, of which one is in memory at a time.
+    pub(super) fn each_layout(
+        &self,
+        source: SourceId,
+        tell: &mut dyn FnMut(&Layout),
+    ) -> Result<(), VaultError> {
         for listed in self.list(&Folder::new(&[&"layout", &source]))? {
             let Named::Layout(_, generation, _) = listed.named else { continue };
-            if let Some(layout) = judge(self.read_layout(&listed, generation), &mut left_out)? {
-                layouts.insert((layout.term, layout.generation), layout);
+            if let Some(layout) = judge(self.read_layout(&listed, generation), &mut Vec::new())? {
+                tell(&layout);
             }
         }
-        Ok(layouts)
+        Ok(())
     }
 
     pub(super) fn read_layout(&self, listed: &Listed, generation: u64) -> Result<Layout, VaultError> {

@@ -2,7 +2,8 @@
 //! of. What comes back is looked at as if a stranger had put it: a point counts again when the fold of its runs is what
 //! its node has signed, and every chunk is there.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use backstay_core::id::{PointId, SourceId};
 use backstay_core::layout::{Accepted, Layout, PlacedRun, way};
@@ -120,10 +121,9 @@ impl Custodian<'_> {
     ) -> Result<Vec<Undeleted>, VaultError> {
         let catalogue = self.look.sound(self.vault.catalogue(source)?)?;
         let Some(mut layout) = catalogue.layout.clone() else { return Ok(Vec::new()) };
-        let layouts = self.vault.layouts(source)?;
         let mut proof = Proof::begin(&self.look)?;
         let mut outcomes = Vec::new();
-        for (point, accepted, runs) in self.dropped(&catalogue, &layouts, wanted)? {
+        for Dropped { point, accepted, runs, .. } in self.dropped(&catalogue, wanted)? {
             let common = &point.common;
             let failure = match runs {
                 Ok(runs) => proof.of(common, &runs)?.err().or_else(|| {
@@ -147,11 +147,10 @@ impl Custodian<'_> {
     fn dropped(
         &self,
         catalogue: &Catalogue,
-        layouts: &BTreeMap<(u64, u64), Layout>,
         wanted: &dyn Fn(SourceId, PointId) -> bool,
     ) -> Result<Vec<Dropped>, VaultError> {
         let refused: HashSet<PointLink> = catalogue.refused().iter().copied().collect();
-        let mut dropped = Vec::new();
+        let mut points: HashMap<PointLink, Arc<PointObject>> = HashMap::new();
         for listed in self.vault.list(&Folder::new(&[&"points", &catalogue.source]))? {
             let Named::Point(source, id, object) = listed.named else { continue };
             let link = PointLink { point: id, object };
@@ -159,25 +158,41 @@ impl Custodian<'_> {
                 continue;
             }
             let point = self.vault.point_object(source, &listed)?;
-            let accepting = layouts.values().rev().find_map(|layout| {
-                let accepted = layout.accepted.iter().find(|accepted| accepted.link == link)?;
-                Some((layout, accepted.clone()))
-            });
-            // What was never accepted, or was never whole, is no point that anybody had.
-            let Some((layout, accepted)) = accepting else { continue };
+            // What was never whole is no point that anybody had; nor is what was never accepted.
             if point.vault_part.partial.is_none() {
-                let runs = way(|| layout.runs.iter(), link).map_err(|gap| gap.to_string());
-                let runs = runs.map(|runs| runs.into_iter().cloned().collect());
-                dropped.push((point, accepted, runs));
+                points.insert(link, point);
             }
         }
-        dropped.sort_by_key(|(_, accepted, _)| accepted.retention_time);
+        let mut dropped: HashMap<PointLink, Dropped> = HashMap::new();
+        self.vault.each_layout(catalogue.source, &mut |layout| {
+            let rank = (layout.term, layout.generation);
+            for accepted in &layout.accepted {
+                let link = accepted.link;
+                let Some(point) = points.get(&link) else { continue };
+                if dropped.get(&link).is_some_and(|known| known.rank >= rank) {
+                    continue;
+                }
+                let runs = way(|| layout.runs.iter(), link).map_err(|gap| gap.to_string());
+                let runs = runs.map(|runs| runs.into_iter().cloned().collect());
+                let accepted = accepted.clone();
+                dropped.insert(link, Dropped { rank, point: Arc::clone(point), accepted, runs });
+            }
+        })?;
+        let mut dropped: Vec<Dropped> = dropped.into_values().collect();
+        dropped.sort_by_key(|dropped| (dropped.accepted.retention_time, dropped.accepted.link.point));
         Ok(dropped)
     }
 }
 
-/// A dropped point, as it was accepted once, and its runs, the newest first.
-type Dropped = (std::sync::Arc<PointObject>, Accepted, Result<Vec<PlacedRun>, String>);
+/// A dropped point, as it was accepted once.
+struct Dropped {
+    /// Term and generation of the layout that says so.
+    rank: (u64, u64),
+    point: Arc<PointObject>,
+    accepted: Accepted,
+    /// The runs that made it up in that layout, the newest first; or why there are none.
+    runs: Result<Vec<PlacedRun>, String>,
+}
 
 fn accept(layout: &mut Layout, accepted: Accepted, hold: Option<String>, runs: Vec<PlacedRun>) {
     let holds = accepted.holds.into_iter().filter(|known| Some(known) != hold.as_ref());

@@ -53,11 +53,10 @@ impl Custodian<'_> {
             let Some((name, Named::Layout(_, generation, _))) = ObjectName::parse(&own.name) else {
                 continue;
             };
-            let is_newest = self
-                .vault
-                .layouts(source)?
-                .keys()
-                .all(|(term, known)| *term < self.term || (*term == self.term && *known < generation));
+            let mut is_newest = true;
+            self.vault.each_layout(source, &mut |known| {
+                is_newest &= (known.term, known.generation) < (self.term, generation);
+            })?;
             if is_newest {
                 self.vault.put(&name, own.content.into())?;
                 done.mended(format!("{name}: put again from the copy of this node"));
