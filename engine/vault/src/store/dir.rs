@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 pub use disk::{Disk, SystemDisk, Writing};
 use durable::{Settled, sync_all};
@@ -415,6 +416,14 @@ fn kind_of(error: &io::Error) -> StoreErrorKind {
         ErrorKind::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,
         ErrorKind::PermissionDenied => StoreErrorKind::Denied,
         ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::ResourceBusy => StoreErrorKind::Transient,
+        // Of the machine and not of the object: a repair would take it for lost.
+        ErrorKind::OutOfMemory | ErrorKind::StaleNetworkFileHandle => StoreErrorKind::Transient,
+        _ if [Errno::MFILE, Errno::NFILE]
+            .map(|errno| Some(errno.raw_os_error()))
+            .contains(&error.raw_os_error()) =>
+        {
+            StoreErrorKind::Transient
+        }
         _ => StoreErrorKind::Permanent,
     }
 }

@@ -8,9 +8,10 @@ use backstay_core::clock::ManualClock;
 use backstay_core::id::PointId;
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{State, read_back};
+use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::kind::kinds;
 use backstay_vault::error::VaultError;
-use backstay_vault::store::{MemStore, Store};
+use backstay_vault::store::{MemStore, Operation, Store, StoreErrorKind};
 use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass, RepairMeans, Repaired, Vault};
 
 use crate::matrix::look_into;
@@ -224,6 +225,33 @@ fn what_is_missing_comes_from_another_vault_of_the_domain() {
                 assert!(vault.check().expect("checks").is_good(), "{name}: {repaired:#?}");
             }
         }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_for_now_is_not_taken_for_lost() {
+    let sample = Sample::new();
+    for (name, _) in sample.names().filter(|(_, folder)| *folder == "packs") {
+        let store = Arc::new(MemStore::with_objects(sample.objects.clone()));
+        let denying = FaultStore::new(MemStore::with_objects(sample.objects.clone()));
+        for operation in [Operation::Get, Operation::GetRange] {
+            denying.fail(Trigger::on(operation).below(name).always(), StoreErrorKind::Denied);
+        }
+        let vault = sample.fixture.open(Arc::new(denying)).expect("opens");
+        let repaired = with_custodian(&sample, &vault, &mut sample.notes.clone(), |custodian| {
+            custodian.repair(&RepairMeans::default())
+        });
+        // A pack of contents is not read at all.
+        match repaired {
+            Ok(repaired) => assert_eq!((repaired.points_lost, repaired.chunks_lost), (0, 0), "{name}"),
+            Err(error) => assert!(error.to_string().contains(name), "{name}: {error}"),
+        }
+        let counting = |vault: &Arc<Vault>| -> usize {
+            let sources = vault.sources().expect("lists").into_iter();
+            sources.map(|source| vault.catalogue(source).expect("reads").points().len()).sum()
+        };
+        let whole = sample.fixture.open(store).expect("opens");
+        assert_eq!(counting(&vault), counting(&whole), "{name}");
     }
 }
 

@@ -3,6 +3,7 @@
 //! lost for good is named. Owns the order; each step can be done again, so that a repair may end anywhere.
 
 mod chunks;
+mod closer;
 mod damaged;
 mod keys;
 mod losses;

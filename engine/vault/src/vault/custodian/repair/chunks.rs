@@ -11,6 +11,7 @@ use super::super::super::Vault;
 use super::super::Custodian;
 use super::super::inspection::Inventory;
 use super::Repaired;
+use super::closer::check_lost;
 use crate::error::VaultError;
 use crate::read::{ChunkReader, SealedReader, plan_reads};
 use crate::record::RecordHeader;
@@ -123,8 +124,7 @@ impl Custodian<'_> {
             let mut runs: Vec<Run> =
                 points.flat_map(|point| catalogue.runs_of(point, |_| true).unwrap_or_default()).collect();
             // A collection may go other ways than a reader.
-            let placed = catalogue.layout.iter().flat_map(|layout| &layout.runs);
-            runs.extend(placed.map(|placed| placed.run.clone()));
+            runs.extend(catalogue.layout.iter().flat_map(|layout| layout.needed_runs()).cloned());
             for part in runs.iter().flat_map(|run| &run.parts) {
                 if seen.insert(part.root) {
                     self.look_at(&reader, part, (wanted, chunks_max), &mut missing)?;
@@ -160,7 +160,8 @@ impl Custodian<'_> {
         }
         let has_tables = match read.map_err(VaultError::from) {
             Ok(()) => true,
-            Err(VaultError::Chunk { chunk, .. }) => {
+            Err(VaultError::Chunk { chunk, place, cause }) => {
+                check_lost(&self.vault, chunk, VaultError::Chunk { chunk, place, cause })?;
                 if wanted(&chunk)? {
                     missing.add(chunk, chunks_max);
                 }
@@ -193,7 +194,11 @@ impl Custodian<'_> {
             match cursor.advance().map_err(VaultError::from) {
                 Ok(true) => {}
                 Ok(false) => return Ok(true),
-                Err(VaultError::Chunk { .. } | VaultError::Table(_)) => return Ok(false),
+                Err(VaultError::Chunk { chunk, place, cause }) => {
+                    check_lost(&self.vault, chunk, VaultError::Chunk { chunk, place, cause })?;
+                    return Ok(false);
+                }
+                Err(VaultError::Table(_)) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
@@ -214,8 +219,11 @@ impl Custodian<'_> {
                 for (place, (chunk, ..)) in read.records.iter().enumerate() {
                     let sealed = match reader.sealed(&read, &stretch, place) {
                         Ok(sealed) => sealed,
-                        // Damaged there as well.
-                        Err(VaultError::Chunk { .. }) => continue,
+                        Err(VaultError::Chunk { chunk, place, cause }) => {
+                            // Damaged there as well.
+                            check_lost(other, chunk, VaultError::Chunk { chunk, place, cause })?;
+                            continue;
+                        }
                         Err(error) => return Err(error),
                     };
                     let Ok(header) = RecordHeader::decode(&sealed) else { continue };

@@ -8,7 +8,7 @@ use backstay_core::id::PackId;
 use bytes::Bytes;
 
 use super::super::Custodian;
-use super::super::renew::{PacksById, take_over};
+use super::super::renew::{LISTED_ENTRIES, PacksById, in_order, take_over};
 use super::Repaired;
 use super::objects::is_damage;
 use crate::chunk::ChunkClass;
@@ -181,18 +181,22 @@ impl Custodian<'_> {
                 done.mended(format!("{}: missing, taken out of the index", Named::Pack(*missing).to_name()));
             }
         }
-        let mut packs = PacksById::new();
+        let (mut packs, mut entries) = (PacksById::new(), 0);
+        let newest = self.vault.newest_collection()?;
         let mut replaced: Vec<ObjectName> = Vec::new();
         for listed in self.vault.list(&Folder::new(&[&"index"]))? {
             let Named::Index(_, hash) = listed.named else { continue };
             if goes.contains(&hash) {
                 let (content, _) = self.vault.read_index_object(&listed.name, &listed.named)?;
-                take_over(&content, &mut packs, stays);
+                entries += take_over(&content, &mut packs, stays);
                 replaced.push(listed.name);
             }
+            if entries >= LISTED_ENTRIES {
+                self.put_index(newest, in_order(std::mem::take(&mut packs)))?;
+                entries = 0;
+            }
         }
-        let packs = packs.into_values().map(|(pack, entries)| (pack, entries.into_values().collect()));
-        self.put_index(self.vault.newest_collection()?, packs.collect())?;
+        self.put_index(newest, in_order(packs))?;
         if !replaced.is_empty() {
             // One that lands later and names what is not there counts for nobody then: it is of an older collection.
             self.put_next_record(Vec::new())?;

@@ -54,8 +54,8 @@ impl Custodian<'_> {
                 let source = format!("source {}", catalogue.source);
                 done.lost_point(&source, gone.point, "its object is lost".to_owned());
             }
-            let placed = catalogue.layout.iter().flat_map(|layout| &layout.runs);
-            let has_unreadable = placed.into_iter().any(|placed| missing.has_unreadable(&placed.run));
+            let mut runs = catalogue.layout.iter().flat_map(|layout| layout.needed_runs());
+            let has_unreadable = runs.any(|run| missing.has_unreadable(run));
             if unreadable.is_empty() && !has_unreadable {
                 continue;
             }
@@ -84,6 +84,7 @@ impl Custodian<'_> {
         let Some(mut layout) = catalogue.layout.clone() else { return Ok(()) };
         layout.dropped.extend(unreadable);
         layout.runs.retain(|placed| !missing.has_unreadable(&placed.run));
+        layout.replaced.retain(|replaced| !missing.has_unreadable(&replaced.run));
         self.put_next_layout(catalogue, layout)
     }
 
