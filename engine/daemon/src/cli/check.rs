@@ -175,17 +175,28 @@ fn read_data(
     let (packs, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let figures = || (packs.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
     let mut unsaved = None;
+    if progress.next > 0 {
+        remark(&format!("going on with share {}/{} where it was stopped", share.part + 1, share.of));
+    }
+    let findings = |report: &CheckReport| report.findings.len() as u64 + report.more_findings;
+    let before = findings(report);
     let read = terminal::watched("reading packs", figures, || {
         while !progress.is_over() {
             vault.check_data_of(share, progress.next as u8, report)?;
             progress.next += 1;
             packs.store(report.packs, Ordering::Relaxed);
             bytes.store(report.pack_bytes, Ordering::Relaxed);
-            unsaved = checked.save(progress).err().or(unsaved.take());
+            // What was found is told at the end: who is stopped before that reads it again.
+            if findings(report) == before || progress.is_over() {
+                unsaved = checked.save(progress).err().or(unsaved.take());
+            }
         }
         Ok::<(), Failure>(())
     });
-    read?;
+    if let Err(failure) = read {
+        report.findings.iter().for_each(|finding| print(&format!("{}: {}", finding.what, finding.wrong)));
+        return Err(failure);
+    }
     if let Some(failure) = unsaved {
         remark(&format!("warning: it could not be noted how far the reading came: {failure}"));
     }

@@ -1,7 +1,7 @@
 //! Copying of points between two vaults of a domain.
 
-use backstay_core::id::PointId;
-use backstay_vault::vault::{Copied, Pass};
+use backstay_core::id::{PointId, SourceId};
+use backstay_vault::vault::{Copied, Pass, Vault};
 use backstay_wire::upkeep::{CopyFailure, CopyReport, UpkeepReport};
 
 use super::UpkeepProgress;
@@ -19,8 +19,8 @@ pub(super) fn copy(
 ) -> Result<UpkeepReport, Failure> {
     let from = engine.vaults().open(from_name, Absent::Refuse)?;
     let to = engine.vaults().open(to_name, Absent::Make)?;
-    let sources: Vec<_> = sources.iter().map(|name| from.ring().source_id(name)).collect();
-    let wanted = |source| sources.is_empty() || sources.contains(&source);
+    let wanted_ids = ids_of(&from, from_name, sources)?;
+    let wanted = |source| wanted_ids.is_empty() || wanted_ids.contains(&source);
     let tell = |copied: &Copied| progress.set(copied.points, copied.bytes);
     let copying = engine.care().copying(from, to, &SystemClock);
     let mut copied = copying.run(&wanted, &tell)?;
@@ -41,6 +41,19 @@ pub(super) fn copy(
         failures: copied.failures.into_iter().map(failure).collect(),
         more_failures: copied.more_failures,
     }))
+}
+
+/// The ids of these sources, of all of which the vault must have something: a name that was mistyped would copy nothing, and
+/// look as if there were nothing to copy.
+fn ids_of(vault: &Vault, vault_name: &str, sources: &[String]) -> Result<Vec<SourceId>, Failure> {
+    let known = vault.sources()?;
+    let ids: Vec<SourceId> = sources.iter().map(|name| vault.ring().source_id(name)).collect();
+    match sources.iter().zip(&ids).find(|(_, id)| !known.contains(id)) {
+        None => Ok(ids),
+        Some((name, _)) => Err(Failure::failed(format!(
+            "vault {vault_name} has no points of a source {name}: `backstay points --from {vault_name}` lists what it has; nothing was copied"
+        ))),
+    }
 }
 
 /// A copy that broke off has left points on which a pass has to decide; whether one could be made here.

@@ -32,6 +32,8 @@ fn points_are_copied_to_a_new_vault_which_goes_on_by_itself() {
     sandbox.run(["vault", "prune", "local"]).good();
     let points = sandbox.points();
     sandbox.run(["vault", "copy", "local", "local"]).refused(2, &["give two vaults"]);
+    let mistyped = ["vault", "copy", "local", "usb", "--source", "dat"];
+    sandbox.run(mistyped).refused(1, &["no points of a source dat", "nothing was copied"]);
     sandbox.run(["vault", "copy", "local", "ubs"]).refused(2, &["no vault \"ubs\"", "usb"]);
     let shown = sandbox.run(["vault", "copy", "local", "usb", "--json"]).good().json();
     assert_eq!((&shown["points"], &shown["already"]), (&2.into(), &0.into()), "{shown:#}");
