@@ -360,8 +360,7 @@ impl<'p> CaptureRun<'p> {
 
     /// Whether every target has the groups in which the contents of an object are.
     fn is_stored(&self, row: &FoundRow) -> Result<bool, CaptureError> {
-        let chunks = self.chunks.as_ref().ok_or(VaultError::GivenUp)?;
-        Ok(rows::groups(row)?.iter().all(|chunk| chunks.is_known(chunk)))
+        rows::has_groups(row, self.chunks.as_ref().ok_or(VaultError::GivenUp)?)
     }
 
     fn last_scan(&self) -> Timestamp {

@@ -2,6 +2,7 @@
 //! less is needed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +188,27 @@ fn a_year_of_rewritten_small_files_takes_at_most_half_as_much_again_as_what_is_l
     println!("at most {worst:.3} times what is live; {split} groups split");
     assert!(split > 0);
     assert!(worst < 1.5, "{worst}");
+    scene.verify(FILES_FOLDER);
+}
+
+#[test]
+fn a_file_whose_mode_is_changed_after_its_group_was_split_is_whole() {
+    let mut scene = Scene::new(3);
+    scene.capture();
+    // The last of every five stays as it is.
+    for file in (0..FILES).filter(|file| file % 5 > 0) {
+        scene.write(file);
+    }
+    scene.capture();
+    scene.capture();
+    assert!(scene.thin(1).groups_split > 0);
+    // Nobody reads what was replaced: what is in none of the new runs goes.
+    scene.thin(1);
+    for file in 0..FILES {
+        fs::set_permissions(scene.path(file), fs::Permissions::from_mode(0o600)).expect("changes");
+    }
+    scene.capture();
+    scene.thin(1);
     scene.verify(FILES_FOLDER);
 }
 

@@ -70,6 +70,21 @@ fn bits_that_have_flipped_are_found_by_reading_and_the_next_capture_stores_the_c
 }
 
 #[test]
+fn small_files_whose_pack_is_lost_are_stored_again_by_the_next_capture() {
+    let mut random = Random::new(7);
+    let sandbox = Sandbox::new();
+    for n in 0..40 {
+        fs::write(sandbox.source.join(format!("small {n}")), random.bytes(9_000)).unwrap();
+    }
+    sandbox.capture();
+    fs::remove_file(packs(&sandbox.vault).pop().unwrap()).unwrap();
+    sandbox.run(["vault", "repair", "local"]).refused(3, &["things are lost in vault local"]);
+    sandbox.capture();
+    sandbox.run(["vault", "check", "local", "--read-data", "1/1"]).good();
+    assert_same(&sandbox.source, &sandbox.restore("whole"));
+}
+
+#[test]
 fn points_that_lack_contents_can_be_dropped_and_the_others_restore_as_before() {
     let mut random = Random::new(4);
     let sandbox = captured(&mut random);

@@ -151,6 +151,7 @@ impl CaptureRun<'_> {
             self.progress.read(stat.size_bytes);
         }
         let old_row = old.as_ref().map(|old| HeadRow::decode(&old.value)).transpose()?;
+        let is_elsewhere = matches!(pieces, Pieces::Grouped(..));
         let old_references = old_row.as_ref().map(|row| row.facts.references.as_slice());
         let (content, references) = self.queue.resolve(stat.size_bytes, pieces, old_references)?;
         let object = Object::file(stat.size_bytes, content).ok_or_else(|| rows::impossible("size"))?;
@@ -161,7 +162,7 @@ impl CaptureRun<'_> {
             self.warnings.changed(format!("{path}: changed while it was read, twice; it may be a mixture"));
         }
         match old_row {
-            Some(old_row) if content_id(&old_row) == Some(content) => {
+            Some(old_row) if content_id(&old_row) == Some(content) && !is_elsewhere => {
                 row.facts.references = old_row.facts.references;
                 row.facts.references_total = old_row.facts.references_total;
                 let more = old_row.facts.references_total.is_some();

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::large::{PendingChunk, Piece};
 use super::observation::Observation;
 use super::problem::{CaptureError, ReadProblem};
+use super::rows;
 use super::small::{NotRead, SmallFile, SmallOutcome, SmallReaders};
 use crate::content::ContentIdBuilder;
 use crate::heads::FoundRow;
@@ -293,9 +294,12 @@ impl Queue {
         if stat.size_bytes == 0 {
             return Ok(Task::Plain(stat, observation));
         }
-        let as_before = old.is_some_and(|old| content_of(old) == Some(content));
-        let pieces =
-            if as_before { Pieces::AsBefore(content) } else { self.group(content, stretches, chunks) };
+        let same = old.filter(|old| content_of(old) == Some(content));
+        let is_as_before = same.map_or(Ok(false), |old| rows::has_groups(old, chunks))?;
+        let pieces = match is_as_before {
+            true => Pieces::AsBefore(content),
+            false => self.group(content, stretches, chunks),
+        };
         Ok(Task::File(FileContents { stat, observation, pieces, stability }))
     }
 

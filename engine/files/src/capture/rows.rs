@@ -8,11 +8,12 @@ use backstay_core::id::{ChunkId, LinkId};
 use backstay_core::units::Timestamp;
 use backstay_vault::keys::KeyRing;
 use backstay_vault::split::SMALL_FILE_BYTES;
+use backstay_vault::write::ChunkWriter;
 
 use super::problem::CaptureError;
 use crate::heads::FoundRow;
 use crate::keys::{PathKey, split_further};
-use crate::row::{HeadRow, Object, Restored, RowError, RowFault, decode_further};
+use crate::row::{HeadRow, Object, Reference, Restored, RowError, RowFault, decode_further};
 use crate::stat::{FileKind, FileStat, FileTime, Identity};
 use crate::walk::{Unreadable, UnreadablePart};
 
@@ -72,12 +73,24 @@ pub(super) fn refers_to(row: &FoundRow, chunks: &HashSet<ChunkId>) -> Result<boo
     Ok(false)
 }
 
-/// Chunks in which contents of an object lie that may be grouped with those of others.
-pub(super) fn groups(row: &FoundRow) -> Result<Vec<ChunkId>, CaptureError> {
+/// Whether every target has the chunks in which contents of an object lie that may be grouped with those of others. A
+/// custodian puts what is in a group elsewhere when little of it is needed, and what was lost is nowhere: a new row may
+/// refer only to what is there.
+pub(super) fn has_groups(row: &FoundRow, chunks: &ChunkWriter) -> Result<bool, CaptureError> {
+    let is_there = |reference: &Reference| {
+        reference.length_bytes as usize >= SMALL_FILE_BYTES || chunks.is_known(&reference.chunk)
+    };
     let head = HeadRow::decode(&row.value)?;
-    let all = head.facts.references.iter().chain(&head.facts.attribute_references);
-    let grouped = all.filter(|reference| (reference.length_bytes as usize) < SMALL_FILE_BYTES);
-    Ok(grouped.map(|reference| reference.chunk).collect())
+    if !head.facts.references.iter().chain(&head.facts.attribute_references).all(is_there) {
+        return Ok(false);
+    }
+    for (key, value) in &row.further {
+        let further = decode_further(split_further(key).1.unwrap_or_default(), value)?;
+        if !further.iter().all(is_there) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a row is that of this inode, with the same ctime.
