@@ -7,6 +7,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use crate::config::{Keep, KeepRules};
 use crate::units::{Span, Timestamp};
@@ -50,6 +51,8 @@ pub enum Reason {
     /// In the point after it more than nine tenths of the entries were gone, or the source was on another device: most
     /// likely nobody wanted that.
     BeforeLoss,
+    /// The newest point is of a time that is still to come: a clock was wrong, then or now.
+    ClockAhead,
 }
 
 impl fmt::Display for Reason {
@@ -61,6 +64,7 @@ impl fmt::Display for Reason {
             Self::Within(span) => write!(f, "within {span} of the newest"),
             Self::Last(count) => write!(f, "one of the last {count}"),
             Self::First(period) => write!(f, "first of {period}"),
+            Self::ClockAhead => f.write_str("the newest is of a time to come, so nothing is dropped"),
             Self::BeforeLoss => f.write_str("before almost everything was gone, or another disk was there"),
         }
     }
@@ -73,6 +77,21 @@ impl fmt::Display for Reason {
 pub fn retention_time(previous: Option<Timestamp>, captured: Timestamp, seen: Timestamp) -> Timestamp {
     let time = captured.min(seen);
     previous.map_or(time, |previous| time.max(previous))
+}
+
+/// How far ahead of the clock the newest point may be, for clocks that are set back a little.
+const AHEAD_MAX: Duration = Duration::from_secs(3600);
+
+/// The same at a moment at which something would be dropped. When the newest point is of a time that is still to come, all
+/// are kept: either the clock ran ahead once, and every point since has got that one time, in one hour and one year with all
+/// others; or it stands back now, and what was accepted meanwhile has got the time of the newest.
+pub fn judge_at(now: Timestamp, keep: &Keep, points: &[Aged]) -> Vec<Vec<Reason>> {
+    let mut reasons = judge(keep, points);
+    let newest = points.iter().map(|point| point.time).max();
+    if newest.is_some_and(|newest| newest > now.saturating_add(AHEAD_MAX)) {
+        reasons.iter_mut().for_each(|reasons| reasons.push(Reason::ClockAhead));
+    }
+    reasons
 }
 
 /// Why each of `points` is kept, in their order; without a reason it may go. A rule that counts periods keeps the first

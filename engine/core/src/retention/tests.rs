@@ -52,6 +52,25 @@ fn usual() -> KeepRules {
 }
 
 #[test]
+fn while_the_newest_point_is_of_a_time_to_come_nothing_is_dropped() {
+    // The clock was ten years ahead for one capture, and every later point has got its time.
+    let before = series("2026-03-01T00:00:00Z", hours(1), 48);
+    let jumped = at("2036-03-03T00:00:00Z");
+    let after = (0..200).map(|n| {
+        let seen = at("2026-03-03T00:00:00Z").saturating_add(hours(n));
+        retention_time(Some(jumped), seen, seen)
+    });
+    let all = points(before.into_iter().chain([jumped]).chain(after));
+    let dropped = |now: &str| {
+        let judged = judge_at(at(now), &rules(usual()), &all);
+        judged.iter().filter(|reasons| reasons.is_empty()).count()
+    };
+    assert_eq!(dropped("2026-03-12T00:00:00Z"), 0);
+    assert_eq!(dropped("2036-03-02T22:59:59Z"), 0);
+    assert!(dropped("2036-03-02T23:00:00Z") > 0, "as the calendar says");
+}
+
+#[test]
 fn the_ends_of_months_and_a_leap_day_belong_to_their_own_months() {
     let keep = rules(KeepRules { monthly: Some(4), yearly: Some(2), ..KeepRules::default() });
     let daily = points(series("2027-11-29T12:00:00Z", hours(24), 130));

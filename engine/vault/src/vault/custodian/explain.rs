@@ -95,7 +95,7 @@ impl Inspection<'_> {
             None if dropped.contains(&link) => PointFate::Dropped,
             None => PointFate::Kept(reasons),
         };
-        let judged = judged(catalogue, layout, &keep).into_iter();
+        let judged = judged(self.now(), catalogue, layout, &keep).into_iter();
         let fates = judged.map(|(accepted, reasons)| (accepted.link, fate(accepted.link, reasons)));
         // Further objects of a point, which no rule judges.
         let rest = layout.accepted.iter().map(|accepted| (accepted.link, fate(accepted.link, Vec::new())));

@@ -11,7 +11,7 @@ use backstay_core::id::{ChunkId, PointId};
 use backstay_core::kind::KindRules;
 use backstay_core::layout::{Accepted, Layout, PlacedRun, ReplacedRun};
 use backstay_core::point::{PointCommon, PointLink};
-use backstay_core::retention::{Aged, Reason, judge};
+use backstay_core::retention::{Aged, Reason, judge_at};
 use backstay_core::run::Run;
 use backstay_core::thinning::{Plan, Weights, Wishes, needed, plan};
 use backstay_core::units::Timestamp;
@@ -243,7 +243,16 @@ impl Inspection<'_> {
         let all = layout.accepted.iter().map(|accepted| accepted.link);
         let parents: HashSet<PointLink> = parents.collect();
         let pinned = all.filter(|link| pins.contains(&link.point) || parents.contains(link)).collect();
-        let unwanted = judged(catalogue, layout, keep)
+        let judged = judged(self.now(), catalogue, layout, keep);
+        if judged.iter().any(|(_, reasons)| reasons.contains(&Reason::ClockAhead)) {
+            let place = self.vault().place();
+            tracing::warn!(
+                source = %catalogue.source,
+                place,
+                "nothing is dropped: the newest point is of a time to come; set the clock of this host right"
+            );
+        }
+        let unwanted = judged
             .into_iter()
             .filter(|(_, reasons)| reasons.is_empty())
             .map(|(accepted, _)| accepted.link)
@@ -256,6 +265,7 @@ impl Inspection<'_> {
 
 /// The accepted points that are points of their own, oldest first, and why retention keeps each.
 pub(super) fn judged<'l>(
+    now: Timestamp,
     catalogue: &Catalogue,
     layout: &'l Layout,
     keep: &Keep,
@@ -279,7 +289,7 @@ pub(super) fn judged<'l>(
         }
     };
     let aged: Vec<Aged> = points.iter().map(aged).collect();
-    points.into_iter().zip(judge(keep, &aged)).collect()
+    points.into_iter().zip(judge_at(now, keep, &aged)).collect()
 }
 
 /// Further objects of a point that is there already: somebody has copied it while a capture put it. They hold the same, and
