@@ -90,8 +90,22 @@ impl Engine {
         report
     }
 
-    /// Targets whose newest point is the same share one read of the source.
+    /// The same again where a vault that was opened later has brought keys with it: what is sealed for all shall be sealed
+    /// with these.
     fn groups(
+        &self,
+        source: &Source,
+        targets: &[Target],
+    ) -> (BTreeMap<Option<PointId>, Vec<OpenTarget>>, Vec<TargetReport>) {
+        let found = self.groups_as_opened(source, targets);
+        match found.0.values().flatten().any(|open| self.vaults.lacks_keys(&open.vault)) {
+            true => self.groups_as_opened(source, targets),
+            false => found,
+        }
+    }
+
+    /// Targets whose newest point is the same share one read of the source.
+    fn groups_as_opened(
         &self,
         source: &Source,
         targets: &[Target],

@@ -14,6 +14,14 @@ use crate::failure::Failure;
 /// A holder, its recipient, and the bundle that it gets.
 type Wrapping = (String, String, Bundle);
 
+/// Whose turn it is in a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    Recovery,
+    Others,
+    Own,
+}
+
 /// To whom a holder's keys are wrapped, and what they can do.
 #[derive(Debug, Clone)]
 pub struct Recipient {
@@ -108,15 +116,29 @@ impl Vaults {
             }
             wrapped.push((vault, holders));
         }
-        for (vault, holders) in &wrapped {
-            for (holder, recipient, bundle) in holders {
-                VaultKeys::add(vault, holder, recipient, bundle)?;
+        // The recovery key first and this node last, each in all vaults: a node uses what it finds wrapped to itself, and
+        // whatever ends this on the way, the recovery key opens what is sealed with it.
+        for round in [Round::Recovery, Round::Others, Round::Own] {
+            for (vault, holders) in &wrapped {
+                for (holder, recipient, bundle) in holders {
+                    if self.round_of(holder) == round {
+                        VaultKeys::add(vault, holder, recipient, bundle)?;
+                    }
+                }
             }
         }
         // Last: what is sealed with it can be opened by all who are to.
         lock(&self.identity).keep_bundle(next)?;
         names().try_for_each(|name| self.outdate(name))?;
         Ok(wrapped.len())
+    }
+
+    fn round_of(&self, holder: &str) -> Round {
+        match holder {
+            RECOVERY_HOLDER => Round::Recovery,
+            holder if holder == self.writer.node => Round::Own,
+            _ => Round::Others,
+        }
     }
 
     /// These keys and those that only the recovery key opens in some vault.

@@ -156,14 +156,15 @@ impl Bundle {
     }
 
     /// The keys of both, if the other has any that this one lacks: epochs or marks, which are never taken back. What is
-    /// in use is the other's, if that continues this one, else this one's: nodes that begin epochs at the same time lose
-    /// none. `None`, too, if the other was not made by who has all of this one's keys: bundles are not signed, and
-    /// anybody who writes to a vault can put one there, as can a custodian, who has the keys of metadata.
+    /// in use is the other's if whoever made that knew what is in use here, else this one's: nodes that begin epochs at
+    /// the same time lose none. `None`, too, if the other was not made by who has the keys that never change: bundles are
+    /// not signed, and anybody who writes to a vault can put one there, as can a custodian, who has the keys of metadata.
+    /// And if it marks what is in use and was made by who does not know that.
     pub fn joined_with(&self, other: &Self) -> Option<Self> {
         if !self.is_of_same(other) || self.covers(other) {
             return None;
         }
-        let (newer, older) = if other.covers(self) { (other, self) } else { (self, other) };
+        let (newer, older) = if other.knows_what_is_used_by(self) { (other, self) } else { (self, other) };
         let mut joined = newer.clone();
         joined.data = with_epochs_of(&newer.data, &older.data);
         joined.meta = with_epochs_of(&newer.meta, &older.meta);
@@ -171,7 +172,18 @@ impl Bundle {
         joined.compromised.sort_unstable();
         joined.compromised.dedup();
         joined.admin_seed = self.admin_seed.clone().or_else(|| other.admin_seed.clone());
-        joined.check_keys_in_use().is_ok().then_some(joined)
+        match joined.check_keys_in_use() {
+            Ok(()) => Some(joined),
+            Err(_) => {
+                tracing::warn!("a key bundle that marks keys in use which it does not have was left out");
+                None
+            }
+        }
+    }
+
+    fn knows_what_is_used_by(&self, other: &Self) -> bool {
+        other.data.last().is_none_or(|epoch| self.data.contains(epoch))
+            && other.meta.last().is_none_or(|epoch| self.meta.contains(epoch))
     }
 
     /// Whether both stem from the same keys: those that never change, and the first epochs.
@@ -340,6 +352,22 @@ mod tests {
         assert_eq!(Bundle::from_json(&joined.to_json()).expect("reads"), joined);
         assert_eq!(other.joined_with(&joined), Some(joined.clone()), "a newer one is taken as it is");
         assert_eq!(joined.joined_with(&other), None, "there is nothing to take");
+    }
+
+    #[test]
+    fn a_compromise_that_a_node_tells_counts_for_who_has_keys_that_it_does_not_know() {
+        let first = Bundle::generate();
+        let [one, other] = [(); 2].map(|()| first.with_new_epoch(FormerKeys::Trusted));
+        let joined = other.joined_with(&one).expect("has more");
+        assert_eq!(joined.data.last(), other.data.last());
+        let told = other.with_new_epoch(FormerKeys::Compromised);
+        let after = joined.joined_with(&told).expect("has more");
+        assert_eq!((after.data.last(), after.data.len()), (told.data.last(), 4));
+        assert!(after.continues(&joined) && after.continues(&told));
+        // Whoever does not have the key in use says nothing of it: ids of keys can be seen by all.
+        let former =
+            Bundle { compromised: vec![after.data[3].key_id], ..first.with_new_epoch(FormerKeys::Trusted) };
+        assert_eq!(after.joined_with(&former), None);
     }
 
     #[test]
