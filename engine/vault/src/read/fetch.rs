@@ -86,7 +86,7 @@ impl ChunkReader {
     }
 
     /// Where a chunk is as the index says now: a collection may have moved it while something was read for hours.
-    fn places_anew(&self, id: &ChunkId) -> Result<Vec<Location>, VaultError> {
+    pub(super) fn places_anew(&self, id: &ChunkId) -> Result<Vec<Location>, VaultError> {
         if self.looks.fetch_add(1, Ordering::Relaxed) < LOOKS_MAX {
             self.vault.refresh_index(None)?;
         }

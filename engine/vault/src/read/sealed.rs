@@ -56,14 +56,34 @@ impl SealedReader {
             Ok(record) => return Ok(record),
             Err(why) => why,
         };
-        for Location { pack, offset, length, .. } in self.reader.vault().places(&chunk)? {
-            let record = self.read_stretch(pack, offset, length);
-            match self.judge(&chunk, pack, offset, told(record)?)? {
-                Ok(record) => return Ok(record),
-                Err(cause) => why = cause,
+        let known = self.reader.vault().places(&chunk)?;
+        if let Some(record) = self.sealed_in(&chunk, &known, &mut why)? {
+            return Ok(record);
+        }
+        // A collection may have moved it since the index was read.
+        let mut moved = self.reader.places_anew(&chunk)?;
+        moved.retain(|place| {
+            known.iter().all(|known| (known.pack, known.offset) != (place.pack, place.offset))
+        });
+        let record = self.sealed_in(&chunk, &moved, &mut why)?;
+        record.ok_or_else(|| self.reader.lost(chunk, &why))
+    }
+
+    /// The record from the first of these places in which it is whole; `why` says what was wrong at the last.
+    fn sealed_in(
+        &mut self,
+        chunk: &ChunkId,
+        places: &[Location],
+        why: &mut String,
+    ) -> Result<Option<Bytes>, VaultError> {
+        for Location { pack, offset, length, .. } in places {
+            let record = self.read_stretch(*pack, *offset, *length);
+            match self.judge(chunk, *pack, *offset, told(record)?)? {
+                Ok(record) => return Ok(Some(record)),
+                Err(cause) => *why = cause,
             }
         }
-        Err(self.reader.lost(chunk, &why))
+        Ok(None)
     }
 
     /// Whether a record of a stretch is whole in this place.

@@ -17,6 +17,7 @@ use super::draft::Original;
 use super::{Catalogue, PointDraft, PointObject, Session, Vault, WriterIdentity};
 use crate::error::VaultError;
 use crate::index::Sealing;
+use crate::name::{Named, ObjectName};
 use crate::read::{ChunkReader, SealedReader};
 use crate::record::RecordHeader;
 use crate::table::{part_chunks, part_live};
@@ -99,8 +100,12 @@ impl Copied {
     }
 
     fn failed(&mut self, point: &PointObject, why: String) {
+        self.failed_of(&point.common.source_name, point.link.point, why);
+    }
+
+    fn failed_of(&mut self, source_name: &str, point: PointId, why: String) {
         match self.failures.len() < FAILURES_MAX {
-            true => self.failures.push((point.common.source_name.clone(), point.link.point, why)),
+            true => self.failures.push((source_name.to_owned(), point, why)),
             false => self.more_failures += 1,
         }
     }
@@ -124,8 +129,17 @@ impl Copying<'_> {
         self.from.refresh_index(None)?;
         let mut copied = Copied::default();
         for source in self.from.sources()?.into_iter().filter(|source| wanted(*source)) {
-            let catalogue = self.from.catalogue(source)?;
+            let mut catalogue = self.from.catalogue(source)?;
+            if let Some(damaged) = catalogue.take_damaged_layout() {
+                // Which points there are is not known.
+                match catalogue.points() {
+                    [] => return Err(damaged),
+                    points => points.iter().for_each(|point| copied.failed(point, damaged.to_string())),
+                }
+                continue;
+            }
             let there = self.to.catalogue(source)?;
+            tell_left_out(&catalogue, &there, &mut copied);
             for point in catalogue.points() {
                 if self.is_there(&there, point, &mut copied)? {
                     continue;
@@ -337,6 +351,31 @@ impl Copying<'_> {
 impl std::fmt::Debug for Copying<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Copying").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
+    }
+}
+
+/// Points that are in the vault and cannot be copied: objects that cannot be read, and points that build on such. What is
+/// there already needs nothing.
+fn tell_left_out(catalogue: &Catalogue, there: &Catalogue, copied: &mut Copied) {
+    for (point, missing) in catalogue.broken() {
+        if there.point(point.link.point).is_none() {
+            copied.failed(point, format!("point {missing}, which it builds on, is lost"));
+        }
+    }
+    let source_name = match catalogue.points().first() {
+        Some(point) => point.common.source_name.clone(),
+        None => format!("source {}", catalogue.source),
+    };
+    for error in &catalogue.left_out {
+        let object = match error {
+            VaultError::Damaged { object, .. } => object,
+            VaultError::Store(error) => &error.object,
+            _ => continue,
+        };
+        let Some((_, Named::Point(_, point, _))) = ObjectName::parse(object) else { continue };
+        if there.point(point).is_none() {
+            copied.failed_of(&source_name, point, error.to_string());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use backstay_core::id::PointId;
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::State;
 use backstay_testkit::fault::{FaultStore, Trigger};
@@ -9,7 +10,8 @@ use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
-use backstay_vault::store::{MemStore, Operation, StoreErrorKind};
+use backstay_vault::name::ObjectName;
+use backstay_vault::store::{MemStore, Operation, Store, StoreErrorKind};
 use backstay_vault::vault::{CopyLimits, Copying};
 
 use crate::scene::{DUMP, FILES, Scene, at};
@@ -81,6 +83,25 @@ fn older_points_are_copied_beside_newer_ones_and_keep_their_place_in_time() {
         catalogue.layout.expect("a layout").accepted.iter().map(|accepted| accepted.retention_time).collect();
     assert_eq!(times, [1000, 1010, 1020, 1030, 1040, 3000].map(at));
     scene.verify();
+}
+
+#[test]
+fn points_whose_objects_are_damaged_here_and_those_that_build_on_them_are_named() {
+    let mut scene = Scene::new();
+    scene.line(FILES, 4, &mut Random::new(8));
+    let catalogue = scene.from.catalogue(scene.fixture.source(FILES)).expect("catalogue");
+    let points: Vec<PointId> = catalogue.points().iter().map(|point| point.link.point).collect();
+    let objects = scene.from_store.objects();
+    let object = objects.keys().find(|name| name.contains(&points[2].to_string())).expect("is there");
+    let (name, _) = ObjectName::parse(object).expect("a name");
+    scene.fixture.block_on(scene.from_store.put(&name, "nonsense".into())).expect("puts");
+    scene.from = scene.fixture.open(scene.from_store.clone()).expect("a new process");
+    let copied = scene.copy().expect("copies the others");
+    let mut failed: Vec<PointId> = copied.failures.iter().map(|(_, point, _)| *point).collect();
+    let mut expected = vec![points[2], points[3]];
+    failed.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!((copied.points, failed), (2, expected), "{:?}", copied.failures);
 }
 
 #[test]
