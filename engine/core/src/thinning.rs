@@ -139,26 +139,34 @@ pub fn plan(
 ///
 /// # Errors
 /// [`StackError`] when there is no way to a root.
-pub fn needed(layout: &Layout, roots: &[PointLink]) -> Result<Vec<PlacedRun>, StackError> {
-    let mut runs: Vec<&PlacedRun> = layout.runs.iter().collect();
+pub fn needed<'l>(layout: &'l Layout, roots: &[PointLink]) -> Result<Vec<PlacedRun>, StackError> {
+    let mut runs: Vec<&'l PlacedRun> = layout.runs.iter().collect();
     let stays: HashSet<&PointLink> = roots.iter().collect();
-    let gone: Vec<&PointLink> = layout.dropped.iter().filter(|link| !stays.contains(link)).collect();
-    let without = |runs: &[&'_ PlacedRun], gone: &[&PointLink]| -> Vec<usize> {
-        let passes =
-            |placed: &PlacedRun| gone.iter().any(|link| placed.to == **link || placed.from == Some(**link));
-        (0..runs.len()).filter(|place| !passes(runs[*place])).collect()
+    let gone: HashSet<PointLink> =
+        layout.dropped.iter().filter(|link| !stays.contains(link)).copied().collect();
+    let without = |runs: &[&'l PlacedRun], gone: &HashSet<PointLink>| -> Vec<&'l PlacedRun> {
+        let passes = |placed: &PlacedRun| {
+            gone.contains(&placed.to) || placed.from.is_some_and(|from| gone.contains(&from))
+        };
+        runs.iter().copied().filter(|placed| !passes(placed)).collect()
     };
     let reaches_all = |runs: &[&PlacedRun]| {
         let reached = tree(runs.iter().copied());
         roots.iter().all(|root| reached.contains_key(root))
     };
-    for some in std::iter::once(&gone[..]).chain(gone.chunks(1)) {
-        let rest: Vec<&PlacedRun> = without(&runs, some).into_iter().map(|place| runs[place]).collect();
-        if reaches_all(&rest) {
-            runs = rest;
-            // As a rule all can go at once. One by one, it takes the square of their number.
-            if some.len() == gone.len() {
-                break;
+    let rest = without(&runs, &gone);
+    if reaches_all(&rest) {
+        runs = rest;
+    } else {
+        // All can go that no shortest way leads through; the others one by one, which takes the square of their number.
+        let on_ways = on_ways(&runs, roots);
+        let (needed, others): (HashSet<PointLink>, HashSet<PointLink>) =
+            gone.into_iter().partition(|link| on_ways.contains(link));
+        runs = without(&runs, &others);
+        for link in layout.dropped.iter().filter(|link| needed.contains(link)) {
+            let rest = without(&runs, &HashSet::from([*link]));
+            if reaches_all(&rest) {
+                runs = rest;
             }
         }
     }
@@ -180,6 +188,21 @@ pub fn needed(layout: &Layout, roots: &[PointLink]) -> Result<Vec<PlacedRun>, St
     }
     let is_used = |placed: &&PlacedRun| used.get(&placed.to).is_some_and(|used| std::ptr::eq(*used, *placed));
     Ok(layout.runs.iter().filter(is_used).cloned().collect())
+}
+
+/// The points that the shortest ways to `roots` lead through.
+fn on_ways(runs: &[&PlacedRun], roots: &[PointLink]) -> HashSet<PointLink> {
+    let reached = tree(runs.iter().copied());
+    let mut passed = HashSet::new();
+    for root in roots {
+        let mut current = Some(*root);
+        while let Some(link) = current
+            && passed.insert(link)
+        {
+            current = reached.get(&link).and_then(|placed| placed.from);
+        }
+    }
+    passed
 }
 
 /// The runs that make up the points that stay.

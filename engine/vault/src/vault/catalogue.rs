@@ -10,7 +10,7 @@ use backstay_core::run::{Run, check_parts};
 use backstay_core::units::Timestamp;
 use minicbor::{Decode, Encode};
 
-use super::{POINTS_KEPT_MAX, Vault};
+use super::Vault;
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::keys::verify;
@@ -307,6 +307,7 @@ impl Vault {
         left_out: &mut Vec<VaultError>,
     ) -> Result<Vec<Arc<PointObject>>, VaultError> {
         let listed = self.list(&Folder::new(&[&"points", &source]))?;
+        self.forget_points_but(source, &listed);
         let (mut points, mut unknown) = (Vec::new(), Vec::new());
         for listed in &listed {
             match self.known_point(source, listed) {
@@ -322,6 +323,17 @@ impl Vault {
         })?;
         points.sort_by_key(|point: &Arc<PointObject>| (point.common.sequence, point.common.capture_start));
         Ok(points)
+    }
+
+    /// Lets go of points of a source that are not there any more.
+    fn forget_points_but(&self, source: SourceId, listed: &[Listed]) {
+        let hash = |listed: &Listed| match listed.named {
+            Named::Point(_, _, hash) => Some(hash),
+            _ => None,
+        };
+        let there: HashSet<ObjectHash> = listed.iter().filter_map(hash).collect();
+        let mut kept = self.points.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|hash, point| point.common.source != source || there.contains(hash));
     }
 
     pub(super) fn point_object(
@@ -354,11 +366,6 @@ impl Vault {
         };
         let object = Arc::new(self.opened_point(source, point, hash, listed, object)?);
         let mut kept = self.points.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= POINTS_KEPT_MAX
-            && let Some(some) = kept.keys().next().copied()
-        {
-            kept.remove(&some);
-        }
         kept.insert(hash, Arc::clone(&object));
         Ok(object)
     }

@@ -212,7 +212,10 @@ impl Vault {
                 }
             }
         }
-        for id in indexed.keys() {
+        // In order: a second look has to find the same.
+        let mut missing: Vec<PackId> = indexed.into_keys().collect();
+        missing.sort_unstable();
+        for id in &missing {
             report.add(Named::Pack(*id).to_name().as_str(), "it is missing, and the index names it");
         }
         Ok(good)

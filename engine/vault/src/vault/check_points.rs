@@ -132,6 +132,9 @@ fn describe(point: &PointObject) -> String {
     format!("{} {}", point.common.source_name, point.link.point)
 }
 
+/// So many missing chunks of one part of a run are told one by one: half a million may be.
+const TOLD_MAX: usize = 16;
+
 /// What was found of the runs that several points share.
 #[derive(Debug, Default)]
 struct CheckedRuns {
@@ -177,7 +180,7 @@ fn check_part(
     while cursor.advance().map_err(VaultError::from)? {
         entries += 1;
     }
-    let mut lacking = Vec::new();
+    let (mut lacking, mut more) = (Vec::new(), 0u64);
     if entries != part.entries {
         lacking.push(format!("a run has {entries} entries, {} were promised", part.entries));
     }
@@ -187,10 +190,15 @@ fn check_part(
             .map_err(|cause: Malformed| VaultError::Table(cause.to_string()))?;
         for row in rows {
             let there = vault.places(&row.chunk)?.iter().any(|place| packs.contains(&place.pack));
-            if !there {
+            if !there && lacking.len() >= TOLD_MAX {
+                more += 1;
+            } else if !there {
                 lacking.push(format!("chunk {} is missing, {} bytes of it are needed", row.chunk, row.bytes));
             }
         }
+    }
+    if more > 0 {
+        lacking.push(format!("{more} more of its chunks are missing"));
     }
     Ok(lacking)
 }

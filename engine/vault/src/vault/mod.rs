@@ -58,9 +58,6 @@ use sealed::TrustedParts;
 use settled::KnownSession;
 use trust::Trust;
 
-/// Point objects that are kept in memory once read.
-const POINTS_KEPT_MAX: usize = 4096;
-
 /// An opened vault.
 #[derive(Debug)]
 pub struct Vault {
@@ -72,6 +69,7 @@ pub struct Vault {
     index: RwLock<ChunkIndex>,
     /// Held while the index is being refreshed.
     refreshing: Mutex<()>,
+    /// The points that were there when their source was listed last, as far as they were read.
     points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
     acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
     trusted_parts: TrustedParts,
