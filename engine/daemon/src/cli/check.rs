@@ -106,7 +106,16 @@ pub(super) fn run(context: &Context, arguments: &CheckArgs) -> Result<u8, Failur
         }
         data = vault.check_against(&*vaults.open(other, Absent::Refuse)?)?;
     }
-    let read = arguments.read_data.map(|share| read_data(context, &vault, share, &mut data)).transpose()?;
+    let read = match arguments.read_data.map(|share| read_data(context, &vault, share, &mut data)).transpose()
+    {
+        Ok(read) => read,
+        Err(failure) => {
+            // What was found until then is found again, but perhaps not before long.
+            let findings = report.findings.iter().chain(&data.findings);
+            findings.for_each(|finding| remark(&format!("{}: {}", finding.what, finding.wrong)));
+            return Err(failure);
+        }
+    };
     let shown = ShownCheck {
         vault: name.to_owned(),
         good: report.is_good() && data.is_good(),
@@ -193,10 +202,7 @@ fn read_data(
         }
         Ok::<(), Failure>(())
     });
-    if let Err(failure) = read {
-        report.findings.iter().for_each(|finding| print(&format!("{}: {}", finding.what, finding.wrong)));
-        return Err(failure);
-    }
+    read?;
     if let Some(failure) = unsaved {
         remark(&format!("warning: it could not be noted how far the reading came: {failure}"));
     }

@@ -73,6 +73,10 @@ pub(super) fn tell(context: &Context, report: &PruneReport) -> Result<u8, Failur
         print(&summary(report));
     }
     match report.awaited.first().filter(|_| report.is_unfinished) {
+        None if report.is_unfinished => Err(Failure::partly(format!(
+            "more can be deleted from vault {} than one prune does; the next one goes on from here",
+            report.vault
+        ))),
         None => Ok(0),
         Some(commit) => Err(Failure::partly(format!(
             "nothing more can be deleted from vault {} before the commit {} of node {} has ended, which began at {}; the next prune goes on from here, and gives it up after {} hours without a sign of life",

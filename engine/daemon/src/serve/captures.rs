@@ -27,8 +27,8 @@ const CAPTURES_MAX: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 /// Captures that somebody wants now, at the same time, beside those that are due: they keep no slot from these.
 const WANTED_MAX: usize = 1;
 
-/// A capture that has not begun to look at its source for so long waits for a vault that hangs, and has no slot any
-/// more: it takes neither memory nor time from others.
+/// A capture that has come no further for so long waits for a vault that hangs, and has no slot any more: it takes no time
+/// from others, and no more memory than it has.
 const STALL_TIME: Duration = Duration::from_secs(60);
 
 /// How long captures have to give up after a signal to end; with what `main` waits for requests that hang, the daemon
@@ -59,7 +59,8 @@ struct Running {
     load: RunningCapture,
     targets: Vec<Target>,
     progress: Arc<CaptureProgress>,
-    began: Instant,
+    /// How far it had come when that was seen first.
+    came: (Instant, [u64; 3]),
     /// Whether it was begun because somebody wants it.
     is_wanted: bool,
     /// They want this capture.
@@ -80,8 +81,16 @@ impl Running {
         RunningCapture { size, ..self.load.clone() }
     }
 
+    /// Looks how far it has come.
+    fn look(&mut self) {
+        let progress = [self.progress.entries(), self.progress.read_bytes(), self.progress.stored_bytes()];
+        if progress != self.came.1 {
+            self.came = (Instant::now(), progress);
+        }
+    }
+
     fn is_stalled(&self) -> bool {
-        self.progress.entries() == 0 && self.began.elapsed() > STALL_TIME
+        self.came.0.elapsed() > STALL_TIME
     }
 }
 
@@ -115,6 +124,7 @@ impl Captures {
     /// `closed`; says how long to sleep at most.
     pub(super) fn start_some(&mut self, closed: BTreeSet<String>) -> Duration {
         self.closed = closed;
+        self.running.values_mut().for_each(Running::look);
         let awaits_answers = self.start_all_wanted();
         let now = self.daemon.clock.now();
         // One without a slot brings its own, and counts as long, so that it adds none for other long ones.
@@ -287,12 +297,12 @@ impl Captures {
         self.daemon.board().flows.begin(&name, &job.targets);
         let load = job.started_at(start);
         let progress_shown = Arc::clone(&progress);
-        let (began, is_wanted) = (Instant::now(), !askers.is_empty());
+        let (came, is_wanted) = ((Instant::now(), [0; 3]), !askers.is_empty());
         let running = Running {
             load,
             targets: job.targets.clone(),
             progress: progress_shown,
-            began,
+            came,
             is_wanted,
             askers,
             listeners: Vec::new(),
