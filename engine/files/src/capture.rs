@@ -224,15 +224,14 @@ impl<'p> CaptureRun<'p> {
                 return Err(CaptureError::Stopped);
             }
             self.take(joined)?;
-            let last = self.work(Drain::TooMany)?;
+            self.work(Drain::TooMany)?;
             if self.part_is_full() {
                 // With all that was read for it: rows that wait would be read again after a crash.
-                let last = self.work(Drain::All)?.or(last);
-                self.commit_part(last)?;
+                self.work(Drain::All)?;
+                self.commit_part()?;
             }
         }
-        self.work(Drain::All)?;
-        Ok(())
+        self.work(Drain::All)
     }
 
     fn take(&mut self, joined: Joined) -> Result<(), CaptureError> {
@@ -385,16 +384,17 @@ impl<'p> CaptureRun<'p> {
         }
     }
 
-    /// Finishes rows whose turn has come; the key of the last path among them.
-    fn work(&mut self, drain: Drain) -> Result<Option<Vec<u8>>, CaptureError> {
-        let mut last = None;
+    /// Finishes rows whose turn has come.
+    fn work(&mut self, drain: Drain) -> Result<(), CaptureError> {
         loop {
             let chunks = self.chunks.as_ref().ok_or(VaultError::GivenUp)?;
-            let Some(work) = self.queue.pop(drain, chunks)? else { return Ok(last) };
-            if let Place::Path(path) = &work.place {
-                last = Some(path.as_bytes().to_vec());
-            }
+            let Some(work) = self.queue.pop(drain, chunks)? else { return Ok(()) };
+            let path = match &work.place {
+                Place::Path(path) => Some(path.as_bytes().to_vec()),
+                Place::Link(..) => None,
+            };
             self.finish_row(work)?;
+            self.resume_key = path.or(self.resume_key.take());
         }
     }
 
@@ -405,11 +405,11 @@ impl<'p> CaptureRun<'p> {
             || self.clock.now().duration_since(self.part_start) >= limits.duration
     }
 
-    /// Commits everything up to and with `last` as a partial point; where no row has left since the one before, what
-    /// was read for those to come.
-    fn commit_part(&mut self, last: Option<Vec<u8>>) -> Result<(), CaptureError> {
+    /// Commits everything up to the last path whose row has left as a partial point; where none has left since the one
+    /// before, what was read for those to come.
+    fn commit_part(&mut self) -> Result<(), CaptureError> {
         let nothing_read = self.progress.read_bytes() == self.part_read_bytes;
-        let Some(resume_key) = last.or_else(|| self.resume_key.clone()) else { return Ok(()) };
+        let Some(resume_key) = self.resume_key.clone() else { return Ok(()) };
         let mut chunks = self.chunks.take().ok_or(VaultError::GivenUp)?;
         self.parts.extend(self.sink.finish_part(&mut chunks)?);
         let links = self.links.part_so_far(self.previous, &self.ring, &mut chunks)?;
@@ -423,7 +423,6 @@ impl<'p> CaptureRun<'p> {
             let chunks = self.targets.chunk_writer(&self.pool).ok_or(VaultError::GivenUp)?;
             self.progress.watch(chunks.meter());
             self.chunks = Some(chunks);
-            self.resume_key = Some(resume_key);
         }
         self.part_start = self.clock.now();
         self.part_read_bytes = self.progress.read_bytes();

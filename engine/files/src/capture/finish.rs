@@ -151,7 +151,7 @@ impl CaptureRun<'_> {
             self.progress.read(stat.size_bytes);
         }
         let old_row = old.as_ref().map(|old| HeadRow::decode(&old.value)).transpose()?;
-        let is_elsewhere = matches!(pieces, Pieces::Grouped(..));
+        let is_as_before = matches!(pieces, Pieces::AsBefore(_));
         let old_references = old_row.as_ref().map(|row| row.facts.references.as_slice());
         let (content, references) = self.queue.resolve(stat.size_bytes, pieces, old_references)?;
         let object = Object::file(stat.size_bytes, content).ok_or_else(|| rows::impossible("size"))?;
@@ -162,7 +162,9 @@ impl CaptureRun<'_> {
             self.warnings.changed(format!("{path}: changed while it was read, twice; it may be a mixture"));
         }
         match old_row {
-            Some(old_row) if content_id(&old_row) == Some(content) && !is_elsewhere => {
+            Some(old_row)
+                if content_id(&old_row) == Some(content) && (is_as_before || self.has_all_of(&old)?) =>
+            {
                 row.facts.references = old_row.facts.references;
                 row.facts.references_total = old_row.facts.references_total;
                 let more = old_row.facts.references_total.is_some();
@@ -175,6 +177,12 @@ impl CaptureRun<'_> {
                 self.store(place, old, row, further, Vec::new())
             }
         }
+    }
+
+    /// Whether what an old row refers to is there: else what was read now is referred to.
+    fn has_all_of(&self, old: &Option<FoundRow>) -> Result<bool, CaptureError> {
+        let chunks = self.chunks.as_ref().ok_or(VaultError::GivenUp)?;
+        old.as_ref().map_or(Ok(false), |old| rows::has_groups(old, chunks))
     }
 
     /// A head row without references.

@@ -105,6 +105,29 @@ impl<'f> LargeFile<'f> {
         self.pieces[unnamed..].iter().try_for_each(|piece| piece.chunk.wait().map(drop))
     }
 
+    /// Reads those chunks again and puts them that the session of this writer does not count on. What it counts on stays
+    /// until it ends.
+    pub(super) fn put_again_what_goes(&mut self, writer: &ChunkWriter) -> Result<(), LargeProblem> {
+        let failed = |error: VaultError| LargeProblem::Capture(error.into());
+        for piece in &mut self.pieces {
+            if writer.is_known(&piece.chunk.wait().map_err(failed)?) {
+                continue;
+            }
+            let mut plain = vec![0; piece.length as usize];
+            let read = self.file.read_at(piece.offset, &mut plain);
+            let read = read.map_err(|errno| LargeProblem::Entry(ReadProblem::Refused(errno)))?;
+            // A file that became shorter: its stability tells.
+            plain.truncate(read);
+            piece.length = read as u32;
+            if !plain.is_empty() {
+                piece.chunk = PendingChunk::new(writer.put_data(plain.into()));
+                piece.chunk.wait().map_err(failed)?;
+            }
+        }
+        self.pieces.retain(|piece| piece.length > 0);
+        Ok(())
+    }
+
     pub(super) fn into_pieces(self) -> Vec<Piece> {
         self.pieces
     }

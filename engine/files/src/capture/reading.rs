@@ -110,7 +110,8 @@ impl CaptureRun<'_> {
     }
 
     /// Where a part becomes full within a file, what was read of it goes to the vault with that part: the file is read
-    /// again after a crash, and not sent again.
+    /// again after a crash, and not sent again. No run refers to it before the row of the file is there, so that a
+    /// collection may take it: in each new session it is looked whether it stays.
     fn read_large(&mut self, file: &SourceFile, part_end: PartEnd) -> Result<Vec<Piece>, LargeProblem> {
         let mut large = LargeFile::begin(file);
         loop {
@@ -120,8 +121,10 @@ impl CaptureRun<'_> {
             }
             if part_end == PartEnd::Within && self.part_is_full() {
                 large.name_all().map_err(|error| LargeProblem::Capture(error.into()))?;
-                let last = self.work(Drain::All).map_err(LargeProblem::Capture)?;
-                self.commit_part(last).map_err(LargeProblem::Capture)?;
+                self.work(Drain::All).map_err(LargeProblem::Capture)?;
+                self.commit_part().map_err(LargeProblem::Capture)?;
+                let chunks = self.chunks.as_ref().ok_or(LargeProblem::Capture(VaultError::GivenUp.into()))?;
+                large.put_again_what_goes(chunks)?;
             }
         }
     }

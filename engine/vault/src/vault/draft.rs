@@ -3,7 +3,7 @@
 
 use backstay_core::id::{ObjectHash, SignerKey, SourceId};
 use backstay_core::point::{Head, HeadTarget, Partial, PointCommon, PointLink, VaultPart};
-use backstay_core::run::PartRef;
+use backstay_core::run::{PartRef, check_parts};
 use backstay_core::units::Timestamp;
 
 use super::Session;
@@ -95,6 +95,11 @@ impl Session {
     }
 
     pub(super) fn put_point(&self, draft: &PointDraft) -> Result<PointLink, VaultError> {
+        if let Err(error) = check_parts(&draft.run) {
+            return Err(VaultError::Table(format!(
+                "a point that nobody could read was not put, {error}; capture again"
+            )));
+        }
         let (common, signer, signature) = match &draft.original {
             Some(original) => (original.common.clone(), original.signer, original.signature.clone()),
             None => {
