@@ -18,8 +18,8 @@ type Wrapping = (String, String, Bundle);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Round {
     Recovery,
-    Others,
     Own,
+    Others,
 }
 
 /// To whom a holder's keys are wrapped, and what they can do.
@@ -116,9 +116,9 @@ impl Vaults {
             }
             wrapped.push((vault, holders));
         }
-        // The recovery key first and this node last, each in all vaults: a node uses what it finds wrapped to itself, and
-        // whatever ends this on the way, the recovery key opens what is sealed with it.
-        for round in [Round::Recovery, Round::Others, Round::Own] {
+        // Each in all vaults. The recovery key first: a node uses what it finds wrapped to itself, and whatever ends this on
+        // the way, the recovery key opens what is sealed with it. Then this node, which goes on with it when it is done again.
+        for round in [Round::Recovery, Round::Own, Round::Others] {
             for (vault, holders) in &wrapped {
                 for (holder, recipient, bundle) in holders {
                     if self.round_of(holder) == round {
