@@ -26,6 +26,10 @@ const IN_FLIGHT_BYTES: usize = 24 << 20;
 /// How long a store may take no pack before those of the same capture that do go on without it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// At the end of a capture a store has so many times as long for one pack: over a slow line a pack takes its time, and
+/// there is no other to wait behind it.
+const LAST_PACK_PATIENCES: u32 = 10;
+
 /// How often it is looked whether it does.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -178,7 +182,7 @@ impl ChunkWriter {
             for (target, outcome) in
                 targets.iter().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_none())
             {
-                let flushed = target.packer.flush_within(self.patience);
+                let flushed = target.packer.flush_within(self.patience * LAST_PACK_PATIENCES);
                 *outcome = flushed.map(|flushed| flushed.map(|packs| Written { packs }));
             }
             let has_whole = outcomes.iter().flatten().any(Result::is_ok);
@@ -186,7 +190,7 @@ impl ChunkWriter {
                 targets.iter().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_none())
             {
                 if has_whole {
-                    *outcome = Some(Err(target.stalled(self.patience)));
+                    *outcome = Some(Err(target.stalled(self.patience * LAST_PACK_PATIENCES)));
                 }
             }
             if outcomes.iter().all(Option::is_some) {
