@@ -82,13 +82,17 @@ pub fn retention_time(previous: Option<Timestamp>, captured: Timestamp, seen: Ti
 /// How far ahead of the clock the newest point may be, for clocks that are set back a little.
 const AHEAD_MAX: Duration = Duration::from_secs(3600);
 
+/// Whether a point is of a time that is still to come.
+pub fn is_ahead(now: Timestamp, time: Timestamp) -> bool {
+    time > now.saturating_add(AHEAD_MAX)
+}
+
 /// The same at a moment at which something would be dropped. When the newest point is of a time that is still to come, all
 /// are kept: either the clock ran ahead once, and every point since has got that one time, in one hour and one year with all
 /// others; or it stands back now, and what was accepted meanwhile has got the time of the newest.
 pub fn judge_at(now: Timestamp, keep: &Keep, points: &[Aged]) -> Vec<Vec<Reason>> {
     let mut reasons = judge(keep, points);
-    let newest = points.iter().map(|point| point.time).max();
-    if newest.is_some_and(|newest| newest > now.saturating_add(AHEAD_MAX)) {
+    if points.iter().any(|point| is_ahead(now, point.time)) {
         reasons.iter_mut().for_each(|reasons| reasons.push(Reason::ClockAhead));
     }
     reasons

@@ -144,6 +144,15 @@ impl Catalogue {
         self.links().any(|link| link.point == id)
     }
 
+    /// Points that the layout accepts, has not dropped, and of which there is no object that can be read.
+    pub(super) fn accepted_and_gone(&self) -> Vec<PointLink> {
+        let there: HashSet<PointLink> = self.links().collect();
+        let Some(layout) = &self.layout else { return Vec::new() };
+        let gone: HashSet<&PointLink> = layout.dropped.iter().collect();
+        let accepted = layout.accepted.iter().map(|accepted| accepted.link);
+        accepted.filter(|link| !there.contains(link) && !gone.contains(link)).collect()
+    }
+
     /// The error of a damaged layout that may be the one in force.
     pub(super) fn take_damaged_layout(&mut self) -> Option<VaultError> {
         let in_force = self.layout.as_ref().map_or(0, |layout| layout.generation);

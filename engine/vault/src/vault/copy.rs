@@ -130,15 +130,18 @@ impl Copying<'_> {
         let mut copied = Copied::default();
         for source in self.from.sources()?.into_iter().filter(|source| wanted(*source)) {
             let mut catalogue = self.from.catalogue(source)?;
+            let there = self.to.catalogue(source)?;
             if let Some(damaged) = catalogue.take_damaged_layout() {
-                // Which points there are is not known.
-                match catalogue.points() {
-                    [] => return Err(damaged),
-                    points => points.iter().for_each(|point| copied.failed(point, damaged.to_string())),
-                }
+                // Which points there are is not known. One source keeps no other from being copied.
+                tracing::warn!(%source, %damaged, "not copied");
+                let broken = catalogue.broken().map(|(point, _)| point);
+                let lacking =
+                    catalogue.points().iter().chain(broken).filter(|point| is_lacking(&there, point));
+                lacking.for_each(|point| copied.failed(point, damaged.to_string()));
+                copied.more_failures +=
+                    u64::from(catalogue.points().is_empty() && catalogue.broken().next().is_none());
                 continue;
             }
-            let there = self.to.catalogue(source)?;
             tell_left_out(&catalogue, &there, &mut copied);
             for point in catalogue.points() {
                 if self.is_there(&there, point, &mut copied)? {
@@ -354,11 +357,15 @@ impl std::fmt::Debug for Copying<'_> {
     }
 }
 
-/// Points that are in the vault and cannot be copied: objects that cannot be read, and points that build on such. What is
-/// there already needs nothing.
+fn is_lacking(there: &Catalogue, point: &PointObject) -> bool {
+    there.point(point.link.point).is_none()
+}
+
+/// Points that the vault has had and that cannot be copied: objects that are gone or cannot be read, and points that build on
+/// such. What is there already needs nothing.
 fn tell_left_out(catalogue: &Catalogue, there: &Catalogue, copied: &mut Copied) {
     for (point, missing) in catalogue.broken() {
-        if there.point(point.link.point).is_none() {
+        if is_lacking(there, point) {
             copied.failed(point, format!("point {missing}, which it builds on, is lost"));
         }
     }
@@ -366,6 +373,7 @@ fn tell_left_out(catalogue: &Catalogue, there: &Catalogue, copied: &mut Copied) 
         Some(point) => point.common.source_name.clone(),
         None => format!("source {}", catalogue.source),
     };
+    let mut unreadable = HashSet::new();
     for error in &catalogue.left_out {
         let object = match error {
             VaultError::Damaged { object, .. } => object,
@@ -373,8 +381,13 @@ fn tell_left_out(catalogue: &Catalogue, there: &Catalogue, copied: &mut Copied) 
             _ => continue,
         };
         let Some((_, Named::Point(_, point, _))) = ObjectName::parse(object) else { continue };
-        if there.point(point).is_none() {
+        if there.point(point).is_none() && unreadable.insert(point) {
             copied.failed_of(&source_name, point, error.to_string());
+        }
+    }
+    for gone in catalogue.accepted_and_gone() {
+        if there.point(gone.point).is_none() && unreadable.insert(gone.point) {
+            copied.failed_of(&source_name, gone.point, "its object is lost".to_owned());
         }
     }
 }

@@ -105,6 +105,22 @@ fn points_whose_objects_are_damaged_here_and_those_that_build_on_them_are_named(
 }
 
 #[test]
+fn a_point_that_was_accepted_and_whose_object_is_gone_here_is_named() {
+    let mut scene = Scene::new();
+    scene.line(FILES, 3, &mut Random::new(9));
+    let from = scene.from.clone();
+    scene.with_custodian(&from, |custodian| custodian.collect());
+    let catalogue = scene.from.catalogue(scene.fixture.source(FILES)).expect("catalogue");
+    let newest = catalogue.points()[2].link.point;
+    let objects = scene.from_store.objects();
+    let object = objects.keys().find(|name| name.contains(&newest.to_string())).expect("is there");
+    let (name, _) = ObjectName::parse(object).expect("a name");
+    scene.fixture.block_on(scene.from_store.delete(&name)).expect("deletes");
+    let copied = scene.copy().expect("copies the others");
+    assert_eq!((copied.points, copied.failures.len(), copied.failures[0].1), (2, 1, newest));
+}
+
+#[test]
 fn a_point_that_is_damaged_here_is_named_and_the_others_are_copied() {
     let mut scene = Scene::new();
     let mut random = Random::new(5);

@@ -11,7 +11,7 @@ use backstay_core::id::{ChunkId, PointId};
 use backstay_core::kind::KindRules;
 use backstay_core::layout::{Accepted, Layout, PlacedRun, ReplacedRun};
 use backstay_core::point::{PointCommon, PointLink};
-use backstay_core::retention::{Aged, Reason, judge_at};
+use backstay_core::retention::{Aged, Reason, is_ahead, judge_at};
 use backstay_core::run::Run;
 use backstay_core::thinning::{Plan, Weights, Wishes, needed, plan};
 use backstay_core::units::Timestamp;
@@ -89,6 +89,16 @@ impl Custodian<'_> {
         let Some(known) = any.map(|point| point.common.clone()) else { return Ok(()) };
         let Some(rules) = self.look.rules(&known.kind) else { return Ok(()) };
         let keep = keep(&known.source_name).unwrap_or_default();
+        let accepted = catalogue.layout.iter().flat_map(|layout| &layout.accepted);
+        let newest = accepted.map(|accepted| accepted.retention_time).max();
+        if let Some(time) = newest.filter(|time| is_ahead(self.look.now(), *time)) {
+            let (source, place) = (&known.source_name, self.vault.place());
+            tracing::warn!(
+                source,
+                place,
+                "nothing is dropped before {time}, the time of the newest point: the clock of this host stands back, or ran ahead when the point was accepted"
+            );
+        }
         let mut merged = HashSet::new();
         for _ in 0..ROUNDS_MAX {
             let Some((layout, plan)) = self.plan(&catalogue, &keep, unwanted)? else { break };
@@ -243,16 +253,7 @@ impl Inspection<'_> {
         let all = layout.accepted.iter().map(|accepted| accepted.link);
         let parents: HashSet<PointLink> = parents.collect();
         let pinned = all.filter(|link| pins.contains(&link.point) || parents.contains(link)).collect();
-        let judged = judged(self.now(), catalogue, layout, keep);
-        if judged.iter().any(|(_, reasons)| reasons.contains(&Reason::ClockAhead)) {
-            let place = self.vault().place();
-            tracing::warn!(
-                source = %catalogue.source,
-                place,
-                "nothing is dropped: the newest point is of a time to come; set the clock of this host right"
-            );
-        }
-        let unwanted = judged
+        let unwanted = judged(self.now(), catalogue, layout, keep)
             .into_iter()
             .filter(|(_, reasons)| reasons.is_empty())
             .map(|(accepted, _)| accepted.link)

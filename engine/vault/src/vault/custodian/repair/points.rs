@@ -49,7 +49,7 @@ impl Custodian<'_> {
                 done.lost_point(&source, gone, "its object is lost, the newest head names it".to_owned());
                 self.remove_heads(&catalogue, gone)?;
             }
-            for gone in accepted_and_gone(&catalogue) {
+            for gone in catalogue.accepted_and_gone() {
                 unreadable.insert(gone);
                 let source = format!("source {}", catalogue.source);
                 done.lost_point(&source, gone.point, "its object is lost".to_owned());
@@ -107,12 +107,4 @@ impl Custodian<'_> {
 
 fn is_in_layout(catalogue: &Catalogue, link: &PointLink) -> bool {
     catalogue.layout.iter().flat_map(|layout| &layout.accepted).any(|accepted| accepted.link == *link)
-}
-
-/// Points that the layout accepts, has not dropped, and of which there is no object.
-fn accepted_and_gone(catalogue: &Catalogue) -> Vec<PointLink> {
-    let there: HashSet<PointLink> = catalogue.links().collect();
-    let Some(layout) = &catalogue.layout else { return Vec::new() };
-    let accepted = layout.accepted.iter().map(|accepted| accepted.link);
-    accepted.filter(|link| !there.contains(link) && !layout.dropped.contains(link)).collect()
 }
