@@ -1,141 +1,26 @@
 //! Captures in several parts: what is committed on the way, what a capture that is cut short is continued from, and what a
 //! custodian takes away meanwhile.
 
+mod scene;
+
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backstay_core::clock::{Clock, ManualClock};
-use backstay_core::kind::{KindRules, Kinds};
-use backstay_core::point::Facts;
-use backstay_core::units::Timestamp;
-use backstay_files::capture::{CaptureMeans, CaptureOptions, CaptureProgress, PartLimits, capture};
-use backstay_files::exclude::Exclude;
-use backstay_files::kind::FilesKind;
-use backstay_files::place::Existing;
-use backstay_files::restore::{RestoreProgress, RestoreRequest, Selection, restore};
-use backstay_files::walk::{Crossing, WalkOptions};
+use backstay_core::config::{Keep, KeepRules};
+use backstay_core::id::PointId;
+use backstay_files::capture::PartLimits;
 use backstay_testkit::fault::{FaultStore, Trigger};
-use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::random::Random;
-use backstay_vault::store::{MemStore, Operation, Store, StoreErrorKind};
-use backstay_vault::targets::{CaptureSource, Targets};
-use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass, Reading, Vault};
+use backstay_vault::error::VaultError;
+use backstay_vault::store::{MemStore, Operation, StoreErrorKind};
+use backstay_vault::vault::{Custodian, MemoryNotes, Pass};
 
-const SOURCE: &str = "home.files";
-
-/// Behind everything that the file system says of the tree.
-const NOW_SECONDS: i64 = 4_000_000_000;
-
-/// Each look at it is a second later.
-struct Ticking(AtomicI64);
-
-impl Clock for Ticking {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_seconds(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-struct Scene {
-    folder: tempfile::TempDir,
-    fixture: Arc<VaultFixture>,
-    store: Arc<MemStore>,
-    clock: Ticking,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder for the test");
-        let (fixture, store) = (Arc::new(VaultFixture::new()), Arc::new(MemStore::new()));
-        fixture.create(store.clone()).expect("a vault");
-        fs::create_dir(folder.path().join("tree")).expect("a tree");
-        Self { folder, fixture, store, clock: Ticking(AtomicI64::new(NOW_SECONDS)) }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join("tree").join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(path, content).expect("a file of the tree");
-    }
-
-    /// A capture to the vault in this store; whether it came to its end.
-    fn capture(&self, store: Arc<dyn Store>, part_limits: PartLimits) -> bool {
-        let vault = self.fixture.open(store).expect("opens");
-        let now = self.clock.now();
-        self.fixture.fence_dead_sessions(&vault, now).expect("fences");
-        let source = CaptureSource {
-            name: SOURCE.into(),
-            kind: FilesKind::NAME,
-            facts: Facts::default(),
-            holds: Vec::new(),
-            seen: Vec::new(),
-        };
-        let catalogue = vault.catalogue(self.fixture.source(SOURCE)).expect("a catalogue");
-        let cursor = catalogue.points().last().map(|point| point.link.point);
-        let writer = Arc::clone(self.fixture.writer());
-        let (targets, standing) =
-            Targets::open(vec![vault], writer, source, cursor, &self.clock).expect("opens");
-        let walk = WalkOptions {
-            exclude: Exclude::new::<&str>(&[]).expect("nothing"),
-            leave_out: Vec::new(),
-            crossing: Crossing::Stay,
-            threads: 1.try_into().expect("one"),
-        };
-        let options = CaptureOptions { root: self.path(""), walk, part_limits };
-        let pool = self.fixture.pool().clone();
-        let means = CaptureMeans { pool, states: self.folder.path().join("states") };
-        let standing = standing.expect("a session");
-        let captured =
-            capture(&options, &means, targets, &standing, &self.clock, &CaptureProgress::default());
-        captured.is_ok_and(|captured| captured.targets.iter().all(Result::is_ok))
-    }
-
-    /// The newest point is restored as the tree is, and nothing is wrong.
-    fn verify(&self, story: &str) {
-        let vault = self.fixture.open(self.store.clone()).expect("opens");
-        let report = vault.check().expect("checks");
-        assert!(report.is_good(), "{story}: {report:#?}");
-        let catalogue = vault.catalogue(self.fixture.source(SOURCE)).expect("a catalogue");
-        let point = catalogue.points().last().expect("a point");
-        let destination = self.folder.path().join("restored");
-        if destination.exists() {
-            fs::remove_dir_all(&destination).expect("removed");
-        }
-        let reading = Reading::begin(&vault, &catalogue, point.link, None, &self.clock).expect("reads");
-        let request = RestoreRequest {
-            reading: &reading,
-            point,
-            selection: &Selection::all(),
-            destination: &destination,
-            existing: Existing::Refuse,
-        };
-        let restored = restore(&request, self.fixture.pool(), &Arc::new(RestoreProgress::default()));
-        assert_eq!(restored.expect("restores").problems, Vec::<String>::new(), "{story}");
-        assert!(contents(&destination) == contents(&self.path("")), "{story}: it is another tree");
-    }
-}
-
-fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let name = PathBuf::from(path.file_name().expect("a name"));
-        match path.is_dir() {
-            true => {
-                files.extend(contents(&path).into_iter().map(|(below, content)| (name.join(below), content)))
-            }
-            false => files.push((name, fs::read(&path).expect("a file"))),
-        }
-    }
-    files.sort();
-    files
-}
+use scene::{Found, Scene};
 
 #[test]
 fn a_capture_that_is_cut_short_anywhere_is_continued_with_what_its_parts_have_and_no_more() {
@@ -147,7 +32,7 @@ fn a_capture_that_is_cut_short_anywhere_is_continued_with_what_its_parts_have_an
         for name in ["a 0", "a 1", "b 0", "b 1", "b 2", "z"] {
             scene.write(&format!("folder/{name}"), random.bytes(9000));
         }
-        assert!(scene.capture(scene.store.clone(), PartLimits::default()));
+        scene.capture(scene.store.clone(), PartLimits::default()).expect("captures");
         // What is gone has no contents that its row would wait for, and a large file comes after it.
         for name in ["b 0", "b 1", "b 2"] {
             fs::remove_file(scene.path(&format!("folder/{name}"))).expect("removed");
@@ -162,11 +47,10 @@ fn a_capture_that_is_cut_short_anywhere_is_continued_with_what_its_parts_have_an
             StoreErrorKind::ReadOnly,
         );
         let limits = PartLimits { duration: Duration::from_secs(seconds), ..PartLimits::default() };
-        let is_whole = scene.capture(failing.clone(), limits);
-        interrupted += u64::from(!is_whole);
+        interrupted += u64::from(scene.capture(failing.clone(), limits).is_err());
         let left = Scene { store: Arc::new(MemStore::with_objects(failing.inner().objects())), ..scene };
         let story = format!("parts of {seconds} s, cut short after {parts}");
-        assert!(left.capture(left.store.clone(), limits), "{story}");
+        left.capture(left.store.clone(), limits).unwrap_or_else(|why| panic!("{story}: {why}"));
         left.verify(&story);
     }
     assert!(interrupted > 20, "{interrupted} were cut short");
@@ -176,33 +60,173 @@ fn a_capture_that_is_cut_short_anywhere_is_continued_with_what_its_parts_have_an
 fn what_was_sent_of_a_large_file_is_in_the_point_whatever_a_custodian_deletes_meanwhile() {
     let scene = Scene::new();
     scene.write("small", "contents");
-    assert!(scene.capture(scene.store.clone(), PartLimits::default()));
+    scene.capture(scene.store.clone(), PartLimits::default()).expect("captures");
     scene.write("large", Random::new(2).bytes(40 << 20));
     let beside = Arc::new(FaultStore::new(MemStore::with_objects(scene.store.objects())));
     let (fixture, custodians) = (Arc::clone(&scene.fixture), Arc::downgrade(&beside));
     // Whatever is announced goes on after the next part.
-    let notes = std::sync::Mutex::new(MemoryNotes::default());
-    let deleted = Arc::new(AtomicI64::new(0));
+    let notes = Mutex::new(MemoryNotes::default());
+    let deleted = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&deleted);
     beside.then(Trigger::on(Operation::Put).below("points/").always(), move || {
         let Some(store) = custodians.upgrade() else { return };
-        let vault: Arc<Vault> = fixture.open(store).expect("opens");
-        let kinds = Kinds::from([(FilesKind::NAME, Arc::new(FilesKind) as Arc<dyn KindRules>)]);
-        let clock = ManualClock::new(Timestamp::from_seconds(NOW_SECONDS));
-        let look = Inspection::new(vault, Arc::new(kinds), &clock);
         let mut notes = notes.lock().expect("not poisoned");
-        let (identity, pool) = (fixture.writer().clone(), fixture.pool().clone());
-        let mut custodian = Custodian::new(look, identity, pool, &mut *notes).expect("a custodian");
-        for _ in 0..3 {
-            match custodian.collect().expect("collects") {
-                Pass::Done(done) => counted.fetch_add(done.packs_deleted as i64, Ordering::Relaxed),
-                Pass::Idle | Pass::Waits(_) => break,
-            };
-        }
+        let collected = Scene::with_custodian(&fixture, store, &mut notes, |custodian| {
+            counted.fetch_add(collect(custodian)?, Ordering::Relaxed);
+            Ok(())
+        });
+        collected.expect("collects");
     });
     let limits = PartLimits { read_bytes: 8 << 20, ..PartLimits::default() };
-    assert!(scene.capture(beside.clone(), limits), "is acknowledged");
+    scene.capture(beside.clone(), limits).expect("is acknowledged");
     assert!(deleted.load(Ordering::Relaxed) > 0, "something was deleted meanwhile");
     let whole = Scene { store: Arc::new(MemStore::with_objects(beside.inner().objects())), ..scene };
     whole.verify("beside a custodian");
+}
+
+/// Passes until one waits, or there is nothing to do; how many packs went.
+fn collect(custodian: &mut Custodian<'_>) -> Result<u64, VaultError> {
+    let mut deleted = 0;
+    for _ in 0..8 {
+        match custodian.collect()? {
+            Pass::Done(done) => deleted += done.packs_deleted,
+            Pass::Idle | Pass::Waits(_) => break,
+        }
+    }
+    Ok(deleted)
+}
+
+/// A prune that keeps so many points, for all whose commits do not keep it waiting.
+fn prune(custodian: &mut Custodian<'_>, last: u32) -> Result<(), VaultError> {
+    custodian.accept()?;
+    let keep = Keep::Rules(KeepRules { last: Some(last), ..KeepRules::default() });
+    custodian.thin(&|_| Some(keep.clone()))?;
+    collect(custodian).map(drop)
+}
+
+/// Changes something of the tree, as people do.
+fn change(scene: &Scene, random: &mut Random) {
+    let mut files: Vec<PathBuf> = scene.found().into_iter().map(|(name, ..)| name).collect();
+    let some = |random: &mut Random, files: &[PathBuf]| {
+        files.get(random.below(files.len().max(1))).map(|name| scene.path(name.to_str().expect("text")))
+    };
+    for _ in 0..1 + random.below(25) {
+        let new = format!("folder {}/file {}", random.below(4), random.below(60));
+        match (random.below(9), some(random, &files)) {
+            (0..4, _) => {
+                let length =
+                    if random.once_in(12) { 70_000 + random.below(400_000) } else { random.below(20_000) };
+                if !scene.path(&new).is_dir() {
+                    scene.write(&new, random.bytes(length));
+                    files.push(new.into());
+                }
+            }
+            // What follows may have been moved or removed by an earlier change.
+            (4, Some(file)) => drop(fs::remove_file(file)),
+            (5 | 6, Some(file)) => {
+                let mode = fs::Permissions::from_mode(0o600 + random.below(2) as u32 * 0o44);
+                drop(fs::set_permissions(file, mode));
+            }
+            (7, Some(file)) => drop(fs::rename(file, scene.path(&new))),
+            (_, Some(file)) if random.once_in(2) => drop(fs::hard_link(file, scene.path(&new))),
+            _ => {
+                let [from, to] = [(); 2].map(|()| scene.path(&format!("folder {}", random.below(4))));
+                drop(fs::rename(from, to));
+            }
+        }
+    }
+    // Times of the file system have steps of some milliseconds, and the clock of the test is no help there.
+    std::thread::sleep(Duration::from_millis(15));
+}
+
+/// Weeks of a tree: captures in parts that are cut short, a custodian that prunes between them and beside them. Every point
+/// that was acknowledged and that retention has kept is what the tree was.
+fn live(seed: u64) -> (u64, u64) {
+    let mut random = Random::new(seed);
+    let mut scene = Scene::new();
+    let mut acknowledged: BTreeMap<PointId, Vec<Found>> = BTreeMap::new();
+    let notes = Arc::new(Mutex::new(MemoryNotes::default()));
+    let (mut captures, mut interrupted) = (0, 0);
+    for day in 0..10 {
+        let story = format!("seed {seed}, day {day}");
+        change(&scene, &mut random);
+        let store = Arc::new(FaultStore::new(MemStore::with_objects(scene.store.objects())));
+        if random.once_in(3) {
+            let folder = ["points/", "packs/", "index/", "heads/"][random.below(4)];
+            let trigger = Trigger::on(Operation::Put).below(folder).after(random.below(4) as u64).always();
+            store.fail(trigger, StoreErrorKind::ReadOnly);
+        }
+        if random.once_in(2) {
+            let (fixture, weak) = (Arc::clone(&scene.fixture), Arc::downgrade(&store));
+            let (notes, is_at_work) = (Arc::clone(&notes), AtomicBool::new(false));
+            let last = 1 + random.below(3) as u32;
+            // Not of packs: they go up on the threads that the custodian's need as well.
+            let folder = ["points/", "index/", "heads/"][random.below(3)];
+            store.then(Trigger::on(Operation::Put).below(folder).always(), move || {
+                // It puts index objects itself.
+                if is_at_work.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+                if let Some(store) = weak.upgrade() {
+                    let mut notes = notes.lock().expect("not poisoned");
+                    let pruned = Scene::with_custodian(&fixture, store, &mut notes, |custodian| {
+                        prune(custodian, last)
+                    });
+                    let is_refused = matches!(&pruned, Err(VaultError::Store(_)));
+                    assert!(pruned.is_ok() || is_refused, "{pruned:?}");
+                }
+                is_at_work.store(false, Ordering::SeqCst);
+            });
+        }
+        let limits = PartLimits {
+            duration: Duration::from_secs(2 + random.below(40) as u64),
+            read_bytes: 20_000 + random.below(400_000) as u64,
+            ..PartLimits::default()
+        };
+        captures += 1;
+        let whole = scene.capture(store.clone(), limits);
+        scene.store = Arc::new(MemStore::with_objects(store.inner().objects()));
+        // One that goes on from parts has what the tree was at the time of these: it is done before anything changes.
+        let point = whole.or_else(|_| {
+            interrupted += 1;
+            scene.capture(scene.store.clone(), limits)
+        });
+        acknowledged.insert(point.unwrap_or_else(|why| panic!("{story}: {why}")), scene.found());
+        if random.once_in(2) {
+            let last = 1 + random.below(3) as u32;
+            let (store, mut notes) = (scene.store.clone(), notes.lock().expect("not poisoned"));
+            let pruned =
+                Scene::with_custodian(&scene.fixture, store, &mut notes, |custodian| prune(custodian, last));
+            pruned.unwrap_or_else(|error| panic!("{story}: {error}"));
+        }
+        for (point, found) in scene.restored(&story) {
+            if let Some(was) = acknowledged.get(&point) {
+                assert!(found == *was, "{story}: {point} is another tree");
+            }
+        }
+    }
+    (captures, interrupted)
+}
+
+#[test]
+fn points_are_what_the_tree_was_whatever_is_cut_short_and_pruned_meanwhile() {
+    let (first, count) = match std::env::var("BACKSTAY_SEED") {
+        Ok(seed) => (seed.parse().expect("a number"), 1),
+        Err(_) => (0, 12),
+    };
+    let (mut captures, mut interrupted) = (0, 0);
+    for seed in first..first + count {
+        let (some, cut) = live(seed);
+        (captures, interrupted) = (captures + some, interrupted + cut);
+    }
+    assert!(interrupted < captures, "{interrupted} of {captures} were cut short");
+}
+
+#[test]
+#[ignore = "long: some minutes; BACKSTAY_SEEDS sets how many (300)"]
+fn points_of_many_trees_are_what_these_were() {
+    let count = std::env::var("BACKSTAY_SEEDS").map_or(300, |seeds| seeds.parse().expect("a number"));
+    for seed in 0..count {
+        live(seed);
+    }
 }
