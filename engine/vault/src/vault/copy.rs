@@ -10,7 +10,7 @@ use backstay_core::clock::Clock;
 use backstay_core::id::{ChunkId, PointId, SourceId};
 use backstay_core::kind::Kinds;
 use backstay_core::layout::PlacedRun;
-use backstay_core::run::Run;
+use backstay_core::run::{PartRef, Run};
 
 use super::custodian::write_merged;
 use super::draft::Original;
@@ -65,6 +65,12 @@ pub struct Copying<'c> {
     pub clock: &'c dyn Clock,
     /// How much one commit copies.
     pub limits: CopyLimits,
+}
+
+/// Parts of the runs of one point of which everything was sent, or was there, in a session before. By their root chunks.
+#[derive(Debug, Default)]
+struct SentParts {
+    roots: HashSet<ChunkId>,
 }
 
 /// What was copied.
@@ -186,6 +192,7 @@ impl Copying<'_> {
         copied: &mut Copied,
     ) -> Result<(), VaultError> {
         let way = catalogue.way(point.link)?;
+        let mut sent = SentParts::default();
         loop {
             let now = self.clock.now();
             let name = &point.common.source_name;
@@ -195,7 +202,7 @@ impl Copying<'_> {
             if self.is_there(&there, point, copied)? {
                 return session.give_up(self.clock.now());
             }
-            match self.send(catalogue, point, &way, &session, &there, copied) {
+            match self.send(catalogue, point, (&way, &mut sent), &session, &there, copied) {
                 Err(error) => {
                     session.give_up(self.clock.now())?;
                     return Err(error);
@@ -216,13 +223,13 @@ impl Copying<'_> {
         &self,
         catalogue: &Catalogue,
         point: &PointObject,
-        way: &[PlacedRun],
+        (way, sent): (&[PlacedRun], &mut SentParts),
         session: &Session,
         there: &Catalogue,
         copied: &mut Copied,
     ) -> Result<(Written, Option<PointDraft>), VaultError> {
         let runs = runs_onto(way, session.parent().map(|parent| parent.link.point));
-        let (mut packs, is_all) = self.send_chunks(&runs, session, copied)?;
+        let (mut packs, is_all) = self.send_chunks(&runs, sent, session, copied)?;
         if !is_all {
             return Ok((Written { packs }, None));
         }
@@ -269,10 +276,12 @@ impl Copying<'_> {
     }
 
     /// Sends chunks that are not there, as they lie here; whether those were all. Of several runs, which are merged, only
-    /// the data: what one commit sends, the next finds there, so that each comes further.
+    /// the data: what one commit sends, the next finds there, so that each comes further. Parts that were sent come last:
+    /// the commit that puts the point has to find all of it, and those before need not look again at what they have done.
     fn send_chunks(
         &self,
         runs: &[Run],
+        sent: &mut SentParts,
         session: &Session,
         copied: &mut Copied,
     ) -> Result<(Vec<crate::write::StoredPack>, bool), VaultError> {
@@ -282,7 +291,10 @@ impl Copying<'_> {
         let is_merged = runs.len() > 1;
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut sent_bytes = 0;
-        for part in runs.iter().flat_map(|run| &run.parts) {
+        let parts = || runs.iter().flat_map(|run| &run.parts);
+        let (again, first): (Vec<&PartRef>, Vec<&PartRef>) =
+            parts().partition(|part| sent.roots.contains(&part.root));
+        for part in first.into_iter().chain(again) {
             let (mut missing, mut is_cut, mut failure) = (Vec::new(), false, None);
             let mut look_at = |chunk| {
                 let is_there = match self.is_compromised(&chunk) {
@@ -310,6 +322,10 @@ impl Copying<'_> {
             if let Some(error) = failure {
                 return Err(error);
             }
+            if !missing.is_empty() {
+                // Also what a pass has deleted meanwhile, since no point needed it yet.
+                sent.roots.remove(&part.root);
+            }
             for read in reader.plan(missing)? {
                 if sent_bytes >= self.limits.bytes {
                     return Ok((packer.flush()?, false));
@@ -335,6 +351,7 @@ impl Copying<'_> {
             if is_cut {
                 return Ok((packer.flush()?, false));
             }
+            sent.roots.insert(part.root);
         }
         Ok((packer.flush()?, true))
     }

@@ -4,4 +4,5 @@ mod beside;
 mod compromised;
 mod copies;
 mod crashes;
+mod parts;
 mod scene;
