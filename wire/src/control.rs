@@ -6,7 +6,7 @@ use crate::status::NodeStatus;
 use crate::upkeep::{Upkeep, UpkeepReport};
 
 /// Version of the protocol. A daemon refuses a greater one by name; fields that it does not know are ignored.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What of a request every version understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub enum Ask {
     Prune {
         /// The vault's name.
         vault: String,
+        /// Whether points of a time to come get the times of their captures first.
+        #[serde(default)]
+        trusts_clock: bool,
     },
     /// Do something else to a vault. Answered by any number of [`Reply::Progress`] and one [`Reply::Upkept`].
     Upkeep(Upkeep),
@@ -117,6 +120,12 @@ pub struct PruneReport {
     pub vault: String,
     /// Points that were committed, and that retention judges from now on.
     pub points_accepted: u64,
+    /// Points of a time to come that got the times of their captures.
+    #[serde(default)]
+    pub points_redated: u64,
+    /// Sources of which nothing may be dropped, since their newest point is of a time to come.
+    #[serde(default)]
+    pub sources_ahead: u64,
     /// Points that do not count any more.
     pub points_dropped: u64,
     /// Runs that were made out of others.

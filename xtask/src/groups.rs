@@ -21,6 +21,7 @@ const MODEL: (&str, &str) = ("backstay-vault", "commit_and_collect");
 
 /// What the tests of the real binary compare with.
 const E2E_PROGRAMS: &[Program] = &[
+    Program { name: "faketime", package: "faketime" },
     Program { name: "getfattr", package: "attr" },
     Program { name: "getfacl", package: "acl" },
     Program { name: "python3", package: "python3-minimal" },

@@ -98,6 +98,41 @@ pub fn judge_at(now: Timestamp, keep: &Keep, points: &[Aged]) -> Vec<Vec<Reason>
     reasons
 }
 
+/// What is known of the time of an accepted point, for [`redated`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dated {
+    /// The time by which it was judged so far.
+    pub time: Timestamp,
+    /// When its capture began, by the clock of its node; `None` where nobody can tell.
+    pub captured: Option<Timestamp>,
+}
+
+/// The times of `points`, oldest first, by a clock that is right: the way back after one ran ahead ([`Reason::ClockAhead`]).
+/// A point of a time that is still to come is judged by the start of its capture. Where that is still to come as well, or
+/// nobody can tell it, it gets the time of the next point of which it is known, or `now`. None gets a time before that of the
+/// point before it.
+pub fn redated(now: Timestamp, points: &[Dated]) -> Vec<Timestamp> {
+    let mut next = now;
+    let mut times: Vec<Timestamp> = points
+        .iter()
+        .rev()
+        .map(|point| {
+            if point.time <= now {
+                return point.time;
+            }
+            next = point.captured.filter(|captured| *captured <= now).unwrap_or(next);
+            next
+        })
+        .collect();
+    times.reverse();
+    let mut latest = None;
+    for time in &mut times {
+        *time = latest.map_or(*time, |latest| (*time).max(latest));
+        latest = Some(*time);
+    }
+    times
+}
+
 /// Why each of `points` is kept, in their order; without a reason it may go. A rule that counts periods keeps the first
 /// point of each: which that is no later point changes, so what is kept once stays until its period has had its time.
 /// Nothing depends on the current time: while there are no captures, nothing ages.

@@ -57,14 +57,15 @@ impl Care {
         if notes.age().is_some_and(|age| age < PERIOD) {
             return Ok(None);
         }
-        match self.prune(name) {
+        match self.prune(name, false) {
             Err(failure) if failure.class == "not_custodian" => Ok(None),
             report => report.map(Some),
         }
     }
 
-    /// Accepts what was committed, drops what retention does not want, and deletes what nothing needs any more.
-    pub fn prune(&self, name: &str) -> Result<PruneReport, Failure> {
+    /// Accepts what was committed, drops what retention does not want, and deletes what nothing needs any more. If
+    /// `trusts_clock`, points of a time to come get the times of their captures before that.
+    pub fn prune(&self, name: &str, trusts_clock: bool) -> Result<PruneReport, Failure> {
         let start = Instant::now();
         let mut report = PruneReport { vault: name.to_owned(), ..PruneReport::default() };
         self.with_custodian(name, |custodian| {
@@ -73,8 +74,12 @@ impl Care {
                 report.is_unfinished = true;
                 return Ok(());
             }
+            if trusts_clock {
+                report.points_redated = custodian.trust_clock()?;
+            }
             let thinned = custodian.thin(&keep_of(&self.config))?;
             report.points_dropped = thinned.points_dropped;
+            report.sources_ahead = thinned.sources_ahead;
             report.runs_merged = thinned.runs_merged;
             report.is_unfinished = match collect(custodian, &mut report)? {
                 PassEnd::Whole => false,
@@ -113,8 +118,9 @@ pub fn explain(
     config: &Config,
     vault: Arc<Vault>,
     clock: &dyn ClockDebug,
+    trusts_clock: bool,
 ) -> Result<Vec<SourceFates>, Failure> {
-    Ok(Inspection::new(vault, kinds(), clock).explain(&keep_of(config))?)
+    Ok(Inspection::new(vault, kinds(), clock).explain(&keep_of(config), trusts_clock)?)
 }
 
 /// The kinds of sources whose runs this version can merge.

@@ -71,6 +71,61 @@ fn while_the_newest_point_is_of_a_time_to_come_nothing_is_dropped() {
 }
 
 #[test]
+fn points_of_a_time_to_come_get_their_own_times_again() {
+    let dated = |time: &str, captured: Option<&str>| Dated { time: at(time), captured: captured.map(at) };
+    let jumped = "2036-03-03T00:00:00Z";
+    let points = [
+        dated("2026-03-02T00:00:00Z", Some("2026-03-02T00:00:00Z")),
+        // Of this one the start of the capture is of no use: it lies before the next.
+        dated(jumped, Some(jumped)),
+        dated(jumped, Some("2026-03-03T01:00:00Z")),
+        // Its node's clock stood back.
+        dated(jumped, Some("1970-01-01T00:00:00Z")),
+        dated(jumped, Some("2026-03-03T03:00:00Z")),
+        dated(jumped, None),
+    ];
+    let times =
+        |now: &str| -> Vec<String> { redated(at(now), &points).iter().map(ToString::to_string).collect() };
+    assert_eq!(
+        times("2026-03-03T05:00:00Z"),
+        [
+            "2026-03-02T00:00:00Z",
+            "2026-03-03T01:00:00Z",
+            "2026-03-03T01:00:00Z",
+            "2026-03-03T01:00:00Z",
+            "2026-03-03T03:00:00Z",
+            "2026-03-03T05:00:00Z",
+        ]
+    );
+    let as_before: Vec<Timestamp> = points.iter().map(|point| point.time).collect();
+    assert_eq!(redated(at("2036-03-04T00:00:00Z"), &points), as_before, "no time is to come");
+}
+
+proptest! {
+    #[test]
+    fn times_that_were_given_anew_rise_and_none_is_to_come(
+        now in 0i64..50,
+        points in prop::collection::vec((0i64..100, prop::option::of(0i64..100)), 0..12),
+    ) {
+        let mut points: Vec<Dated> = points
+            .into_iter()
+            .map(|(time, captured)| Dated {
+                time: Timestamp::from_seconds(time),
+                captured: captured.map(Timestamp::from_seconds),
+            })
+            .collect();
+        points.sort_by_key(|point| point.time);
+        let now = Timestamp::from_seconds(now);
+        let times = redated(now, &points);
+        prop_assert!(times.is_sorted());
+        prop_assert!(times.iter().all(|time| *time <= now));
+        for (point, time) in points.iter().zip(&times).filter(|(point, _)| point.time <= now) {
+            prop_assert_eq!(point.time, *time);
+        }
+    }
+}
+
+#[test]
 fn the_ends_of_months_and_a_leap_day_belong_to_their_own_months() {
     let keep = rules(KeepRules { monthly: Some(4), yearly: Some(2), ..KeepRules::default() });
     let daily = points(series("2027-11-29T12:00:00Z", hours(24), 130));

@@ -113,7 +113,7 @@ fn show(arguments: &DemoArgs, folder: &Path, io: &Handle) -> Result<(), Failure>
 
 /// The daemon prunes after captures: the vault is not to be removed under its hands.
 fn let_prunes_end(context: &Context) -> Result<(), Failure> {
-    let ask = Ask::Prune { vault: "local".to_owned() };
+    let ask = Ask::Prune { vault: "local".to_owned(), trusts_clock: false };
     match Conversation::ask(&context.config.node.state, ask)? {
         Some(conversation) => prune::follow(conversation).map(drop),
         None => Ok(()),

@@ -22,6 +22,10 @@ pub(super) struct PruneArgs {
     /// Change nothing; say of each point whether it is kept or dropped, and why.
     #[arg(long)]
     dry_run: bool,
+    /// Say that the clock is right now: points of a time to come get the times of their captures again, so that retention
+    /// can judge them.
+    #[arg(long)]
+    trust_clock: bool,
 }
 
 #[derive(Serialize)]
@@ -35,18 +39,19 @@ struct ShownFate {
 }
 
 pub(super) fn run(context: &Context, arguments: &PruneArgs) -> Result<u8, Failure> {
-    if arguments.dry_run { dry_run(context, &arguments.vault) } else { prune(context, &arguments.vault) }
+    if arguments.dry_run { dry_run(context, arguments) } else { prune(context, arguments) }
 }
 
-fn prune(context: &Context, vault: &str) -> Result<u8, Failure> {
+fn prune(context: &Context, arguments: &PruneArgs) -> Result<u8, Failure> {
+    let (vault, trusts_clock) = (arguments.vault.as_str(), arguments.trust_clock);
     // Before the daemon is asked: it would have to find out the same.
     context.refuse_unknown(vault)?;
-    let ask = Ask::Prune { vault: vault.to_owned() };
+    let ask = Ask::Prune { vault: vault.to_owned(), trusts_clock };
     let report = match Conversation::ask(&context.config.node.state, ask)? {
         Some(conversation) => follow(conversation)?,
         None => {
             let (engine, _lock) = capture::engine(context)?;
-            engine.care().prune(vault)?
+            engine.care().prune(vault, trusts_clock)?
         }
     };
     tell(context, &report)
@@ -71,6 +76,15 @@ pub(super) fn tell(context: &Context, report: &PruneReport) -> Result<u8, Failur
         print_json(report)?;
     } else {
         print(&summary(report));
+        if report.points_redated > 0 {
+            print(&format!("points that got the times of their captures again: {}", report.points_redated));
+        }
+        if report.sources_ahead > 0 {
+            print(&format!(
+                "sources of which nothing is dropped, since their newest point is of a time to come: {}. If the clock of this host is right now, `backstay vault prune {} --trust-clock` judges such points by their captures",
+                report.sources_ahead, report.vault
+            ));
+        }
     }
     match report.awaited.first().filter(|_| report.is_unfinished) {
         None if report.is_unfinished => Err(Failure::partly(format!(
@@ -89,9 +103,10 @@ pub(super) fn tell(context: &Context, report: &PruneReport) -> Result<u8, Failur
     }
 }
 
-fn dry_run(context: &Context, name: &str) -> Result<u8, Failure> {
+fn dry_run(context: &Context, arguments: &PruneArgs) -> Result<u8, Failure> {
+    let name = arguments.vault.as_str();
     let vault = context.vaults_to_read(None)?.open(name, Absent::Refuse)?;
-    let fates = explain(&context.config, vault, &SystemClock)?;
+    let fates = explain(&context.config, vault, &SystemClock, arguments.trust_clock)?;
     let shown: Vec<ShownFate> = fates.iter().flat_map(shown).collect();
     if context.json {
         print_json(&shown)?;

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::asker::{Asker, Scope, Told};
+use super::pruning::WantedPrune;
 use super::upkeep::WantedJob;
 use super::{Daemon, Event};
 use crate::control::told as told_of;
@@ -62,7 +63,9 @@ impl Answering<'_> {
                 Ask::Due { sources } => {
                     self.want(&mut incoming, &mut outgoing, &sources, Scope::Due, None).await?
                 }
-                Ask::Prune { vault } => self.prune(&mut incoming, &mut outgoing, vault).await?,
+                Ask::Prune { vault, trusts_clock } => {
+                    self.prune(&mut incoming, &mut outgoing, vault, trusts_clock).await?
+                }
                 Ask::Upkeep(job) => self.upkeep(&mut incoming, &mut outgoing, job).await?,
             },
         };
@@ -74,13 +77,14 @@ impl Answering<'_> {
         incoming: &mut ReadHalf<'_>,
         outgoing: &mut WriteHalf<'_>,
         vault: String,
+        trusts_clock: bool,
     ) -> anyhow::Result<Reply> {
         let Ok(_place) = self.waiting.try_acquire() else { return Ok(Reply::failed(TOO_MANY)) };
         if let Some(unknown) = self.unknown_of([vault.as_str()]) {
             return Ok(unknown);
         }
         let (asker, told) = oneshot::channel();
-        self.events.send(Event::PruneWanted { vault, asker }).await?;
+        self.events.send(Event::PruneWanted { vault, wanted: WantedPrune { asker, trusts_clock } }).await?;
         Ok(match outcome(incoming, outgoing, told, Progress::default).await? {
             Some(Ok(report)) => Reply::Pruned(report),
             Some(Err(message)) => Reply::failed(message),

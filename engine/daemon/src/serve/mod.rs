@@ -31,7 +31,7 @@ use crate::node::StateLock;
 use crate::vaults::ClockDebug;
 use asker::{Asker, Scope};
 use captures::Captures;
-use pruning::{PruneAsker, Pruning};
+use pruning::{Pruning, WantedPrune};
 use upkeep::{Busy, UpkeepJobs, UpkeepOutcome, WantedJob};
 
 /// Events that wait for the loop.
@@ -70,7 +70,7 @@ enum Event {
     /// A capture has ended.
     Done { source: String, report: Box<CaptureReport>, start: Timestamp },
     /// Somebody wants a vault pruned, and to be told.
-    PruneWanted { vault: String, asker: PruneAsker },
+    PruneWanted { vault: String, wanted: WantedPrune },
     /// A prune has ended; one that failed with its class and in words.
     Pruned { vault: String, outcome: Box<Result<PruneReport, (&'static str, String)>> },
     /// Somebody wants something else done to vaults, and to be told.
@@ -197,7 +197,7 @@ impl Work {
     /// Gives an event to whom it concerns.
     fn apply(&mut self, event: Event) {
         match event {
-            Event::PruneWanted { vault, asker } => self.pruning.want(vault, asker),
+            Event::PruneWanted { vault, wanted } => self.pruning.want(vault, wanted),
             Event::Pruned { vault, outcome } => self.pruning.end(&vault, *outcome),
             Event::UpkeepWanted(wanted) => self.upkeep.want(*wanted),
             Event::Upkept { number, outcome } => {

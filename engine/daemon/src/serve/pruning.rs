@@ -18,7 +18,16 @@ use crate::care::summary;
 pub(super) type PruneOutcome = Result<PruneReport, String>;
 
 /// Where it is told.
-pub(super) type PruneAsker = oneshot::Sender<PruneOutcome>;
+type PruneAsker = oneshot::Sender<PruneOutcome>;
+
+/// A prune that somebody wants.
+#[derive(Debug)]
+pub(super) struct WantedPrune {
+    /// Where the outcome is told.
+    pub(super) asker: PruneAsker,
+    /// Whether points of a time to come get the times of their captures first.
+    pub(super) trusts_clock: bool,
+}
 
 /// A prune under way.
 struct Running {
@@ -33,7 +42,7 @@ pub(super) struct Pruning {
     events: mpsc::Sender<Event>,
     due: Due,
     running: HashMap<String, Running>,
-    wanted: HashMap<String, Vec<PruneAsker>>,
+    wanted: HashMap<String, Vec<WantedPrune>>,
     /// Vaults of which another node is custodian, as far as was tried.
     of_others: HashSet<String>,
 }
@@ -64,8 +73,8 @@ impl Pruning {
     }
 
     /// Somebody wants a prune that begins from now on.
-    pub(super) fn want(&mut self, vault: String, asker: PruneAsker) {
-        self.wanted.entry(vault).or_default().push(asker);
+    pub(super) fn want(&mut self, vault: String, wanted: WantedPrune) {
+        self.wanted.entry(vault).or_default().push(wanted);
     }
 
     /// Vaults that are being pruned.
@@ -80,7 +89,7 @@ impl Pruning {
 
     /// Starts what is wanted or due, but for vaults that are `cared_for` otherwise; says how long to sleep at most.
     pub(super) fn start_some(&mut self, cared_for: &BTreeSet<String>) -> Duration {
-        self.wanted.values_mut().for_each(|askers| askers.retain(|asker| !asker.is_closed()));
+        self.wanted.values_mut().for_each(|all| all.retain(|wanted| !wanted.asker.is_closed()));
         let now = Instant::now();
         let wanted = self.wanted.iter().filter(|(_, askers)| !askers.is_empty()).map(|(vault, _)| vault);
         let due = self.due.all().filter(|(_, from)| *from <= now).map(|(vault, _)| vault);
@@ -95,11 +104,14 @@ impl Pruning {
 
     fn start(&mut self, vault: String) {
         let was_due = self.due.begun(&vault);
-        let askers = self.wanted.remove(&vault).unwrap_or_default();
+        let wanted = self.wanted.remove(&vault).unwrap_or_default();
+        // Who has not asked for it gets what somebody else has.
+        let trusts_clock = wanted.iter().any(|wanted| wanted.trusts_clock);
+        let askers = wanted.into_iter().map(|wanted| wanted.asker).collect();
         self.running.insert(vault.clone(), Running { askers, was_due });
         let (daemon, events, name) = (Arc::clone(&self.daemon), self.events.clone(), vault.clone());
         let work = move || {
-            let pruned = catch_unwind(AssertUnwindSafe(|| daemon.engine.care().prune(&name)));
+            let pruned = catch_unwind(AssertUnwindSafe(|| daemon.engine.care().prune(&name, trusts_clock)));
             let outcome = match pruned {
                 Ok(Ok(report)) => Ok(report),
                 Ok(Err(failure)) => Err((failure.class, failure.message)),

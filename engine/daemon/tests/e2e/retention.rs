@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::daemon::{Daemon, wait_for};
 use crate::judge::assert_same;
+use crate::outcome::{Outcome, run};
 use crate::sandbox::{Capture, Sandbox};
 
 /// So many captures, each with a file more and one changed.
@@ -62,6 +64,47 @@ fn prune_says_what_it_would_do_and_then_does_it() {
     let again = sandbox.run(["vault", "prune", "local"]).good();
     assert!(again.text().contains("points dropped: 1, deleted: 1"), "{}", again.text());
     sandbox.check_vault();
+}
+
+#[test]
+fn a_clock_that_ran_ahead_stops_retention_until_somebody_says_that_it_is_right_again() {
+    let mut sandbox = Sandbox::new();
+    sandbox.source_lines = ", keep = { yearly = 1 }";
+    capture_often(&sandbox, 2);
+    fs::write(sandbox.source.join("changing"), "while the clock was ahead").unwrap();
+    for words in [&["now"][..], &["vault", "prune", "local"]] {
+        in_ten_years(sandbox.command(words)).good();
+    }
+    capture_often(&sandbox, 3);
+    let told = sandbox.run(["vault", "prune", "local"]).good().text();
+    assert!(told.contains("points dropped: 0") && told.contains("vault prune local --trust-clock"), "{told}");
+    let points = sandbox.points();
+    assert!(points.len() > 3, "{points:?}");
+    let explained = sandbox.run(["vault", "prune", "local", "--dry-run", "--trust-clock"]).good().text();
+    assert!(
+        explained.contains(&format!("{} of {} points would", points.len() - 2, points.len())),
+        "{explained}"
+    );
+    assert_eq!(sandbox.points(), points);
+
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the flow", || !daemon.flow("data.files", "local")["last_point"].is_null());
+    let mended = sandbox.run(["vault", "prune", "local", "--trust-clock", "--json"]).good().json();
+    assert_eq!((&mended["points_redated"], &mended["sources_ahead"]), (&4.into(), &0.into()), "{mended:#}");
+    daemon.running.terminate().good();
+    assert_eq!(sandbox.points().len(), 2, "the first of the year and the newest");
+    sandbox.check_vault();
+    let restored = sandbox.restore("restored");
+    assert_same(&sandbox.source, &restored);
+}
+
+/// The same command with a clock that is ahead.
+fn in_ten_years(command: Command) -> Outcome {
+    let mut ahead = Command::new("faketime");
+    ahead.args(["-m", "-f", "+3650d"]).arg(command.get_program()).args(command.get_args());
+    // Times of files and of time-outs stay as they are.
+    ahead.envs([("NO_FAKE_STAT", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("BACKSTAY_LOG", "warn")]);
+    run(ahead)
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Thinning and what it frees.
 
-use backstay_core::config::Keep;
+use backstay_core::config::{Keep, KeepRules};
 use backstay_testkit::capture::{State, Style, read_back};
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
@@ -47,6 +47,37 @@ fn a_stretch_is_merged_once_and_by_one_layout() {
 }
 
 #[test]
+fn after_a_clock_ran_ahead_points_get_their_own_times_again_when_somebody_says_so() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(6);
+    let mut state = sample(&mut random, 4);
+    let year = 365 * 24 * 3600;
+    // A point an hour; at the fourth of them the clock is ten years ahead, and the pass sees it then.
+    for hour in 0..8 {
+        edit(&mut state, &mut random);
+        scene.capture(SOURCE, 3600 * hour + if hour == 3 { 10 * year } else { 0 }, &state);
+        scene.collect();
+    }
+    let hourly = Keep::Rules(KeepRules { hourly: Some(3), ..KeepRules::default() });
+    let explained = |scene: &Scene, trusts_clock| {
+        let look = Inspection::new(scene.vault.clone(), kinds(), &scene.clock);
+        let fates = look.explain(&|_| Some(hourly.clone()), trusts_clock).expect("explains");
+        fates[0].points.iter().filter(|(.., fate)| *fate == PointFate::Dropped).count()
+    };
+    let thinned = scene.thin(&hourly);
+    assert_eq!((thinned.points_dropped, thinned.sources_ahead), (0, 1));
+    assert_eq!((explained(&scene, false), explained(&scene, true)), (0, 5));
+    assert_eq!(scene.with_custodian(|custodian| custodian.trust_clock()).expect("puts layouts"), 5);
+    assert_eq!(explained(&scene, false), 5);
+    let thinned = scene.thin(&hourly);
+    assert_eq!((thinned.points_dropped, thinned.sources_ahead), (5, 0));
+    while !scene.is_idle() {}
+    assert_eq!(scene.counting().len(), 3);
+    scene.verify();
+    assert_eq!(scene.with_custodian(|custodian| custodian.trust_clock()).expect("looks"), 0);
+}
+
+#[test]
 fn a_held_point_is_never_dropped() {
     let mut scene = Scene::new();
     let mut random = Random::new(2);
@@ -73,7 +104,8 @@ fn an_explanation_says_what_a_prune_would_do_and_changes_nothing() {
     scene.collect();
     scene.capture(SOURCE, 1100, &sample(&mut random, 3));
     let before = scene.memory.objects();
-    let fates = Inspection::new(scene.vault.clone(), kinds(), &scene.clock).explain(&|_| Some(last(2)));
+    let fates =
+        Inspection::new(scene.vault.clone(), kinds(), &scene.clock).explain(&|_| Some(last(2)), false);
     let fates = fates.expect("explains");
     assert!(scene.memory.objects() == before);
     let fates: Vec<&PointFate> = fates[0].points.iter().map(|(.., fate)| fate).collect();

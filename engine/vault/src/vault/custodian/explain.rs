@@ -12,6 +12,7 @@ use backstay_core::units::Timestamp;
 
 use super::super::Catalogue;
 use super::decide::Deciding;
+use super::redate::redate;
 use super::thin::judged;
 use super::{Inspection, KeepOf};
 use crate::error::VaultError;
@@ -42,8 +43,8 @@ pub enum PointFate {
 
 impl Inspection<'_> {
     /// What [`Custodian::accept`](super::Custodian::accept) and then [`Custodian::thin`](super::Custodian::thin) would do
-    /// now.
-    pub fn explain(&self, keep: &KeepOf<'_>) -> Result<Vec<SourceFates>, VaultError> {
+    /// now; with [`Custodian::trust_clock`](super::Custodian::trust_clock) between them if `trusts_clock`.
+    pub fn explain(&self, keep: &KeepOf<'_>, trusts_clock: bool) -> Result<Vec<SourceFates>, VaultError> {
         let mut all = Vec::new();
         let (sessions, fences) = (self.list_sessions()?, self.list_fences()?);
         let under_way: HashSet<SessionId> = sessions.open(&fences).map(|session| session.session).collect();
@@ -54,7 +55,10 @@ impl Inspection<'_> {
             let (sessions, fences, pins) = (&sessions, &fences, &pins);
             let custodian = trust.custodian_key();
             let deciding = Deciding { catalogue: &catalogue, sessions, fences, pins, custodian };
-            let layout = deciding.layout(trust.custodian.term, next, self.now())?;
+            let mut layout = deciding.layout(trust.custodian.term, next, self.now())?;
+            if trusts_clock {
+                redate(&catalogue, &mut layout, self.now());
+            }
             catalogue.goes_by(layout);
             let Some(known) = catalogue.points().first() else { continue };
             let source_name = known.common.source_name.clone();

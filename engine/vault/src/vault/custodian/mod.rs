@@ -16,6 +16,7 @@ mod needs;
 mod notes;
 mod proof;
 mod publish;
+mod redate;
 mod renew;
 mod repack;
 mod repair;

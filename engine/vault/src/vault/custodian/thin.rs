@@ -45,6 +45,8 @@ pub struct Thinned {
     pub entries_written: u64,
     /// Groups of small files of which what is needed was written anew.
     pub groups_split: u64,
+    /// Sources of which nothing may be dropped, since their newest point is of a time to come.
+    pub sources_ahead: u64,
 }
 
 impl Custodian<'_> {
@@ -92,11 +94,12 @@ impl Custodian<'_> {
         let accepted = catalogue.layout.iter().flat_map(|layout| &layout.accepted);
         let newest = accepted.map(|accepted| accepted.retention_time).max();
         if let Some(time) = newest.filter(|time| is_ahead(self.look.now(), *time)) {
+            thinned.sources_ahead += 1;
             let (source, place) = (&known.source_name, self.vault.place());
             tracing::warn!(
                 source,
                 place,
-                "nothing is dropped before {time}, the time of the newest point: the clock of this host stands back, or ran ahead when the point was accepted"
+                "nothing is dropped before {time}, the time of the newest point: the clock of this host stands back, or ran ahead when the point was accepted; if it is right now, `backstay vault prune --trust-clock` gives such points their own times again"
             );
         }
         let mut merged = HashSet::new();
