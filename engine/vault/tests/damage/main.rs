@@ -7,3 +7,4 @@ mod dropped;
 mod matrix;
 mod repair;
 mod sample;
+mod sectors;

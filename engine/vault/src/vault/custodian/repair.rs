@@ -9,6 +9,7 @@ mod keys;
 mod losses;
 mod objects;
 mod packs;
+mod piecewise;
 mod points;
 mod runs;
 

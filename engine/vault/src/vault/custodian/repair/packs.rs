@@ -11,6 +11,7 @@ use super::super::Custodian;
 use super::super::renew::{LISTED_ENTRIES, PacksById, in_order, take_over};
 use super::Repaired;
 use super::objects::is_damage;
+use super::piecewise::read_pieces;
 use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::keys::MissingKey;
@@ -18,7 +19,7 @@ use crate::malformed::Malformed;
 use crate::name::{Named, ObjectName};
 use crate::pack::{PackEntry, bad_records, read_contents, read_pack, salvage};
 use crate::record::{RecordHeader, RecordOpener};
-use crate::store::{Folder, StoreErrorKind};
+use crate::store::Folder;
 use crate::write::Packer;
 
 /// How often it is looked whether an upload has failed, while it is waited for.
@@ -109,13 +110,9 @@ impl Custodian<'_> {
         }
     }
 
-    /// `None` when it cannot be read at all.
+    /// What can be read of it; `None` when that is nothing.
     fn content(&self, pack: PackId) -> Result<Option<Bytes>, VaultError> {
-        match self.vault.get(&Named::Pack(pack).to_name()) {
-            Ok(content) => Ok(Some(content)),
-            Err(error) if error.is_unreadable() && error.kind != StoreErrorKind::Denied => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        read_pieces(&self.vault, pack)
     }
 
     /// Moves the records that are whole into new packs, and lists these. A custodian without the keys of contents cannot
