@@ -1,21 +1,25 @@
 //! Every store passes the conformance suite, bare and wrapped; and what is peculiar to a directory.
 
 use std::cell::Cell;
-use std::fs;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
-use backstay_core::id::PackId;
+use backstay_core::id::{PackId, SessionId};
 use backstay_testkit::conformance::{store_conforms, trash_conforms};
 use backstay_testkit::crash::{CrashStore, Landing};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_vault::buffer::BufferPool;
 use backstay_vault::name::Named;
 use backstay_vault::store::{
-    Counted, DirStore, Folder, MemStore, Operation, RequestCounts, Retried, RetryPolicy, Store,
-    StoreErrorKind,
+    Counted, DirStore, Disk, Folder, MemStore, Operation, RequestCounts, Retried, RetryPolicy, Store,
+    StoreErrorKind, Stretch, SystemDisk,
 };
 use bytes::Bytes;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 /// Makes stores in folders of their own below `root`.
@@ -254,4 +258,65 @@ async fn a_directory_reopened_holds_what_was_put() {
     let name = Named::Key("nullstone".into()).to_name();
     DirStore::new(root.path()).put(&name, Bytes::from_static(b"kept")).await.expect("put");
     assert_eq!(DirStore::new(root.path()).get(&name).await.expect("get"), &b"kept"[..]);
+}
+
+/// A disk that lacks something, or gives nothing, when it is to make a folder durable.
+#[derive(Debug, Default)]
+struct Unsynced(AtomicI32);
+
+impl Disk for Unsynced {
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => SystemDisk.sync_folder(path),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_listed_is_durable_unless_nobody_could_make_it_so() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let disk = Arc::new(Unsynced::default());
+    let store = DirStore::on(disk.clone(), root.path(), None);
+    let name = Named::Session(SessionId::new([1; 16])).to_name();
+    store.put(&name, Bytes::from_static(b"x")).await.expect("puts");
+    let listed = async |errno: Errno| {
+        disk.0.store(errno.raw_os_error(), Ordering::SeqCst);
+        store.list(&Folder::new(&[&"sessions"])).await.map(|listed| listed.len())
+    };
+    for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+        assert!(listed(errno).await.expect_err("is tried again").is_transient());
+    }
+    for errno in [Errno::ROFS, Errno::ACCESS, Errno::IO] {
+        assert_eq!(listed(errno).await.expect("what lies there can be restored"), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_file_is_no_object_and_is_not_waited_for() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let store = DirStore::new(root.path());
+    let (pipe, link) = (SessionId::new([1; 16]), SessionId::new([2; 16]));
+    let [pipe, link] = [pipe, link].map(|id| Named::Session(id).to_name());
+    fs::create_dir(root.path().join("sessions")).expect("a folder");
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(CWD, root.path().join(pipe.as_str()), FileType::Fifo, mode, 0).expect("a pipe");
+    std::os::unix::fs::symlink("/dev/zero", root.path().join(link.as_str())).expect("a link");
+    assert_eq!(store.list(&Folder::new(&[&"sessions"])).await.expect("lists"), []);
+    for name in [pipe, link] {
+        store.get(&name).await.expect_err("there is no such object");
+        let stretch = Stretch { offset: 0, length: 1 };
+        store.get_range(&name, stretch).await.expect_err("there is no such object");
+        store.put(&name, Bytes::from_static(b"x")).await.expect("takes its place");
+        assert_eq!(store.get(&name).await.expect("gets"), "x");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_far_too_long_is_not_read() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let store = DirStore::new(root.path());
+    let name = Named::Session(SessionId::new([1; 16])).to_name();
+    store.put(&name, vec![0; (1 << 20) + 1].into()).await.expect("puts");
+    assert_eq!(store.get(&name).await.expect_err("too long").kind, StoreErrorKind::TooLarge);
 }

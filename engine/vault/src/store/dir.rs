@@ -40,6 +40,9 @@ const UNFINISHED_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// what others have cached, and a copy is saved.
 const DIRECT_BYTES_LEAST: usize = 1 << 20;
 
+/// Greatest session or fence that is read, bytes; they have some hundreds.
+const SMALL_BYTES_MAX: u64 = 1 << 20;
+
 /// How deep folders are: `packs/ab/…`, `points/…/…`.
 const FOLDER_DEPTH_MAX: usize = 3;
 
@@ -129,7 +132,7 @@ impl Store for DirStore {
         let path = folder.as_str().trim_end_matches('/').to_owned();
         let work = move |inner: &Inner, root: &Path| {
             let listed = list(root, &path)?;
-            inner.make_durable(root, &path, &listed);
+            inner.make_durable(root, &path, &listed)?;
             Ok(listed)
         };
         let mut listed = self.run(Operation::List, folder.as_str().to_owned(), work).await?;
@@ -224,12 +227,12 @@ impl Inner {
     }
 
     /// Makes durable what a listing has shown.
-    fn make_durable(&self, root: &Path, top: &str, listed: &[Listed]) {
+    fn make_durable(&self, root: &Path, top: &str, listed: &[Listed]) -> io::Result<()> {
         let below = listed.iter().filter_map(|listed| Path::new(listed.name.as_str()).parent());
         let within = |folder: &&Path| folder.starts_with(top);
         let folders: BTreeSet<&Path> =
             below.flat_map(|folder| folder.ancestors().take_while(within)).collect();
-        self.settled.make_durable(&*self.disk, root, folders);
+        self.settled.make_durable(&*self.disk, root, folders)
     }
 
     fn put(&self, root: &Path, name: &str, content: &[u8]) -> io::Result<()> {
@@ -281,24 +284,40 @@ impl Inner {
     }
 }
 
+/// Opens an object, and says how long it is. What is no file, as a pipe that somebody has made under its name, would not
+/// answer, or never end.
+fn open_object(root: &Path, name: &str) -> io::Result<(File, u64)> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(root.join(name), flags, Mode::empty())?);
+    let found = file.metadata()?;
+    match found.is_file() {
+        true => Ok((file, found.len())),
+        false => Err(io::Error::other("it is not a file: remove it")),
+    }
+}
+
 fn get(root: &Path, name: &str) -> io::Result<Bytes> {
-    let file = File::open(root.join(name))?;
-    let length = file.metadata()?.len();
-    if length > OBJECT_BYTES_MAX {
+    let (file, length) = open_object(root, name)?;
+    let bytes_max = if is_small(name) { SMALL_BYTES_MAX } else { OBJECT_BYTES_MAX };
+    if length > bytes_max {
         return Err(ErrorKind::FileTooLarge.into());
     }
     let mut content = Vec::with_capacity(length as usize);
-    file.take(OBJECT_BYTES_MAX).read_to_end(&mut content)?;
+    file.take(bytes_max).read_to_end(&mut content)?;
     Ok(content.into())
+}
+
+/// Sessions and fences are read many at once, and their lengths are not known before.
+fn is_small(name: &str) -> bool {
+    name.starts_with("sessions/") || name.starts_with("fences/")
 }
 
 fn get_range(root: &Path, name: &str, stretch: Stretch) -> io::Result<Bytes> {
     if stretch.length > OBJECT_BYTES_MAX {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    let file = File::open(root.join(name))?;
+    let (file, length) = open_object(root, name)?;
     // Before anything is allocated; it also spares the system offsets that it would refuse in its own way.
-    let length = file.metadata()?.len();
     if stretch.offset.checked_add(stretch.length).is_none_or(|end| end > length) {
         return Err(ErrorKind::UnexpectedEof.into());
     }
@@ -328,11 +347,14 @@ pub(super) fn list_below(
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let name = format!("{folder}/{name}");
-        if entry.file_type()?.is_dir() {
+        let found = entry.file_type()?;
+        if found.is_dir() {
             if depth > 1 {
                 list_below(root, &name, depth - 1, listed)?;
             }
-        } else if let Some((name, named)) = ObjectName::parse(&name) {
+        } else if found.is_file()
+            && let Some((name, named)) = ObjectName::parse(&name)
+        {
             let bytes = match entry.metadata() {
                 // Deleted between the two calls.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -402,6 +424,11 @@ fn sweep(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether an error may be gone at the next try.
+fn is_transient(error: &io::Error) -> bool {
+    kind_of(error) == StoreErrorKind::Transient
 }
 
 fn kind_of(error: &io::Error) -> StoreErrorKind {

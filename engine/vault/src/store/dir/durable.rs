@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::Disk;
+use super::{Disk, is_transient};
 
 /// Folders that are synced at once: a file system writes down together what is asked for at the same time.
 const AT_ONCE: usize = 8;
@@ -29,13 +29,13 @@ pub(super) struct Settled(Mutex<HashMap<PathBuf, Changed>>);
 impl Settled {
     /// Makes durable what is in these folders below `root`, those that have changed since that was done last. What is seen
     /// may come from a process that died before it was durable, and whoever sees it builds on it. Where it cannot be done,
-    /// nobody writes either.
+    /// as on a disk that is only read, nobody writes either; what a process lacks for a moment, as descriptors, is an error.
     pub(super) fn make_durable<'f>(
         &self,
         disk: &dyn Disk,
         root: &Path,
         folders: impl IntoIterator<Item = &'f Path>,
-    ) {
+    ) -> io::Result<()> {
         let mut settled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Looked at before it is synced: what comes later gives a folder another time.
         let look = |folder: &'f Path| {
@@ -47,24 +47,30 @@ impl Settled {
         };
         let due: Vec<_> = folders.into_iter().map(look).filter(changed).collect();
         let paths: Vec<PathBuf> = due.iter().map(|(folder, _)| root.join(folder)).collect();
-        if sync_all(disk, &paths).is_ok() {
-            for (folder, changed) in due {
-                match changed {
-                    Some(changed) => settled.insert(folder.to_path_buf(), changed),
-                    None => settled.remove(folder),
-                };
+        match sync_all(disk, &paths) {
+            Ok(()) => {
+                for (folder, changed) in due {
+                    match changed {
+                        Some(changed) => settled.insert(folder.to_path_buf(), changed),
+                        None => settled.remove(folder),
+                    };
+                }
+                Ok(())
             }
+            Err(error) if is_transient(&error) => Err(error),
+            Err(_) => Ok(()),
         }
     }
 }
 
-/// Makes durable which names are in these folders, in any order, whatever becomes of one of them; the first error.
+/// Makes durable which names are in these folders, in any order, whatever becomes of one of them; one of the errors, and
+/// one that may pass rather than another.
 pub(super) fn sync_all(disk: &dyn Disk, folders: &[impl AsRef<Path> + Sync]) -> io::Result<()> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut outcome = Ok(());
         while let Some(folder) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
-            outcome = outcome.and(disk.sync_folder(folder.as_ref()));
+            outcome = both(outcome, disk.sync_folder(folder.as_ref()));
         }
         outcome
     };
@@ -74,8 +80,16 @@ pub(super) fn sync_all(disk: &dyn Disk, folders: &[impl AsRef<Path> + Sync]) -> 
         let own = work();
         let joined =
             helpers.into_iter().map(|helper| helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        joined.fold(own, Result::and)
+        joined.fold(own, both)
     })
+}
+
+fn both(first: io::Result<()>, second: io::Result<()>) -> io::Result<()> {
+    match (first, second) {
+        (Ok(()), outcome) | (outcome, Ok(())) => outcome,
+        (Err(_), Err(error)) if is_transient(&error) => Err(error),
+        (first, _) => first,
+    }
 }
 
 /// When a folder was changed last; `None` when another change could have the same time.
