@@ -7,6 +7,9 @@ use std::fmt;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
 
+/// Numbers of objects are below this.
+pub(crate) const NUMBER_END: u64 = CollectionNumber::END;
+
 /// The name of an object in a vault.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName(String);
@@ -122,8 +125,10 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// No vault comes near the end: whoever counts on from what a name says never overflows.
 fn number(text: &str) -> Option<u64> {
-    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+    let number = (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    number.filter(|number| *number < NUMBER_END)
 }
 
 fn key_name(text: &str) -> Option<String> {
@@ -148,7 +153,7 @@ mod tests {
             Named::Index(session, hash),
             Named::Point(source, PointId::new([4; 16]), hash),
             Named::Layout(source, 9, hash),
-            Named::Head(source, u64::MAX, hash),
+            Named::Head(source, NUMBER_END - 1, hash),
             Named::Session(session),
             Named::Fence(session),
             Named::Gc(CollectionNumber::new(7), hash),
@@ -174,6 +179,7 @@ mod tests {
         let pack = "ab".repeat(32);
         let wrong_folder = format!("packs/cd/{pack}");
         let signed_number = format!("gc/+000000000000001-{pack}");
+        let no_number = format!("gc/4000000000000000-{pack}");
         for text in [
             "",
             "/",
@@ -188,6 +194,7 @@ mod tests {
             "gc/0000000000000007",
             wrong_folder.as_str(),
             signed_number.as_str(),
+            no_number.as_str(),
         ] {
             assert_eq!(ObjectName::parse(text), None, "{text:?}");
         }

@@ -261,6 +261,27 @@ fn a_former_custodians_layout_stands_until_its_successor_writes_one() {
 }
 
 #[test]
+fn while_the_layout_of_the_new_custodian_cannot_be_read_nobody_builds_on_that_of_the_former() {
+    let chain = Chain::new();
+    let former = chain.fixture.other_node("cobblestone");
+    let custodian =
+        |node: &VaultFixture, term| Custodian { node: node.writer().node.clone(), term, signer: None };
+    chain.trust(&[&chain.fixture, &former], &custodian(&former, 2));
+    // One that landed late has a greater generation than the successor knew.
+    chain.put_by(&former, &chain.only(7, 2, 0));
+    chain.trust(&[&chain.fixture, &former], &custodian(&chain.fixture, 3));
+    let capture = || chain.fixture.capture(&chain.open(), SOURCE, at(100), &chain.states[3]);
+    capture().expect("captures");
+    let source = chain.fixture.source(SOURCE);
+    let mut damaged =
+        forge::layout(chain.fixture.ring(), chain.fixture.signer(), source, &chain.only(4, 3, 0));
+    damaged.content = bytes::Bytes::from_static(b"something else");
+    chain.fixture.put(&*chain.store, damaged);
+    let refused = capture().expect_err("nobody knows what counts").to_string();
+    assert!(refused.contains("layout/"), "{refused}");
+}
+
+#[test]
 fn a_layout_that_is_not_of_its_name_or_decides_the_future_is_left_out() {
     let chain = Chain::new();
     let decides = Layout { generation: 1, term: 1, ..Layout::default() };

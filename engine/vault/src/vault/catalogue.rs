@@ -15,11 +15,11 @@ use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::keys::verify;
 use crate::malformed::{Malformed, decode_cbor};
-use crate::name::{Named, ObjectName};
+use crate::name::{NUMBER_END, Named, ObjectName};
 use crate::store::{Folder, Listed};
 
 /// Sequence numbers of points and heads are below: there is always a next one.
-const SEQUENCE_END: u64 = 1 << 62;
+const SEQUENCE_END: u64 = NUMBER_END;
 
 pub(super) const POINT_PURPOSE: &[u8] = b"backstay point 0\0";
 
@@ -93,6 +93,8 @@ pub struct Catalogue {
     refused: Vec<PointLink>,
     /// The own runs of the points that count.
     runs: Vec<PlacedRun>,
+    /// The term of the custodian.
+    term: u64,
 }
 
 impl Catalogue {
@@ -153,9 +155,11 @@ impl Catalogue {
         accepted.filter(|link| !there.contains(link) && !gone.contains(link)).collect()
     }
 
-    /// The error of a damaged layout that may be the one in force.
+    /// The error of a damaged layout that may be the one in force. While there is none of the custodian's term, any may be
+    /// of it, whatever its generation.
     pub(super) fn take_damaged_layout(&mut self) -> Option<VaultError> {
-        let in_force = self.layout.as_ref().map_or(0, |layout| layout.generation);
+        let in_force = self.layout.as_ref().filter(|layout| layout.term >= self.term);
+        let in_force = in_force.map_or(0, |layout| layout.generation);
         let place = self.left_out.iter().position(|error| match error {
             VaultError::Damaged { object, .. } => match ObjectName::parse(object) {
                 Some((_, Named::Layout(_, generation, _))) => generation >= in_force,
@@ -303,6 +307,7 @@ impl Vault {
             broken: Vec::new(),
             refused: Vec::new(),
             runs: Vec::new(),
+            term: self.trust().custodian.term,
         };
         for (point, verdict) in points.into_iter().zip(verdicts) {
             catalogue.add(point, verdict);

@@ -169,7 +169,7 @@ impl Custodian<'_> {
         tracing::debug!(packs = moved.len(), "moved");
         inventory.extend(moved.iter().map(|(pack, _)| (pack.id, u64::from(pack.bytes))));
         self.put_index(newest, moved)?;
-        let number = CollectionNumber::new(newest.get() + 1);
+        let number = self.number_after(newest)?;
         let looked_at: HashSet<PackId> = choice.doomed.iter().copied().collect();
         self.put_record(number, choice.doomed, &inventory)?;
         self.note()?;
@@ -185,8 +185,17 @@ impl Custodian<'_> {
 
     /// A record behind the newest, which dooms only these packs.
     pub(super) fn put_next_record(&self, doomed: Vec<PackId>) -> Result<(), VaultError> {
-        let number = CollectionNumber::new(self.vault.newest_collection()?.get() + 1);
+        let number = self.number_after(self.vault.newest_collection()?)?;
         self.put_record(number, doomed, &self.look.inventory()?)
+    }
+
+    fn number_after(&self, newest: CollectionNumber) -> Result<CollectionNumber, VaultError> {
+        let none = || {
+            self.look.refused(
+                "gc/ has a record with the greatest number there is, which no custodian writes; remove it",
+            )
+        };
+        newest.next().ok_or_else(none)
     }
 
     /// Puts the record of a pass. Those before it go at the end of the pass, so that nothing falls between.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use backstay_core::collection::CollectionNumber;
 use backstay_core::id::SessionId;
 use backstay_core::layout::Layout;
 use backstay_core::point::PointLink;
@@ -49,7 +48,8 @@ impl Inspection<'_> {
         let (sessions, fences) = (self.list_sessions()?, self.list_fences()?);
         let under_way: HashSet<SessionId> = sessions.open(&fences).map(|session| session.session).collect();
         let pins = sessions.pins(&fences);
-        let next = CollectionNumber::new(self.vault().newest_collection()?.get() + 1);
+        let newest = self.vault().newest_collection()?;
+        let next = newest.next().unwrap_or(newest);
         let trust = self.vault().trust();
         for mut catalogue in self.survey()? {
             let (sessions, fences, pins) = (&sessions, &fences, &pins);
