@@ -49,8 +49,8 @@ pub struct PartCursor<S> {
     current: Option<(ChunkId, BlockReader)>,
     /// The last key of the block before.
     before: Option<Vec<u8>>,
-    /// The last key of the part.
-    last_key: Vec<u8>,
+    /// The first and the last key of the part.
+    keys: (Vec<u8>, Vec<u8>),
     /// Keys below are passed over.
     from: Vec<u8>,
 }
@@ -70,7 +70,7 @@ impl<S: ChunkSource> PartCursor<S> {
             blocks: VecDeque::new(),
             current: None,
             before: None,
-            last_key: part.last_key.clone(),
+            keys: (part.first_key.clone(), part.last_key.clone()),
             from,
         };
         cursor.load_rows()?;
@@ -117,12 +117,16 @@ impl<S: ChunkSource> Cursor for PartCursor<S> {
                     if self.before.take().is_some_and(|before| before.as_slice() >= block.entry().key) {
                         return Err(malformed(Malformed::Field("order of keys")));
                     }
+                    // Whoever reads one part after the other counts on it that keys rise.
+                    if block.entry().key < self.keys.0.as_slice() {
+                        return Err(malformed(Malformed::Field("key before the beginning of the part")));
+                    }
                     if block.entry().key >= self.from.as_slice() {
                         self.from.clear();
                         return Ok(true);
                     }
                 }
-                if block.last_key() > self.last_key.as_slice() {
+                if block.last_key() > self.keys.1.as_slice() {
                     return Err(malformed(Malformed::Field("key beyond the end of the part")));
                 }
                 self.before = Some(block.last_key().to_vec());
@@ -271,6 +275,27 @@ mod tests {
             assert_eq!(read(&chunks, &part, &key(n)), all[n as usize..], "from {n}");
         }
         assert!(read(&chunks, &part, b"z").is_empty());
+    }
+
+    #[test]
+    fn a_part_with_keys_beyond_what_its_reference_says_is_refused() {
+        let ring = Rc::new(KeyRing::new(&Bundle::generate()));
+        let (chunks, part) = write(&ring, 0..5000);
+        let outcome = |part: &PartRef| {
+            let mut cursor = PartCursor::open(chunks.clone(), part, b"").expect("opens");
+            loop {
+                match cursor.advance() {
+                    Ok(true) => {}
+                    Ok(false) => break Ok(()),
+                    Err(error) => break Err(error.to_string()),
+                }
+            }
+        };
+        assert_eq!(outcome(&part), Ok(()));
+        let begins_late = PartRef { first_key: key(1), ..part.clone() };
+        assert!(outcome(&begins_late).expect_err("refused").contains("before the beginning"));
+        let ends_early = PartRef { last_key: key(4998), ..part.clone() };
+        assert!(outcome(&ends_early).expect_err("refused").contains("beyond the end"));
     }
 
     #[test]

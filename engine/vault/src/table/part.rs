@@ -5,7 +5,7 @@ use backstay_core::run::{Entry, KEY_BYTES_MAX, PartRef, VALUE_BYTES_MAX};
 
 use super::block::BlockBuilder;
 use super::live::LiveTable;
-use super::root::{IndexBlockRef, IndexRow, PartRoot, PieceRef, encode_index_row};
+use super::root::{INDEX_BLOCK_BYTES, IndexBlockRef, IndexRow, PartRoot, PieceRef, encode_index_row};
 use crate::keys::KeyRing;
 use crate::malformed::encode_cbor;
 
@@ -17,9 +17,6 @@ const BLOCK_BYTES_MAX: usize = 128 << 10;
 
 /// A key ends the block before it when the first byte of its hash is below this.
 const BOUNDARY_BELOW: u8 = 8;
-
-/// An index block is closed at this size, bytes.
-const INDEX_BLOCK_BYTES: usize = 64 << 10;
 
 /// Takes the chunks of a table.
 pub trait MetaSink {

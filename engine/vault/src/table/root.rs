@@ -91,8 +91,18 @@ pub(super) fn encode_index_row(out: &mut Vec<u8>, last_key: &[u8], row: &IndexRo
     put_varint(out, row.entries);
 }
 
+/// An index block is closed at this size, bytes.
+pub(super) const INDEX_BLOCK_BYTES: usize = 64 << 10;
+
+/// Greatest index block: it is closed at the row with which it has [`INDEX_BLOCK_BYTES`], and a row has a key and little else.
+const INDEX_BLOCK_BYTES_MAX: usize = INDEX_BLOCK_BYTES + KEY_BYTES_MAX + 64;
+
 /// Reads an index block.
 pub fn decode_index(bytes: &[u8]) -> Result<Vec<IndexRow>, Malformed> {
+    // Keys that share their beginnings take more room here than there.
+    if bytes.len() > INDEX_BLOCK_BYTES_MAX {
+        return Err(Malformed::Field("length of an index block"));
+    }
     let mut rows: Vec<IndexRow> = Vec::new();
     let mut take = Take::new(bytes);
     let mut key: Vec<u8> = Vec::new();
