@@ -119,11 +119,14 @@ impl Vaults {
         if let Some(opened) = &*slot
             && !opened.vault().is_still_there()?
         {
+            opened.vault().leave_index_folder();
             *slot = None;
         }
         let opened = match &mut *slot {
             Some(opened) => {
                 if opened.is_outdated()? || self.lacks_keys(opened.vault()) {
+                    // One process has it once.
+                    opened.vault().leave_index_folder();
                     opened.replace(self.find(name, absent)?);
                 }
                 opened

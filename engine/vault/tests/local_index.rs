@@ -14,6 +14,7 @@ use backstay_testkit::forge;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
+use backstay_vault::index::{IndexFolder, IndexLimits};
 use backstay_vault::keys::{Secret, Signer};
 use backstay_vault::store::MemStore;
 use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass, Vault};
@@ -259,4 +260,28 @@ fn an_own_commit_that_was_not_acknowledged_is_not_believed_after_a_restart() -> 
     let again = scene.capture(&vault, "other.files", 120, &state);
     assert!(again.totals.new_chunks >= 8, "nothing says that it was acknowledged: {:?}", again.totals);
     Ok(())
+}
+
+#[test]
+fn a_process_that_opens_a_vault_again_takes_its_folder_along() {
+    let (folder, fixture) = (tempfile::tempdir().expect("a folder"), VaultFixture::new());
+    let memory = Arc::new(MemStore::new());
+    let first = fixture.create(memory.clone()).expect("create");
+    let limits = IndexLimits { table_entries_max: 4, worth_entries: 1, worth_objects: 1 };
+    first.keep_index_in(folder.path(), IndexFolder::Own, limits);
+    fixture.capture(&first, SOURCE, at(10), &state(1)).expect("capture");
+    first.refresh_index(None).expect("refreshes");
+    let files = files_below(folder.path());
+    assert!(files.len() > 1, "{files:?}");
+    // Somebody goes on with the vault as it was.
+    first.leave_index_folder();
+    let second = fixture.open(memory.clone()).expect("opens");
+    second.keep_index_in(folder.path(), IndexFolder::Own, limits);
+    second.refresh_index(None).expect("refreshes");
+    fixture.capture(&first, SOURCE, at(20), &state(2)).expect("capture");
+    first.refresh_index(None).expect("refreshes");
+    assert!(files.iter().all(|file| file.exists()), "nobody takes away what the other reads");
+    fixture.capture(&second, SOURCE, at(30), &state(3)).expect("capture");
+    second.refresh_index(None).expect("refreshes");
+    assert!(files_below(folder.path()).len() > files.len(), "it is written on");
 }

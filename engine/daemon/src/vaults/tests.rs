@@ -60,6 +60,21 @@ fn a_process_that_opens_a_vault_again_leaves_its_own_open_sessions_alone() {
 }
 
 #[test]
+fn a_vault_that_is_opened_again_has_the_folder_of_its_index() {
+    let (folder, io) = (tempfile::tempdir().expect("a folder"), runtime());
+    let vaults = process(folder.path(), &io);
+    let before = vaults.open("local", Absent::Make).expect("makes");
+    vaults.outdate("local").expect("known");
+    let vault = vaults.open("local", Absent::Refuse).expect("opens");
+    // What goes on with the one before has let go of it.
+    drop(before);
+    let lock = folder.path().join("state of alpha/index").join(vault.id().to_string()).join("lock");
+    let lock = fs::File::open(lock).expect("it is there");
+    let is_free = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
+    assert!(!is_free, "nobody has it");
+}
+
+#[test]
 fn the_next_process_fences_what_one_before_has_left_open() {
     let (folder, io) = (tempfile::tempdir().expect("a folder"), runtime());
     let first = process(folder.path(), &io);

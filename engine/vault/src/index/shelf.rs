@@ -188,7 +188,12 @@ fn open_all(folder: &Path, vault: VaultId, wanted: IndexFolder) -> io::Result<Ve
             Err(error) => {
                 let file = path.display();
                 tracing::warn!(%file, %error, "a file of the local index is left out; the vault is read instead");
-                remove(is_own.then_some(&path));
+                // One that could not be read for now may be good.
+                let is_bad = match &error {
+                    SegmentError::Io(error) => error.kind() == ErrorKind::UnexpectedEof,
+                    _ => true,
+                };
+                remove((is_own && is_bad).then_some(&path));
             }
         }
     }

@@ -57,6 +57,13 @@ impl ChunkIndex {
         }
     }
 
+    /// Lets go of the folder, for the same vault that this process is about to open again. What lies there is read on, and
+    /// what comes stays in memory.
+    pub fn leave_folder(&mut self) {
+        self.shelf = None;
+        self.shelved.iter_mut().for_each(|shelved| shelved.is_borrowed = true);
+    }
+
     /// Throws away segments that were found damaged, before a listing says what has to be read in their stead.
     pub fn drop_damaged(&mut self) {
         self.is_paused = false;
@@ -222,7 +229,7 @@ impl ChunkIndex {
     fn drop_segments(&mut self, goes: impl Fn(u32) -> bool) {
         self.shelved.retain(|shelved| {
             let goes = goes(shelved.part);
-            if goes {
+            if goes && !shelved.is_borrowed {
                 remove(shelved.segment.path.as_deref());
             }
             !goes

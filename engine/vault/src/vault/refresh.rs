@@ -32,6 +32,12 @@ impl Vault {
         self.index_mut().keep_in(folder, self.id(), wanted, limits);
     }
 
+    /// Lets go of that folder, for the same vault that this process is about to open again: what goes on with this one has
+    /// the rest of its index in memory.
+    pub fn leave_index_folder(&self) {
+        self.index_mut().leave_folder();
+    }
+
     /// Lists `index/` and takes in what is new; what is no longer listed is forgotten. `writer` is the name of
     /// the node for which chunks shall count as present; `None` leaves that as it is.
     ///
