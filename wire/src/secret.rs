@@ -54,7 +54,7 @@ mod tests {
         assert!(shown.contains("local") && !shown.contains("AGE-SECRET"), "{shown}");
         let json = serde_json::to_string(&request).expect("encodes");
         let wanted = concat!(
-            r#"{"version":2,"ask":{"upkeep":{"take_custody":{"#,
+            r#"{"version":3,"ask":{"upkeep":{"take_custody":{"#,
             r#""vault":"local","recovery":"AGE-SECRET-KEY-1X"}}}}"#
         );
         assert_eq!(json, wanted);
