@@ -19,6 +19,8 @@ pub use period::{Calendar, Period};
 pub struct Aged {
     /// Its retention time: see [`retention_time`].
     pub time: Timestamp,
+    /// Its sequence number: the newest point has the greatest, also where others were copied or brought back since.
+    pub sequence: u64,
     /// Whether somebody holds it by name.
     pub is_held: bool,
     /// Entries of its state; 0 where that is not known.
@@ -139,9 +141,9 @@ pub fn redated(now: Timestamp, points: &[Dated]) -> Vec<Timestamp> {
 pub fn judge(keep: &Keep, points: &[Aged]) -> Vec<Vec<Reason>> {
     let mut reasons: Vec<Vec<Reason>> = vec![Vec::new(); points.len()];
     let mut by_age: Vec<usize> = (0..points.len()).collect();
-    // Stable: of equal times the place decides.
-    by_age.sort_by_key(|place| points[*place].time);
-    if let Some(newest) = by_age.last() {
+    // Stable: where these are equal, the place decides.
+    by_age.sort_by_key(|place| (points[*place].time, points[*place].sequence));
+    if let Some(newest) = by_age.iter().max_by_key(|place| points[**place].sequence) {
         reasons[*newest].push(Reason::Newest);
     }
     for (place, point) in points.iter().enumerate() {

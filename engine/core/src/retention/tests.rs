@@ -11,7 +11,10 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn points(times: impl IntoIterator<Item = Timestamp>) -> Vec<Aged> {
-    times.into_iter().map(|time| Aged { time, is_held: false, entries: 0, root_device: None }).collect()
+    times
+        .into_iter()
+        .map(|time| Aged { time, sequence: 0, is_held: false, entries: 0, root_device: None })
+        .collect()
 }
 
 fn hours(count: u64) -> Duration {
@@ -126,6 +129,16 @@ proptest! {
 }
 
 #[test]
+fn a_point_that_was_copied_or_brought_back_later_is_not_the_newest() {
+    let point = |sequence| Aged { sequence, ..points([at("2026-03-02T00:00:00Z")])[0] };
+    let keep = rules(KeepRules { last: Some(2), ..KeepRules::default() });
+    // Six was there; one to five came later, and none may be of a time before that of the one before.
+    let judged = judge(&keep, &[6, 1, 2, 3, 4, 5].map(point));
+    assert_eq!(judged[0], [Reason::Newest, Reason::Last(2)]);
+    assert_eq!(judged.iter().filter(|reasons| !reasons.is_empty()).count(), 2);
+}
+
+#[test]
 fn the_ends_of_months_and_a_leap_day_belong_to_their_own_months() {
     let keep = rules(KeepRules { monthly: Some(4), yearly: Some(2), ..KeepRules::default() });
     let daily = points(series("2027-11-29T12:00:00Z", hours(24), 130));
@@ -231,7 +244,7 @@ fn a_year_of_captures_leaves_about_as_many_points_as_the_rules_name() {
     let mut kept: Vec<Aged> = Vec::new();
     let mut most = 0;
     for time in series("2026-01-01T00:00:00Z", hours(1) / 4, 400 * 96) {
-        kept.push(Aged { time, is_held: false, entries: 0, root_device: None });
+        kept.push(Aged { time, sequence: 0, is_held: false, entries: 0, root_device: None });
         let mut reasons = judge(&keep, &kept).into_iter();
         kept.retain(|_| reasons.next().is_some_and(|reasons| !reasons.is_empty()));
         most = most.max(kept.len());
@@ -263,7 +276,7 @@ fn any_points() -> impl Strategy<Value = Vec<Aged>> {
         let mut time = at("2027-12-25");
         let next = |(minutes, is_held)| {
             time = time.saturating_add(Duration::from_secs(minutes * 60));
-            Aged { time, is_held, entries: 0, root_device: None }
+            Aged { time, sequence: 0, is_held, entries: 0, root_device: None }
         };
         gaps.into_iter().map(next).collect()
     })
@@ -312,6 +325,7 @@ proptest! {
         // As far in the future as they like: they are seen now, and that is what counts.
         flooded.extend((0..count).map(|_| Aged {
             time: retention_time(Some(newest), at("2199-01-01"), newest),
+            sequence: 0,
             is_held: false,
             entries: 0,
             root_device: None,
@@ -340,6 +354,7 @@ proptest! {
 fn the_point_before_almost_everything_was_gone_is_kept() {
     let point = |(seconds, entries, device): &(i64, u64, u64)| Aged {
         time: Timestamp::from_seconds(*seconds),
+        sequence: 0,
         is_held: false,
         entries: *entries,
         root_device: Some(*device),

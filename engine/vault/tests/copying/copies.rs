@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use backstay_core::config::{Keep, KeepRules};
 use backstay_core::id::PointId;
 use backstay_core::units::Timestamp;
-use backstay_testkit::capture::State;
+use backstay_testkit::capture::{State, Style};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::kind::kinds;
@@ -207,4 +208,24 @@ fn vaults_of_two_domains_have_nothing_to_give_each_other() {
     let stranger = VaultFixture::new();
     scene.to = stranger.create(Arc::new(MemStore::new())).expect("create");
     assert!(matches!(scene.copy(), Err(VaultError::WrongKey { .. })));
+}
+
+#[test]
+fn older_points_that_are_copied_later_push_out_no_newer_one() {
+    let mut scene = Scene::new();
+    scene.line(FILES, 4, &mut Random::new(11));
+    let vaults = [scene.from.clone(), scene.to.clone()];
+    let state = State::from([(vec![1], b"the newest".to_vec())]);
+    let open = scene.fixture.open_capture(&vaults, FILES, at(2000)).expect("opens");
+    let captured = open.commit(&state, &Style::default()).pop().expect("two").expect("captures");
+    let to = scene.to.clone();
+    scene.with_custodian(&to, |custodian| custodian.collect());
+    // By somebody who does not know their times, as all points are that no pass has accepted there.
+    assert_eq!(scene.copy().expect("copies").points, 4);
+    scene.with_custodian(&to, |custodian| custodian.collect());
+    let last = Keep::Rules(KeepRules { last: Some(1), ..KeepRules::default() });
+    scene.with_custodian(&to, |custodian| custodian.thin(&|_| Some(last.clone())));
+    let left = to.catalogue(scene.fixture.source(FILES)).expect("catalogue");
+    let left: Vec<PointId> = left.points().iter().map(|point| point.link.point).collect();
+    assert_eq!(left, [captured.common.id]);
 }

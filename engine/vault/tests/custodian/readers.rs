@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use backstay_core::fold::NewestStands;
+use backstay_core::id::SessionId;
 use backstay_core::point::PointLink;
+use backstay_testkit::forge;
 use backstay_testkit::random::Random;
+use backstay_vault::commit_object::{SessionKind, SessionObject};
 use backstay_vault::error::VaultError;
 use backstay_vault::vault::{PointFold, Reading, Vault};
 
@@ -117,4 +120,33 @@ fn nobody_waits_for_a_reader_and_one_that_is_dead_for_a_day_holds_nothing() {
     scene.clock.set(at(2000 + 3600 * 40));
     thin_and_collect(&mut scene);
     assert_eq!(scene.counting().len(), 1);
+}
+
+#[test]
+fn who_pins_a_point_that_has_gone_for_good_holds_nothing_up() {
+    let (mut scene, _, points) = scene();
+    scene.thin(&last(1));
+    scene.collect();
+    let layout = || {
+        let catalogue = scene.fixture.open(scene.memory.clone()).expect("opens");
+        catalogue.catalogue(scene.fixture.source(SOURCE)).expect("catalogue").layout.expect("a layout")
+    };
+    assert!(!layout().dropped.is_empty(), "until the next pass");
+    assert!(layout().runs.iter().all(|placed| placed.to != points[3]), "its runs have gone");
+    // A process that slept for long says once more that it reads.
+    let late = SessionObject {
+        kind: SessionKind::Reader,
+        pins: vec![points[3].point],
+        ..forge::open_session(
+            SessionId::new([7; 16]),
+            &scene.fixture.writer().node,
+            vec![scene.fixture.source(SOURCE)],
+        )
+    };
+    let object = forge::session(scene.fixture.ring(), scene.fixture.signer(), &late);
+    scene.fixture.put(&*scene.memory, object);
+    scene.pass().expect("goes on");
+    scene.thin(&last(1));
+    while !scene.is_idle() {}
+    scene.verify();
 }

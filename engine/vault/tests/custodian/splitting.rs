@@ -232,8 +232,19 @@ fn a_row_that_refers_beyond_the_end_of_its_group_stays_as_it_is_and_the_others_a
 
 #[test]
 fn contents_stay_where_a_reader_has_seen_them_for_as_long_as_it_pins_the_point() {
-    let (mut scene, _) = rewritten(6, KEYS);
+    for is_accepted in [true, false] {
+        contents_stay(is_accepted);
+    }
+}
+
+/// Whether a pass has accepted the point that is read.
+fn contents_stay(is_accepted: bool) {
+    let (mut scene, mut state) = rewritten(6, KEYS);
     scene.collect();
+    if !is_accepted {
+        state.insert(vec![KEYS], b"the newest".to_vec());
+        scene.capture_in_style(SOURCE, 1500, &state, &in_groups());
+    }
     let vault = scene.fixture.open(scene.memory.clone()).expect("opens");
     let catalogue = vault.catalogue(scene.fixture.source(SOURCE)).expect("catalogue");
     let newest = catalogue.newest().expect("a point").link;

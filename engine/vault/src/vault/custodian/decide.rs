@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{PointId, SessionId, SignerKey, SourceId};
-use backstay_core::layout::{Accepted, Layout};
+use backstay_core::layout::{Accepted, Layout, tree};
 use backstay_core::point::PointLink;
 use backstay_core::retention::retention_time;
 use backstay_core::thinning;
@@ -119,8 +119,10 @@ impl<'a> Deciding<'a> {
             );
             layout.runs.push(point.own_run());
         }
-        let pinned: Vec<PointLink> =
-            layout.dropped.iter().copied().filter(|link| self.is_pinned(link)).collect();
+        // A point whose runs are gone is read by nobody any more, whatever a session says that has come too late.
+        let reached = tree(layout.runs.iter());
+        let pinned = |link: &PointLink| self.is_pinned(link) && reached.contains_key(link);
+        let pinned: Vec<PointLink> = layout.dropped.iter().copied().filter(pinned).collect();
         let roots: Vec<PointLink> =
             layout.accepted.iter().map(|accepted| accepted.link).chain(pinned).collect();
         layout.runs = thinning::needed(&layout, &roots)?;
@@ -165,6 +167,8 @@ impl<'a> Deciding<'a> {
         let layout = || self.catalogue.layout.iter();
         let accepted = layout().flat_map(|layout| &layout.accepted).map(|accepted| accepted.link);
         let links = accepted.chain(layout().flat_map(|layout| layout.dropped.iter().copied()));
+        // One that is not accepted yet may be read as well.
+        let links = links.chain(self.catalogue.links());
         let points: HashSet<PointId> = links.map(|link| link.point).collect();
         let open = self.sessions.open(self.fences);
         let readers = open.filter(|session| session.pins.iter().any(|pin| points.contains(pin)));

@@ -9,7 +9,7 @@ use backstay_core::collection::CollectionNumber;
 use backstay_core::config::Keep;
 use backstay_core::id::{ChunkId, PointId};
 use backstay_core::kind::KindRules;
-use backstay_core::layout::{Accepted, Layout, PlacedRun, ReplacedRun};
+use backstay_core::layout::{Accepted, Layout, PlacedRun, ReplacedRun, tree};
 use backstay_core::point::{PointCommon, PointLink};
 use backstay_core::retention::{Aged, Reason, is_ahead, judge_at};
 use backstay_core::run::Run;
@@ -255,7 +255,13 @@ impl Inspection<'_> {
             undecided.filter(|point| !catalogue.accepts(point.link)).filter_map(|p| p.vault_part.parent);
         let all = layout.accepted.iter().map(|accepted| accepted.link);
         let parents: HashSet<PointLink> = parents.collect();
-        let pinned = all.filter(|link| pins.contains(&link.point) || parents.contains(link)).collect();
+        // What was dropped and has no runs any more is out of reach, whoever pins it.
+        let (dropped, reached) = (&layout.dropped, tree(layout.runs.iter()));
+        let is_out_of_reach = |link: &PointLink| dropped.contains(link) && !reached.contains_key(link);
+        let pinned = all
+            .filter(|link| pins.contains(&link.point) || parents.contains(link))
+            .filter(|link| !is_out_of_reach(link))
+            .collect();
         let unwanted = judged(self.now(), catalogue, layout, keep)
             .into_iter()
             .filter(|(_, reasons)| reasons.is_empty())
@@ -287,6 +293,7 @@ pub(super) fn judged<'l>(
         let common = known.get(&accepted.link);
         Aged {
             time: accepted.retention_time,
+            sequence: common.map_or(0, |common| common.sequence),
             is_held: !accepted.holds.is_empty(),
             entries: common.map_or(0, |common| common.entries),
             root_device: common.and_then(|common| common.facts.root_device),
