@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use backstay_core::id::PointId;
 use backstay_testkit::capture::{State, read_back};
 use backstay_testkit::random::Random;
+use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{MemStore, Store};
-use backstay_vault::vault::{Pass, Undeleted};
+use backstay_vault::vault::{Pass, RepairMeans, Undeleted};
 
 use crate::scene::{SOURCE, Scene, last};
 
@@ -129,4 +130,70 @@ fn a_point_that_lacks_something_is_named_and_the_others_come_back() {
     }
     while !scene.is_idle() {}
     scene.verify();
+}
+
+#[test]
+fn what_a_repair_has_thrown_away_because_it_is_damaged_stays_away() {
+    let mut scene = Scene::on(MemStore::with_trash());
+    scene.line(SOURCE, 4, &mut Random::new(6));
+    scene.collect();
+    scene.thin(&last(2));
+    let dropped: Vec<PointId> = {
+        let counting = scene.counting();
+        let names = scene.names("points/").into_iter();
+        names.map(|name| point_of(&name)).filter(|point| !counting.contains(point)).collect()
+    };
+    let damaged = scene.counting().into_iter().min().expect("two");
+    let damaged_name = scene.names("points/").into_iter().find(|name| point_of(name) == damaged);
+    scene.overwrite(&damaged_name.expect("its object"), b"something else");
+    scene.states.retain(|(_, point), _| *point != damaged);
+    let repaired = scene.with_custodian(|custodian| custodian.repair(&RepairMeans::default()));
+    assert!(repaired.expect("repairs").points_lost > 0);
+    while !scene.is_idle() {}
+    let counting = scene.counting();
+    scene.states.retain(|(_, point), _| counting.contains(point));
+    let back = undelete(&mut scene, |_| true, Some("rescue"));
+    let whole: Vec<PointId> =
+        back.iter().filter(|point| point.failure.is_none()).map(|point| point.link.point).collect();
+    assert!(dropped.iter().all(|point| whole.contains(point)), "{back:?}");
+    while !scene.is_idle() {}
+    scene.verify();
+}
+
+#[test]
+fn a_point_that_a_repair_has_dropped_comes_back_when_its_pack_does() {
+    let mut scene = Scene::on(MemStore::with_trash());
+    let points = scene.line(SOURCE, 4, &mut Random::new(7));
+    scene.collect();
+    let before = scene.names("packs/");
+    let last_state = scene.states[&(SOURCE, points[3].link.point)].clone();
+    let held = scene.capture_held(SOURCE, 1100, &State::from([(b"k".to_vec(), vec![1; 9])]), "by hand");
+    scene.capture(SOURCE, 1200, &last_state);
+    scene.collect();
+    let state = scene.states[&(SOURCE, held)].clone();
+    // The list of its entries is lost, and found again when the repair has dropped it.
+    let catalogue = scene.vault.catalogue(scene.fixture.source(SOURCE)).expect("catalogue");
+    let root = catalogue.stack(held).expect("a stack")[0].parts[0].root;
+    let pack = Named::Pack(scene.vault.places(&root).expect("knows")[0].pack).to_name();
+    assert!(!before.contains(&pack.to_string()));
+    let content = scene.memory.objects()[pack.as_str()].clone();
+    scene.memory.empty_trash_of(&pack);
+    scene.fixture.block_on(scene.memory.delete(&pack)).expect("deletes");
+    scene.memory.empty_trash_of(&pack);
+    let repaired = scene.with_custodian(|custodian| custodian.repair(&RepairMeans::default()));
+    assert!(repaired.expect("repairs").points_lost > 0);
+    scene.fixture.block_on(scene.memory.put(&pack, content)).expect("puts");
+    while !scene.is_idle() {}
+    undelete(&mut scene, |point| point == held, Some("rescue"));
+    scene.states.clear();
+    scene.states.insert((SOURCE, held), state);
+    while !scene.is_idle() {}
+    scene.verify();
+}
+
+fn point_of(name: &str) -> PointId {
+    match ObjectName::parse(name) {
+        Some((_, Named::Point(_, point, _))) => point,
+        _ => panic!("{name} is no point"),
+    }
 }

@@ -10,6 +10,7 @@ use backstay_testkit::capture::{State, Style, read_back};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
+use backstay_vault::name::ObjectName;
 use backstay_vault::store::{MemStore, Store};
 use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, RepairMeans, Repaired, Vault};
 
@@ -180,4 +181,31 @@ fn a_repair_that_may_have_few_chunks_in_mind_names_and_fetches_the_same() {
         }
         assert!(vault.check().expect("checks").is_good(), "{pack}");
     }
+}
+
+#[test]
+fn points_that_lack_more_than_any_list_names_can_be_dropped_as_well() {
+    let (mut line, pack) = Line::new(None);
+    line.without(&pack);
+    let means = RepairMeans { drops_damaged: true, chunks_max: 0, ..RepairMeans::default() };
+    let dropped = line.repair(&means);
+    assert_eq!((dropped.points_lost, dropped.chunks_lost), (2, 0), "{dropped:#?}");
+    assert_eq!((line.counting(), line.whole()), (vec![0, 1, 4, 5], vec![0, 1, 4, 5]));
+    assert!(line.open().check().expect("checks").is_good());
+}
+
+#[test]
+fn a_pack_that_is_found_again_after_a_repair_is_taken_up_and_not_thrown_away() {
+    let (mut line, pack) = Line::new(None);
+    let content = line.store.objects()[&pack].clone();
+    line.without(&pack);
+    assert_eq!(line.repair(&RepairMeans::default()).chunks_lost, 1);
+    let (name, _) = ObjectName::parse(&pack).expect("a name");
+    line.fixture.block_on(line.store.put(&name, content)).expect("puts");
+    for _ in 0..3 {
+        line.with_custodian(|custodian| custodian.collect().map(drop)).expect("passes");
+    }
+    assert_eq!(line.whole(), [0, 1, 2, 3, 4, 5]);
+    assert!(line.open().check().expect("checks").is_good());
+    assert!(line.open().lost_chunks().expect("lists").is_empty(), "nothing is lost any more");
 }

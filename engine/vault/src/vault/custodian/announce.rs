@@ -132,17 +132,23 @@ impl Custodian<'_> {
     /// Marks, chooses, moves what is needed out of the packs that go, and announces.
     fn announce_all(&mut self, seen: Seen, done: &mut Collected) -> Result<Option<Announced>, VaultError> {
         let Seen { sessions, fences, runs, newest, is_undecided } = seen;
+        let is_quiet = sessions.writing(&fences) == 0;
+        let seen_before: HashSet<PackId> = self.notes.unindexed.iter().copied().collect();
+        let may_go = |pack: &PackId| is_quiet || seen_before.contains(pack);
+        let list = self.vault.bad_list()?;
+        if list.is_some() {
+            // What was lost may have come back, as a pack that somebody has found: a repair has taken it out of the index.
+            let strays = self.strays()?;
+            self.index_packs(strays.into_iter().filter(may_go))?;
+            self.vault.refresh_index(Some(&self.identity.node))?;
+        }
         self.reader.learn_packs();
         let mut needs = Needs::over(self.vault.index().entries());
         runs.iter().try_for_each(|run| needs.add(&self.reader, run))?;
         tracing::debug!("marked");
         let mut inventory = self.look.inventory()?;
-        let list = self.vault.bad_list()?;
         let lost: HashSet<ChunkId> = list.iter().flat_map(|list| &list.lost).copied().collect();
-        let is_quiet = sessions.writing(&fences) == 0;
         let index = self.vault.index().snapshot();
-        let seen_before: HashSet<PackId> = self.notes.unindexed.iter().copied().collect();
-        let may_go = |pack: &PackId| is_quiet || seen_before.contains(pack);
         self.notes.not_whole.retain(|(pack, _)| inventory.contains_key(pack));
         let bad: HashSet<(PackId, u32)> = self.notes.not_whole.iter().copied().collect();
         let known = Known { inventory: &inventory, needs: &needs, lost: &lost, bad: &bad };

@@ -24,7 +24,7 @@ use crate::keys::Bundle;
 use losses::LOST_MAX;
 
 pub use losses::Loss;
-pub(super) use objects::is_damage;
+pub(super) use objects::{damage, is_damage};
 
 /// Most lines of what was mended, and of what is lost, that are kept.
 const LINES_MAX: usize = 1000;

@@ -13,6 +13,7 @@ use backstay_core::units::Timestamp;
 use super::super::{Catalogue, PointObject};
 use super::Custodian;
 use super::proof::Proof;
+use super::repair::damage;
 use crate::error::VaultError;
 use crate::name::Named;
 use crate::store::{Folder, Trashed};
@@ -67,7 +68,9 @@ impl Custodian<'_> {
                 Named::Layout(source, ..) => !packs && sources.contains(&source),
                 _ => packs,
             });
-            of_interest.into_iter().try_for_each(|trashed| self.bring_back(trashed))?;
+            for trashed in of_interest {
+                self.bring_back(trashed)?;
+            }
         }
         self.vault.refresh_index(Some(&self.identity.node))?;
         let damaged = self.index_packs(self.strays()?)?;
@@ -108,8 +111,16 @@ impl Custodian<'_> {
     fn bring_back(&self, trashed: &Trashed) -> Result<(), VaultError> {
         match self.vault.io().block_on(self.vault.store().bring_back(trashed)) {
             // Its time was over.
-            Err(error) if error.is_not_found() => Ok(()),
-            outcome => Ok(outcome?),
+            Err(error) if error.is_not_found() => return Ok(()),
+            outcome => outcome?,
+        }
+        // A repair may have thrown it away because it is damaged: in its place it would stop all that goes by it.
+        match damage(self.read_any(&trashed.object))? {
+            Some(wrong) => {
+                tracing::warn!(name = %trashed.object.name, wrong, "not brought back");
+                self.remove(&trashed.object.name)
+            }
+            None => Ok(()),
         }
     }
 
@@ -142,8 +153,8 @@ impl Custodian<'_> {
         Ok(outcomes)
     }
 
-    /// The dropped points that are wanted, as the newest layout has accepted them that did, and the runs that made them
-    /// up in it; or why there are none.
+    /// The dropped points that are wanted, as the newest layout has accepted them that has the runs that make them up; or why
+    /// none has.
     fn dropped(
         &self,
         catalogue: &Catalogue,
@@ -165,14 +176,15 @@ impl Custodian<'_> {
         }
         let mut dropped: HashMap<PointLink, Dropped> = HashMap::new();
         self.vault.each_layout(catalogue.source, &mut |layout| {
-            let rank = (layout.term, layout.generation);
             for accepted in &layout.accepted {
                 let link = accepted.link;
                 let Some(point) = points.get(&link) else { continue };
+                let runs = way(|| layout.runs.iter(), link).map_err(|gap| gap.to_string());
+                // A repair leaves points in a layout without the runs that it could not read.
+                let rank = (runs.is_ok(), layout.term, layout.generation);
                 if dropped.get(&link).is_some_and(|known| known.rank >= rank) {
                     continue;
                 }
-                let runs = way(|| layout.runs.iter(), link).map_err(|gap| gap.to_string());
                 let runs = runs.map(|runs| runs.into_iter().cloned().collect());
                 let accepted = accepted.clone();
                 dropped.insert(link, Dropped { rank, point: Arc::clone(point), accepted, runs });
@@ -186,8 +198,8 @@ impl Custodian<'_> {
 
 /// A dropped point, as it was accepted once.
 struct Dropped {
-    /// Term and generation of the layout that says so.
-    rank: (u64, u64),
+    /// Whether the layout that says so has a way to it; its term and generation.
+    rank: (bool, u64, u64),
     point: Arc<PointObject>,
     accepted: Accepted,
     /// The runs that made it up in that layout, the newest first; or why there are none.

@@ -35,6 +35,8 @@ pub(super) struct Missing {
     pub(super) chunks: BTreeSet<ChunkId>,
     /// How many there are more, each counted as often as a part needs it.
     pub(super) more: u64,
+    /// So many are kept in mind.
+    pub(super) chunks_max: usize,
     /// The packs that were there.
     inventory: Inventory,
     /// Roots of the parts whose entries cannot all be read.
@@ -58,8 +60,8 @@ impl Missing {
         Ok(vault.places(chunk)?.iter().any(|place| self.inventory.contains_key(&place.pack)))
     }
 
-    fn add(&mut self, chunk: ChunkId, chunks_max: usize) {
-        match self.chunks.len() < chunks_max || self.chunks.contains(&chunk) {
+    fn add(&mut self, chunk: ChunkId) {
+        match self.chunks.len() < self.chunks_max || self.chunks.contains(&chunk) {
             true => drop(self.chunks.insert(chunk)),
             false => self.more += 1,
         }
@@ -116,7 +118,7 @@ impl Custodian<'_> {
         // In this order: what a commit puts comes before the point that needs it.
         let catalogues = self.vault.catalogues()?;
         self.vault.refresh_index(Some(&self.identity.node))?;
-        let mut missing = Missing { inventory: self.look.inventory()?, ..Missing::default() };
+        let mut missing = Missing { inventory: self.look.inventory()?, chunks_max, ..Missing::default() };
         let mut seen: BTreeSet<ChunkId> = BTreeSet::new();
         for catalogue in catalogues {
             let points = catalogue.points().iter().chain(catalogue.partial_points());
@@ -127,7 +129,7 @@ impl Custodian<'_> {
             runs.extend(catalogue.layout.iter().flat_map(|layout| layout.needed_runs()).cloned());
             for part in runs.iter().flat_map(|run| &run.parts) {
                 if seen.insert(part.root) {
-                    self.look_at(&reader, part, (wanted, chunks_max), &mut missing)?;
+                    self.look_at(&reader, part, wanted, &mut missing)?;
                 }
             }
         }
@@ -138,7 +140,7 @@ impl Custodian<'_> {
         &self,
         reader: &ChunkReader,
         part: &PartRef,
-        (wanted, chunks_max): (&Wanted<'_>, usize),
+        wanted: &Wanted<'_>,
         missing: &mut Missing,
     ) -> Result<(), VaultError> {
         let mut is_lacking = false;
@@ -147,7 +149,7 @@ impl Custodian<'_> {
             let outcome = missing.is_there(&self.vault, &chunk).and_then(|is_there| {
                 is_lacking |= !is_there;
                 if !is_there && wanted(&chunk)? {
-                    missing.add(chunk, chunks_max);
+                    missing.add(chunk);
                 }
                 Ok(())
             });
@@ -163,7 +165,7 @@ impl Custodian<'_> {
             Err(VaultError::Chunk { chunk, place, cause }) => {
                 check_lost(&self.vault, chunk, VaultError::Chunk { chunk, place, cause })?;
                 if wanted(&chunk)? {
-                    missing.add(chunk, chunks_max);
+                    missing.add(chunk);
                 }
                 false
             }

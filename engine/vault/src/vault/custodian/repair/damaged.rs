@@ -32,10 +32,17 @@ impl Custodian<'_> {
         if missing.lacking.is_empty() {
             return Ok(false);
         }
+        let mut damaged = HashMap::new();
+        if missing.more > 0 {
+            // No list has room for all of it: a pass goes on only when fewer points need it.
+            damaged = self.damaged_points(missing)?;
+            self.thin_without(&|_| None, &damaged.keys().copied().collect())?;
+        }
         // Before the first pass, which goes no further where something is missing that no list names.
-        self.put_bad_list(missing)?;
+        self.put_bad_list(&self.missing(missing.chunks_max)?)?;
         self.pass_as_far_as_can_be()?;
-        let damaged = self.damaged_points(missing)?;
+        // Anew: a pass may have accepted points, and moved what is there.
+        damaged.extend(self.damaged_points(&self.missing(missing.chunks_max)?)?);
         if damaged.is_empty() {
             return Ok(false);
         }

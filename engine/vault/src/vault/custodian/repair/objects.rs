@@ -120,7 +120,7 @@ impl Custodian<'_> {
         self.remove_all(&kept)
     }
 
-    fn read_any(&self, listed: &Listed) -> Result<(), VaultError> {
+    pub(in crate::vault::custodian) fn read_any(&self, listed: &Listed) -> Result<(), VaultError> {
         let vault = &self.vault;
         match listed.named {
             Named::Index(..) => vault.read_index_object(&listed.name, &listed.named).map(drop),
@@ -164,7 +164,9 @@ fn beside(hash: &ObjectHash) -> ObjectName {
 ///
 /// # Errors
 /// Whatever is no damage.
-pub(super) fn damage<T>(read: Result<T, VaultError>) -> Result<Option<String>, VaultError> {
+pub(in crate::vault::custodian) fn damage<T>(
+    read: Result<T, VaultError>,
+) -> Result<Option<String>, VaultError> {
     match read {
         Ok(_) | Err(VaultError::Untrusted { .. }) => Ok(None),
         Err(VaultError::Store(error)) if error.is_not_found() => Ok(None),
