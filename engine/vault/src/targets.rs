@@ -143,6 +143,10 @@ impl Standing {
         Ok((session, standing))
     }
 
+    fn has_partial(&self, link: PointLink) -> bool {
+        self.catalogue.partial_points().iter().any(|point| point.link == link)
+    }
+
     fn parent_link(&self) -> Option<PointLink> {
         self.parent.as_ref().map(|point| point.link)
     }
@@ -292,7 +296,7 @@ impl Targets {
         self.sequence += 1;
         let partial =
             Partial { capture: self.capture, resume_key: resume_key.to_vec(), capture_start: state.start };
-        self.commit(chunks, clock, |targets, target| {
+        let links = self.commit(chunks, clock, |targets, target| {
             let common = targets.common(state, clock.now());
             let draft = PointDraft {
                 original: None,
@@ -304,16 +308,22 @@ impl Targets {
             };
             (vec![draft], vec![])
         });
-        for target in &mut self.targets {
+        for (target, link) in self.targets.iter_mut().zip(links) {
             if !matches!(target.state, TargetState::Committed) {
                 continue;
             }
             let (writer, name, parent) = (&self.writer, &self.source.name, target.parent);
             let opened = Standing::open(&target.vault, writer, name, clock, |link| link == parent);
-            target.state = match opened {
-                Ok((session, _)) => TargetState::Open(session),
-                Err(error) => TargetState::Failed(error),
-            };
+            // Between the two sessions a pass may have dropped what was just committed, by another clock: nothing would keep
+            // the chunks of the parts then.
+            let opened = opened.and_then(|(session, standing)| match link {
+                Some(link) if !standing.has_partial(link) => {
+                    give_up(session, clock)?;
+                    Err(VaultError::CursorMoved { place: target.vault.place() })
+                }
+                _ => Ok(session),
+            });
+            target.state = opened.map_or_else(TargetState::Failed, TargetState::Open);
         }
         self.first_failure_unless_open()
     }

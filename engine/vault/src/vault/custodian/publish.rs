@@ -49,10 +49,11 @@ impl Custodian<'_> {
     /// failure. Comes before whatever decides anything: the next one is to build on it.
     pub(super) fn put_layout_again(&mut self) -> Result<(), VaultError> {
         let Some(layout) = &self.notes.layout else { return Ok(()) };
-        if let Some((name, Named::Layout(..))) = ObjectName::parse(&layout.name)
+        if let Some((name, Named::Layout(source, ..))) = ObjectName::parse(&layout.name)
             && envelope::is_within_bounds(&layout.content)
         {
             self.vault.put(&name, layout.content.clone().into())?;
+            self.store.keep_layout(source, layout)?;
         }
         self.notes.layout = None;
         self.note()
