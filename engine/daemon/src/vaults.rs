@@ -172,7 +172,7 @@ impl Vaults {
             None => {
                 self.refuse_missing_parent(name)?;
                 match absent {
-                    Absent::Make => self.make(name, store, &Recovery::None)?,
+                    Absent::Make => self.make(name, store, &Recovery::None, Vec::new())?,
                     Absent::Refuse => return Err(absent_vault(name, &store)),
                 }
             }

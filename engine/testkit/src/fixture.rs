@@ -85,6 +85,7 @@ impl VaultFixture {
             bundle: &self.bundle,
             admin: &self.admin,
             node: self.node(),
+            others: Vec::new(),
             holders: vec![(NODE.into(), self.identity.recipient(), self.bundle.without_admin())],
             now: Timestamp::from_seconds(1),
         };

@@ -169,6 +169,18 @@ pub enum VaultError {
         /// The store.
         place: String,
     },
+    /// A point that is to be copied is of a node that the other vault does not know.
+    #[error(
+        "node {node} has captured it with the key {signer}, which `trust/` of the vault in {place} does not list: nobody would believe it there, so it was not copied; a vault that is made by `backstay vault init` while this one can be read lists the nodes of this one"
+    )]
+    UnknownAuthor {
+        /// The node.
+        node: String,
+        /// The key.
+        signer: SignerKey,
+        /// The store.
+        place: String,
+    },
     /// A store has taken nothing for long, while others of the same capture did.
     #[error(
         "the store in {place} has taken nothing for {seconds} seconds: this capture goes on without it, and it is tried again later; look whether its disk hangs"
@@ -297,7 +309,7 @@ impl VaultError {
             | Self::Stack(_)
             | Self::Table(_)
             | Self::Unequal { .. } => "damaged",
-            Self::Untrusted { .. } | Self::MayNotWrite { .. } => "untrusted",
+            Self::Untrusted { .. } | Self::MayNotWrite { .. } | Self::UnknownAuthor { .. } => "untrusted",
             Self::NoPoint { .. } => "no_point",
             Self::Fenced { .. } => "fenced",
             Self::Overtaken { .. } | Self::Collecting { .. } => "collection",

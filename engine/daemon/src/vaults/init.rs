@@ -54,7 +54,8 @@ impl Vaults {
                 return Err(gone(name, &store));
             }
             self.refuse_missing_parent(name)?;
-            let vault = self.make(name, store, recovery)?;
+            let others = self.nodes_of_others(name);
+            let vault = self.make(name, store, recovery, others)?;
             lock(&self.known).remember(name, vault.id())?;
             *lock(self.slot(name)?) = Some(Opened::new(Arc::clone(&vault)));
             Some(vault)
@@ -71,6 +72,7 @@ impl Vaults {
         name: &str,
         store: Arc<dyn Store>,
         recovery: &Recovery,
+        others: Vec<TrustedNode>,
     ) -> Result<Arc<Vault>, Failure> {
         if let Some(VaultKind::Dir(dir)) = self.config.vaults.get(name).map(|vault| &vault.kind) {
             refuse_foreign_folder(name, &dir.path)?;
@@ -117,6 +119,7 @@ impl Vaults {
             bundle: &bundle,
             admin: &Signer::from_seed(&seed),
             node: trusted,
+            others,
             holders,
             now: self.clock.now(),
         };
@@ -124,6 +127,23 @@ impl Vaults {
         self.keep_index_of(&vault);
         identity.keep_bundle(own)?;
         Ok(Arc::new(vault))
+    }
+
+    /// The nodes that the other vaults know. A node that was built anew is known there by its former key, too, and what it has
+    /// captured with that can be copied only to where that is known.
+    fn nodes_of_others(&self, name: &str) -> Vec<TrustedNode> {
+        let mut nodes = Vec::new();
+        for other in self.config.vaults.keys().map(|other| other.as_str()).filter(|other| *other != name) {
+            match self.open(other, Absent::Refuse) {
+                Ok(vault) => nodes.extend(vault.trust().nodes.iter().cloned()),
+                Err(failure) if failure.class == "no_vault" && lock(&self.known).id(other).is_none() => {}
+                Err(failure) => tracing::warn!(
+                    vault = other,
+                    "cannot be opened, so vault {name} does not know the nodes that only this one knows: {failure}"
+                ),
+            }
+        }
+        nodes
     }
 
     /// Gives the recovery key to the vault of this name, which must go well, and then to the others of its domain.

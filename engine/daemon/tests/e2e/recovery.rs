@@ -175,6 +175,31 @@ fn a_machine_that_was_built_anew_goes_on_with_its_vault() {
 }
 
 #[test]
+fn what_a_machine_has_captured_before_it_was_built_anew_is_copied_to_where_its_former_key_is_known() {
+    let mut sandbox = Sandbox::new();
+    let key = sandbox.path("recovery.key");
+    let key = key.to_str().unwrap();
+    sandbox.run(["vault", "init", "local", "--recovery", key]).good();
+    fs::write(sandbox.source.join("file"), "before").unwrap();
+    sandbox.capture();
+    sandbox.state = sandbox.path("state of the new machine");
+    sandbox.run(["vault", "custodian", "take", "local", "--key-file", key]).good();
+    fs::write(sandbox.source.join("file"), "after").unwrap();
+    sandbox.capture();
+    let points = sandbox.points();
+    let usb = sandbox.path("usb");
+    sandbox.more = format!("[vault.usb]\nkind = \"dir\"\npath = \"{}\"\n", usb.display());
+    sandbox.run(["vault", "init", "usb", "--recovery", key]).good();
+    let copied = sandbox.run(["vault", "copy", "local", "usb", "--json"]).good().json();
+    assert_eq!(copied["points"], 2, "{copied:#}");
+    let listed = sandbox.run(["points", "data", "--from", "usb", "--json"]).good().json();
+    let listed = listed.as_array().unwrap().iter().map(|point| point["point"].as_str().unwrap());
+    assert!(listed.eq(points.iter().map(String::as_str)));
+    let restored = sandbox.restore_with("restored", &["--from", "usb", "--point", &points[0]]);
+    assert_eq!(fs::read_to_string(restored.join("file")).unwrap(), "before");
+}
+
+#[test]
 fn a_daemon_that_runs_learns_of_the_new_custodian() {
     use crate::daemon::{Daemon, wait_for};
 

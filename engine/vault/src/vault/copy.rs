@@ -191,6 +191,7 @@ impl Copying<'_> {
         point: &PointObject,
         copied: &mut Copied,
     ) -> Result<(), VaultError> {
+        self.check_author(catalogue, point)?;
         let way = catalogue.way(point.link)?;
         let mut sent = SentParts::default();
         loop {
@@ -361,9 +362,25 @@ impl Copying<'_> {
         Ok(self.from.has_compromised() && self.from.sealing(chunk)? == Sealing::Compromised)
     }
 
+    /// That the other vault takes the point for one of its author.
+    fn check_author(&self, catalogue: &Catalogue, point: &PointObject) -> Result<(), VaultError> {
+        let (_, signer, _) = self.from.signed_common(catalogue.source, point.link)?;
+        let author = self.to.trust().node(&signer);
+        match author.is_some_and(|node| node.may_write(&point.common.source_name)) {
+            true => Ok(()),
+            false => Err(VaultError::UnknownAuthor {
+                node: point.common.node.clone(),
+                signer,
+                place: self.to.place(),
+            }),
+        }
+    }
+
     fn original(&self, catalogue: &Catalogue, point: &PointObject) -> Result<Original, VaultError> {
         let (common, signer, signature) = self.from.signed_common(catalogue.source, point.link)?;
-        let retention_time = catalogue.retention_time(point.link);
+        // What no pass has accepted here will be judged by the same here.
+        let retention_time = catalogue.retention_time(point.link).unwrap_or(point.common.capture_start);
+        let retention_time = Some(retention_time);
         Ok(Original { common, signer, signature, retention_time })
     }
 }
@@ -423,7 +440,10 @@ fn is_of_one_point(error: &VaultError, from: &Vault) -> bool {
         VaultError::Chunk { place, .. } => *place == from.place(),
         // A pass has deleted it since it was listed.
         VaultError::Store(error) => error.is_not_found() && error.place == from.place(),
-        VaultError::Stack(_) | VaultError::Table(_) | VaultError::MayNotWrite { .. } => true,
+        VaultError::Stack(_)
+        | VaultError::Table(_)
+        | VaultError::MayNotWrite { .. }
+        | VaultError::UnknownAuthor { .. } => true,
         _ => false,
     }
 }

@@ -31,6 +31,8 @@ pub struct NewVault<'a> {
     pub admin: &'a Signer,
     /// The node that makes it: the first that may write, and its custodian.
     pub node: TrustedNode,
+    /// Further nodes that may write, as other vaults of the domain know them: what they have captured can be copied here.
+    pub others: Vec<TrustedNode>,
     /// Age recipients to whom the bundle is wrapped: name of the key object, recipient, and the bundle for it.
     pub holders: Vec<(String, String, Bundle)>,
     /// When.
@@ -103,7 +105,13 @@ impl Vault {
             put_keys(new_store, holder, recipient, bundle)?;
         }
         let custodian = Custodian { node: new.node.name.clone(), term: 1, signer: Some(new.node.signer) };
-        let trust = TrustObject { n: 1, previous: None, nodes: vec![new.node], custodian };
+        let mut nodes = vec![new.node];
+        for other in new.others {
+            if nodes.iter().all(|known| known.signer != other.signer) {
+                nodes.push(other);
+            }
+        }
+        let trust = TrustObject { n: 1, previous: None, nodes, custodian };
         let object = clear::sign(new.admin, ClearKind::Trust, &trust);
         new_store.put(&Named::Trust(1).to_name(), object)?;
         let format = FormatObject {

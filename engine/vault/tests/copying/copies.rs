@@ -8,8 +8,10 @@ use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{State, Style};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
+use backstay_testkit::forge;
 use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
+use backstay_vault::clear::TrustObject;
 use backstay_vault::error::VaultError;
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{MemStore, Operation, Store, StoreErrorKind};
@@ -228,4 +230,28 @@ fn older_points_that_are_copied_later_push_out_no_newer_one() {
     let left = to.catalogue(scene.fixture.source(FILES)).expect("catalogue");
     let left: Vec<PointId> = left.points().iter().map(|point| point.link.point).collect();
     assert_eq!(left, [captured.common.id]);
+}
+
+#[test]
+fn a_point_whose_author_the_other_vault_does_not_know_is_named_and_not_copied() {
+    let mut scene = Scene::new();
+    scene.line(FILES, 1, &mut Random::new(12));
+    let other = scene.fixture.other_node("cobblestone");
+    let chain = scene.fixture.objects(&*scene.from_store, "trust");
+    let trust = TrustObject {
+        n: 2,
+        previous: Some(chain[0].hash()),
+        nodes: vec![scene.fixture.node(), other.node()],
+        custodian: scene.from.trust().custodian.clone(),
+    };
+    scene.fixture.put(&*scene.from_store, forge::trust(scene.fixture.admin(), &trust));
+    scene.from = scene.fixture.open(scene.from_store.clone()).expect("opens");
+    let by_other = other.open(scene.from_store.clone()).expect("opens");
+    let state = State::from([(vec![1], b"of another".to_vec())]);
+    let captured = other.capture(&by_other, FILES, at(2000), &state).expect("captures");
+    let copied = scene.copy().expect("copies what it can");
+    assert_eq!((copied.points, copied.failures.len()), (1, 1), "{copied:?}");
+    assert_eq!(copied.failures[0].1, captured.link.point);
+    assert!(copied.failures[0].2.contains("cobblestone"), "{copied:?}");
+    scene.verify();
 }
