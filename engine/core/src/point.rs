@@ -152,6 +152,13 @@ pub struct Partial {
     /// When that capture began.
     #[n(2)]
     pub capture_start: Timestamp,
+    /// Parts of no run, by which chunks are kept to which no entry refers yet: of a file that is being read, or of a point
+    /// that is being copied.
+    #[cbor(n(3), default, skip_if = "Vec::is_empty")]
+    pub keeps: Vec<PartRef>,
+    /// The point of another vault that is being copied. Nothing goes on from what a copy has left but the copy.
+    #[n(4)]
+    pub copied: Option<PointId>,
 }
 
 /// The heartbeat of a source in a vault.

@@ -228,7 +228,7 @@ impl<'p> CaptureRun<'p> {
             if self.part_is_full() {
                 // With all that was read for it: rows that wait would be read again after a crash.
                 self.work(Drain::All)?;
-                self.commit_part()?;
+                self.commit_part(&[])?;
             }
         }
         self.work(Drain::All)
@@ -405,11 +405,11 @@ impl<'p> CaptureRun<'p> {
             || self.clock.now().duration_since(self.part_start) >= limits.duration
     }
 
-    /// Commits everything up to the last path whose row has left as a partial point; where none has left since the one
-    /// before, what was read for those to come.
-    fn commit_part(&mut self) -> Result<(), CaptureError> {
+    /// Commits everything up to the last path whose row has left as a partial point, and chunks to which no row refers yet.
+    /// Whether there was anything to go on from.
+    fn commit_part(&mut self, unreferred: &[ChunkId]) -> Result<bool, CaptureError> {
         let nothing_read = self.progress.read_bytes() == self.part_read_bytes;
-        let Some(resume_key) = self.resume_key.clone() else { return Ok(()) };
+        let Some(resume_key) = self.resume_key.clone() else { return Ok(false) };
         let mut chunks = self.chunks.take().ok_or(VaultError::GivenUp)?;
         self.parts.extend(self.sink.finish_part(&mut chunks)?);
         let links = self.links.part_so_far(self.previous, &self.ring, &mut chunks)?;
@@ -419,14 +419,14 @@ impl<'p> CaptureRun<'p> {
             // Nothing differs so far.
             self.chunks = Some(chunks);
         } else {
-            self.targets.commit_partial(chunks, &parts, &resume_key, &state, self.clock)?;
+            self.targets.commit_partial(chunks, &parts, &resume_key, unreferred, &state, self.clock)?;
             let chunks = self.targets.chunk_writer(&self.pool).ok_or(VaultError::GivenUp)?;
             self.progress.watch(chunks.meter());
             self.chunks = Some(chunks);
         }
         self.part_start = self.clock.now();
         self.part_read_bytes = self.progress.read_bytes();
-        Ok(())
+        Ok(true)
     }
 
     fn state_so_far(&self) -> CapturedState {

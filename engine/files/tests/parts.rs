@@ -17,10 +17,10 @@ use backstay_files::capture::PartLimits;
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
-use backstay_vault::store::{MemStore, Operation, StoreErrorKind};
+use backstay_vault::store::{Counted, MemStore, Operation, RequestObserver, StoreError, StoreErrorKind};
 use backstay_vault::vault::{Custodian, MemoryNotes, Pass};
 
-use scene::{Found, Scene};
+use scene::{Found, NOW_SECONDS, Scene};
 
 #[test]
 fn a_capture_that_is_cut_short_anywhere_is_continued_with_what_its_parts_have_and_no_more() {
@@ -56,32 +56,69 @@ fn a_capture_that_is_cut_short_anywhere_is_continued_with_what_its_parts_have_an
     assert!(interrupted > 20, "{interrupted} were cut short");
 }
 
-#[test]
-fn what_was_sent_of_a_large_file_is_in_the_point_whatever_a_custodian_deletes_meanwhile() {
+/// Bytes of packs that were put.
+#[derive(Debug, Default)]
+struct Sent(AtomicU64);
+
+impl RequestObserver for Sent {
+    fn observe(&self, operation: Operation, _: Option<&StoreError>, _: Duration, payload_bytes: u64) {
+        if operation == Operation::Put {
+            self.0.fetch_add(payload_bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A capture of a large file in several parts, with a prune whenever a part is there, by a clock that shows this. How many
+/// bytes were put, by the capture and the prunes, and how many packs were deleted.
+fn capture_beside_prunes(custodians_seconds: i64) -> (u64, u64) {
     let scene = Scene::new();
     scene.write("small", "contents");
     scene.capture(scene.store.clone(), PartLimits::default()).expect("captures");
-    scene.write("large", Random::new(2).bytes(40 << 20));
-    let beside = Arc::new(FaultStore::new(MemStore::with_objects(scene.store.objects())));
+    scene.write("large", Random::new(2).bytes(80 << 20));
+    let sent = Arc::new(Sent::default());
+    let store = Arc::new(MemStore::with_objects(scene.store.objects()));
+    let beside = Arc::new(FaultStore::new(Counted::new(store.clone(), sent.clone())));
     let (fixture, custodians) = (Arc::clone(&scene.fixture), Arc::downgrade(&beside));
     // Whatever is announced goes on after the next part.
     let notes = Mutex::new(MemoryNotes::default());
     let deleted = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&deleted);
+    let total = Arc::clone(&deleted);
     beside.then(Trigger::on(Operation::Put).below("points/").always(), move || {
         let Some(store) = custodians.upgrade() else { return };
         let mut notes = notes.lock().expect("not poisoned");
-        let collected = Scene::with_custodian(&fixture, store, &mut notes, |custodian| {
-            counted.fetch_add(collect(custodian)?, Ordering::Relaxed);
+        let work = |custodian: &mut Custodian<'_>| {
+            total.fetch_add(collect(custodian)?, Ordering::Relaxed);
+            custodian.thin(&|_| None)?;
+            total.fetch_add(collect(custodian)?, Ordering::Relaxed);
             Ok(())
-        });
-        collected.expect("collects");
+        };
+        let pruned = Scene::with_custodian_at(custodians_seconds, &fixture, store, &mut notes, work);
+        pruned.expect("prunes");
     });
-    let limits = PartLimits { read_bytes: 8 << 20, ..PartLimits::default() };
-    scene.capture(beside.clone(), limits).expect("is acknowledged");
-    assert!(deleted.load(Ordering::Relaxed) > 0, "something was deleted meanwhile");
-    let whole = Scene { store: Arc::new(MemStore::with_objects(beside.inner().objects())), ..scene };
-    whole.verify("beside a custodian");
+    let limits = PartLimits { read_bytes: 4 << 20, ..PartLimits::default() };
+    let captured = scene.capture(beside.clone(), limits);
+    let whole = Scene { store, ..scene };
+    // Where what it had committed was taken away under it, it begins anew.
+    if captured.is_err() {
+        whole.capture(whole.store.clone(), limits).expect("captures");
+    }
+    whole.verify("beside prunes");
+    (sent.0.load(Ordering::Relaxed), deleted.load(Ordering::Relaxed))
+}
+
+#[test]
+fn a_large_file_is_sent_once_however_often_the_vault_is_pruned_meanwhile() {
+    let (sent, _) = capture_beside_prunes(NOW_SECONDS + 10_000);
+    assert!(sent < 84 << 20, "{sent} bytes for 80 MiB");
+}
+
+#[test]
+fn what_was_sent_of_a_large_file_is_in_the_point_whatever_a_custodian_deletes_meanwhile() {
+    // What a capture has left on its way is too old by then: all of it, or its first parts.
+    let fortnight = 14 * 24 * 3600;
+    let ahead = (fortnight + 6..fortnight + 18).step_by(2).chain([1 << 30]);
+    let deleted: u64 = ahead.map(|seconds| capture_beside_prunes(NOW_SECONDS + seconds).1).sum();
+    assert!(deleted > 0, "something was deleted meanwhile");
 }
 
 /// Passes until one waits, or there is nothing to do; how many packs went.

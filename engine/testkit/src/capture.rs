@@ -206,7 +206,13 @@ impl OpenCapture<'_> {
         let digest = digest_after(kind, parent.map(|p| &p.common.digest), &before, &after);
         let parts = write_parts(ring, writer, parts, &changes, style)?;
         let partial = style.stop_at.clone();
-        let partial = partial.map(|resume_key| Partial { capture, resume_key, capture_start: self.at });
+        let partial = partial.map(|resume_key| Partial {
+            capture,
+            resume_key,
+            capture_start: self.at,
+            keeps: Vec::new(),
+            copied: None,
+        });
         let common = PointCommon {
             kind: kind.name().into(),
             holds: style.holds.clone(),

@@ -13,6 +13,7 @@ use backstay_core::units::Timestamp;
 
 use crate::error::VaultError;
 use crate::keys::random_bytes;
+use crate::table::keeping_part;
 use crate::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault, WriterIdentity};
 use crate::write::{ChunkWriter, CpuPool};
 
@@ -157,8 +158,12 @@ impl Standing {
     fn resumable(&self, node: &str, facts: &Facts) -> Result<Vec<Arc<PointObject>>, VaultError> {
         let parent = self.parent_link();
         let mut resumable = Vec::new();
+        let is_copied = |point: &PointObject| {
+            point.vault_part.partial.as_ref().is_some_and(|partial| partial.copied.is_some())
+        };
         for point in self.catalogue.partial_points() {
-            let continues = point.common.node == node
+            let continues = !is_copied(point)
+                && point.common.node == node
                 && point.common.facts == *facts
                 && point.vault_part.parent == parent;
             let own = [Run { parts: point.vault_part.run.clone() }];
@@ -283,19 +288,29 @@ impl Targets {
         Some((parts, partial, found.common.defects.clone()))
     }
 
-    /// Commits what a long capture has done so far as a partial point, and opens new sessions.
+    /// Commits what a long capture has done so far as a partial point, and opens new sessions. `unreferred` are chunks to which
+    /// no row refers yet; those of earlier calls are kept by the points of these.
     pub fn commit_partial(
         &mut self,
-        chunks: ChunkWriter,
+        mut chunks: ChunkWriter,
         parts: &[PartRef],
         resume_key: &[u8],
+        unreferred: &[ChunkId],
         state: &CapturedState,
         clock: &dyn Clock,
     ) -> Result<(), VaultError> {
         // Later ones sort after earlier ones of the same start.
         self.sequence += 1;
-        let partial =
-            Partial { capture: self.capture, resume_key: resume_key.to_vec(), capture_start: state.start };
+        let ring = Arc::clone(chunks.ring());
+        let last_key = parts.last().map_or(resume_key, |part| resume_key.max(&part.last_key));
+        let keeps = keeping_part(&ring, &mut chunks, last_key, unreferred.iter().copied())?;
+        let partial = Partial {
+            capture: self.capture,
+            resume_key: resume_key.to_vec(),
+            capture_start: state.start,
+            keeps: keeps.into_iter().collect(),
+            copied: None,
+        };
         let links = self.commit(chunks, clock, |targets, target| {
             let common = targets.common(state, clock.now());
             let draft = PointDraft {

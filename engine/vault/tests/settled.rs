@@ -213,7 +213,7 @@ fn leave_partial_point(scene: &Scene) -> Result<(), backstay_vault::error::Vault
     let parts = [part.finish(&mut chunks)?.expect("has an entry")];
     let state =
         CapturedState { digest: StateDigest::empty(), entries: 1, bytes: 0, defects: vec![], start: at(10) };
-    targets.commit_partial(chunks, &parts, b"key", &state, &clock)
+    targets.commit_partial(chunks, &parts, b"key", &[], &state, &clock)
 }
 
 fn resumes(scene: &Scene, vault: &Arc<Vault>) -> bool {
@@ -293,7 +293,7 @@ fn a_commit_that_fails_anywhere_is_fenced_at_once_with_the_time_at_which_it_fail
         let state = CapturedState { digest, entries: 1, bytes: 0, defects: vec![], start: at(10) };
         scene.store.fail(Trigger::on(Operation::Put).below(folder).always(), StoreErrorKind::NoSpace);
         clock.set(at(70));
-        targets.commit_partial(chunks, &parts, b"key", &state, &clock).expect_err(folder);
+        targets.commit_partial(chunks, &parts, b"key", &[], &state, &clock).expect_err(folder);
         let fences = scene.fixture.payloads(&*scene.memory, "fences", EnvelopeKind::Fence);
         let times = fences.iter().map(|fence| decode_cbor::<FenceObject>(fence).expect("a fence").time);
         assert_eq!(times.collect::<Vec<_>>(), [at(70)], "{folder}");

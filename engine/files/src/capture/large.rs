@@ -99,16 +99,21 @@ impl<'f> LargeFile<'f> {
         Self { file, extents: file.extents(), unread: None, pieces: Vec::new() }
     }
 
-    /// Waits for the names of all chunks up to here.
-    pub(super) fn name_all(&self) -> Result<(), VaultError> {
-        let unnamed = self.pieces.len().saturating_sub(UNNAMED_MAX);
-        self.pieces[unnamed..].iter().try_for_each(|piece| piece.chunk.wait().map(drop))
+    /// Waits for the names of all chunks up to here; those from the one at this place on.
+    pub(super) fn names_from(&self, first: usize) -> Result<Vec<ChunkId>, VaultError> {
+        self.pieces.iter().skip(first).map(|piece| piece.chunk.wait()).collect()
     }
 
-    /// Reads those chunks again and puts them that the session of this writer does not count on. What it counts on stays
-    /// until it ends.
-    pub(super) fn put_again_what_goes(&mut self, writer: &ChunkWriter) -> Result<(), LargeProblem> {
+    /// How many pieces there are so far.
+    pub(super) fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Reads those chunks again and puts them that the session of this writer does not count on; which those are. What it
+    /// counts on stays until it ends.
+    pub(super) fn put_again_what_goes(&mut self, writer: &ChunkWriter) -> Result<Vec<ChunkId>, LargeProblem> {
         let failed = |error: VaultError| LargeProblem::Capture(error.into());
+        let mut again = Vec::new();
         for piece in &mut self.pieces {
             if writer.is_known(&piece.chunk.wait().map_err(failed)?) {
                 continue;
@@ -121,11 +126,11 @@ impl<'f> LargeFile<'f> {
             piece.length = read as u32;
             if !plain.is_empty() {
                 piece.chunk = PendingChunk::new(writer.put_data(plain.into()));
-                piece.chunk.wait().map_err(failed)?;
+                again.push(piece.chunk.wait().map_err(failed)?);
             }
         }
         self.pieces.retain(|piece| piece.length > 0);
-        Ok(())
+        Ok(again)
     }
 
     pub(super) fn into_pieces(self) -> Vec<Piece> {

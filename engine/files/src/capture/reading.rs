@@ -110,21 +110,28 @@ impl CaptureRun<'_> {
     }
 
     /// Where a part becomes full within a file, what was read of it goes to the vault with that part: the file is read
-    /// again after a crash, and not sent again. No run refers to it before the row of the file is there, so that a
-    /// collection may take it: in each new session it is looked whether it stays.
+    /// again after a crash, and not sent again. No row refers to it before that of the file is there, so the partial point
+    /// keeps it by name. Such a point goes after 14 days: in each new session it is looked whether all stays.
     fn read_large(&mut self, file: &SourceFile, part_end: PartEnd) -> Result<Vec<Piece>, LargeProblem> {
         let mut large = LargeFile::begin(file);
+        // Pieces whose chunks a partial point keeps, and chunks of them that had to be put once more.
+        let (mut kept, mut again) = (0, Vec::new());
         loop {
             let chunks = self.chunks.as_ref().ok_or(LargeProblem::Capture(VaultError::GivenUp.into()))?;
             if self.large.read_on(&mut large, chunks, self.progress)? == Progress::Finished {
                 return Ok(large.into_pieces());
             }
             if part_end == PartEnd::Within && self.part_is_full() {
-                large.name_all().map_err(|error| LargeProblem::Capture(error.into()))?;
+                let mut unreferred =
+                    large.names_from(kept).map_err(|error| LargeProblem::Capture(error.into()))?;
+                unreferred.append(&mut again);
                 self.work(Drain::All).map_err(LargeProblem::Capture)?;
-                self.commit_part().map_err(LargeProblem::Capture)?;
+                if !self.commit_part(&unreferred).map_err(LargeProblem::Capture)? {
+                    continue;
+                }
                 let chunks = self.chunks.as_ref().ok_or(LargeProblem::Capture(VaultError::GivenUp.into()))?;
-                large.put_again_what_goes(chunks)?;
+                again = large.put_again_what_goes(chunks)?;
+                kept = large.pieces();
             }
         }
     }

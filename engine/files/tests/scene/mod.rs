@@ -96,8 +96,19 @@ impl Scene {
         link.map(|link| link.point).ok_or_else(|| "no point".to_owned())
     }
 
-    /// What the custodian of the vault in this store does, if the store lets it.
+    /// What the custodian of the vault in this store does, if the store lets it; by a clock that is many years ahead.
     pub(crate) fn with_custodian(
+        fixture: &VaultFixture,
+        store: Arc<dyn Store>,
+        notes: &mut MemoryNotes,
+        work: impl FnOnce(&mut Custodian<'_>) -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
+        Self::with_custodian_at(NOW_SECONDS + (1 << 30), fixture, store, notes, work)
+    }
+
+    /// The same when it is so late.
+    pub(crate) fn with_custodian_at(
+        seconds: i64,
         fixture: &VaultFixture,
         store: Arc<dyn Store>,
         notes: &mut MemoryNotes,
@@ -105,7 +116,7 @@ impl Scene {
     ) -> Result<(), VaultError> {
         let vault = fixture.open(store)?;
         let kinds = Kinds::from([(FilesKind::NAME, Arc::new(FilesKind) as Arc<dyn KindRules>)]);
-        let clock = ManualClock::new(Timestamp::from_seconds(NOW_SECONDS + (1 << 30)));
+        let clock = ManualClock::new(Timestamp::from_seconds(seconds));
         let look = Inspection::new(vault, Arc::new(kinds), &clock);
         let (identity, pool) = (fixture.writer().clone(), fixture.pool().clone());
         work(&mut Custodian::new(look, identity, pool, notes)?)

@@ -12,5 +12,5 @@ pub use block::{BlockBuilder, BlockReader};
 pub use contents::{part_chunks, part_live, referred_bytes};
 pub use cursor::{ChunkSource, PartCursor, RunCursor, TableError};
 pub use live::{LiveBytes, LiveTable};
-pub use part::{MetaSink, PartWriter};
+pub use part::{MetaSink, PartWriter, keeping_part};
 pub use root::{IndexRow, PartRoot, decode_index};

@@ -1,7 +1,7 @@
 //! Writing a part: entries in, metadata chunks out, in constant memory but for the live table.
 
 use backstay_core::id::ChunkId;
-use backstay_core::run::{Entry, KEY_BYTES_MAX, PartRef, VALUE_BYTES_MAX};
+use backstay_core::run::{Change, Entry, KEY_BYTES_MAX, PartRef, VALUE_BYTES_MAX};
 
 use super::block::BlockBuilder;
 use super::live::LiveTable;
@@ -159,6 +159,25 @@ impl PartWriter {
         self.root.index.push(IndexBlockRef { first_key, chunk: sink.put_meta(bytes)?, length, blocks });
         Ok(())
     }
+}
+
+/// A part by which a collection keeps chunks to which no entry of a run refers yet. Its only entry removes what is not there,
+/// behind `last_key`. `None` without chunks.
+pub fn keeping_part<S: MetaSink>(
+    ring: &KeyRing,
+    sink: &mut S,
+    last_key: &[u8],
+    chunks: impl IntoIterator<Item = ChunkId>,
+) -> Result<Option<PartRef>, S::Error> {
+    let mut chunks = chunks.into_iter().peekable();
+    if chunks.peek().is_none() {
+        return Ok(None);
+    }
+    let mut part = PartWriter::new();
+    let key = [&last_key[..last_key.len().min(KEY_BYTES_MAX - 1)], &[0]].concat();
+    part.push(ring, sink, &Entry { key: &key, change: Change::Tombstone, replaced: None })?;
+    chunks.for_each(|chunk| part.refer(chunk, 1));
+    part.finish(sink)
 }
 
 impl Default for PartWriter {

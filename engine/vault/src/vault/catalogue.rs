@@ -37,9 +37,10 @@ pub struct PointObject {
 }
 
 impl PointObject {
-    /// The run from the parent to this point.
+    /// The run from the parent to this point; of a partial one with what else it keeps.
     pub fn own_run(&self) -> PlacedRun {
-        let run = Run { parts: self.vault_part.run.clone() };
+        let keeps = self.vault_part.partial.iter().flat_map(|partial| &partial.keeps);
+        let run = Run { parts: self.vault_part.run.iter().chain(keeps).cloned().collect() };
         PlacedRun { from: self.vault_part.parent, to: self.link, run }
     }
 
@@ -425,9 +426,10 @@ impl Vault {
         if payload.vault_part.vault != self.id() {
             return Err(wrong("vault"));
         }
-        check_parts(&payload.vault_part.run).map_err(|_| wrong("order of parts"))?;
         let link = PointLink { point, object: hash };
-        Ok(PointObject { link, common, vault_part: payload.vault_part, put_by: node.signer })
+        let point = PointObject { link, common, vault_part: payload.vault_part, put_by: node.signer };
+        check_parts(&point.own_run().run.parts).map_err(|_| wrong("order of parts"))?;
+        Ok(point)
     }
 
     /// What the node of a point has signed, as it stands in the object, the signer and the signature.

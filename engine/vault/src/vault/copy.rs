@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::id::{ChunkId, PointId, SourceId};
+use backstay_core::digest::StateDigest;
+use backstay_core::id::{CaptureId, ChunkId, PointId, SourceId};
 use backstay_core::kind::Kinds;
 use backstay_core::layout::PlacedRun;
+use backstay_core::point::{Facts, Partial, PointCommon};
 use backstay_core::run::{PartRef, Run};
 
 use super::custodian::write_merged;
@@ -17,11 +19,12 @@ use super::draft::Original;
 use super::{Catalogue, PointDraft, PointObject, Session, Vault, WriterIdentity};
 use crate::error::VaultError;
 use crate::index::Sealing;
+use crate::keys::random_bytes;
 use crate::name::{Named, ObjectName};
 use crate::read::{ChunkReader, SealedReader};
 use crate::record::RecordHeader;
-use crate::table::{part_chunks, part_live};
-use crate::write::{ChunkWriter, CpuPool, Packer, Written};
+use crate::table::{keeping_part, part_chunks, part_live};
+use crate::write::{ChunkWriter, CpuPool, Packer, StoredPack, Written};
 
 /// How much one commit copies, more or less: that much has to be sent again after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub struct CopyLimits {
 
 impl Default for CopyLimits {
     fn default() -> Self {
-        Self { bytes: 1 << 30, chunks: 1 << 18 }
+        Self { bytes: 4 << 30, chunks: 1 << 18 }
     }
 }
 
@@ -71,6 +74,28 @@ pub struct Copying<'c> {
 #[derive(Debug, Default)]
 struct SentParts {
     roots: HashSet<ChunkId>,
+}
+
+/// What one commit sends.
+#[derive(Debug)]
+struct Sending {
+    packer: Packer,
+    /// The chunks.
+    sent: Vec<ChunkId>,
+    /// Packs of a merged run.
+    merged: Vec<StoredPack>,
+}
+
+impl Sending {
+    fn to(vault: &Arc<Vault>) -> Self {
+        Self { packer: Packer::new(Arc::clone(vault)), sent: Vec::new(), merged: Vec::new() }
+    }
+
+    fn written(self) -> Result<Written, VaultError> {
+        let mut packs = self.packer.flush()?;
+        packs.extend(self.merged);
+        Ok(Written { packs })
+    }
 }
 
 /// What was copied.
@@ -203,20 +228,91 @@ impl Copying<'_> {
             if self.is_there(&there, point, copied)? {
                 return session.give_up(self.clock.now());
             }
-            match self.send(catalogue, point, (&way, &mut sent), &session, &there, copied) {
+            let mut sending = Sending::to(&self.to);
+            let drafted =
+                self.send(catalogue, point, (&way, &mut sent), (&session, &there), &mut sending, copied);
+            match drafted {
+                // What was sent is not sent again for the next point that needs it.
+                Err(error) if is_of_one_point(&error, &self.from) && !sending.sent.is_empty() => {
+                    self.commit_some(point, session, sending)?;
+                    return Err(error);
+                }
                 Err(error) => {
                     session.give_up(self.clock.now())?;
                     return Err(error);
                 }
-                Ok((written, Some(draft))) => {
+                Ok(Some(draft)) => {
+                    let written = match sending.written() {
+                        Ok(written) => written,
+                        Err(error) => {
+                            session.give_up(self.clock.now())?;
+                            return Err(error);
+                        }
+                    };
                     session.commit(written, &[draft], &[], self.clock)?;
                     copied.points += 1;
                     return Ok(());
                 }
                 // As much as one commit takes: the rest with the next. Or the point has come, as the next look shows.
-                Ok((written, None)) => drop(session.commit(written, &[], &[], self.clock)?),
+                Ok(None) => self.commit_some(point, session, sending)?,
             }
         }
+    }
+
+    /// Commits what was sent of a point, by a partial point that keeps it until the whole one is there.
+    fn commit_some(&self, point: &PointObject, session: Session, sending: Sending) -> Result<(), VaultError> {
+        let (written, keeps) = match self.written_and_kept(&session, sending) {
+            Ok(written) => written,
+            Err(error) => {
+                session.give_up(self.clock.now())?;
+                return Err(error);
+            }
+        };
+        let (start, now) = (point.common.capture_start, self.clock.now());
+        let common = PointCommon {
+            id: PointId::new(random_bytes()),
+            node: self.writer.node.clone(),
+            capture_end: now,
+            digest: StateDigest::empty(),
+            facts: Facts::default(),
+            entries: 0,
+            bytes: 0,
+            defects: Vec::new(),
+            holds: Vec::new(),
+            ..point.common.clone()
+        };
+        let partial = Partial {
+            capture: CaptureId::new(random_bytes()),
+            resume_key: Vec::new(),
+            capture_start: start,
+            keeps: keeps.into_iter().collect(),
+            copied: Some(point.link.point),
+        };
+        let parent = session.parent().map(|parent| parent.link);
+        let draft = PointDraft {
+            original: None,
+            common,
+            parent,
+            run: Vec::new(),
+            previous_head: None,
+            partial: Some(partial),
+        };
+        let drafts = if written.is_empty() { Vec::new() } else { vec![draft] };
+        session.commit(Written { packs: written }, &drafts, &[], self.clock).map(drop)
+    }
+
+    /// The packs that were sent, and a part that keeps what is in them.
+    fn written_and_kept(
+        &self,
+        session: &Session,
+        sending: Sending,
+    ) -> Result<(Vec<StoredPack>, Option<PartRef>), VaultError> {
+        let ring = self.to.ring().clone();
+        let mut chunks = ChunkWriter::new(self.pool.clone(), ring.clone(), vec![session.view()]);
+        let keeps = keeping_part(&ring, &mut chunks, &[], sending.sent.iter().copied())?;
+        let mut written = sending.written()?.packs;
+        written.extend(chunks.flush().pop().ok_or(VaultError::GivenUp)??.packs);
+        Ok((written, keeps))
     }
 
     /// Sends what is missing of a point, and drafts it when that is all and nobody else has put it meanwhile.
@@ -225,14 +321,13 @@ impl Copying<'_> {
         catalogue: &Catalogue,
         point: &PointObject,
         (way, sent): (&[PlacedRun], &mut SentParts),
-        session: &Session,
-        there: &Catalogue,
+        (session, there): (&Session, &Catalogue),
+        sending: &mut Sending,
         copied: &mut Copied,
-    ) -> Result<(Written, Option<PointDraft>), VaultError> {
+    ) -> Result<Option<PointDraft>, VaultError> {
         let runs = runs_onto(way, session.parent().map(|parent| parent.link.point));
-        let (mut packs, is_all) = self.send_chunks(&runs, sent, session, copied)?;
-        if !is_all {
-            return Ok((Written { packs }, None));
+        if !self.send_chunks(&runs, sent, session, sending, copied)? {
+            return Ok(None);
         }
         let run = match &runs[..] {
             [run] => run.clone(),
@@ -244,23 +339,22 @@ impl Copying<'_> {
                 let ring = self.to.ring().clone();
                 let mut chunks = ChunkWriter::new(self.pool.clone(), ring, vec![session.view()]);
                 let run = write_merged(&ChunkReader::new(self.from.clone()), &mut chunks, &**rules, runs)?;
-                packs.extend(chunks.flush().pop().ok_or(VaultError::GivenUp)??.packs);
+                sending.merged = chunks.flush().pop().ok_or(VaultError::GivenUp)??.packs;
                 run
             }
         };
         // What comes after this look stands beside the copy: two objects of one point, of which retention drops one.
         if self.to.catalogue(catalogue.source)?.point(point.link.point).is_some() {
-            return Ok((Written { packs }, None));
+            return Ok(None);
         }
-        let draft = PointDraft {
+        Ok(Some(PointDraft {
             original: Some(self.original(catalogue, point)?),
             common: point.common.clone(),
             parent: session.parent().map(|parent| parent.link),
             run: run.parts,
             previous_head: there.head.as_ref().map(|(hash, _)| *hash),
             partial: None,
-        };
-        Ok((Written { packs }, Some(draft)))
+        }))
     }
 
     /// The newest point on the way to one that the other vault has, so that nothing can take it away; `None` is nothing.
@@ -284,11 +378,12 @@ impl Copying<'_> {
         runs: &[Run],
         sent: &mut SentParts,
         session: &Session,
+        sending: &mut Sending,
         copied: &mut Copied,
-    ) -> Result<(Vec<crate::write::StoredPack>, bool), VaultError> {
+    ) -> Result<bool, VaultError> {
         let (reader, view) = (ChunkReader::new(self.from.clone()), session.view());
         let mut sealed_reader = SealedReader::new(self.from.clone());
-        let packer = Packer::new(self.to.clone());
+        let Sending { packer, sent: sent_chunks, .. } = sending;
         let is_merged = runs.len() > 1;
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut sent_bytes = 0;
@@ -329,7 +424,7 @@ impl Copying<'_> {
             }
             for read in reader.plan(missing)? {
                 if sent_bytes >= self.limits.bytes {
-                    return Ok((packer.flush()?, false));
+                    return Ok(false);
                 }
                 let stretch = sealed_reader.read(&read);
                 for (place, (chunk, ..)) in read.records.iter().enumerate() {
@@ -341,6 +436,7 @@ impl Copying<'_> {
                     })?;
                     while !packer.has_failed() && !packer.has_room(LOOK_AGAIN) {}
                     packer.add(&header, &sealed);
+                    sent_chunks.push(*chunk);
                     sent_bytes += sealed.len() as u64;
                     copied.records += 1;
                     copied.bytes += sealed.len() as u64;
@@ -350,11 +446,11 @@ impl Copying<'_> {
                 }
             }
             if is_cut {
-                return Ok((packer.flush()?, false));
+                return Ok(false);
             }
             sent.roots.insert(part.root);
         }
-        Ok((packer.flush()?, true))
+        Ok(true)
     }
 
     /// Whether only compromised keys have sealed a chunk where it comes from.

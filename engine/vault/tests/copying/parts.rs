@@ -1,9 +1,10 @@
 //! Points of many parts, which take many commits to copy.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use backstay_core::clock::Clock;
+use backstay_core::clock::{Clock, ManualClock};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{State, Style};
 use backstay_testkit::kind::kinds;
@@ -53,44 +54,76 @@ fn each_commit_goes_on_where_the_one_before_has_ended() {
     assert!(ranges < 20 * u64::from(PARTS), "{ranges} reads for {PARTS} parts");
 }
 
-/// A clock at whose `at`th look a pass goes over the vault to which is copied.
-struct PassAt<'s> {
+/// Passes over the vault to which is copied, at looks at the clock.
+struct Passing<'s> {
     scene: &'s Scene,
     to: Arc<Vault>,
-    at: u64,
+    /// At this look, or at all.
+    at: Option<u64>,
+    /// How far ahead the clock of the custodian is.
+    ahead: Duration,
     looks: AtomicU64,
-    packs_deleted: AtomicU64,
+    notes: Mutex<MemoryNotes>,
 }
 
-impl Clock for PassAt<'_> {
+impl<'s> Passing<'s> {
+    fn new(scene: &'s Scene, at: Option<u64>, ahead: Duration) -> Self {
+        let to = scene.fixture.open(scene.to_store.clone()).expect("opens");
+        Self { scene, to, at, ahead, looks: AtomicU64::new(0), notes: Mutex::default() }
+    }
+
+    fn prune(&self) {
+        let clock = ManualClock::new(self.scene.clock.now().saturating_add(self.ahead));
+        let look = Inspection::new(self.to.clone(), kinds(), &clock);
+        let (identity, pool) = (self.scene.fixture.writer().clone(), self.scene.fixture.pool().clone());
+        let mut notes = self.notes.lock().expect("no panic while it is held");
+        let mut custodian = Custodian::new(look, identity, pool, &mut *notes).expect("custodian");
+        custodian.collect().expect("passes");
+        custodian.thin(&|_| None).expect("thins");
+        while let Pass::Done(_) = custodian.collect().expect("passes") {}
+    }
+}
+
+impl Clock for Passing<'_> {
     fn now(&self) -> Timestamp {
-        if self.looks.fetch_add(1, Ordering::SeqCst) == self.at {
-            let scene = self.scene;
-            let look = Inspection::new(self.to.clone(), kinds(), &scene.clock);
-            let (identity, pool) = (scene.fixture.writer().clone(), scene.fixture.pool().clone());
-            let mut notes = MemoryNotes::default();
-            let mut custodian = Custodian::new(look, identity, pool, &mut notes).expect("custodian");
-            match custodian.collect().expect("passes") {
-                Pass::Done(done) => self.packs_deleted.store(done.packs_deleted, Ordering::SeqCst),
-                Pass::Idle | Pass::Waits(_) => {}
-            }
+        let look = self.looks.fetch_add(1, Ordering::SeqCst);
+        if self.at.is_none_or(|at| at == look) {
+            self.prune();
         }
         self.scene.clock.now()
     }
 }
 
 #[test]
-fn what_a_pass_has_deleted_between_two_commits_is_sent_again() {
-    let mut deleted = 0;
-    for at in 0..2 * u64::from(PARTS) {
+fn what_was_sent_stays_until_its_point_is_there_however_often_the_vault_is_pruned_meanwhile() {
+    let scene = scene_with_parts();
+    let clock = Passing::new(&scene, None, Duration::ZERO);
+    let copied = copy_bit_by_bit(&scene, scene.from.clone(), &clock);
+    assert_eq!((copied.points, copied.failures.len()), (1, 0));
+    let undisturbed = scene_with_parts();
+    let whole = copy_bit_by_bit(&undisturbed, undisturbed.from.clone(), &undisturbed.clock);
+    assert_eq!(copied.records, whole.records, "each was sent once");
+    scene.verify();
+    clock.prune();
+    clock.prune();
+    let left = scene.to_store.objects().into_keys().filter(|name| name.starts_with("points/")).count();
+    assert_eq!(left, 1, "what a copy has left on its way goes when the point is there");
+    scene.verify();
+}
+
+#[test]
+fn what_was_deleted_between_two_commits_is_sent_again() {
+    let mut again = 0;
+    let undisturbed = scene_with_parts();
+    let whole = copy_bit_by_bit(&undisturbed, undisturbed.from.clone(), &undisturbed.clock);
+    for at in (0..3 * u64::from(PARTS)).step_by(3) {
         let scene = scene_with_parts();
-        let to = scene.fixture.open(scene.to_store.clone()).expect("opens");
-        let (looks, packs_deleted) = (AtomicU64::new(0), AtomicU64::new(0));
-        let clock = PassAt { scene: &scene, to, at, looks, packs_deleted };
+        // To a clock so far ahead what was left is old.
+        let clock = Passing::new(&scene, Some(at), Duration::from_secs(15 * 24 * 3600));
         let copied = copy_bit_by_bit(&scene, scene.from.clone(), &clock);
-        assert_eq!((copied.points, copied.failures.len()), (1, 0), "pass at look {at}");
+        assert_eq!((copied.points, copied.failures.len()), (1, 0), "at look {at}");
         scene.verify();
-        deleted += clock.packs_deleted.load(Ordering::SeqCst);
+        again += copied.records - whole.records;
     }
-    assert!(deleted > u64::from(PARTS), "only {deleted} packs were deleted between commits");
+    assert!(again > u64::from(PARTS), "only {again} records were sent again");
 }

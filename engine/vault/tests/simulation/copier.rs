@@ -39,7 +39,7 @@ impl Copier<'_> {
         };
         while !random.once_in(10) {
             let (faults, before) = (life.faults(), self.ledger.required(VAULT));
-            let copied = self.copy(life, &from, &to);
+            let copied = self.copy(life, random, &from, &to);
             if !life.is_alive() {
                 return Err(Died);
             }
@@ -82,7 +82,16 @@ impl Copier<'_> {
         Ok((from, to))
     }
 
-    fn copy(&self, life: &Life, from: &Arc<Vault>, to: &Arc<Vault>) -> Result<Copied, VaultError> {
+    fn copy(
+        &self,
+        life: &Life,
+        random: &mut Random,
+        from: &Arc<Vault>,
+        to: &Arc<Vault>,
+    ) -> Result<Copied, VaultError> {
+        // Now and then one commit for each stretch.
+        let all = CopyLimits::default();
+        let limits = if random.once_in(2) { all } else { CopyLimits { bytes: 1, ..all } };
         let copying = Copying {
             from: from.clone(),
             to: to.clone(),
@@ -90,7 +99,7 @@ impl Copier<'_> {
             kinds: kinds(),
             pool: self.node.pool().clone(),
             clock: &life.clock(),
-            limits: CopyLimits::default(),
+            limits,
         };
         copying.run(&|_| true, &|_| {})
     }

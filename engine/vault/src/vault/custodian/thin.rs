@@ -16,7 +16,7 @@ use backstay_core::run::Run;
 use backstay_core::thinning::{Plan, Weights, Wishes, needed, plan};
 use backstay_core::units::Timestamp;
 
-use super::super::Catalogue;
+use super::super::{Catalogue, PointObject};
 use super::merge::write_merged;
 use super::{Custodian, Inspection, KeepOf};
 use crate::error::VaultError;
@@ -317,10 +317,14 @@ fn doubles(layout: &Layout) -> HashSet<PointLink> {
 fn spent_partials(catalogue: &Catalogue, now: Timestamp) -> impl Iterator<Item = PointLink> {
     catalogue.partial_points().iter().filter_map(move |point| {
         let partial = point.vault_part.partial.as_ref()?;
-        let is_ended = catalogue.points().iter().any(|full| {
-            full.vault_part.parent == point.vault_part.parent
-                && full.common.capture_start >= partial.capture_start
-        });
+        let ends = |full: &PointObject| match partial.copied {
+            Some(copied) => full.link.point == copied,
+            None => {
+                full.vault_part.parent == point.vault_part.parent
+                    && full.common.capture_start >= partial.capture_start
+            }
+        };
+        let is_ended = catalogue.points().iter().any(|full| ends(full));
         let is_old = now.duration_since(point.common.capture_end) > PARTIAL_KEPT;
         (is_ended || is_old).then_some(point.link)
     })
