@@ -36,6 +36,7 @@ struct Pages {
     /// How many points of each source retention has to leave.
     keep: usize,
     /// Points of captures that have not ended.
+    sequences: BTreeMap<PointId, u64>,
     partial: BTreeSet<PointId>,
     /// Sessions that somebody has ended.
     fenced: BTreeSet<SessionId>,
@@ -129,8 +130,12 @@ impl Ledger {
         self.pages().split
     }
 
-    pub(crate) fn partial_put(&self, point: PointId) {
-        self.pages().partial.insert(point);
+    pub(crate) fn point_put(&self, point: PointId, sequence: u64, is_partial: bool) {
+        let mut pages = self.pages();
+        pages.sequences.insert(point, sequence);
+        if is_partial {
+            pages.partial.insert(point);
+        }
     }
 
     /// A layout was put. One that is in force takes nothing away but by retention, and of that not too much.
@@ -154,9 +159,13 @@ impl Ledger {
             .filter(|point| !stays(point))
             .filter(|point| pages.fates.get(&(store, *point)) != Some(&Fate::Dropped))
             .collect();
-        let full: Vec<PointId> = layout
-            .accepted
-            .iter()
+        // Where several have one time, by their numbers.
+        let mut by_age: Vec<&Accepted> = layout.accepted.iter().collect();
+        by_age.sort_by_key(|accepted| {
+            (accepted.retention_time, pages.sequences.get(&accepted.link.point).copied())
+        });
+        let full: Vec<PointId> = by_age
+            .into_iter()
             .map(|accepted| accepted.link.point)
             .filter(|point| !pages.partial.contains(point))
             .filter(|p| newly_dropped.contains(p) || !layout.dropped.iter().any(|link| link.point == *p))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstay_core::layout::Layout;
-use backstay_core::point::VaultPart;
+use backstay_core::point::{PointCommon, VaultPart};
 use backstay_testkit::capture::read_back;
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge::{Object, payload_of};
@@ -20,6 +20,8 @@ use crate::ledger::{Ledger, StoreNumber};
 #[derive(Decode)]
 #[cbor(map)]
 struct InPoint {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    common: Vec<u8>,
     #[n(3)]
     vault_part: VaultPart,
 }
@@ -37,9 +39,8 @@ pub(crate) fn take_in(fixture: &VaultFixture, ledger: &Ledger, effect: &Effect<'
             let object = Object { name: change.name.clone(), content: content.clone() };
             let payload = payload_of(fixture.ring(), EnvelopeKind::Point, &object);
             let point: InPoint = decode_cbor(&payload).map_err(|error| error.to_string())?;
-            if point.vault_part.partial.is_some() {
-                ledger.partial_put(id);
-            }
+            let common: PointCommon = decode_cbor(&point.common).map_err(|error| error.to_string())?;
+            ledger.point_put(id, common.sequence, point.vault_part.partial.is_some());
         }
         Named::Fence(session) => ledger.fence_put(session),
         Named::Layout(source, ..) => {
