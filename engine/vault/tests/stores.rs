@@ -1,7 +1,7 @@
 //! Every store passes the conformance suite, bare and wrapped; and what is peculiar to a directory.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use backstay_vault::buffer::BufferPool;
 use backstay_vault::name::Named;
 use backstay_vault::store::{
     Counted, DirStore, Disk, Folder, MemStore, Operation, RequestCounts, Retried, RetryPolicy, Store,
-    StoreErrorKind, Stretch, SystemDisk,
+    StoreErrorKind, Stretch, SystemDisk, Writing,
 };
 use bytes::Bytes;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -319,4 +319,33 @@ async fn a_session_that_is_far_too_long_is_not_read() {
     let name = Named::Session(SessionId::new([1; 16])).to_name();
     store.put(&name, vec![0; (1 << 20) + 1].into()).await.expect("puts");
     assert_eq!(store.get(&name).await.expect_err("too long").kind, StoreErrorKind::TooLarge);
+}
+
+/// A disk that takes nothing while this folder is there.
+#[derive(Debug)]
+struct FullWith(PathBuf);
+
+impl Disk for FullWith {
+    fn make_file(&self, path: &Path, writing: Writing) -> io::Result<fs::File> {
+        match self.0.exists() {
+            true => Err(Errno::NOSPC.into()),
+            false => SystemDisk.make_file(path, writing),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_the_trash_whose_time_is_over_makes_room() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let batch = |hours: u64| root.path().join("trash").join((now - now % 3600 - 3600 * hours).to_string());
+    let name = Named::Session(SessionId::new([1; 16])).to_name();
+    for (hours, has_room) in [(7 * 24 + 2, true), (7 * 24 - 1, false)] {
+        fs::create_dir_all(batch(hours)).expect("a batch");
+        let disk = Arc::new(FullWith(batch(hours)));
+        let store = DirStore::on(disk, root.path(), Some(Duration::from_secs(7 * 24 * 3600)));
+        let put = store.put(&name, Bytes::from_static(b"x")).await;
+        assert_eq!(put.is_ok(), has_room, "{put:?}");
+        assert_eq!(batch(hours).exists(), !has_room);
+    }
 }

@@ -235,7 +235,27 @@ impl Inner {
         self.settled.make_durable(&*self.disk, root, folders)
     }
 
+    /// Writes an object. A disk that is full may have what could be brought back for long enough: that goes then, since no
+    /// prune, which would throw it out, gets anywhere on such a disk.
     fn put(&self, root: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+        match self.put_once(root, name, content) {
+            Err(error) if is_full(&error) && self.has_emptied_trash(root) => {
+                self.put_once(root, name, content)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Whether anything has gone out of the trash whose time was over.
+    fn has_emptied_trash(&self, root: &Path) -> bool {
+        let Some(undelete) = self.undelete else { return false };
+        trash::remove_old(&*self.disk, root, undelete).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the trash cannot be emptied");
+            0
+        }) > 0
+    }
+
+    fn put_once(&self, root: &Path, name: &str, content: &[u8]) -> io::Result<()> {
         let unfinished = self.unfinished(root)?;
         let result = write_durably(&*self.disk, &unfinished, content)
             .and_then(|()| self.rename(root, &unfinished, name));
@@ -424,6 +444,10 @@ fn sweep(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    kind_of(error) == StoreErrorKind::NoSpace
 }
 
 /// Whether an error may be gone at the next try.

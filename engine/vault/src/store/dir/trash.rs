@@ -30,7 +30,7 @@ pub(super) fn throw_away(
     let now = seconds_now();
     let batch = now - now % BATCH_SECONDS;
     if !root.join(FOLDER).join(batch.to_string()).try_exists()? {
-        remove_old(disk, root, now, undelete)?;
+        remove_old(disk, root, undelete)?;
     }
     let (mut from, mut to) = (BTreeSet::new(), BTreeSet::new());
     for name in names {
@@ -115,8 +115,9 @@ fn batches(root: &Path) -> io::Result<Vec<u64>> {
     Ok(batches)
 }
 
-/// Removes the batches whose last object has been there for long enough.
-fn remove_old(disk: &dyn Disk, root: &Path, now: u64, undelete: Duration) -> io::Result<()> {
+/// Removes the batches whose last object has been there for long enough; how many.
+pub(super) fn remove_old(disk: &dyn Disk, root: &Path, undelete: Duration) -> io::Result<usize> {
+    let (now, mut removed_batches) = (seconds_now(), 0);
     for batch in batches(root)? {
         let is_over = batch.saturating_add(BATCH_SECONDS).saturating_add(undelete.as_secs()) <= now;
         if is_over {
@@ -124,9 +125,10 @@ fn remove_old(disk: &dyn Disk, root: &Path, now: u64, undelete: Duration) -> io:
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 removed => removed?,
             }
+            removed_batches += 1;
         }
     }
-    Ok(())
+    Ok(removed_batches)
 }
 
 fn list_in(root: &Path, batch: &str, below: &str, listed: &mut Vec<Listed>) -> io::Result<()> {
