@@ -15,10 +15,9 @@ use backstay_vault::buffer::BufferPool;
 use backstay_vault::name::Named;
 use backstay_vault::store::{
     Counted, DirStore, Disk, Folder, MemStore, Operation, RequestCounts, Retried, RetryPolicy, Store,
-    StoreErrorKind, Stretch, SystemDisk, Writing,
+    StoreErrorKind, SystemDisk, Writing,
 };
 use bytes::Bytes;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -289,26 +288,6 @@ async fn what_is_listed_is_durable_unless_nobody_could_make_it_so() {
     }
     for errno in [Errno::ROFS, Errno::ACCESS, Errno::IO] {
         assert_eq!(listed(errno).await.expect("what lies there can be restored"), 1);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_file_is_no_object_and_is_not_waited_for() {
-    let root = tempfile::tempdir().expect("a temporary folder");
-    let store = DirStore::new(root.path());
-    let (pipe, link) = (SessionId::new([1; 16]), SessionId::new([2; 16]));
-    let [pipe, link] = [pipe, link].map(|id| Named::Session(id).to_name());
-    fs::create_dir(root.path().join("sessions")).expect("a folder");
-    let mode = Mode::from_raw_mode(0o600);
-    mknodat(CWD, root.path().join(pipe.as_str()), FileType::Fifo, mode, 0).expect("a pipe");
-    std::os::unix::fs::symlink("/dev/zero", root.path().join(link.as_str())).expect("a link");
-    assert_eq!(store.list(&Folder::new(&[&"sessions"])).await.expect("lists"), []);
-    for name in [pipe, link] {
-        store.get(&name).await.expect_err("there is no such object");
-        let stretch = Stretch { offset: 0, length: 1 };
-        store.get_range(&name, stretch).await.expect_err("there is no such object");
-        store.put(&name, Bytes::from_static(b"x")).await.expect("takes its place");
-        assert_eq!(store.get(&name).await.expect("gets"), "x");
     }
 }
 

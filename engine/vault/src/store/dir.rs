@@ -304,20 +304,9 @@ impl Inner {
     }
 }
 
-/// Opens an object, and says how long it is. What is no file, as a pipe that somebody has made under its name, would not
-/// answer, or never end.
-fn open_object(root: &Path, name: &str) -> io::Result<(File, u64)> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(root.join(name), flags, Mode::empty())?);
-    let found = file.metadata()?;
-    match found.is_file() {
-        true => Ok((file, found.len())),
-        false => Err(io::Error::other("it is not a file: remove it")),
-    }
-}
-
 fn get(root: &Path, name: &str) -> io::Result<Bytes> {
-    let (file, length) = open_object(root, name)?;
+    let file = File::open(root.join(name))?;
+    let length = file.metadata()?.len();
     let bytes_max = if is_small(name) { SMALL_BYTES_MAX } else { OBJECT_BYTES_MAX };
     if length > bytes_max {
         return Err(ErrorKind::FileTooLarge.into());
@@ -336,8 +325,9 @@ fn get_range(root: &Path, name: &str, stretch: Stretch) -> io::Result<Bytes> {
     if stretch.length > OBJECT_BYTES_MAX {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    let (file, length) = open_object(root, name)?;
+    let file = File::open(root.join(name))?;
     // Before anything is allocated; it also spares the system offsets that it would refuse in its own way.
+    let length = file.metadata()?.len();
     if stretch.offset.checked_add(stretch.length).is_none_or(|end| end > length) {
         return Err(ErrorKind::UnexpectedEof.into());
     }
@@ -367,14 +357,11 @@ pub(super) fn list_below(
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let name = format!("{folder}/{name}");
-        let found = entry.file_type()?;
-        if found.is_dir() {
+        if entry.file_type()?.is_dir() {
             if depth > 1 {
                 list_below(root, &name, depth - 1, listed)?;
             }
-        } else if found.is_file()
-            && let Some((name, named)) = ObjectName::parse(&name)
-        {
+        } else if let Some((name, named)) = ObjectName::parse(&name) {
             let bytes = match entry.metadata() {
                 // Deleted between the two calls.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
