@@ -196,6 +196,13 @@ pub struct RepairReport {
     pub points_lost: u64,
 }
 
+impl RepairReport {
+    /// Whether anything is lost for good.
+    pub fn has_losses(&self) -> bool {
+        !self.losses.is_empty() || self.more_losses > 0 || self.chunks_lost > 0 || self.points_lost > 0
+    }
+}
+
 /// Something that is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossReport {

@@ -23,11 +23,23 @@ use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 
 use crate::care::Care;
 use crate::failure::Failure;
+use crate::flows::Found;
 use crate::node::SeenPoints;
 use crate::vaults::{Absent, ClockDebug, Vaults};
 
 /// Threads that walk a tree.
 const WALK_THREADS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
+
+/// Who is told of a capture while it goes on.
+pub trait CaptureWatch {
+    /// What the vault of a target has, before anything is captured to it.
+    fn found(&self, target: &Target, found: Found);
+}
+
+/// Nobody.
+impl CaptureWatch for () {
+    fn found(&self, _: &Target, _: Found) {}
+}
 
 /// What captures with.
 #[derive(Debug)]
@@ -75,10 +87,11 @@ impl Engine {
         targets: &[Target],
         hold: Option<&str>,
         progress: &CaptureProgress,
+        watch: &dyn CaptureWatch,
     ) -> CaptureReport {
         let start = Instant::now();
         let mut report = CaptureReport::of_nothing(source.name.as_str());
-        let (groups, failed) = self.groups(source, targets);
+        let (groups, failed) = self.groups(source, targets, watch);
         report.targets.extend(failed);
         for (cursor, group) in groups {
             self.capture_group(source, cursor, group, hold, progress, &mut report);
@@ -96,10 +109,11 @@ impl Engine {
         &self,
         source: &Source,
         targets: &[Target],
+        watch: &dyn CaptureWatch,
     ) -> (BTreeMap<Option<PointId>, Vec<OpenTarget>>, Vec<TargetReport>) {
-        let found = self.groups_as_opened(source, targets);
+        let found = self.groups_as_opened(source, targets, watch);
         match found.0.values().flatten().any(|open| self.vaults.lacks_keys(&open.vault)) {
-            true => self.groups_as_opened(source, targets),
+            true => self.groups_as_opened(source, targets, watch),
             false => found,
         }
     }
@@ -109,11 +123,12 @@ impl Engine {
         &self,
         source: &Source,
         targets: &[Target],
+        watch: &dyn CaptureWatch,
     ) -> (BTreeMap<Option<PointId>, Vec<OpenTarget>>, Vec<TargetReport>) {
         let mut groups: BTreeMap<Option<PointId>, Vec<OpenTarget>> = BTreeMap::new();
         let mut failed = Vec::new();
         for target in targets {
-            match self.open_target(source, target) {
+            match self.open_target(source, target, watch) {
                 Ok((cursor, open)) => groups.entry(cursor).or_default().push(open),
                 Err(failure) => {
                     failed.push(TargetReport::without_work(target.to_string(), failed_outcome(&failure)));
@@ -127,13 +142,16 @@ impl Engine {
         &self,
         source: &Source,
         target: &Target,
+        watch: &dyn CaptureWatch,
     ) -> Result<(Option<PointId>, OpenTarget), Failure> {
         let Target::Vault(name) = target else {
             return Err(Failure::failed(format!("target {target} is not supported by this version yet")));
         };
         let vault = self.vaults.open(name.as_str(), Absent::Make)?;
         let source_id = vault.ring().source_id(source.name.as_str());
-        let cursor = vault.parent(&vault.catalogue(source_id)?)?.map(|point| point.link.point);
+        let catalogue = vault.catalogue(source_id)?;
+        watch.found(target, Found::in_catalogue(&catalogue, &vault));
+        let cursor = vault.parent(&catalogue)?.map(|point| point.link.point);
         Ok((cursor, OpenTarget { name: target.to_string(), vault }))
     }
 

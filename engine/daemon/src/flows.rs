@@ -9,6 +9,7 @@ use backstay_core::id::PointId;
 use backstay_core::rpo::{Durable, FlowFacts, FlowStatus, Permission, Severity};
 use backstay_core::schedule::{Activity, DurationEstimate, Jitter, ScheduledFlow, backoff};
 use backstay_core::units::Timestamp;
+use backstay_vault::vault::{Catalogue, Vault};
 use backstay_wire::control::{CaptureReport, TargetOutcome};
 use backstay_wire::status::{FlowReport, NodeStatus};
 
@@ -38,6 +39,10 @@ pub struct FlowRecord {
     /// What the last capture has left out on purpose.
     remarks: Vec<String>,
     capturing: bool,
+    /// Of how many captures it is known that they have become durable, since the daemon began.
+    captures: u64,
+    /// Its vault has lost something: it is due, whenever the last capture was.
+    has_lost: bool,
     retry_at: Option<Timestamp>,
     estimate: DurationEstimate,
 }
@@ -66,12 +71,47 @@ impl Found {
         };
         let vault = vaults.open(name.as_str(), Absent::Refuse)?;
         let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
-        Ok(Self {
+        Ok(Self::in_catalogue(&catalogue, &vault))
+    }
+
+    /// What a vault has by the catalogue of the source.
+    pub fn in_catalogue(catalogue: &Catalogue, vault: &Vault) -> Self {
+        Self {
             durable: catalogue.durable_until(vault.id()).map_or(Durable::Nothing, Durable::Since),
             cursor: catalogue.newest().map(|point| point.link.point),
             last_point: catalogue.newest().map(|point| point.common.capture_start),
-        })
+        }
     }
+
+    /// Whether it is less than what was known, or all that is known.
+    fn corrects(&self, known: Durable) -> bool {
+        match (self.durable, known) {
+            (_, Durable::Unknown) | (Durable::Nothing, Durable::Since(_)) => true,
+            (Durable::Since(found), Durable::Since(known)) => found < known,
+            _ => false,
+        }
+    }
+}
+
+/// What a vault is asked again, and as of when: an answer is worth nothing that a capture has overtaken.
+#[derive(Debug)]
+pub struct Question {
+    /// The source.
+    pub source: SourceName,
+    /// The target.
+    pub target: Target,
+    captures: u64,
+}
+
+/// What became of a vault in a job, as far as flows depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aftermath {
+    /// It has what it had, or more.
+    Kept,
+    /// It was mended: what it had may be gone, but nothing is known to be lost.
+    Mended,
+    /// It was mended, and something is lost. The next capture stores what the source still has of it.
+    Lost,
 }
 
 impl Flows {
@@ -97,6 +137,8 @@ impl Flows {
                 problem: None,
                 remarks: Vec::new(),
                 capturing: false,
+                captures: 0,
+                has_lost: false,
                 retry_at: None,
                 estimate: DurationEstimate::default(),
             }));
@@ -118,6 +160,34 @@ impl Flows {
     pub fn learn(&mut self, source: &SourceName, target: &Target, found: Result<Found, Failure>) {
         if let Some(record) = self.of(source.as_str()).find(|record| record.target == *target) {
             record.learn(found);
+        }
+    }
+
+    /// The questions to a vault, one for each flow to it.
+    pub fn questions_to(&self, vault: &str) -> Vec<Question> {
+        let to_it = self.records.iter().filter(|record| record.target.as_str() == vault);
+        let question = |record: &FlowRecord| Question {
+            source: record.source.clone(),
+            target: record.target.clone(),
+            captures: record.captures,
+        };
+        to_it.map(question).collect()
+    }
+
+    /// Notes what the vault of a flow has answered after a job: it counts also where it is less than was known.
+    pub fn learn_again(&mut self, question: &Question, found: Result<Found, Failure>, aftermath: Aftermath) {
+        let asked = self.of(question.source.as_str()).find(|record| record.target == question.target);
+        if let Some(record) = asked.filter(|record| record.captures == question.captures) {
+            record.learn_again(found, aftermath);
+        }
+    }
+
+    /// Notes what a capture has found in the vault of a flow before it captures. Where that is less than was known, the
+    /// vault has lost something, and is believed, whatever becomes of the capture. More was not acknowledged.
+    pub fn found(&mut self, source: &str, target: &Target, found: Found) {
+        let of_it = self.of(source).find(|record| record.target == *target);
+        if let Some(record) = of_it.filter(|record| found.corrects(record.durable)) {
+            record.take(found);
         }
     }
 
@@ -226,11 +296,29 @@ impl FlowRecord {
     fn learn(&mut self, found: Result<Found, Failure>) {
         self.awaited = false;
         match found {
-            Ok(Found { durable, cursor, last_point }) => {
-                (self.durable, self.cursor, self.last_point) = (durable, cursor, last_point);
-            }
+            Ok(found) => self.take(found),
             Err(failure) => self.problem = Some(failure.message),
         }
+    }
+
+    fn learn_again(&mut self, found: Result<Found, Failure>, aftermath: Aftermath) {
+        if let (Err(_), Aftermath::Kept) = (&found, aftermath) {
+            return;
+        }
+        if found.is_err() {
+            self.take(Found { durable: Durable::Unknown, cursor: None, last_point: None });
+        }
+        self.learn(found);
+        if aftermath != Aftermath::Kept {
+            // What has failed before may have failed because of what is mended.
+            self.retry_at = None;
+            self.has_lost |= aftermath == Aftermath::Lost;
+        }
+    }
+
+    fn take(&mut self, found: Found) {
+        let Found { durable, cursor, last_point } = found;
+        (self.durable, self.cursor, self.last_point) = (durable, cursor, last_point);
     }
 
     fn note(
@@ -261,6 +349,8 @@ impl FlowRecord {
     fn succeed(&mut self, scan_start: Timestamp, took: Duration) {
         let is_first = !matches!(self.durable, Durable::Since(_));
         self.durable = Durable::Since(scan_start);
+        self.captures += 1;
+        self.has_lost = false;
         self.failures = 0;
         self.problem = None;
         self.retry_at = None;
@@ -288,7 +378,8 @@ impl FlowRecord {
             target: self.target.clone(),
             rpo: self.rpo,
             cursor: self.cursor,
-            durable_scan_start: self.restorable(),
+            // As before the first capture: due at once, and nobody knows how long it takes.
+            durable_scan_start: self.restorable().filter(|_| !self.has_lost),
             expected: self.estimate.expected(),
             activity,
         }

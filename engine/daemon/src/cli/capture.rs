@@ -100,7 +100,8 @@ pub(super) fn capture(
 ) -> CaptureReport {
     let progress = CaptureProgress::default();
     let figures = || (progress.entries(), progress.read_bytes());
-    terminal::watched(source.name.as_str(), figures, || engine.capture(source, targets, hold, &progress))
+    let work = || engine.capture(source, targets, hold, &progress, &());
+    terminal::watched(source.name.as_str(), figures, work)
 }
 
 /// All targets of a source.

@@ -1,7 +1,7 @@
-//! What the vaults know of the flows when the daemon begins: each vault is asked on a thread of its own, so that
-//! one that hangs keeps nobody waiting.
+//! What the vaults know of the flows. When the daemon begins, each vault is asked on a thread of its own, so that one that
+//! hangs keeps nobody waiting; after a job on vaults, by the thread of the job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backstay_core::config::{SourceName, Target};
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{Daemon, Event};
 use crate::failure::Failure;
-use crate::flows::Found;
+use crate::flows::{Aftermath, Found};
 
 /// Asks all vaults that flows go to, in the background. There are as many threads as vaults, which the configuration
 /// bounds.
@@ -43,4 +43,15 @@ fn ask(daemon: &Daemon, target: &Target, sources: &[SourceName], events: &mpsc::
     }
     // The loop is gone when the daemon ends.
     let _ = events.blocking_send(Event::Loaded);
+}
+
+/// Asks these vaults again, after a job; blocking. What they have may be less than was known.
+pub(super) fn ask_again(daemon: &Daemon, vaults: &BTreeSet<String>, aftermath: impl Fn(&str) -> Aftermath) {
+    for vault in vaults {
+        let questions = daemon.board().flows.questions_to(vault);
+        for question in questions {
+            let found = Found::ask(daemon.engine.vaults(), &question.source, &question.target);
+            daemon.board().flows.learn_again(&question, found, aftermath(vault));
+        }
+    }
 }

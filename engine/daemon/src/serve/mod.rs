@@ -22,10 +22,10 @@ use backstay_wire::status::NodeStatus;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::engine::Engine;
+use crate::engine::{CaptureWatch, Engine};
 use crate::failure::Failure;
 use crate::flow_counters::FlowCounters;
-use crate::flows::Flows;
+use crate::flows::{Flows, Found};
 use crate::metrics::{Metrics, NodeLoad};
 use crate::node::StateLock;
 use crate::vaults::ClockDebug;
@@ -77,6 +77,18 @@ enum Event {
     UpkeepWanted(Box<WantedJob>),
     /// That has ended.
     Upkept { number: u64, outcome: Box<UpkeepOutcome> },
+}
+
+/// Notes at once what a capture finds.
+struct Watch<'d> {
+    daemon: &'d Daemon,
+    source: &'d str,
+}
+
+impl CaptureWatch for Watch<'_> {
+    fn found(&self, target: &Target, found: Found) {
+        self.daemon.board().flows.found(self.source, target, found);
+    }
 }
 
 /// What the loop keeps going.
@@ -164,7 +176,8 @@ impl Daemon {
         hold: Option<&str>,
         progress: &CaptureProgress,
     ) -> CaptureReport {
-        let report = self.engine.capture(source, targets, hold, progress);
+        let watch = Watch { daemon: self, source: source.name.as_str() };
+        let report = self.engine.capture(source, targets, hold, progress, &watch);
         targets.iter().for_each(|target| self.show_vault(target.as_str()));
         report
     }

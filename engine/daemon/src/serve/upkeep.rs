@@ -9,8 +9,10 @@ use std::sync::Arc;
 use backstay_wire::upkeep::{Upkeep, UpkeepReport};
 use tokio::sync::{mpsc, oneshot};
 
+use super::loading::ask_again;
 use super::{Daemon, Event};
 use crate::failure::Failure;
+use crate::flows::Aftermath;
 use crate::upkeep::{Claims, UpkeepProgress, name_of, run};
 
 /// What somebody who wants a job done is told.
@@ -103,7 +105,7 @@ impl UpkeepJobs {
         let WantedJob { job, progress, asker } = wanted;
         self.number += 1;
         let (number, name) = (self.number, name_of(&job));
-        self.running.push(Running { number, name: name.clone(), claims, asker });
+        self.running.push(Running { number, name: name.clone(), claims: claims.clone(), asker });
         let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
         let work = move || {
             let done = catch_unwind(AssertUnwindSafe(|| run(&daemon.engine, &job, &progress)));
@@ -112,6 +114,17 @@ impl UpkeepJobs {
                     "the job panicked, which is an error in Backstay; the daemon's log tells where",
                 ))
             });
+            // Before anybody is told, and before anything is captured to a vault that was closed.
+            let mended = aftermath_of_mending(&outcome);
+            let of_vault = |vault: &str| match claims.closed.contains(vault) {
+                true => mended,
+                false => Aftermath::Kept,
+            };
+            if catch_unwind(AssertUnwindSafe(|| ask_again(&daemon, &claims.care, of_vault))).is_err() {
+                tracing::error!(
+                    "what vaults have after a job could not be learnt, which is an error in Backstay"
+                );
+            }
             // The loop is gone when the daemon ends.
             let _ = events.blocking_send(Event::Upkept { number, outcome: Box::new(outcome) });
         };
@@ -141,5 +154,15 @@ impl UpkeepJobs {
         // Who is gone is told nothing.
         let _ = asker.send(outcome);
         claims.care
+    }
+}
+
+/// What became of a vault that was closed for a job.
+fn aftermath_of_mending(outcome: &UpkeepOutcome) -> Aftermath {
+    match outcome {
+        Ok(UpkeepReport::Repaired(report)) if report.has_losses() => Aftermath::Lost,
+        // It was not even opened.
+        Err(failure) if failure.class == "no_vault" => Aftermath::Kept,
+        _ => Aftermath::Mended,
     }
 }

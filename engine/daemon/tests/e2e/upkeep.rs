@@ -267,6 +267,65 @@ fn a_daemon_stores_everything_again_at_its_next_capture_after_keys_were_compromi
     assert_same(&sandbox.source, &sandbox.restore_with("usb restored", &["--from", "usb"]));
 }
 
+/// A node of which a daemon has captured twice, both times something new: and the object of the newest point.
+fn captured_twice(sandbox: &mut Sandbox) -> (Daemon, [serde_json::Value; 2], PathBuf) {
+    let daemon = start(sandbox);
+    let captured = |n| {
+        change(sandbox, n);
+        sandbox.capture();
+        daemon.flow("data.files", "local")
+    };
+    let first = captured(1);
+    let before = envelopes(sandbox);
+    // Times are told to the second.
+    std::thread::sleep(Duration::from_millis(1100));
+    let second = captured(2);
+    assert_ne!(first["restorable"], second["restorable"]);
+    let newest = envelopes(sandbox).into_iter().find(|point| !before.contains(point)).unwrap();
+    (daemon, [first, second], newest)
+}
+
+#[test]
+fn the_exposure_goes_back_to_the_point_before_when_a_repair_drops_the_newest_and_a_capture_is_due() {
+    let mut sandbox = Sandbox::new();
+    let (daemon, [first, _], newest) = captured_twice(&mut sandbox);
+    // Nothing can be captured, so that it stays as it is after the repair.
+    let away = sandbox.path("away");
+    fs::rename(&sandbox.source, &away).unwrap();
+    let mut object = fs::read(&newest).unwrap();
+    let middle = object.len() / 2;
+    object[middle] ^= 1;
+    fs::write(&newest, object).unwrap();
+    sandbox.run(["vault", "repair", "local"]).refused(3, &["things are lost in vault local"]);
+    let after = daemon.flow("data.files", "local");
+    assert_eq!(after["restorable"], first["restorable"], "{after:#}");
+    assert_eq!(after["last_point"], first["last_point"], "{after:#}");
+    // Long before it would be due by its objective.
+    fs::rename(&away, &sandbox.source).unwrap();
+    wait_for("a capture", || daemon.flow("data.files", "local")["last_point"] != first["last_point"]);
+    daemon.running.terminate().good();
+    sandbox.check_vault();
+    assert_same(&sandbox.source, &sandbox.restore("restored"));
+}
+
+#[test]
+fn a_capture_that_fails_still_tells_that_the_vault_has_less_than_was_known() {
+    let mut sandbox = Sandbox::new();
+    let (daemon, [first, second], newest) = captured_twice(&mut sandbox);
+    fs::remove_file(newest).unwrap();
+    let away = sandbox.path("away");
+    fs::rename(&sandbox.source, &away).unwrap();
+    assert_eq!(daemon.flow("data.files", "local")["restorable"], second["restorable"]);
+    sandbox.run(["now"]).refused(1, &["nothing was captured"]);
+    let after = daemon.flow("data.files", "local");
+    assert_eq!(after["restorable"], first["restorable"], "{after:#}");
+    fs::rename(&away, &sandbox.source).unwrap();
+    sandbox.capture();
+    let after = daemon.flow("data.files", "local");
+    assert_ne!(after["restorable"], first["restorable"], "{after:#}");
+    daemon.running.terminate().good();
+}
+
 fn envelopes(sandbox: &Sandbox) -> Vec<PathBuf> {
     let sources = fs::read_dir(sandbox.vault.join("points")).unwrap();
     sources
