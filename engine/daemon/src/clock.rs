@@ -1,11 +1,12 @@
-//! The clock of the machine.
+//! The clocks of the machine.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use backstay_core::clock::Clock;
+use backstay_core::clock::{Clock, SteadyTime};
 use backstay_core::units::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
-/// The system's clock.
+/// The system's clock, and the time since it was booted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -16,5 +17,11 @@ impl Clock for SystemClock {
             Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
         };
         Timestamp::from_nanos(nanos)
+    }
+
+    /// With the time in which the machine was asleep: what was captured before ages meanwhile.
+    fn steady(&self) -> Option<SteadyTime> {
+        let since_boot = clock_gettime(ClockId::Boottime);
+        Duration::try_from(since_boot).ok().map(SteadyTime::since_start)
     }
 }

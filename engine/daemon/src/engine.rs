@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use backstay_core::clock::Moment;
 use backstay_core::config::{Config, FilesSource, Source, SourceKind, Target, VaultKind};
 use backstay_core::id::PointId;
 use backstay_core::point::Facts;
@@ -34,11 +35,16 @@ const WALK_THREADS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 pub trait CaptureWatch {
     /// What the vault of a target has, before anything is captured to it.
     fn found(&self, target: &Target, found: Found);
+
+    /// A state is durable on a target; its scan has begun then.
+    fn captured(&self, target: &str, began: Moment);
 }
 
 /// Nobody.
 impl CaptureWatch for () {
     fn found(&self, _: &Target, _: Found) {}
+
+    fn captured(&self, _: &str, _: Moment) {}
 }
 
 /// What captures with.
@@ -91,10 +97,11 @@ impl Engine {
     ) -> CaptureReport {
         let start = Instant::now();
         let mut report = CaptureReport::of_nothing(source.name.as_str());
-        let (groups, failed) = self.groups(source, targets, watch);
+        let asked = Asked { source, hold, progress, watch };
+        let (groups, failed) = self.groups(&asked, targets);
         report.targets.extend(failed);
         for (cursor, group) in groups {
-            self.capture_group(source, cursor, group, hold, progress, &mut report);
+            self.capture_group(&asked, cursor, group, &mut report);
         }
         report.read_bytes = progress.read_bytes();
         report.stored_bytes = progress.stored_bytes();
@@ -107,13 +114,12 @@ impl Engine {
     /// with these.
     fn groups(
         &self,
-        source: &Source,
+        asked: &Asked<'_>,
         targets: &[Target],
-        watch: &dyn CaptureWatch,
     ) -> (BTreeMap<Option<PointId>, Vec<OpenTarget>>, Vec<TargetReport>) {
-        let found = self.groups_as_opened(source, targets, watch);
+        let found = self.groups_as_opened(asked, targets);
         match found.0.values().flatten().any(|open| self.vaults.lacks_keys(&open.vault)) {
-            true => self.groups_as_opened(source, targets, watch),
+            true => self.groups_as_opened(asked, targets),
             false => found,
         }
     }
@@ -121,14 +127,13 @@ impl Engine {
     /// Targets whose newest point is the same share one read of the source.
     fn groups_as_opened(
         &self,
-        source: &Source,
+        asked: &Asked<'_>,
         targets: &[Target],
-        watch: &dyn CaptureWatch,
     ) -> (BTreeMap<Option<PointId>, Vec<OpenTarget>>, Vec<TargetReport>) {
         let mut groups: BTreeMap<Option<PointId>, Vec<OpenTarget>> = BTreeMap::new();
         let mut failed = Vec::new();
         for target in targets {
-            match self.open_target(source, target, watch) {
+            match self.open_target(asked, target) {
                 Ok((cursor, open)) => groups.entry(cursor).or_default().push(open),
                 Err(failure) => {
                     failed.push(TargetReport::without_work(target.to_string(), failed_outcome(&failure)));
@@ -140,33 +145,31 @@ impl Engine {
 
     fn open_target(
         &self,
-        source: &Source,
+        asked: &Asked<'_>,
         target: &Target,
-        watch: &dyn CaptureWatch,
     ) -> Result<(Option<PointId>, OpenTarget), Failure> {
         let Target::Vault(name) = target else {
             return Err(Failure::failed(format!("target {target} is not supported by this version yet")));
         };
         let vault = self.vaults.open(name.as_str(), Absent::Make)?;
-        let source_id = vault.ring().source_id(source.name.as_str());
+        let source_id = vault.ring().source_id(asked.source.name.as_str());
         let catalogue = vault.catalogue(source_id)?;
-        watch.found(target, Found::in_catalogue(&catalogue, &vault));
+        asked.watch.found(target, Found::in_catalogue(&catalogue, &vault));
         let cursor = vault.parent(&catalogue)?.map(|point| point.link.point);
         Ok((cursor, OpenTarget { name: target.to_string(), vault }))
     }
 
     fn capture_group(
         &self,
-        source: &Source,
+        asked: &Asked<'_>,
         cursor: Option<PointId>,
         group: Vec<OpenTarget>,
-        hold: Option<&str>,
-        progress: &CaptureProgress,
         report: &mut CaptureReport,
     ) {
+        let Asked { source, progress, .. } = *asked;
         let vaults = group.iter().map(|target| Arc::clone(&target.vault)).collect();
         let before = Work::of(progress);
-        let outcome = self.capture_files(source, cursor, vaults, hold, progress);
+        let outcome = self.capture_files(asked, cursor, vaults);
         let work = Work::of(progress);
         let reported = |target: OpenTarget, outcome, scan_start: Option<Timestamp>| TargetReport {
             target: target.name,
@@ -206,11 +209,11 @@ impl Engine {
                         Err(error) => failed_outcome(&error.into()),
                     };
                     let is_durable = !matches!(outcome, TargetOutcome::Failed { .. });
-                    report.targets.push(reported(
-                        target,
-                        outcome,
-                        is_durable.then_some(summary.capture_start),
-                    ));
+                    if is_durable {
+                        asked.watch.captured(&target.name, summary.capture_start);
+                    }
+                    let scan_start = is_durable.then_some(summary.capture_start.wall);
+                    report.targets.push(reported(target, outcome, scan_start));
                 }
             }
             Err(failure) => {
@@ -223,18 +226,17 @@ impl Engine {
     /// Captures; when the local state turns out torn (it is a cache, and a crash may tear it), once more without it.
     fn capture_files(
         &self,
-        source: &Source,
+        asked: &Asked<'_>,
         cursor: Option<PointId>,
         vaults: Vec<Arc<Vault>>,
-        hold: Option<&str>,
-        progress: &CaptureProgress,
     ) -> Result<Captured, Failure> {
+        let source = asked.source;
         let states = self.config.node.state.join("sources").join(source.name.as_str());
-        match self.try_capture_files(source, cursor, vaults.clone(), hold, &states, progress) {
+        match self.try_capture_files(asked, cursor, vaults.clone(), &states) {
             Err(CaptureFailure::Capture(CaptureError::State(error))) if error.is_torn() => {
                 tracing::warn!(source = %source.name, %error, "captured again with a state from the vault");
                 std::fs::remove_dir_all(&states)?;
-                Ok(self.try_capture_files(source, cursor, vaults, hold, &states, progress)?)
+                Ok(self.try_capture_files(asked, cursor, vaults, &states)?)
             }
             outcome => Ok(outcome?),
         }
@@ -242,13 +244,12 @@ impl Engine {
 
     fn try_capture_files(
         &self,
-        source: &Source,
+        asked: &Asked<'_>,
         cursor: Option<PointId>,
         vaults: Vec<Arc<Vault>>,
-        hold: Option<&str>,
         states: &Path,
-        progress: &CaptureProgress,
     ) -> Result<Captured, CaptureFailure> {
+        let Asked { source, hold, progress, .. } = *asked;
         let SourceKind::Files(files) = &source.kind else {
             let kind = source.kind.label();
             let message = format!("sources of kind {kind} are not supported by this version yet");
@@ -284,6 +285,14 @@ impl Engine {
         let walk = WalkOptions { exclude, leave_out, crossing, threads: WALK_THREADS };
         Ok(CaptureOptions { root: files.path.clone(), walk, part_limits: self.part_limits })
     }
+}
+
+/// What is to be captured, and who is told.
+struct Asked<'a> {
+    source: &'a Source,
+    hold: Option<&'a str>,
+    progress: &'a CaptureProgress,
+    watch: &'a dyn CaptureWatch,
 }
 
 /// Why a capture did not come about, as far as somebody decides by it.

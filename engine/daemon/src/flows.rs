@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use backstay_core::clock::Clock;
+use backstay_core::clock::{Clock, Moment, SteadyTime};
 use backstay_core::config::{Config, SourceName, Target};
 use backstay_core::id::PointId;
 use backstay_core::rpo::{Durable, FlowFacts, FlowStatus, Permission, Severity};
@@ -39,6 +39,10 @@ pub struct FlowRecord {
     /// What the last capture has left out on purpose.
     remarks: Vec<String>,
     capturing: bool,
+    /// When the scan has begun that a capture under way has made durable.
+    captured: Option<Moment>,
+    /// By the clock that nobody sets, when the scan has begun that `durable` tells of. After a restart that is not known.
+    durable_steady: Option<SteadyTime>,
     /// Of how many captures it is known that they have become durable, since the daemon began.
     captures: u64,
     /// Its vault has lost something: it is due, whenever the last capture was.
@@ -137,6 +141,8 @@ impl Flows {
                 problem: None,
                 remarks: Vec::new(),
                 capturing: false,
+                captured: None,
+                durable_steady: None,
                 captures: 0,
                 has_lost: false,
                 retry_at: None,
@@ -191,6 +197,13 @@ impl Flows {
         }
     }
 
+    /// Notes that a capture under way has made durable on a target what a scan has found that began then.
+    pub fn captured(&mut self, source: &str, target: &str, began: Moment) {
+        for record in self.of(source).filter(|record| record.target.as_str() == target) {
+            record.captured = Some(began);
+        }
+    }
+
     /// Targets of a source whose vaults have not answered yet.
     pub fn awaited_of(&self, source: &str) -> Vec<Target> {
         let awaited = self.records.iter().filter(|record| record.awaited && record.source.as_str() == source);
@@ -204,8 +217,9 @@ impl Flows {
 
     /// For the schedule: those of which it is known what their vaults have. A capture to another could only wait
     /// for its vault, and others would have to wait for that capture.
-    pub fn scheduled(&self) -> Vec<ScheduledFlow> {
-        self.records.iter().filter(|record| !record.awaited).map(FlowRecord::scheduled).collect()
+    pub fn scheduled(&self, now: Moment) -> Vec<ScheduledFlow> {
+        let known = self.records.iter().filter(|record| !record.awaited);
+        known.map(|record| record.scheduled(now)).collect()
     }
 
     /// Notes that a capture of a source for these targets has begun.
@@ -223,6 +237,8 @@ impl Flows {
             let scan_start = outcome.scan_start_nanos.map_or(start, Timestamp::from_nanos);
             for record in self.of(&report.source).filter(|record| record.target.as_str() == outcome.target) {
                 record.capturing = false;
+                let steady = record.captured.take().filter(|began| began.wall == scan_start);
+                let scan_start = Moment { wall: scan_start, steady: steady.and_then(|began| began.steady) };
                 record.note(&outcome.outcome, scan_start, took, now, jitter);
                 record.note_defects(report);
                 if !matches!(outcome.outcome, TargetOutcome::Failed { .. }) {
@@ -247,7 +263,7 @@ impl Flows {
 
     /// As status shows them.
     pub fn status(&self, daemon: bool, clock: &dyn Clock) -> NodeStatus {
-        let now = clock.now();
+        let now = clock.moment();
         let flows: Vec<FlowReport> = self.records.iter().map(|record| record.report(now)).collect();
         let severity =
             Severity::overall(self.records.iter().map(|record| record.status(now).condition.severity()));
@@ -256,7 +272,7 @@ impl Flows {
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             daemon,
-            time: now.to_string(),
+            time: now.wall.to_string(),
             flows,
             severity: severity_word(severity).to_owned(),
         }
@@ -269,10 +285,18 @@ impl Flows {
 
 impl FlowRecord {
     /// Its status now.
-    pub fn status(&self, now: Timestamp) -> FlowStatus {
-        let facts =
-            FlowFacts { durable: self.durable, failures: self.failures, permission: Permission::Running };
-        FlowStatus::assess(&facts, self.rpo, now)
+    pub fn status(&self, now: Moment) -> FlowStatus {
+        let durable = match self.durable {
+            Durable::Since(start) => Durable::Since(self.as_seen_from(now, start)),
+            unknown => unknown,
+        };
+        let facts = FlowFacts { durable, failures: self.failures, permission: Permission::Running };
+        FlowStatus::assess(&facts, self.rpo, now.wall)
+    }
+
+    /// When the scan has begun that is durable, as the clock shows the time now: one that was set back makes nothing fresher.
+    fn as_seen_from(&self, now: Moment, start: Timestamp) -> Timestamp {
+        Moment { wall: start, steady: self.durable_steady }.as_seen_from(now)
     }
 
     /// Labels of its metrics: service, source, kind, target.
@@ -318,13 +342,16 @@ impl FlowRecord {
 
     fn take(&mut self, found: Found) {
         let Found { durable, cursor, last_point } = found;
+        if durable != self.durable {
+            self.durable_steady = None;
+        }
         (self.durable, self.cursor, self.last_point) = (durable, cursor, last_point);
     }
 
     fn note(
         &mut self,
         outcome: &TargetOutcome,
-        scan_start: Timestamp,
+        scan_start: Moment,
         took: Duration,
         now: Timestamp,
         jitter: Jitter,
@@ -332,7 +359,7 @@ impl FlowRecord {
         match outcome {
             TargetOutcome::Point { point } | TargetOutcome::Unchanged { point: Some(point) } => {
                 if matches!(outcome, TargetOutcome::Point { .. }) {
-                    self.last_point = Some(scan_start);
+                    self.last_point = Some(scan_start.wall);
                 }
                 self.cursor = point.parse().ok().or(self.cursor);
                 self.succeed(scan_start, took);
@@ -346,9 +373,9 @@ impl FlowRecord {
         }
     }
 
-    fn succeed(&mut self, scan_start: Timestamp, took: Duration) {
+    fn succeed(&mut self, scan_start: Moment, took: Duration) {
         let is_first = !matches!(self.durable, Durable::Since(_));
-        self.durable = Durable::Since(scan_start);
+        (self.durable, self.durable_steady) = (Durable::Since(scan_start.wall), scan_start.steady);
         self.captures += 1;
         self.has_lost = false;
         self.failures = 0;
@@ -367,25 +394,26 @@ impl FlowRecord {
         }
     }
 
-    fn scheduled(&self) -> ScheduledFlow {
+    fn scheduled(&self, now: Moment) -> ScheduledFlow {
         let activity = match (self.capturing, self.retry_at) {
             (true, _) => Activity::Capturing,
             (false, Some(until)) => Activity::BackingOff { until },
             (false, None) => Activity::Idle,
         };
+        let durable = self.restorable().map(|start| self.as_seen_from(now, start));
         ScheduledFlow {
             source: self.source.clone(),
             target: self.target.clone(),
             rpo: self.rpo,
             cursor: self.cursor,
-            // As before the first capture: due at once, and nobody knows how long it takes.
-            durable_scan_start: self.restorable().filter(|_| !self.has_lost),
+            // After a loss as before the first capture: due at once, and nobody knows how long it takes.
+            durable_scan_start: durable.filter(|_| !self.has_lost),
             expected: self.estimate.expected(),
             activity,
         }
     }
 
-    fn report(&self, now: Timestamp) -> FlowReport {
+    fn report(&self, now: Moment) -> FlowReport {
         let status = self.status(now);
         let exposure = status.exposure.as_seconds_f64();
         FlowReport {
@@ -412,5 +440,132 @@ fn severity_word(severity: Severity) -> &'static str {
         Severity::Warning => "warning",
         Severity::Critical => "critical",
         Severity::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backstay_core::clock::ManualClock;
+    use backstay_core::config::{ConfigTexts, SourceText};
+    use backstay_wire::control::TargetReport;
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+[fleet]
+name = "home"
+[node]
+name = "alpha"
+state = "/tmp/state"
+[vault.local]
+kind = "dir"
+path = "/srv/local"
+[service.data]
+files = { path = "/srv/data" }
+"#;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const SOURCE: &str = "data.files";
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    /// The only flow, of whose vault it is known what it has.
+    fn flows(durable: Durable) -> Flows {
+        let text = SourceText { name: "backstay.toml", text: CONFIG };
+        let mut flows = Flows::awaited(&Config::parse(ConfigTexts::Single(text)).expect("a configuration"));
+        let record = &mut flows.records[0];
+        record.learn(Ok(has(durable)));
+        flows
+    }
+
+    fn has(durable: Durable) -> Found {
+        Found { durable, cursor: None, last_point: None }
+    }
+
+    /// A capture that finds nothing changed and takes ten seconds.
+    fn capture(flows: &mut Flows, clock: &ManualClock) {
+        let began = clock.moment();
+        let mut report = CaptureReport::of_nothing(SOURCE);
+        let outcome = TargetOutcome::Unchanged { point: None };
+        let scan_start_nanos = Some(began.wall.as_nanos());
+        let target = TargetReport { scan_start_nanos, ..TargetReport::without_work("local".into(), outcome) };
+        report.targets.push(target);
+        flows.begin(SOURCE, &[flows.records[0].target.clone()]);
+        let end = clock.advance(10 * SECOND);
+        flows.captured(SOURCE, "local", began);
+        flows.end(&report, began.wall, end, Jitter(0));
+    }
+
+    fn exposure(flows: &Flows, clock: &ManualClock) -> Option<f64> {
+        flows.status(true, clock).flows[0].exposure_seconds
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_flow_fresher_and_its_next_capture_no_later() {
+        let clock = ManualClock::new(at(10_000));
+        let mut flows = flows(Durable::Nothing);
+        capture(&mut flows, &clock);
+        clock.advance(590 * SECOND);
+        assert_eq!(exposure(&flows, &clock), Some(600.0));
+        for shown in [10_100, 10_000, 5_000] {
+            clock.set(at(shown));
+            assert_eq!(exposure(&flows, &clock), Some(600.0), "{shown}");
+            let scheduled = flows.scheduled(clock.moment());
+            assert_eq!(scheduled[0].durable_scan_start, Some(at(shown - 600)));
+        }
+        clock.set(at(20_000));
+        assert_eq!(exposure(&flows, &clock), Some(10_000.0), "rather too old than too fresh");
+    }
+
+    #[test]
+    fn after_a_restart_the_time_alone_is_known() {
+        let clock = ManualClock::new(at(10_600));
+        let flows = flows(Durable::Since(at(10_000)));
+        assert_eq!(exposure(&flows, &clock), Some(600.0));
+        clock.set(at(9_000));
+        assert_eq!(exposure(&flows, &clock), None);
+    }
+
+    #[test]
+    fn an_answer_that_a_capture_has_overtaken_is_worth_nothing_and_any_other_counts() {
+        let clock = ManualClock::new(at(10_000));
+        let mut flows = flows(Durable::Since(at(9_000)));
+        let before = flows.questions_to("local").remove(0);
+        capture(&mut flows, &clock);
+        flows.learn_again(&before, Ok(has(Durable::Since(at(9_000)))), Aftermath::Kept);
+        assert_eq!(flows.records[0].durable, Durable::Since(at(10_000)));
+        let question = flows.questions_to("local").remove(0);
+        flows.learn_again(&question, Ok(has(Durable::Since(at(9_000)))), Aftermath::Lost);
+        assert_eq!(exposure(&flows, &clock), Some(1010.0));
+        assert_eq!(flows.scheduled(clock.moment())[0].durable_scan_start, None, "it is due at once");
+        capture(&mut flows, &clock);
+        assert_eq!(flows.scheduled(clock.moment())[0].durable_scan_start, Some(at(10_010)));
+    }
+
+    #[test]
+    fn of_a_vault_that_does_not_answer_after_it_was_mended_nothing_is_known() {
+        let mut flows = flows(Durable::Since(at(9_000)));
+        let question = flows.questions_to("local").remove(0);
+        flows.learn_again(&question, Err(Failure::failed("it hangs")), Aftermath::Kept);
+        assert_eq!(flows.records[0].durable, Durable::Since(at(9_000)));
+        flows.learn_again(&question, Err(Failure::failed("it hangs")), Aftermath::Mended);
+        assert_eq!(flows.records[0].durable, Durable::Unknown);
+    }
+
+    #[test]
+    fn a_capture_that_finds_less_is_believed_and_one_that_finds_more_is_not() {
+        let mut flows = flows(Durable::Since(at(9_000)));
+        let target = flows.records[0].target.clone();
+        for (found, known) in [
+            (Durable::Since(at(9_500)), Durable::Since(at(9_000))),
+            (Durable::Since(at(8_000)), Durable::Since(at(8_000))),
+            (Durable::Nothing, Durable::Nothing),
+            (Durable::Since(at(8_000)), Durable::Nothing),
+        ] {
+            flows.found(SOURCE, &target, has(found));
+            assert_eq!(flows.records[0].durable, known, "{found:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_core::clock::Moment;
 use backstay_core::rpo::Condition;
 use backstay_core::units::Timestamp;
 use backstay_vault::store::{Operation, RequestObserver, StoreError};
@@ -162,7 +163,7 @@ impl Metrics {
         flows: &Flows,
         counters: &FlowCounters,
         load: NodeLoad,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<Vec<u8>, prometheus::Error> {
         for record in flows.records() {
             let labels = record.labels();

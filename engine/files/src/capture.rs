@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstay_core::clock::Clock;
+use backstay_core::clock::{Clock, Moment};
 use backstay_core::id::{ChunkId, LinkId, PointId};
 use backstay_core::point::{Defect, DefectCount, HeadTarget};
 use backstay_core::run::PartRef;
@@ -117,7 +117,7 @@ fn prepare(
     means: &CaptureMeans,
     standing: &Standing,
     clock: &dyn Clock,
-) -> Result<(Walk, Option<State>, Timestamp), CaptureError> {
+) -> Result<(Walk, Option<State>, Moment), CaptureError> {
     check_root(&options.root)?;
     if !Path::new("/proc/self/fd").is_dir() {
         return Err(CaptureError::NoProc);
@@ -126,7 +126,7 @@ fn prepare(
         Some(point) => Some(resume::state_of(&means.states, standing, point)?),
         None => None,
     };
-    let start = clock.now();
+    let start = clock.moment();
     Ok((Walk::start(&options.root, options.walk.clone())?, previous, start))
 }
 
@@ -158,7 +158,7 @@ struct CaptureRun<'p> {
     warnings: Warnings,
     /// Chunks that a target has lost: what refers to them is read again.
     lost: HashSet<ChunkId>,
-    start: Timestamp,
+    start: Moment,
     root_device: u64,
     parts: Vec<PartRef>,
     /// Up to and with which the partial points of this capture came.
@@ -173,7 +173,7 @@ impl<'p> CaptureRun<'p> {
         means: &CaptureMeans,
         targets: &'p mut Targets,
         previous: Option<&'p State>,
-        start: Timestamp,
+        start: Moment,
         clock: &'p dyn Clock,
         progress: &'p CaptureProgress,
     ) -> Result<Self, CaptureError> {
@@ -208,7 +208,7 @@ impl<'p> CaptureRun<'p> {
             root_device: 0,
             parts: Vec::new(),
             resume_key: None,
-            part_start: start,
+            part_start: start.wall,
             part_read_bytes: 0,
         })
     }
@@ -438,7 +438,7 @@ impl<'p> CaptureRun<'p> {
             entries: self.sink.entries,
             bytes: self.sink.bytes,
             defects: unreadable.into_iter().chain(changed).collect(),
-            start: self.start,
+            start: self.start.wall,
         }
     }
 

@@ -66,7 +66,8 @@ fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, F
     let (engine, lock) = capture::engine(context)?;
     let flows = Flows::load(&context.config, engine.vaults());
     let mut reports = Vec::new();
-    for job in due(&flows.scheduled(), SystemClock.now()) {
+    let now = SystemClock.moment();
+    for job in due(&flows.scheduled(now), now.wall) {
         if let Some(source) = sources.iter().find(|source| source.name == job.source) {
             reports.push(capture::capture(&engine, source, &job.targets, None));
         }

@@ -126,12 +126,13 @@ impl Captures {
         self.closed = closed;
         self.running.values_mut().for_each(Running::look);
         let awaits_answers = self.start_all_wanted();
-        let now = self.daemon.clock.now();
+        let moment = self.daemon.clock.moment();
+        let now = moment.wall;
         // One without a slot brings its own, and counts as long, so that it adds none for other long ones.
         let load: Vec<RunningCapture> = self.running.values().map(Running::as_load).collect();
         let without_slot = self.running.values().filter(|running| !running.has_slot()).count();
         let captures_max = CAPTURES_MAX.saturating_add(without_slot);
-        let mut flows = self.daemon.board().flows.scheduled();
+        let mut flows = self.daemon.board().flows.scheduled(moment);
         flows.retain(|flow| !self.is_closed(&flow.target));
         let decision = decide(&flows, Load { captures_max, running: &load }, now);
         for job in decision.start {
@@ -255,7 +256,7 @@ impl Captures {
 
     /// Targets of a source that are closed; those that are awaited are not among them.
     fn closed_of(&self, source: &str) -> Vec<Target> {
-        let flows = self.daemon.board().flows.scheduled();
+        let flows = self.daemon.board().flows.scheduled(self.daemon.clock.moment());
         let closed = flows.into_iter().filter(|flow| flow.source.as_str() == source);
         closed.map(|flow| flow.target).filter(|target| self.is_closed(target)).collect()
     }
@@ -276,9 +277,10 @@ impl Captures {
 
     /// What of a source is due now.
     fn due(&self, source: &str) -> Option<CaptureJob> {
-        let mut flows = self.daemon.board().flows.scheduled();
+        let now = self.daemon.clock.moment();
+        let mut flows = self.daemon.board().flows.scheduled(now);
         flows.retain(|flow| flow.source.as_str() == source && !self.is_closed(&flow.target));
-        due(&flows, self.daemon.clock.now()).pop()
+        due(&flows, now.wall).pop()
     }
 
     fn start(

@@ -14,6 +14,7 @@ mod upkeep;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use backstay_core::clock::Moment;
 use backstay_core::config::{Config, Source, Target};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
@@ -89,6 +90,10 @@ impl CaptureWatch for Watch<'_> {
     fn found(&self, target: &Target, found: Found) {
         self.daemon.board().flows.found(self.source, target, found);
     }
+
+    fn captured(&self, target: &str, began: Moment) {
+        self.daemon.board().flows.captured(self.source, target, began);
+    }
 }
 
 /// What the loop keeps going.
@@ -157,7 +162,7 @@ impl Daemon {
     /// The metrics in text form.
     fn render_metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
         let board = self.board();
-        self.metrics.render(&board.flows, &board.counters, board.load, self.clock.now())
+        self.metrics.render(&board.flows, &board.counters, board.load, self.clock.moment())
     }
 
     fn source(&self, name: &str) -> Option<&Source> {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use backstay_core::clock::Moment;
 use backstay_core::point::{Defect, DefectCount};
-use backstay_core::units::Timestamp;
 use backstay_vault::write::WriteMeter;
 
 use crate::walk::WalkOptions;
@@ -167,7 +167,7 @@ impl Warnings {
 #[derive(Debug)]
 pub struct CaptureSummary {
     /// Start of the scan to which the state belongs.
-    pub capture_start: Timestamp,
+    pub capture_start: Moment,
     /// Whether anything differs from the point before.
     pub changed: bool,
     /// Restorable entries.

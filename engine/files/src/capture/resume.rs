@@ -71,14 +71,14 @@ impl CaptureRun<'_> {
     /// Takes over what an interrupted capture has committed. Returns the key up to which it came.
     pub(super) fn resume(&mut self, standing: &Standing) -> Result<Option<Vec<u8>>, CaptureError> {
         let Some((parts, partial, defects)) = self.targets.resume_from() else { return Ok(None) };
-        if self.start.duration_since(partial.capture_start) > PARTIAL_AGE_MAX {
+        if self.start.wall.duration_since(partial.capture_start) > PARTIAL_AGE_MAX {
             return Ok(None);
         }
         tracing::info!(capture = %partial.capture, "going on from a partial point");
         let (links, paths): (Vec<PartRef>, Vec<PartRef>) = parts
             .into_iter()
             .partition(|part| matches!(RowKey::parse(&part.last_key), Ok(key) if is_link(&key)));
-        self.start = partial.capture_start;
+        self.start = self.start.back_to(partial.capture_start);
         self.warnings.take_over(&defects);
         self.sink.begin_state()?;
         self.take_over_paths(standing, &paths, &partial)?;
