@@ -83,7 +83,10 @@ impl Destination {
         let root = open_root(path)?;
         let earlier =
             Staging::look(root.as_fd()).map_err(|e| failed.at("looking for an earlier restore", e))?;
-        let in_it = |e| failed.at("making .backstay-restore in it", e);
+        let in_it = |e| match e {
+            Errno::WOULDBLOCK => PlaceError::AtWork { path: path.to_owned() },
+            e => failed.at("making .backstay-restore in it", e),
+        };
         let occupied = match (&earlier, existing) {
             (Earlier::Restore(found), _) if found == marker => {
                 let (there, whole) = Staging::resume(root.as_fd()).map_err(in_it)?;

@@ -36,6 +36,12 @@ pub enum PlaceError {
         /// As it was given.
         path: PathBuf,
     },
+    /// Another restore is writing there.
+    #[error("another restore is at work in {}: wait for it or end it, or restore to another directory", path.display())]
+    AtWork {
+        /// As it was given.
+        path: PathBuf,
+    },
     /// The system refused something about one object.
     #[error("{key}: {doing}: {error}")]
     Entry {
@@ -102,9 +108,11 @@ impl PlaceError {
     /// Whether the restore can go on.
     pub fn reach(&self) -> Reach {
         match self {
-            Self::Destination { .. } | Self::NotEmpty { .. } | Self::OtherRestore { .. } | Self::RootKind => {
-                Reach::Restore
-            }
+            Self::Destination { .. }
+            | Self::NotEmpty { .. }
+            | Self::OtherRestore { .. }
+            | Self::AtWork { .. }
+            | Self::RootKind => Reach::Restore,
             Self::Entry { error, .. } if EXHAUSTED.contains(error) => Reach::Restore,
             _ => Reach::Object,
         }

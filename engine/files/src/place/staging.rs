@@ -1,12 +1,12 @@
 //! The restore's own directory inside the destination: a marker that says what is being restored, the files that have
 //! several names until these are made, and what tells which files of an interrupted restore are whole. Owns its safety:
-//! what somebody else put there is not taken for ours.
+//! what somebody else put there is not taken for ours, and two restores are not at work in it at once.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use backstay_core::id::LinkId;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::beneath;
@@ -182,10 +182,30 @@ impl Staging {
         Ok(())
     }
 
+    /// Fails with [`Errno::WOULDBLOCK`] while another restore is at work there.
     fn open(root: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let directory = make_directory(root, STAGING_NAME)?;
+        let directory = loop {
+            let directory = make_directory(root, STAGING_NAME)?;
+            lock(&directory)?;
+            // One that has ended before it was locked has taken it away.
+            match FileStat::at(root, STAGING_NAME.as_bytes()) {
+                Ok(there) if there.identity == FileStat::of(&directory)?.identity => break directory,
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        };
         let links = make_directory(directory.as_fd(), LINKS)?;
         Ok(Self { directory, links })
+    }
+}
+
+/// Keeps other restores away as long as the directory is open: they would take away what this one is writing, and go on
+/// with what it has not finished.
+fn lock(directory: &OwnedFd) -> Result<(), Errno> {
+    match flock(directory, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Errno::WOULDBLOCK),
+        // A file system that locks no directories (NFS says EBADF, others ENOLCK or EOPNOTSUPP) is restored to as well.
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

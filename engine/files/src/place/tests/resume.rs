@@ -61,6 +61,26 @@ fn what_was_there_before_is_not_taken_for_restored_when_an_attempt_is_continued(
 }
 
 #[test]
+fn a_second_restore_is_refused_while_the_first_is_at_work_and_takes_nothing_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path(), Existing::Refuse);
+    let mut placer = placer(&first);
+    let Placed::File(new) = placer.place(&key("file"), &file(4), wanted(0o644)).unwrap() else { panic!() };
+    for (marker, existing) in [(MARKER, Existing::Refuse), (b"another point", Existing::Replace)] {
+        let refused = Destination::open(dir.path(), marker, existing).unwrap_err();
+        assert_eq!(refused, PlaceError::AtWork { path: dir.path().to_owned() });
+        let said = refused.to_string();
+        assert!(said.contains("another restore is at work") && said.contains("wait for it or end it"), "{said}");
+    }
+    new.write_at(0, b"data").unwrap();
+    assert_eq!(new.finish(), []);
+    let finished = placer.finish();
+    first.complete(finished).unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("file")).unwrap(), "data");
+    drop(Destination::open(dir.path(), MARKER, Existing::Replace).unwrap());
+}
+
+#[test]
 fn a_restore_that_was_killed_goes_on_with_files_that_are_not_finished() {
     let dir = tempfile::tempdir().unwrap();
     let link = LinkId::new([7; 16]);
