@@ -2,6 +2,7 @@
 //! prints.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstay_core::units::ByteSize;
@@ -21,17 +22,30 @@ pub fn start_log(verbose: bool) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
-/// Prints a result. A reader that went away (`| head`) wants no more, and is no error; a result that cannot be written
-/// otherwise is one.
+/// Whether the reader of standard output went away.
+static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
+
+/// Prints a result. A reader that went away (`| head`) wants no more, and is no error: the command goes on, because what it
+/// ends with is a result as well. A result that cannot be written otherwise is an error.
 pub fn print(text: &str) {
+    if nobody_reads() {
+        return;
+    }
     match writeln!(std::io::stdout().lock(), "{text}") {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            READER_IS_GONE.store(true, Ordering::Relaxed);
+        }
         Err(error) => {
             complain(&format!("cannot write the result: {error}; see where standard output goes"));
             std::process::exit(1);
         }
     }
+}
+
+/// Whether nothing that is printed is read any more: a command that does nothing but print may end.
+pub fn nobody_reads() -> bool {
+    READER_IS_GONE.load(Ordering::Relaxed)
 }
 
 /// Says what went wrong.

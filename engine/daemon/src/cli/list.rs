@@ -18,7 +18,7 @@ use super::status::show_table;
 use super::{Context, PointArgs, capture, print_json};
 use crate::clock::SystemClock;
 use crate::failure::Failure;
-use crate::terminal::print;
+use crate::terminal::{nobody_reads, print};
 
 #[derive(Debug, Args)]
 pub(super) struct PointsArgs {
@@ -159,6 +159,9 @@ pub(super) fn ls(context: &Context, arguments: &LsArgs) -> Result<u8, Failure> {
         let direct = entry.path == below || entry.path.parent().as_ref() == Some(&below);
         if direct || arguments.recursive {
             show_entry(context, &entry)?;
+        }
+        if nobody_reads() {
+            break;
         }
     }
     if !found {

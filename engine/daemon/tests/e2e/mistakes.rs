@@ -15,9 +15,10 @@ use backstay_testkit::random::Random;
 use backstay_vault::clear::FormatObject;
 use backstay_vault::keys::{Bundle, Signer};
 
+use crate::damage::packs;
 use crate::judge::{Picture, assert_same};
 use crate::mount::Mount;
-use crate::outcome::run;
+use crate::outcome::{run, run_unread};
 use crate::sandbox::{Capture, Sandbox};
 use crate::tree;
 
@@ -434,4 +435,28 @@ fn a_vault_that_can_only_be_read_restores_and_takes_nothing() {
     sandbox.check_vault();
     drop(read_only);
     assert_goes_on(&sandbox, &first, &before);
+}
+
+#[test]
+fn a_command_whose_output_nobody_reads_any_more_does_its_work_and_ends_with_the_same_code() {
+    let mut sandbox = Sandbox::new();
+    let usb = sandbox.path("not mounted/usb");
+    sandbox.more = format!("[vault.usb]\nkind = \"dir\"\npath = \"{}\"\n", usb.display());
+    sandbox.targets = r#"["local", "usb"]"#;
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    run_unread(sandbox.command(["now"])).ended_with(3);
+    assert_eq!(sandbox.points().len(), 1);
+    fs::remove_file(packs(&sandbox.vault).pop().unwrap()).unwrap();
+    let of_codes: [(&[&str], i32); 6] = [
+        (&["now", "--json"], 3),
+        (&["status", "--check"], 3),
+        (&["vault", "check", "local"], 1),
+        (&["vault", "repair", "local"], 3),
+        (&["points", "data"], 0),
+        (&["ls", "data", "--recursive"], 0),
+    ];
+    for (arguments, code) in of_codes {
+        let unread = run_unread(sandbox.command(arguments)).ended_with(code);
+        assert!(!unread.stderr.contains("cannot write"), "{unread:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io::PipeWriter;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -37,11 +38,16 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts it; its outputs go to files, so that it never waits for a reader.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_into(command, None)
+    }
+
+    fn start_into(mut command: Command, stdout: Option<PipeWriter>) -> Self {
         let outputs = tempfile::tempdir().unwrap();
+        let file = File::create(outputs.path().join("stdout")).unwrap();
         command
             .stdin(Stdio::null())
-            .stdout(File::create(outputs.path().join("stdout")).unwrap())
+            .stdout(stdout.map_or_else(|| Stdio::from(file), Stdio::from))
             .stderr(File::create(outputs.path().join("stderr")).unwrap());
         let shown = format!("{command:?}");
         let child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
@@ -116,6 +122,13 @@ impl Drop for Running {
 /// Runs a program to its end.
 pub(crate) fn run(command: Command) -> Outcome {
     Running::start(command).wait()
+}
+
+/// Runs a program to its end whose standard output is a pipe that nobody reads any more.
+pub(crate) fn run_unread(command: Command) -> Outcome {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    Running::start_into(command, Some(writer)).wait()
 }
 
 impl fmt::Debug for Outcome {
