@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backstay_core::config::{Source, Target};
 use backstay_core::units::Timestamp;
-use backstay_vault::vault::{Catalogue, PointObject, Vault};
+use backstay_vault::vault::{Catalogue, PointObject, Uncounted, Vault};
 
 use super::PointArgs;
 use crate::failure::Failure;
@@ -13,6 +13,9 @@ use crate::vaults::{Absent, Vaults};
 
 /// Fewest digits by which a point is found.
 pub(super) const PREFIX_DIGITS_LEAST: usize = 4;
+
+/// So many points that do not count are told one by one.
+const UNCOUNTED_TOLD_MAX: usize = 10;
 
 /// A vault and what it holds of a source.
 #[derive(Debug)]
@@ -62,7 +65,28 @@ fn hold(vaults: &Vaults, source: &Source, name: &str) -> Result<Held, Failure> {
     for left_out in &catalogue.left_out {
         remark(&format!("warning: {left_out}"));
     }
+    warn_of_uncounted(&vault.uncounted(&catalogue)?, name);
     Ok(Held { name: name.to_owned(), vault, catalogue })
+}
+
+/// Points that do not count are passed over: what is taken may be older than what there ought to be.
+fn warn_of_uncounted(uncounted: &[Uncounted], vault: &str) {
+    if uncounted.is_empty() {
+        return;
+    }
+    for one in uncounted.iter().take(UNCOUNTED_TOLD_MAX) {
+        let time = match one {
+            Uncounted::Broken { point, .. } => format!(" of {}", point.common.capture_start),
+            _ => String::new(),
+        };
+        remark(&format!("warning: vault {vault}: point {}{time} {one}", one.point()));
+    }
+    if let Some(more) = uncounted.len().checked_sub(UNCOUNTED_TOLD_MAX).filter(|more| *more > 0) {
+        remark(&format!("warning: vault {vault}: {more} more points do not count"));
+    }
+    remark(&format!(
+        "warning: these points are passed over, so that the newest may be an older one; `backstay vault check {vault}` says all that is wrong"
+    ));
 }
 
 /// The point that was asked for, and the vault that has it: of several, the first that is configured.

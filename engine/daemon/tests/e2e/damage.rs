@@ -139,6 +139,43 @@ fn missing_packs_and_a_lost_index_come_back_from_the_other_vault() {
 }
 
 #[test]
+fn newer_points_that_do_not_count_are_named_where_an_older_one_is_taken() {
+    let sandbox = Sandbox::new();
+    let objects = || {
+        let sources = fs::read_dir(sandbox.vault.join("points")).unwrap();
+        let points = sources.flat_map(|source| fs::read_dir(source.unwrap().path()).unwrap());
+        points.map(|point| point.unwrap().path()).collect::<Vec<_>>()
+    };
+    let captured = |n: u32| {
+        fs::write(sandbox.source.join("file"), format!("contents {n}")).unwrap();
+        let before = if n == 1 { Vec::new() } else { objects() };
+        let point = sandbox.capture().point;
+        (point, objects().into_iter().find(|object| !before.contains(object)).unwrap())
+    };
+    let [(first, _), (middle, object), (last, _)] = [1, 2, 3].map(captured);
+    fs::remove_file(object).unwrap();
+    let restored = |name: &str| {
+        let to = sandbox.path(name);
+        let outcome = sandbox.run(["restore", "data", "--to", to.to_str().unwrap()]).good();
+        assert_eq!(fs::read_to_string(to.join("file")).unwrap(), "contents 1");
+        outcome
+    };
+    let of_last = format!("point {last} of ");
+    let builds_on = format!("cannot be restored: point {middle}, which it builds on, is missing");
+    for told in [restored("middle gone"), sandbox.run(["points", "data"]).good()] {
+        for fragment in [&of_last, &builds_on, "backstay vault check local"] {
+            assert!(told.stderr.contains(fragment), "{fragment:?} is not in {told:?}");
+        }
+    }
+    assert_eq!(sandbox.points(), [first]);
+    // Nothing is there that builds on it: the head alone tells.
+    let last_object = objects().into_iter().find(|object| object.to_str().unwrap().contains(&last)).unwrap();
+    fs::remove_file(last_object).unwrap();
+    let of_head = format!("point {last} is missing, which the newest head names");
+    assert!(restored("last gone").stderr.contains(&of_head));
+}
+
+#[test]
 fn a_share_is_read_at_a_time_and_the_next_time_the_next() {
     let sandbox = captured(&mut Random::new(3));
     let read = |share: &str| {

@@ -1,6 +1,7 @@
 //! The part of `vault check` that concerns points: is each one whole, and is one missing that must be there?
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use backstay_core::fold::Cursor;
@@ -16,6 +17,45 @@ use crate::name::Named;
 use crate::read::ChunkReader;
 use crate::store::Folder;
 use crate::table::{ChunkSource, LiveTable, PartCursor};
+
+/// A point that ought to count, and does not.
+#[derive(Debug, Clone)]
+pub enum Uncounted {
+    /// It is there, and a point is gone on which it builds.
+    Broken {
+        /// The point.
+        point: Arc<PointObject>,
+        /// The one that is gone.
+        missing: PointId,
+    },
+    /// It is gone, and the layout accepts it.
+    Accepted(PointId),
+    /// It is gone, and the newest head names it.
+    OfHead(PointId),
+}
+
+impl Uncounted {
+    /// Its id.
+    pub fn point(&self) -> PointId {
+        match self {
+            Self::Broken { point, .. } => point.link.point,
+            Self::Accepted(point) | Self::OfHead(point) => *point,
+        }
+    }
+}
+
+/// What is wrong with it, to be said after its name.
+impl fmt::Display for Uncounted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken { missing, .. } => {
+                write!(f, "cannot be restored: point {missing}, which it builds on, is missing")
+            }
+            Self::Accepted(_) => f.write_str("is missing, which the layout names"),
+            Self::OfHead(_) => f.write_str("is missing, which the newest head names"),
+        }
+    }
+}
 
 impl Vault {
     /// Checks all points of all sources. `packs` are those that are there.
@@ -80,26 +120,26 @@ impl Vault {
         Ok(())
     }
 
-    /// Points that do not count because one that they build on is gone, and points that the layout or the newest
-    /// head speaks of and that are gone.
     fn check_missing(&self, catalogue: &Catalogue, report: &mut CheckReport) -> Result<(), VaultError> {
-        for (point, missing) in catalogue.broken() {
+        let of_source = format!("source {}", catalogue.source);
+        for uncounted in self.uncounted(catalogue)? {
             report.bad_points += 1;
-            report.add(
-                describe(point),
-                format!("it cannot be restored: point {missing}, which it builds on, is missing"),
-            );
-        }
-        let what = format!("source {}", catalogue.source);
-        for missing in accepted_and_missing(catalogue) {
-            report.bad_points += 1;
-            report.add(&what, format!("point {} is missing, which the layout names", missing.point));
-        }
-        if let Some(point) = self.head_without_point(catalogue)? {
-            report.bad_points += 1;
-            report.add(&what, format!("point {point} is missing, which the newest head names"));
+            match &uncounted {
+                Uncounted::Broken { point, .. } => report.add(describe(point), format!("it {uncounted}")),
+                gone => report.add(&of_source, format!("point {} {gone}", gone.point())),
+            }
         }
         Ok(())
+    }
+
+    /// Points that do not count because one that they build on is gone, and points that the layout or the newest
+    /// head speaks of and that are gone.
+    pub fn uncounted(&self, catalogue: &Catalogue) -> Result<Vec<Uncounted>, VaultError> {
+        let broken = catalogue.broken();
+        let broken = broken.map(|(point, missing)| Uncounted::Broken { point: Arc::clone(point), missing });
+        let accepted = accepted_and_missing(catalogue).map(|link| Uncounted::Accepted(link.point));
+        let of_head = self.head_without_point(catalogue)?.map(Uncounted::OfHead);
+        Ok(broken.chain(accepted).chain(of_head).collect())
     }
 
     /// The point of the newest head, when it is not there and was not dropped.

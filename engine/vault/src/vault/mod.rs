@@ -37,6 +37,7 @@ use tokio::runtime::Handle;
 
 pub use catalogue::{Catalogue, PointObject};
 pub use check::{CheckReport, Finding, PackShare};
+pub use check_points::Uncounted;
 pub use copy::{Copied, CopyLimits, Copying};
 pub use custodian::{
     Awaited, Collected, Custodian, Inspection, KeepOf, Loss, MemoryNotes, NoteStore, Notes, Pass,
