@@ -35,9 +35,24 @@ pub(super) struct Busy {
     pub(super) captured_to: BTreeSet<String>,
 }
 
+/// What a job waits for, beside jobs that came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    /// Nothing.
+    None,
+    /// Captures alone, so that none may be begun any more: others would keep it waiting for ever.
+    Captures,
+    /// A prune. Captures may go on meanwhile.
+    Prune,
+}
+
 impl Busy {
-    fn allows(&self, claims: &Claims) -> bool {
-        self.pruned.is_disjoint(&claims.care) && self.captured_to.is_disjoint(&claims.closed)
+    fn obstacle_to(&self, claims: &Claims) -> Obstacle {
+        match (self.pruned.is_disjoint(&claims.care), self.captured_to.is_disjoint(&claims.closed)) {
+            (false, _) => Obstacle::Prune,
+            (true, false) => Obstacle::Captures,
+            (true, true) => Obstacle::None,
+        }
     }
 }
 
@@ -58,13 +73,15 @@ pub(super) struct UpkeepJobs {
     /// Who came first is first.
     waiting: Vec<(WantedJob, Claims)>,
     running: Vec<Running>,
+    /// Vaults of waiting jobs that nothing but captures keeps from beginning.
+    closing: BTreeSet<String>,
     /// Of the job that began last.
     number: u64,
 }
 
 impl UpkeepJobs {
     pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
-        Self { daemon, events, waiting: Vec::new(), running: Vec::new(), number: 0 }
+        Self { daemon, events, waiting: Vec::new(), running: Vec::new(), closing: BTreeSet::new(), number: 0 }
     }
 
     pub(super) fn want(&mut self, wanted: WantedJob) {
@@ -75,30 +92,35 @@ impl UpkeepJobs {
     /// Starts the jobs that nothing keeps waiting: neither what others are at, nor a job that came before.
     pub(super) fn start_some(&mut self, busy: &Busy) {
         self.waiting.retain(|(wanted, _)| !wanted.asker.is_closed());
+        self.closing.clear();
         let mut before: Vec<Claims> = self.running.iter().map(|running| running.claims.clone()).collect();
         for (wanted, claims) in std::mem::take(&mut self.waiting) {
-            let is_free = busy.allows(&claims) && !before.iter().any(|other| other.exclude(&claims));
+            let is_next = !before.iter().any(|other| other.exclude(&claims));
             before.push(claims.clone());
-            match is_free {
-                true => self.start(wanted, claims),
-                false => self.waiting.push((wanted, claims)),
+            match busy.obstacle_to(&claims) {
+                Obstacle::None if is_next => {
+                    self.start(wanted, claims);
+                    continue;
+                }
+                Obstacle::Captures if is_next => self.closing.extend(claims.closed.iter().cloned()),
+                _ => {}
             }
+            self.waiting.push((wanted, claims));
         }
     }
 
     /// Vaults that nobody else may care for, until the jobs are over that are under way or wait.
     pub(super) fn cared_for(&self) -> BTreeSet<String> {
-        self.claims().flat_map(|claims| claims.care.iter().cloned()).collect()
-    }
-
-    /// Vaults to which nothing may be captured until then.
-    pub(super) fn closed(&self) -> BTreeSet<String> {
-        self.claims().flat_map(|claims| claims.closed.iter().cloned()).collect()
-    }
-
-    fn claims(&self) -> impl Iterator<Item = &Claims> {
         let running = self.running.iter().map(|running| &running.claims);
-        running.chain(self.waiting.iter().map(|(_, claims)| claims))
+        let all = running.chain(self.waiting.iter().map(|(_, claims)| claims));
+        all.flat_map(|claims| claims.care.iter().cloned()).collect()
+    }
+
+    /// Vaults to which nothing may be captured now: those of jobs under way, and of those that wait for captures alone. One
+    /// that waits for something else, such as a long copy, closes nothing yet.
+    pub(super) fn closed(&self) -> BTreeSet<String> {
+        let running = self.running.iter().flat_map(|running| &running.claims.closed);
+        running.chain(&self.closing).cloned().collect()
     }
 
     fn start(&mut self, wanted: WantedJob, claims: Claims) {
@@ -164,5 +186,23 @@ fn aftermath_of_mending(outcome: &UpkeepOutcome) -> Aftermath {
         // It was not even opened.
         Err(failure) if failure.class == "no_vault" => Aftermath::Kept,
         _ => Aftermath::Mended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_waits_for_captures_alone_only_while_its_vaults_are_not_pruned() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let claims = Claims { care: set(&["local", "usb"]), closed: set(&["local"]), keys: false };
+        let obstacle = |pruned: &[&str], captured_to: &[&str]| {
+            Busy { pruned: set(pruned), captured_to: set(captured_to) }.obstacle_to(&claims)
+        };
+        assert_eq!(obstacle(&["third"], &["usb"]), Obstacle::None);
+        assert_eq!(obstacle(&["third"], &["local"]), Obstacle::Captures);
+        assert_eq!(obstacle(&["usb"], &["local"]), Obstacle::Prune);
+        assert_eq!(obstacle(&["local"], &[]), Obstacle::Prune);
     }
 }

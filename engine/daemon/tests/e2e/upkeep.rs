@@ -153,6 +153,35 @@ fn points_are_copied_while_captures_to_the_same_vault_and_prunes_elsewhere_go_on
 }
 
 #[test]
+fn captures_go_on_to_a_vault_whose_repair_waits_for_a_copy() {
+    let mut sandbox = with_vaults(&["usb"], r#"["local", "usb"]"#);
+    change(&sandbox, 0);
+    sandbox.run(["now"]).good();
+    sandbox.targets = r#"["usb"]"#;
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("usb", || !daemon.flow("data.files", "usb")["last_point"].is_null());
+    // The copy hangs where nobody captures to.
+    let hanging = hanging::hang_index(&sandbox.vault);
+    let running = |command: &Running| command.stderr_so_far();
+    let mut copy = sandbox.start(["vault", "copy", "local", "usb"]);
+    std::thread::sleep(Duration::from_secs(1));
+    let mut repair = sandbox.start(["vault", "repair", "usb"]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(copy.is_running() && repair.is_running(), "{}{}", running(&copy), running(&repair));
+    change(&sandbox, 1);
+    sandbox.run(["now"]).good();
+    assert!(repair.is_running(), "{}", running(&repair));
+    hanging::let_go(&hanging);
+    copy.wait().good();
+    repair.wait().good();
+    change(&sandbox, 2);
+    sandbox.run(["now"]).good();
+    daemon.running.terminate().good();
+    sandbox.run(["vault", "check", "usb", "--read-data", "1/1"]).good();
+    assert_same(&sandbox.source, &sandbox.restore_with("restored", &["--from", "usb"]));
+}
+
+#[test]
 fn a_machine_that_was_built_anew_takes_over_with_its_daemon_up() {
     let (mut sandbox, key) = with_recovery(Sandbox::new());
     sandbox.state = sandbox.path("state of the new machine");
