@@ -209,12 +209,23 @@ pub struct TargetReport {
     /// Bytes of contents that were read and not sent to them, because they have them already.
     #[serde(default)]
     pub saved_bytes: u64,
+    /// How long it took for them, without what was done for other targets, milliseconds.
+    #[serde(default)]
+    pub took_millis: u64,
 }
 
 impl TargetReport {
     /// The report of a target for which nothing was read.
     pub fn without_work(target: String, outcome: TargetOutcome) -> Self {
-        Self { target, outcome, scan_start_nanos: None, read_bytes: 0, stored_bytes: 0, saved_bytes: 0 }
+        Self {
+            target,
+            outcome,
+            scan_start_nanos: None,
+            read_bytes: 0,
+            stored_bytes: 0,
+            saved_bytes: 0,
+            took_millis: 0,
+        }
     }
 }
 

@@ -100,13 +100,15 @@ impl Engine {
         let asked = Asked { source, hold, progress, watch };
         let (groups, failed) = self.groups(&asked, targets);
         report.targets.extend(failed);
+        let opening_millis = millis_since(start);
         for (cursor, group) in groups {
             self.capture_group(&asked, cursor, group, &mut report);
         }
         report.read_bytes = progress.read_bytes();
         report.stored_bytes = progress.stored_bytes();
         report.saved_bytes = progress.saved_bytes();
-        report.took_millis = start.elapsed().as_millis() as u64;
+        report.targets.iter_mut().for_each(|target| target.took_millis += opening_millis);
+        report.took_millis = millis_since(start);
         report
     }
 
@@ -168,9 +170,9 @@ impl Engine {
     ) {
         let Asked { source, progress, .. } = *asked;
         let vaults = group.iter().map(|target| Arc::clone(&target.vault)).collect();
-        let before = Work::of(progress);
+        let (before, start) = (Work::of(progress), Instant::now());
         let outcome = self.capture_files(asked, cursor, vaults);
-        let work = Work::of(progress);
+        let (work, took_millis) = (Work::of(progress), millis_since(start));
         let reported = |target: OpenTarget, outcome, scan_start: Option<Timestamp>| TargetReport {
             target: target.name,
             outcome,
@@ -178,6 +180,7 @@ impl Engine {
             read_bytes: work.read - before.read,
             stored_bytes: work.stored - before.stored,
             saved_bytes: work.saved - before.saved,
+            took_millis,
         };
         match outcome {
             Ok(captured) => {
@@ -341,6 +344,10 @@ impl Work {
 struct OpenTarget {
     name: String,
     vault: Arc<Vault>,
+}
+
+fn millis_since(start: Instant) -> u64 {
+    start.elapsed().as_millis() as u64
 }
 
 fn failed_outcome(failure: &Failure) -> TargetOutcome {

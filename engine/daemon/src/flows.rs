@@ -232,7 +232,8 @@ impl Flows {
     /// Notes what a capture that began at `start` has done.
     pub fn end(&mut self, report: &CaptureReport, start: Timestamp, now: Timestamp, jitter: Jitter) {
         for outcome in &report.targets {
-            let took = now.duration_since(start);
+            // Not by the clock: it may be set meanwhile, or the machine sleep.
+            let took = Duration::from_millis(outcome.took_millis);
             // One that went on from where an earlier one was interrupted shows the source as of that one's start.
             let scan_start = outcome.scan_start_nanos.map_or(start, Timestamp::from_nanos);
             for record in self.of(&report.source).filter(|record| record.target.as_str() == outcome.target) {
@@ -486,14 +487,20 @@ files = { path = "/srv/data" }
 
     /// A capture that finds nothing changed and takes ten seconds.
     fn capture(flows: &mut Flows, clock: &ManualClock) {
+        capture_during(flows, clock, 10 * SECOND);
+    }
+
+    /// The same, while the machine sleeps, so that so much time goes by.
+    fn capture_during(flows: &mut Flows, clock: &ManualClock, by: Duration) {
         let began = clock.moment();
         let mut report = CaptureReport::of_nothing(SOURCE);
         let outcome = TargetOutcome::Unchanged { point: None };
         let scan_start_nanos = Some(began.wall.as_nanos());
-        let target = TargetReport { scan_start_nanos, ..TargetReport::without_work("local".into(), outcome) };
+        let nothing = TargetReport::without_work("local".into(), outcome);
+        let target = TargetReport { scan_start_nanos, took_millis: 10_000, ..nothing };
         report.targets.push(target);
         flows.begin(SOURCE, &[flows.records[0].target.clone()]);
-        let end = clock.advance(10 * SECOND);
+        let end = clock.advance(by);
         flows.captured(SOURCE, "local", began);
         flows.end(&report, began.wall, end, Jitter(0));
     }
@@ -517,6 +524,14 @@ files = { path = "/srv/data" }
         }
         clock.set(at(20_000));
         assert_eq!(exposure(&flows, &clock), Some(10_000.0), "rather too old than too fresh");
+    }
+
+    #[test]
+    fn a_capture_is_not_expected_to_take_as_long_as_the_machine_has_slept_in_one() {
+        let clock = ManualClock::new(at(10_000));
+        let mut flows = flows(Durable::Since(at(9_000)));
+        capture_during(&mut flows, &clock, 30_000 * SECOND);
+        assert_eq!(flows.scheduled(clock.moment())[0].expected, 10 * SECOND);
     }
 
     #[test]
