@@ -1,6 +1,7 @@
 //! The flows of this node: what is known of each, and what follows for status, metrics and schedule. Owns the
 //! facts; decisions are core's, captures are the engine's.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use backstay_core::clock::{Clock, Moment, SteadyTime};
@@ -10,7 +11,7 @@ use backstay_core::rpo::{Durable, FlowFacts, FlowStatus, Permission, Severity};
 use backstay_core::schedule::{Activity, DurationEstimate, Jitter, ScheduledFlow, backoff};
 use backstay_core::units::Timestamp;
 use backstay_vault::vault::{Catalogue, Vault};
-use backstay_wire::control::{CaptureReport, TargetOutcome};
+use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 use backstay_wire::status::{FlowReport, NodeStatus};
 
 use crate::failure::Failure;
@@ -38,6 +39,8 @@ pub struct FlowRecord {
     problem: Option<String>,
     /// What the last capture has left out on purpose.
     remarks: Vec<String>,
+    /// A hash of what the last capture has warned of.
+    warned: Option<u64>,
     capturing: bool,
     /// When the scan has begun that a capture under way has made durable.
     captured: Option<Moment>,
@@ -140,6 +143,7 @@ impl Flows {
                 failures: 0,
                 problem: None,
                 remarks: Vec::new(),
+                warned: None,
                 capturing: false,
                 captured: None,
                 durable_steady: None,
@@ -244,6 +248,7 @@ impl Flows {
                 record.note_defects(report);
                 if !matches!(outcome.outcome, TargetOutcome::Failed { .. }) {
                     record.remarks.clone_from(&report.remarks);
+                    record.warned = Some(hash_of(&report.warnings));
                 }
             }
         }
@@ -251,6 +256,16 @@ impl Flows {
             let reported = report.targets.iter().any(|outcome| record.target.as_str() == outcome.target);
             record.capturing &= !reported;
         }
+    }
+
+    /// Whether a report warns of what it has warned of the last time, for each of its targets: once is enough for the log.
+    pub fn has_warned(&self, report: &CaptureReport) -> bool {
+        let warnings = Some(hash_of(&report.warnings));
+        let of_target = |target: &TargetReport| {
+            let mut of_source = self.records.iter().filter(|record| record.source.as_str() == report.source);
+            of_source.any(|record| record.target.as_str() == target.target && record.warned == warnings)
+        };
+        report.targets.iter().all(of_target)
     }
 
     /// The remarks of a report that no flow of its source has yet: each is worth a line in the log once.
@@ -434,6 +449,15 @@ impl FlowRecord {
     }
 }
 
+/// The same for the same lines, in whichever order the threads of a capture have met them.
+fn hash_of(lines: &[String]) -> u64 {
+    let mut sorted: Vec<&String> = lines.iter().collect();
+    sorted.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    sorted.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The word for a severity, on the wire.
 fn severity_word(severity: Severity) -> &'static str {
     match severity {
@@ -448,7 +472,6 @@ fn severity_word(severity: Severity) -> &'static str {
 mod tests {
     use backstay_core::clock::ManualClock;
     use backstay_core::config::{ConfigTexts, SourceText};
-    use backstay_wire::control::TargetReport;
 
     use super::*;
 
@@ -532,6 +555,28 @@ files = { path = "/srv/data" }
         let mut flows = flows(Durable::Since(at(9_000)));
         capture_during(&mut flows, &clock, 30_000 * SECOND);
         assert_eq!(flows.scheduled(clock.moment())[0].expected, 10 * SECOND);
+    }
+
+    #[test]
+    fn warnings_are_news_once_until_they_change_or_come_from_another_target() {
+        let mut flows = flows(Durable::Nothing);
+        let mut report = CaptureReport::of_nothing(SOURCE);
+        let outcome = TargetOutcome::Unchanged { point: None };
+        report.targets.push(TargetReport::without_work("local".into(), outcome));
+        let mut is_news = |flows: &mut Flows, lines: &[&str], target: &str| {
+            report.warnings = lines.iter().map(|line| (*line).to_owned()).collect();
+            report.targets[0].target = target.to_owned();
+            let is_news = !flows.has_warned(&report);
+            flows.end(&report, at(0), at(1), Jitter(0));
+            is_news
+        };
+        assert!(is_news(&mut flows, &["a", "b"], "local"));
+        assert!(!is_news(&mut flows, &["b", "a"], "local"));
+        assert!(is_news(&mut flows, &["b"], "local"));
+        assert!(is_news(&mut flows, &["b"], "usb"));
+        assert!(!is_news(&mut flows, &["b"], "local"));
+        assert!(is_news(&mut flows, &[], "local"));
+        assert!(is_news(&mut flows, &["b"], "local"), "it was gone meanwhile");
     }
 
     #[test]

@@ -47,8 +47,34 @@ impl Asker {
         let _ = self.0.try_send(told);
     }
 
+    /// Joins those who are there still.
+    pub(super) fn join(self, others: &mut Vec<Self>) {
+        others.retain(Self::is_there);
+        others.push(self);
+    }
+
     /// Whether it still listens.
     pub(super) fn is_there(&self) -> bool {
         !self.0.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_joins_takes_the_place_of_those_who_listen_no_more() {
+        let mut others = Vec::new();
+        let (first, listening) = Asker::new(1);
+        first.join(&mut others);
+        for _ in 0..100 {
+            let (gone, told) = Asker::new(1);
+            drop(told);
+            gone.join(&mut others);
+        }
+        assert!(others.len() <= 2, "{}", others.len());
+        assert!(others[0].is_there());
+        drop(listening);
     }
 }

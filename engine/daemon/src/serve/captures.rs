@@ -184,18 +184,21 @@ impl Captures {
 
     fn want(&mut self, source: String, scope: Scope, hold: Option<String>, asker: Asker) {
         if let (Scope::Due, Some(running)) = (scope, self.running.get_mut(&source)) {
-            running.listeners.push(asker.clone());
+            asker.clone().join(&mut running.listeners);
         }
         let is_same =
             |wanted: &&mut Wanted| (&wanted.source, wanted.scope, &wanted.hold) == (&source, scope, &hold);
         match self.wanted.iter_mut().find(is_same) {
-            Some(wanted) => wanted.askers.push(asker),
+            Some(wanted) => asker.join(&mut wanted.askers),
             None => self.wanted.push(Wanted { source, scope, hold, askers: vec![asker] }),
         }
     }
 
-    /// What nobody waits for any more is not captured out of turn.
+    /// What nobody waits for any more is not captured out of turn, and nobody is told who does not listen.
     fn forget_the_gone(&mut self) {
+        for running in self.running.values_mut() {
+            running.listeners.retain(Asker::is_there);
+        }
         self.wanted.retain_mut(|wanted| {
             wanted.askers.retain(Asker::is_there);
             !wanted.askers.is_empty()
@@ -326,11 +329,18 @@ impl Captures {
         }
     }
 
+    /// There may be a thousand, and captures of the source every minute.
+    fn log_warnings(&self, source: &str, report: &CaptureReport) {
+        if !self.daemon.board().flows.has_warned(report) {
+            report.warnings.iter().for_each(|warning| tracing::warn!(source, "{warning}"));
+        } else if !report.warnings.is_empty() {
+            tracing::warn!(source, "the same {} warnings as the last time", report.warnings.len());
+        }
+    }
+
     fn end(&mut self, source: &str, report: &CaptureReport, start: Timestamp) {
         let now = self.daemon.clock.now();
-        for warning in &report.warnings {
-            tracing::warn!(source, "{warning}");
-        }
+        self.log_warnings(source, report);
         for target in &report.targets {
             if let TargetOutcome::Failed { message, class } = &target.outcome {
                 tracing::warn!(source, target = target.target, class, "{message}");
