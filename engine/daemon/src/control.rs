@@ -50,7 +50,7 @@ impl Conversation {
     pub fn next(&mut self) -> Result<Reply, Failure> {
         let mut prefix = [0; frame::PREFIX_BYTES];
         self.0.read_exact(&mut prefix).map_err(lost)?;
-        let mut body = vec![0; frame::body_length(prefix)?];
+        let mut body = frame::body_of(prefix)?;
         self.0.read_exact(&mut body).map_err(lost)?;
         match frame::decode(&body)? {
             Reply::Failed { message, fault } => Err(failure(message, fault)),

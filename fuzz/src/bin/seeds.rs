@@ -284,7 +284,8 @@ fn clear_text(seeds: &mut Seeds) {
     }
     seeds.push(("config", "single", [FLEET, NODE].concat().into_bytes()));
     seeds.push(("config", "split", [FLEET, "\0", NODE].concat().into_bytes()));
-    let frame = |ask| backstay_wire::frame::encode(&Request { version: VERSION, ask }).expect("short");
+    let frame =
+        |ask| backstay_wire::frame::encode(&Request { version: VERSION, ask }).expect("short").to_vec();
     seeds.push(("frame", "status", frame(Ask::Status)));
     seeds.push(("frame", "now", frame(Ask::Now { sources: vec!["static.files".into()], hold: None })));
     let to = KeyRecipient { recipient: "age1x".into(), role: KeyRole::Custodian };

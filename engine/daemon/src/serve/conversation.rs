@@ -52,8 +52,9 @@ impl Answering<'_> {
         let own = rustix::process::geteuid().as_raw();
         anyhow::ensure!(peer == 0 || peer == own, "user {peer} may not ask the daemon of user {own}");
         let (mut incoming, mut outgoing) = stream.split();
-        let body = timeout(ASK_TIME, receive(&mut incoming)).await??;
-        let reply = match understood(&body) {
+        // What was received goes here, and is wiped: a job may take hours, and a recovery key be in it.
+        let asked = understood(&timeout(ASK_TIME, receive(&mut incoming)).await??);
+        let reply = match asked {
             Err(message) => Reply::failed(message),
             Ok(ask) => match ask {
                 Ask::Status => Reply::Status(Box::new(self.daemon.status())),
@@ -300,10 +301,10 @@ fn understood(body: &[u8]) -> Result<Ask, String> {
     Ok(request.ask)
 }
 
-async fn receive(incoming: &mut ReadHalf<'_>) -> anyhow::Result<Vec<u8>> {
+async fn receive(incoming: &mut ReadHalf<'_>) -> anyhow::Result<frame::Wiped> {
     let mut prefix = [0; frame::PREFIX_BYTES];
     incoming.read_exact(&mut prefix).await?;
-    let mut body = vec![0; frame::body_length(prefix)?];
+    let mut body = frame::body_of(prefix)?;
     incoming.read_exact(&mut body).await?;
     Ok(body)
 }
