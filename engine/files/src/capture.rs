@@ -86,7 +86,7 @@ pub fn capture(
     clock: &dyn Clock,
     progress: &CaptureProgress,
 ) -> Result<Captured, CaptureError> {
-    let prepared = prepare(options, means, standing, clock);
+    let prepared = prepare(options, means, standing, clock, progress);
     let outcome = prepared.and_then(|(walk, previous, start)| {
         let mut run =
             CaptureRun::begin(options, means, &mut targets, previous.as_ref(), start, clock, progress)?;
@@ -117,13 +117,14 @@ fn prepare(
     means: &CaptureMeans,
     standing: &Standing,
     clock: &dyn Clock,
+    progress: &CaptureProgress,
 ) -> Result<(Walk, Option<State>, Moment), CaptureError> {
     check_root(&options.root)?;
     if !Path::new("/proc/self/fd").is_dir() {
         return Err(CaptureError::NoProc);
     }
     let previous = match &standing.parent {
-        Some(point) => Some(resume::state_of(&means.states, standing, point)?),
+        Some(point) => Some(resume::state_of(&means.states, standing, point, progress)?),
         None => None,
     };
     let start = clock.moment();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use backstay_core::config::{Keep, KeepRules};
 use backstay_core::id::PointId;
-use backstay_files::capture::PartLimits;
+use backstay_files::capture::{CaptureProgress, PartLimits};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
@@ -54,6 +54,25 @@ fn a_capture_that_is_cut_short_anywhere_is_continued_with_what_its_parts_have_an
         left.verify(&story);
     }
     assert!(interrupted > 20, "{interrupted} were cut short");
+}
+
+#[test]
+fn a_capture_that_rebuilds_its_local_state_is_seen_to_come_further() {
+    const FILES: u64 = 40;
+    let scene = Scene::new();
+    for n in 0..FILES {
+        scene.write(&format!("file {n}"), "contents");
+    }
+    let capture = || {
+        let progress = CaptureProgress::default();
+        scene.capture_with(scene.store.clone(), PartLimits::default(), &progress).expect("captures");
+        progress.mark()
+    };
+    capture();
+    let unchanged = capture();
+    fs::remove_dir_all(scene.folder.path().join("states")).expect("removed");
+    let rebuilding = capture();
+    assert!(rebuilding >= unchanged + FILES, "{rebuilding} as against {unchanged}");
 }
 
 /// Bytes of packs that were put.

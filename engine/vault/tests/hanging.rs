@@ -118,6 +118,37 @@ fn a_store_that_hangs_does_not_keep_back_what_others_have() {
 }
 
 #[test]
+fn a_pack_is_counted_when_a_slow_store_has_taken_it() {
+    let fixture = VaultFixture::new();
+    let slow = letting(0);
+    let vault = fixture.create(slow.clone()).expect("create");
+    let clock = ManualClock::new(at(10));
+    let (name, kind) = ("data.files".to_owned(), "files");
+    let source = CaptureSource { name, kind, facts: Facts::default(), holds: Vec::new(), seen: Vec::new() };
+    let (targets, _) =
+        Targets::open(vec![vault], fixture.writer().clone(), source, None, &clock).expect("opens");
+    let chunks = targets.chunk_writer(fixture.pool()).expect("an open target");
+    let meter = chunks.meter();
+    let mut random = Random::new(5);
+    // One pack is full, and the next one begun.
+    for _ in 0..40 {
+        chunks.put_data(random.bytes(1 << 20).into());
+    }
+    fixture.block_on(async { slow.0.waiting.acquire().await.expect("never closed").forget() });
+    assert_eq!(meter.totals().stored_packs, 0, "it is on its way");
+    slow.0.packs.add_permits(1);
+    let mut looks = 0;
+    while meter.totals().stored_packs == 0 {
+        looks += 1;
+        assert!(looks < 9000, "it was never counted");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    slow.0.packs.add_permits(1000);
+    assert!(chunks.flush().iter().all(Result::is_ok));
+    assert_eq!(meter.totals().stored_packs, 2);
+}
+
+#[test]
 fn what_a_custodian_moves_into_a_slow_store_lies_in_packs_that_can_be_read() {
     let fixture = VaultFixture::new();
     let slow = letting(1000);

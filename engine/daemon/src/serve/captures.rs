@@ -31,6 +31,9 @@ const WANTED_MAX: usize = 1;
 /// from others, and no more memory than it has.
 const STALL_TIME: Duration = Duration::from_secs(60);
 
+/// So many of these have no slot: each that was let go makes room for one more, which takes its memory as well.
+const STALLED_MAX: usize = 2;
+
 /// How long captures have to give up after a signal to end; with what `main` waits for requests that hang, the daemon
 /// ends within 10 seconds.
 const GIVE_UP_TIME: Duration = Duration::from_secs(6);
@@ -60,7 +63,9 @@ struct Running {
     targets: Vec<Target>,
     progress: Arc<CaptureProgress>,
     /// How far it had come when that was seen first.
-    came: (Instant, [u64; 3]),
+    came: (Instant, u64),
+    /// Whether it has come no further for long, and has no slot because of that.
+    is_let_go: bool,
     /// Whether it was begun because somebody wants it.
     is_wanted: bool,
     /// They want this capture.
@@ -73,7 +78,7 @@ struct Running {
 
 impl Running {
     fn has_slot(&self) -> bool {
-        !self.is_wanted && !self.is_stalled()
+        !self.is_wanted && !self.is_let_go
     }
 
     fn as_load(&self) -> RunningCapture {
@@ -82,15 +87,22 @@ impl Running {
     }
 
     /// Looks how far it has come.
-    fn look(&mut self) {
-        let progress = [self.progress.entries(), self.progress.read_bytes(), self.progress.stored_bytes()];
-        if progress != self.came.1 {
-            self.came = (Instant::now(), progress);
+    fn look(&mut self, now: Instant) {
+        let mark = self.progress.mark();
+        if mark != self.came.1 {
+            self.came = (now, mark);
         }
     }
+}
 
-    fn is_stalled(&self) -> bool {
-        self.came.0.elapsed() > STALL_TIME
+/// Looks how far captures have come, and which of them have no slot any more: those that have stood still for the longest.
+fn look_at<'r>(running: impl Iterator<Item = &'r mut Running>, now: Instant) {
+    let mut all: Vec<&mut Running> = running.collect();
+    all.iter_mut().for_each(|running| running.look(now));
+    all.sort_by_key(|running| running.came.0);
+    for (place, running) in all.into_iter().enumerate() {
+        let is_stalled = now.saturating_duration_since(running.came.0) > STALL_TIME;
+        running.is_let_go = is_stalled && place < STALLED_MAX;
     }
 }
 
@@ -124,7 +136,7 @@ impl Captures {
     /// `closed`; says how long to sleep at most.
     pub(super) fn start_some(&mut self, closed: BTreeSet<String>) -> Duration {
         self.closed = closed;
-        self.running.values_mut().for_each(Running::look);
+        look_at(self.running.values_mut(), Instant::now());
         let awaits_answers = self.start_all_wanted();
         let moment = self.daemon.clock.moment();
         let now = moment.wall;
@@ -224,7 +236,7 @@ impl Captures {
     }
 
     fn wanted_running(&self) -> usize {
-        self.running.values().filter(|running| running.is_wanted && !running.is_stalled()).count()
+        self.running.values().filter(|running| running.is_wanted && !running.is_let_go).count()
     }
 
     fn time_for_answers(&self) -> Duration {
@@ -302,12 +314,13 @@ impl Captures {
         self.daemon.board().flows.begin(&name, &job.targets);
         let load = job.started_at(start);
         let progress_shown = Arc::clone(&progress);
-        let (came, is_wanted) = ((Instant::now(), [0; 3]), !askers.is_empty());
+        let (came, is_wanted) = ((Instant::now(), 0), !askers.is_empty());
         let running = Running {
             load,
             targets: job.targets.clone(),
             progress: progress_shown,
             came,
+            is_let_go: false,
             is_wanted,
             askers,
             listeners: Vec::new(),
@@ -387,4 +400,43 @@ fn failed(source: &str, targets: &[Target], message: &str) -> CaptureReport {
     let outcome = TargetOutcome::Failed { message: message.to_owned(), class: OTHER_CLASS.to_owned() };
     let failed = |target: &Target| TargetReport::without_work(target.to_string(), outcome.clone());
     CaptureReport { targets: targets.iter().map(failed).collect(), ..CaptureReport::of_nothing(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(source: &str, came: Instant) -> Running {
+        let source = source.parse().expect("a name");
+        Running {
+            load: RunningCapture { source, size: JobSize::Short, ends_by: Timestamp::MAX },
+            targets: Vec::new(),
+            progress: Arc::default(),
+            came: (came, 0),
+            is_let_go: false,
+            is_wanted: false,
+            askers: Vec::new(),
+            listeners: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn captures_that_stand_still_make_room_for_others_but_not_for_any_number() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut all: Vec<Running> =
+            (0..5).map(|n| running(&format!("s{n}.files"), start + second * n)).collect();
+        let let_go = |all: &mut Vec<Running>, now| {
+            look_at(all.iter_mut(), now);
+            all.iter().map(|running| !running.has_slot()).collect::<Vec<_>>()
+        };
+        assert_eq!(let_go(&mut all, start + STALL_TIME), [false; 5]);
+        assert_eq!(let_go(&mut all, start + STALL_TIME + second), [true, false, false, false, false]);
+        let late = start + STALL_TIME * 2;
+        assert_eq!(let_go(&mut all, late), [true, true, false, false, false]);
+        // The first ends.
+        all.remove(0);
+        assert_eq!(let_go(&mut all, late), [true, true, false, false]);
+    }
 }

@@ -47,6 +47,8 @@ impl Default for PartLimits {
 pub struct CaptureProgress {
     entries: AtomicU64,
     read_bytes: AtomicU64,
+    /// Rows that were taken out of the vault.
+    rebuilt_rows: AtomicU64,
     /// One for each part of the capture.
     written: Mutex<Vec<WriteMeter>>,
     stop: AtomicBool,
@@ -79,6 +81,19 @@ impl CaptureProgress {
         written.iter().map(saved).sum()
     }
 
+    /// Changes whenever it comes further: an entry was seen, bytes were read or sealed, a store has taken a pack, or a row
+    /// of the local state was rebuilt.
+    pub fn mark(&self) -> u64 {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let packs: u64 = written.iter().map(|meter| meter.totals().stored_packs).sum();
+        drop(written);
+        let rows = self.rebuilt_rows.load(Ordering::Relaxed);
+        // Each of them only grows.
+        [self.read_bytes(), self.stored_bytes(), packs, rows]
+            .into_iter()
+            .fold(self.entries(), u64::wrapping_add)
+    }
+
     /// Asks the capture to give up soon.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -90,6 +105,10 @@ impl CaptureProgress {
 
     pub(super) fn saw_entry(&self) {
         self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn rebuilt_row(&self) {
+        self.rebuilt_rows.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn read(&self, bytes: u64) {

@@ -17,7 +17,7 @@ use backstay_vault::targets::Standing;
 use backstay_vault::vault::{PointFold, PointObject, Reading, Vault};
 
 use super::problem::CaptureError;
-use super::{CaptureRun, identity_of, state_folder};
+use super::{CaptureProgress, CaptureRun, identity_of, state_folder};
 use crate::heads::{HeadRows, KeyValue, SingleRows};
 use crate::keys::{HeadKey, RowKey, is_further};
 use crate::row::{HeadRow, Restored, element};
@@ -32,6 +32,7 @@ pub(super) fn state_of(
     states: &Path,
     standing: &Standing,
     point: &PointObject,
+    progress: &CaptureProgress,
 ) -> Result<State, CaptureError> {
     let folder = state_folder(states, point.link.point);
     match State::open(&folder, point.link.point) {
@@ -43,6 +44,7 @@ pub(super) fn state_of(
     let stack = standing.catalogue.stack(point.link.point)?;
     let mut rows = rows_of(&Reading::of_held_runs(&standing.vault, stack), &[]);
     while let Some(row) = rows.next()? {
+        progress.rebuilt_row();
         let head = HeadRow::decode(&row.value)?;
         let is_link = matches!(HeadKey::parse(&row.key)?, HeadKey::Link(_));
         let identity = identity_of(&head);
@@ -111,6 +113,7 @@ impl CaptureRun<'_> {
             if row.key > partial.resume_key {
                 break;
             }
+            self.progress.rebuilt_row();
             self.links.still_named(&row)?;
             if let Restored::Link(id) = HeadRow::decode(&row.value)?.restored {
                 named.insert(id);
@@ -126,6 +129,7 @@ impl CaptureRun<'_> {
     fn take_over_digest(&mut self, vault: &Arc<Vault>, paths: &[PartRef]) -> Result<(), CaptureError> {
         let mut cursor = RunCursor::new(ChunkReader::new(Arc::clone(vault)), paths, &[]);
         while cursor.advance().map_err(VaultError::from)? {
+            self.progress.rebuilt_row();
             let entry = cursor.entry();
             let new: Option<Element> = match entry.change {
                 Change::Put(value) if !is_further(entry.key) => Some(element(entry.key, value)?),
@@ -140,6 +144,7 @@ impl CaptureRun<'_> {
         let run = Run { parts: links.to_vec() };
         let mut rows = rows_of(&Reading::of_held_runs(vault, vec![run]), &[]);
         while let Some(row) = rows.next()? {
+            self.progress.rebuilt_row();
             self.links.take_over(&row)?;
         }
         Ok(())

@@ -65,6 +65,16 @@ impl Scene {
 
     /// A capture to the vault in this store; the point that stands for the tree, if it came to its end.
     pub(crate) fn capture(&self, store: Arc<dyn Store>, part_limits: PartLimits) -> Result<PointId, String> {
+        self.capture_with(store, part_limits, &CaptureProgress::default())
+    }
+
+    /// The same, seen by whoever looks how far it has come.
+    pub(crate) fn capture_with(
+        &self,
+        store: Arc<dyn Store>,
+        part_limits: PartLimits,
+        progress: &CaptureProgress,
+    ) -> Result<PointId, String> {
         let vault = self.fixture.open(store).map_err(told)?;
         let now = self.clock.now();
         self.fixture.fence_dead_sessions(&vault, now).map_err(told)?;
@@ -90,8 +100,7 @@ impl Scene {
         let pool = self.fixture.pool().clone();
         let means = CaptureMeans { pool, states: self.folder.path().join("states") };
         let Some(standing) = standing else { return Err(targets.take_failure().to_string()) };
-        let progress = CaptureProgress::default();
-        let captured = capture(&options, &means, targets, &standing, &self.clock, &progress).map_err(told)?;
+        let captured = capture(&options, &means, targets, &standing, &self.clock, progress).map_err(told)?;
         let link = captured.targets.into_iter().next().expect("one target").map_err(told)?;
         link.map(|link| link.point).ok_or_else(|| "no point".to_owned())
     }

@@ -2,7 +2,7 @@
 //! keys have sealed, these fill packs of their own: a writer counts on no pack that has one, and would store again what else is
 //! in it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub(crate) struct Packer {
     images: BufferPool,
     closed: AtomicUsize,
     outcome: Arc<Mutex<Outcome>>,
+    /// Packs that the store has taken, of this packer and of those that count beside it.
+    taken: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +53,13 @@ impl Packer {
             images: BufferPool::new(UPLOADS_AT_ONCE),
             closed: AtomicUsize::new(0),
             outcome: Arc::default(),
+            taken: Arc::default(),
         }
+    }
+
+    /// The same that counts what its store has taken beside others.
+    pub(super) fn counting(self, taken: Arc<AtomicU64>) -> Self {
+        Self { taken, ..self }
     }
 
     /// Whether something went wrong, so that further work is in vain.
@@ -134,12 +142,16 @@ impl Packer {
         let (bytes, keys) = (pack.content.len() as u32, pack.keys);
         let indexed = IndexedPack { id: pack.id, class: pack.class, bytes, keys };
         let outcome = Arc::clone(&self.outcome);
+        let taken = Arc::clone(&self.taken);
         let vault = Arc::clone(&self.vault);
         self.vault.io().spawn(async move {
             let result = vault.store().put(&Named::Pack(pack.id).to_name(), pack.content).await;
             let mut outcome = lock(&outcome);
             match result {
-                Ok(()) => outcome.stored.push((indexed, pack.entries)),
+                Ok(()) => {
+                    taken.fetch_add(1, Ordering::Relaxed);
+                    outcome.stored.push((indexed, pack.entries));
+                }
                 Err(error) => {
                     outcome.failure.get_or_insert(error.into());
                 }

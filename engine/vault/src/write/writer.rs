@@ -68,6 +68,7 @@ struct Totals {
     new_chunks: AtomicU64,
     new_plain_bytes: AtomicU64,
     stored_bytes: AtomicU64,
+    stored_packs: Arc<AtomicU64>,
 }
 
 /// What a commit has written so far.
@@ -83,6 +84,8 @@ pub struct WriteTotals {
     pub new_plain_bytes: u64,
     /// Bytes of their records.
     pub stored_bytes: u64,
+    /// Packs that stores have taken, each counted for each vault.
+    pub stored_packs: u64,
 }
 
 /// Counts what a chunk writer writes.
@@ -99,6 +102,7 @@ impl WriteMeter {
             new_chunks: get(&self.0.new_chunks),
             new_plain_bytes: get(&self.0.new_plain_bytes),
             stored_bytes: get(&self.0.stored_bytes),
+            stored_packs: get(&self.0.stored_packs),
         }
     }
 }
@@ -123,17 +127,13 @@ impl Ticket {
 impl ChunkWriter {
     /// A writer for these targets, all of one domain; at least one.
     pub fn new(pool: Arc<CpuPool>, ring: Arc<KeyRing>, targets: Vec<WriterView>) -> Self {
-        let targets = targets
-            .into_iter()
-            .map(|view| Target { packer: Packer::new(Arc::clone(view.vault())), view })
-            .collect();
-        let shared = Shared {
-            ring,
-            targets,
-            in_flight: Budget::new(IN_FLIGHT_BYTES),
-            seen: Mutex::default(),
-            totals: Arc::default(),
+        let totals = Arc::new(Totals::default());
+        let packer = |view: &WriterView| {
+            Packer::new(Arc::clone(view.vault())).counting(Arc::clone(&totals.stored_packs))
         };
+        let targets = targets.into_iter().map(|view| Target { packer: packer(&view), view }).collect();
+        let shared =
+            Shared { ring, targets, in_flight: Budget::new(IN_FLIGHT_BYTES), seen: Mutex::default(), totals };
         Self { pool, shared: Arc::new(shared), patience: PATIENCE }
     }
 
