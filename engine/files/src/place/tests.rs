@@ -1,3 +1,5 @@
+mod resume;
+
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;

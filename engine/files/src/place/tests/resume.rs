@@ -70,7 +70,10 @@ fn a_second_restore_is_refused_while_the_first_is_at_work_and_takes_nothing_from
         let refused = Destination::open(dir.path(), marker, existing).unwrap_err();
         assert_eq!(refused, PlaceError::AtWork { path: dir.path().to_owned() });
         let said = refused.to_string();
-        assert!(said.contains("another restore is at work") && said.contains("wait for it or end it"), "{said}");
+        assert!(
+            said.contains("another restore is at work") && said.contains("wait for it or end it"),
+            "{said}"
+        );
     }
     new.write_at(0, b"data").unwrap();
     assert_eq!(new.finish(), []);
