@@ -64,7 +64,9 @@ struct Running {
     progress: Arc<CaptureProgress>,
     /// How far it had come when that was seen first.
     came: (Instant, u64),
-    /// Whether it has come no further for long, and has no slot because of that.
+    /// Whether it has come no further for long.
+    stands_still: bool,
+    /// Whether it has no slot because of that.
     is_let_go: bool,
     /// Whether it was begun because somebody wants it.
     is_wanted: bool,
@@ -101,9 +103,21 @@ fn look_at<'r>(running: impl Iterator<Item = &'r mut Running>, now: Instant) {
     all.iter_mut().for_each(|running| running.look(now));
     all.sort_by_key(|running| running.came.0);
     for (place, running) in all.into_iter().enumerate() {
-        let is_stalled = now.saturating_duration_since(running.came.0) > STALL_TIME;
-        running.is_let_go = is_stalled && place < STALLED_MAX;
+        running.stands_still = now.saturating_duration_since(running.came.0) > STALL_TIME;
+        running.is_let_go = running.stands_still && place < STALLED_MAX;
     }
+}
+
+/// Targets to which no more is begun that is due: a capture to them stands still, none to them has ended well since it came
+/// further last, and one is under way that will show whether they hang. Or a vault that hangs would soon have all slots.
+fn barred(running: &HashMap<String, Running>, served: &HashMap<String, Instant>) -> BTreeSet<Target> {
+    let is_doubtful = |target: &&Target| {
+        let served = served.get(target.as_str());
+        let mut to_it = running.values().filter(|running| running.targets.contains(target));
+        to_it.any(|to_it| to_it.stands_still && served.is_none_or(|served| *served < to_it.came.0))
+    };
+    let with_slot = running.values().filter(|running| !running.is_let_go);
+    with_slot.flat_map(|running| &running.targets).filter(is_doubtful).cloned().collect()
 }
 
 /// All captures.
@@ -111,6 +125,8 @@ pub(super) struct Captures {
     daemon: Arc<Daemon>,
     events: mpsc::Sender<Event>,
     running: HashMap<String, Running>,
+    /// When a capture to a target has ended well last.
+    served: HashMap<String, Instant>,
     /// Who came first is first.
     wanted: Vec<Wanted>,
     /// Until then, what is wanted waits for vaults that have not answered.
@@ -123,7 +139,8 @@ impl Captures {
     pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
         let answers_until = Instant::now() + ANSWER_TIME;
         let closed = BTreeSet::new();
-        Self { daemon, events, running: HashMap::new(), wanted: Vec::new(), answers_until, closed }
+        let (running, served) = (HashMap::new(), HashMap::new());
+        Self { daemon, events, running, served, wanted: Vec::new(), answers_until, closed }
     }
 
     /// Vaults that are being captured to.
@@ -145,13 +162,23 @@ impl Captures {
         let without_slot = self.running.values().filter(|running| !running.has_slot()).count();
         let captures_max = CAPTURES_MAX.saturating_add(without_slot);
         let mut flows = self.daemon.board().flows.scheduled(moment);
-        flows.retain(|flow| !self.is_closed(&flow.target));
+        let barred = self.barred();
+        flows.retain(|flow| !self.is_closed(&flow.target) && !barred.contains(&flow.target));
         let decision = decide(&flows, Load { captures_max, running: &load }, now);
         for job in decision.start {
+            let barred = self.barred();
+            if job.targets.iter().any(|target| barred.contains(target)) {
+                // By one that was begun just now: its slot is for something else.
+                return Duration::ZERO;
+            }
             self.start(&job, None, Vec::new(), Vec::new());
         }
         let sleep = decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX);
         if awaits_answers { sleep.min(self.time_for_answers()) } else { sleep }
+    }
+
+    fn barred(&self) -> BTreeSet<Target> {
+        barred(&self.running, &self.served)
     }
 
     pub(super) fn load(&self, events_waiting: usize) -> NodeLoad {
@@ -320,6 +347,7 @@ impl Captures {
             targets: job.targets.clone(),
             progress: progress_shown,
             came,
+            stands_still: false,
             is_let_go: false,
             is_wanted,
             askers,
@@ -355,8 +383,13 @@ impl Captures {
         let now = self.daemon.clock.now();
         self.log_warnings(source, report);
         for target in &report.targets {
-            if let TargetOutcome::Failed { message, class } = &target.outcome {
-                tracing::warn!(source, target = target.target, class, "{message}");
+            match &target.outcome {
+                TargetOutcome::Failed { message, class } => {
+                    tracing::warn!(source, target = target.target, class, "{message}");
+                }
+                TargetOutcome::Point { .. } | TargetOutcome::Unchanged { .. } => {
+                    self.served.insert(target.target.clone(), Instant::now());
+                }
             }
         }
         let mut board = self.daemon.board();
@@ -413,6 +446,7 @@ mod tests {
             targets: Vec::new(),
             progress: Arc::default(),
             came: (came, 0),
+            stands_still: false,
             is_let_go: false,
             is_wanted: false,
             askers: Vec::new(),
@@ -438,5 +472,33 @@ mod tests {
         // The first ends.
         all.remove(0);
         assert_eq!(let_go(&mut all, late), [true, true, false, false]);
+    }
+
+    #[test]
+    fn a_vault_that_hangs_gets_one_capture_more_and_one_that_serves_others_gets_all() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let target = |name: &str| Target::Vault(name.parse().expect("a name"));
+        let mut all = HashMap::new();
+        let begin = |all: &mut HashMap<String, Running>, n: u32, to: &[&str], at: Instant| {
+            let mut running = running(&format!("s{n}.files"), at);
+            running.targets = to.iter().map(|name| target(name)).collect();
+            all.insert(format!("s{n}.files"), running);
+        };
+        begin(&mut all, 1, &["local", "usb"], start);
+        begin(&mut all, 2, &["usb"], start);
+        let nobody = HashMap::new();
+        assert!(barred(&all, &nobody).is_empty(), "they have only begun");
+        let still = start + STALL_TIME + second;
+        look_at(all.values_mut(), still);
+        assert!(barred(&all, &nobody).is_empty(), "that they hang is not known");
+        begin(&mut all, 3, &["usb"], still);
+        assert_eq!(barred(&all, &nobody), [target("usb")].into());
+        let served = |seconds| HashMap::from([("usb".to_owned(), start + second * seconds)]);
+        assert!(barred(&all, &served(1)).is_empty(), "it is the sources that hang");
+        begin(&mut all, 4, &["local"], still);
+        assert_eq!(barred(&all, &nobody), [target("local"), target("usb")].into());
+        // The one that was to show it hangs as well, and keeps its slot.
+        look_at(all.values_mut(), still + STALL_TIME + second);
+        assert!(barred(&all, &served(1)).contains(&target("usb")), "it served others before that");
     }
 }
