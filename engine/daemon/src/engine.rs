@@ -153,11 +153,17 @@ impl Engine {
         let Target::Vault(name) = target else {
             return Err(Failure::failed(format!("target {target} is not supported by this version yet")));
         };
-        let vault = self.vaults.open(name.as_str(), Absent::Make)?;
-        let source_id = vault.ring().source_id(asked.source.name.as_str());
-        let catalogue = vault.catalogue(source_id)?;
-        asked.watch.found(target, Found::in_catalogue(&catalogue, &vault));
-        let cursor = vault.parent(&catalogue)?.map(|point| point.link.point);
+        let (vault_name, source_name) = (name.to_string(), asked.source.name.to_string());
+        // One that hangs shall not keep the others of the source waiting.
+        let opened = self.vaults.patiently(name.as_str(), move |vaults| {
+            let vault = vaults.open(&vault_name, Absent::Make)?;
+            let catalogue = vault.catalogue(vault.ring().source_id(&source_name))?;
+            let found = Found::in_catalogue(&catalogue, &vault);
+            let cursor = vault.parent(&catalogue)?.map(|point| point.link.point);
+            Ok((vault, found, cursor))
+        });
+        let (vault, found, cursor) = opened?;
+        asked.watch.found(target, found);
         Ok((cursor, OpenTarget { name: target.to_string(), vault }))
     }
 

@@ -4,6 +4,7 @@
 mod custody;
 mod init;
 mod keys;
+mod patience;
 mod recovery_file;
 mod slot;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use tokio::runtime::Handle;
 
 use crate::failure::Failure;
 use crate::node::{Identity, KnownVaults, make_state_folder};
+use patience::Answers;
 use slot::{Opened, Slot};
 
 /// For how long what is deleted from a vault can be brought back, where the configuration does not say.
@@ -65,6 +67,8 @@ pub struct Vaults {
     known: Mutex<KnownVaults>,
     /// For each vault of the configuration.
     slots: BTreeMap<String, Slot>,
+    /// For each vault of the configuration, how it answers.
+    answers: BTreeMap<String, Answers>,
     /// Opens the vaults' keys in place of the node's own identity; nothing of it is kept.
     key_file: Option<AgeIdentity>,
     access: Access,
@@ -99,7 +103,9 @@ impl Vaults {
         let identity = Mutex::new(identity);
         let known = Mutex::new(KnownVaults::load(&config.node.state)?);
         let slots = config.vaults.keys().map(|name| (name.to_string(), Slot::default())).collect();
-        Ok(Self { config, io, clock, observer, identity, writer, known, slots, key_file: None, access })
+        let answers = config.vaults.keys().map(|name| (name.to_string(), Answers::default())).collect();
+        let key_file = None;
+        Ok(Self { config, io, clock, observer, identity, writer, known, slots, answers, key_file, access })
     }
 
     /// The same vaults, read with the recovery key in this file.
@@ -135,6 +141,16 @@ impl Vaults {
         };
         opened.fence_dead(name, &self.writer, self.clock.now());
         Ok(Arc::clone(opened.vault()))
+    }
+
+    /// What `ask` answers of a vault, on a thread of its own; an error when the vault hangs.
+    pub fn patiently<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &str,
+        ask: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let vaults = Arc::clone(self);
+        self.answers_of(name)?.of(name, move || ask(&vaults))
     }
 
     /// Has a vault opened again when it is asked for next: this process has changed its trust or its keys.
@@ -227,6 +243,10 @@ impl Vaults {
         self.slots.get(name).ok_or_else(|| self.unknown(name))
     }
 
+    fn answers_of(&self, name: &str) -> Result<&Answers, Failure> {
+        self.answers.get(name).ok_or_else(|| self.unknown(name))
+    }
+
     fn unknown(&self, name: &str) -> Failure {
         let known: Vec<&str> = self.config.vaults.keys().map(|name| name.as_str()).collect();
         Failure::usage(format!(
@@ -237,7 +257,7 @@ impl Vaults {
 
     fn store(&self, name: &str) -> Result<Arc<dyn Store>, Failure> {
         let vault = self.config.vaults.get(name).ok_or_else(|| self.unknown(name))?;
-        let observer = self.observer.of_vault(name);
+        let observer = self.answers_of(name)?.with(self.observer.of_vault(name));
         match &vault.kind {
             VaultKind::Dir(dir) => {
                 let undelete = dir.undelete.map_or(UNDELETE, Span::as_duration);
