@@ -181,6 +181,14 @@ pub enum VaultError {
         /// The store.
         place: String,
     },
+    /// Keys or trust have changed since the vault was opened, and what it needs was written by those.
+    #[error(
+        "keys, or the custodian, of the vault in {place} have changed since this process opened it: run the same command again, which opens it anew"
+    )]
+    Outdated {
+        /// The store.
+        place: String,
+    },
     /// A store has taken nothing for long, while others of the same capture did.
     #[error(
         "the store in {place} has taken nothing for {seconds} seconds: this capture goes on without it, and it is tried again later; look whether its disk hangs"
@@ -302,7 +310,7 @@ impl VaultError {
                 _ => "store",
             },
             Self::NoVault { .. } | Self::AlreadyThere { .. } => "no_vault",
-            Self::WrongKey { .. } | Self::Key(_) => "key",
+            Self::WrongKey { .. } | Self::Key(_) | Self::Outdated { .. } => "key",
             Self::Newer { .. } => "newer",
             Self::Damaged { .. }
             | Self::Chunk { .. }

@@ -43,7 +43,7 @@ impl Opened {
 
     /// Whether trust or keys have changed since the vault was opened.
     pub(super) fn is_outdated(&self) -> Result<bool, VaultError> {
-        Ok(self.is_outdated || self.vault.trust_has_grown()?)
+        Ok(self.is_outdated || self.vault.is_outdated() || self.vault.trust_has_grown()?)
     }
 
     /// The same vault, opened again. What is open in it now may be this process's own work, which goes on with the vault

@@ -79,7 +79,10 @@ impl ChunkReader {
             }
             match place {
                 Some(place) => located.push((id, place)),
-                None => lost.push((id, self.lost(id, "no index object knows it"))),
+                None => {
+                    self.vault.check_not_outdated()?;
+                    lost.push((id, self.lost(id, "no index object knows it")));
+                }
             }
         }
         Ok((plan_reads(located), lost))
@@ -151,10 +154,11 @@ impl ChunkReader {
         }
         let mut moved = self.places_anew(&id)?;
         moved.retain(|place| !known.contains(&(place.pack, place.offset)));
-        match self.try_places(opener, id, moved.into_iter(), &mut why)? {
-            true => Ok(opener.opened()),
-            false => Err(self.lost(id, &why)),
+        if self.try_places(opener, id, moved.into_iter(), &mut why)? {
+            return Ok(opener.opened());
         }
+        self.vault.check_not_outdated()?;
+        Err(self.lost(id, &why))
     }
 
     /// Whether the chunk could be opened at one of these places; `why` says what was wrong at the last.

@@ -29,6 +29,7 @@ mod trust;
 mod unopened;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use backstay_core::id::{ObjectHash, SessionId, VaultId};
@@ -74,6 +75,8 @@ pub struct Vault {
     points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
     acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
     trusted_parts: TrustedParts,
+    /// Whether something was met that keys or a custodian have written which this process does not know.
+    has_met_newer: AtomicBool,
 }
 
 impl Vault {
@@ -105,6 +108,20 @@ impl Vault {
     /// Sums over the index.
     pub fn totals(&self) -> IndexTotals {
         self.index().totals()
+    }
+
+    /// Whether the vault is to be opened again: something in it was written under keys, or by a custodian, of which this
+    /// process does not know. What it does not find may be there.
+    pub fn is_outdated(&self) -> bool {
+        self.has_met_newer.load(Ordering::Relaxed)
+    }
+
+    /// That nothing was met of which this process does not know: else nobody can say of anything that it is gone.
+    pub(crate) fn check_not_outdated(&self) -> Result<(), VaultError> {
+        match self.is_outdated() {
+            true => Err(VaultError::Outdated { place: self.place() }),
+            false => Ok(()),
+        }
     }
 
     /// What was deleted and can be brought back.

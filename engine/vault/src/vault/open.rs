@@ -1,5 +1,6 @@
 //! Making and opening of vaults.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use backstay_core::id::VaultId;
@@ -155,6 +156,7 @@ impl Vault {
             points: Mutex::default(),
             acknowledged: Mutex::default(),
             trusted_parts: TrustedParts::default(),
+            has_met_newer: AtomicBool::default(),
         })
     }
 

@@ -117,6 +117,7 @@ impl Reading {
             Ok(now) => now,
             // Dropped: what was missing is gone, and the error that says so stands.
             Err(error) => {
+                self.vault.check_not_outdated()?;
                 tracing::info!(%error, "the point that is being read has gone");
                 return Ok(None);
             }

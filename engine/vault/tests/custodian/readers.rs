@@ -7,8 +7,11 @@ use backstay_core::id::SessionId;
 use backstay_core::point::PointLink;
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
+use backstay_testkit::rows::RowKind;
 use backstay_vault::commit_object::{SessionKind, SessionObject};
 use backstay_vault::error::VaultError;
+use backstay_vault::keys::FormerKeys;
+use backstay_vault::read::ChunkReader;
 use backstay_vault::vault::{PointFold, Reading, Vault};
 
 use crate::scene::{SOURCE, Scene, at, edit, last, sample};
@@ -149,4 +152,33 @@ fn who_pins_a_point_that_has_gone_for_good_holds_nothing_up() {
     scene.thin(&last(1));
     while !scene.is_idle() {}
     scene.verify();
+}
+
+#[test]
+fn who_reads_on_while_keys_change_is_told_to_begin_anew_and_not_that_contents_are_lost() {
+    let (mut scene, vault, points) = scene();
+    let reading = begin(&scene, &vault, points[7], true).expect("begins");
+    scene.rotate(FormerKeys::Trusted);
+    scene.line(SOURCE, 4, &mut Random::new(2));
+    thin_and_collect(&mut scene);
+    thin_and_collect(&mut scene);
+    let chunks = ChunkReader::new(vault.clone());
+    let mut fold = reading.fold::<NewestStands>(b"");
+    let outcome = loop {
+        match fold.next() {
+            Ok(Some((_, row))) => {
+                let ranges = RowKind::Chunks.references(row).into_iter();
+                let read = ranges.map(|range| chunks.fetch(range.chunk)).collect::<Result<Vec<_>, _>>();
+                if let Err(error) = read {
+                    break Err(error);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    assert!(matches!(outcome, Err(VaultError::Outdated { .. })), "{outcome:?}");
+    let anew = scene.fixture.open(scene.memory.clone()).expect("opens");
+    let reading = begin(&scene, &anew, points[7], true).expect("begins");
+    assert_eq!(keys(&mut reading.fold(b""), usize::MAX).expect("reads"), all_keys(&scene, points[7]));
 }
