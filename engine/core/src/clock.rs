@@ -71,9 +71,12 @@ impl Moment {
         }
     }
 
-    /// The instant at which the clock that may be set has shown `wall`, at or before this one. One that lies after it was
-    /// read meanwhile, and counts as this.
+    /// The instant at which the clock that may be set has shown `wall`, at or before this one. Of one that lies after it only
+    /// the time is known: the clock was set back since.
     pub fn back_to(self, wall: Timestamp) -> Self {
+        if wall > self.wall {
+            return Self::of_wall(wall);
+        }
         let before = self.wall.duration_since(wall);
         Self { wall, steady: self.steady.map(|steady| steady.saturating_sub(before)) }
     }
@@ -178,7 +181,8 @@ mod tests {
         let began = clock.moment().back_to(Timestamp::from_seconds(10_300));
         clock.set(Timestamp::from_seconds(10_310));
         assert_eq!(age(&clock, began), Duration::from_secs(300));
-        let read_meanwhile = clock.moment().back_to(Timestamp::from_seconds(10_311));
-        assert_eq!(read_meanwhile.steady, clock.steady());
+        // The clock was set back since the scan began: nobody can tell how long ago that was.
+        let to_come = clock.moment().back_to(Timestamp::from_seconds(10_311));
+        assert_eq!(to_come, Moment::of_wall(Timestamp::from_seconds(10_311)));
     }
 }

@@ -69,13 +69,17 @@ impl Care {
         let start = Instant::now();
         let mut report = PruneReport { vault: name.to_owned(), ..PruneReport::default() };
         self.with_custodian(name, |custodian| {
+            if trusts_clock {
+                // Also where the rest has to wait.
+                report.points_redated = custodian.trust_clock()?;
+            }
             // What was committed has to be accepted before retention can judge it.
             if let PassEnd::Waits { .. } = take_down(custodian.accept()?, &mut report) {
                 report.is_unfinished = true;
                 return Ok(());
             }
             if trusts_clock {
-                report.points_redated = custodian.trust_clock()?;
+                report.points_redated += custodian.trust_clock()?;
             }
             let thinned = custodian.thin(&keep_of(&self.config))?;
             report.points_dropped = thinned.points_dropped;

@@ -249,6 +249,8 @@ impl Flows {
                 if !matches!(outcome.outcome, TargetOutcome::Failed { .. }) {
                     record.remarks.clone_from(&report.remarks);
                     record.warned = Some(hash_of(&report.warnings));
+                } else if !report.warnings.is_empty() {
+                    record.warned = Some(hash_of(&report.warnings));
                 }
             }
         }
@@ -390,7 +392,7 @@ impl FlowRecord {
     }
 
     fn succeed(&mut self, scan_start: Moment, took: Duration) {
-        let is_first = !matches!(self.durable, Durable::Since(_));
+        let is_first = self.has_lost || !matches!(self.durable, Durable::Since(_));
         (self.durable, self.durable_steady) = (Durable::Since(scan_start.wall), scan_start.steady);
         self.captures += 1;
         self.has_lost = false;

@@ -14,10 +14,10 @@ pub use init::Recovery;
 pub use keys::Recipient;
 pub use recovery_file::read_key_file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstay_core::clock::Clock;
 use backstay_core::config::{Config, VaultKind};
@@ -151,6 +151,11 @@ impl Vaults {
     ) -> Result<T, Failure> {
         let vaults = Arc::clone(self);
         self.answers_of(name)?.of(name, move || ask(&vaults))
+    }
+
+    /// When each vault has answered last, of those that ever have.
+    pub fn answered(&self) -> HashMap<String, Instant> {
+        self.answers.iter().filter_map(|(name, answers)| Some((name.clone(), answers.last()?))).collect()
     }
 
     /// Has a vault opened again when it is asked for next: this process has changed its trust or its keys.

@@ -12,7 +12,7 @@ use backstay_vault::error::VaultError;
 use backstay_vault::keys::{AgeIdentity, KeyRing, Secret, Signer};
 use backstay_vault::name::Named;
 use backstay_vault::store::{DirStore, MemStore, Operation, Store, StoreErrorKind};
-use backstay_vault::vault::{Session, Vault, VaultKeys, WriterIdentity};
+use backstay_vault::vault::{NewVault, Session, Vault, VaultKeys, WriterIdentity};
 
 const SOURCE: &str = "static.files";
 
@@ -221,4 +221,23 @@ fn a_vault_without_trust_is_damaged_and_not_empty() {
     let (fixture, store, _) = vault();
     fixture.block_on(store.delete(&Named::Trust(1).to_name())).expect("delete");
     refusal(&fixture, store, &["trust/0000000000000001", "no trust object"]);
+}
+
+#[test]
+fn of_the_keys_of_one_name_that_a_new_vault_knows_the_last_is_that_of_its_maker() {
+    let fixture = VaultFixture::new();
+    // The maker was built anew: other vaults know it by its former key, too.
+    let former = TrustedNode { name: fixture.node().name, ..fixture.other_node("former").node() };
+    let other = fixture.other_node("cobblestone").node();
+    let new = NewVault {
+        bundle: fixture.bundle(),
+        admin: fixture.admin(),
+        node: fixture.node(),
+        others: vec![other.clone(), former.clone(), fixture.node(), former.clone()],
+        holders: Vec::new(),
+        now: at(1),
+    };
+    let vault = Vault::create(Arc::new(MemStore::new()), fixture.handle(), new).expect("makes");
+    assert_eq!(vault.trust().nodes, [other, former, fixture.node()]);
+    assert_eq!(vault.trust().custodian_key(), Some(fixture.node().signer));
 }

@@ -178,9 +178,10 @@ impl Context {
     }
 }
 
-/// The text of a recovery key's file, which only this process may be able to read.
+/// The recovery key in a file, which only this process may be able to read. The key alone: a text with ends of lines would be
+/// copied where it is read from a message.
 fn secret_key(file: &Path) -> Result<SecretText, Failure> {
-    Ok(SecretText::new(read_key_file(file)?.to_file()))
+    Ok(SecretText::new(read_key_file(file)?.secret().to_string()))
 }
 
 /// Prints a value as JSON.

@@ -97,24 +97,28 @@ impl Running {
     }
 }
 
-/// Looks how far captures have come, and which of them have no slot any more: those that have stood still for the longest.
+/// Looks how far captures have come, and which of them have no slot any more: those that have stood still for the longest, of
+/// what is due and of what is wanted.
 fn look_at<'r>(running: impl Iterator<Item = &'r mut Running>, now: Instant) {
     let mut all: Vec<&mut Running> = running.collect();
     all.iter_mut().for_each(|running| running.look(now));
     all.sort_by_key(|running| running.came.0);
-    for (place, running) in all.into_iter().enumerate() {
+    let mut let_go = [0; 2];
+    for running in all {
+        let of_kind = &mut let_go[usize::from(running.is_wanted)];
         running.stands_still = now.saturating_duration_since(running.came.0) > STALL_TIME;
-        running.is_let_go = running.stands_still && place < STALLED_MAX;
+        running.is_let_go = running.stands_still && *of_kind < STALLED_MAX;
+        *of_kind += usize::from(running.is_let_go);
     }
 }
 
-/// Targets to which no more is begun that is due: a capture to them stands still, none to them has ended well since it came
+/// Targets to which no more is begun that is due: a capture to them stands still, they have answered nothing since it came
 /// further last, and one is under way that will show whether they hang. Or a vault that hangs would soon have all slots.
-fn barred(running: &HashMap<String, Running>, served: &HashMap<String, Instant>) -> BTreeSet<Target> {
+fn barred(running: &HashMap<String, Running>, answered: &HashMap<String, Instant>) -> BTreeSet<Target> {
     let is_doubtful = |target: &&Target| {
-        let served = served.get(target.as_str());
+        let answered = answered.get(target.as_str());
         let mut to_it = running.values().filter(|running| running.targets.contains(target));
-        to_it.any(|to_it| to_it.stands_still && served.is_none_or(|served| *served < to_it.came.0))
+        to_it.any(|to_it| to_it.stands_still && answered.is_none_or(|answered| *answered < to_it.came.0))
     };
     let with_slot = running.values().filter(|running| !running.is_let_go);
     with_slot.flat_map(|running| &running.targets).filter(is_doubtful).cloned().collect()
@@ -125,8 +129,6 @@ pub(super) struct Captures {
     daemon: Arc<Daemon>,
     events: mpsc::Sender<Event>,
     running: HashMap<String, Running>,
-    /// When a capture to a target has ended well last.
-    served: HashMap<String, Instant>,
     /// Who came first is first.
     wanted: Vec<Wanted>,
     /// Until then, what is wanted waits for vaults that have not answered.
@@ -139,8 +141,8 @@ impl Captures {
     pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
         let answers_until = Instant::now() + ANSWER_TIME;
         let closed = BTreeSet::new();
-        let (running, served) = (HashMap::new(), HashMap::new());
-        Self { daemon, events, running, served, wanted: Vec::new(), answers_until, closed }
+        let running = HashMap::new();
+        Self { daemon, events, running, wanted: Vec::new(), answers_until, closed }
     }
 
     /// Vaults that are being captured to.
@@ -178,7 +180,7 @@ impl Captures {
     }
 
     fn barred(&self) -> BTreeSet<Target> {
-        barred(&self.running, &self.served)
+        barred(&self.running, &self.daemon.engine.vaults().answered())
     }
 
     pub(super) fn load(&self, events_waiting: usize) -> NodeLoad {
@@ -383,13 +385,8 @@ impl Captures {
         let now = self.daemon.clock.now();
         self.log_warnings(source, report);
         for target in &report.targets {
-            match &target.outcome {
-                TargetOutcome::Failed { message, class } => {
-                    tracing::warn!(source, target = target.target, class, "{message}");
-                }
-                TargetOutcome::Point { .. } | TargetOutcome::Unchanged { .. } => {
-                    self.served.insert(target.target.clone(), Instant::now());
-                }
+            if let TargetOutcome::Failed { message, class } = &target.outcome {
+                tracing::warn!(source, target = target.target, class, "{message}");
             }
         }
         let mut board = self.daemon.board();
@@ -475,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vault_that_hangs_gets_one_capture_more_and_one_that_serves_others_gets_all() {
+    fn a_vault_that_hangs_gets_one_capture_more_and_one_that_answers_gets_all() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let target = |name: &str| Target::Vault(name.parse().expect("a name"));
         let mut all = HashMap::new();
@@ -493,12 +490,12 @@ mod tests {
         assert!(barred(&all, &nobody).is_empty(), "that they hang is not known");
         begin(&mut all, 3, &["usb"], still);
         assert_eq!(barred(&all, &nobody), [target("usb")].into());
-        let served = |seconds| HashMap::from([("usb".to_owned(), start + second * seconds)]);
-        assert!(barred(&all, &served(1)).is_empty(), "it is the sources that hang");
+        let answered = |seconds| HashMap::from([("usb".to_owned(), start + second * seconds)]);
+        assert!(barred(&all, &answered(1)).is_empty(), "it is the sources that hang");
         begin(&mut all, 4, &["local"], still);
         assert_eq!(barred(&all, &nobody), [target("local"), target("usb")].into());
         // The one that was to show it hangs as well, and keeps its slot.
         look_at(all.values_mut(), still + STALL_TIME + second);
-        assert!(barred(&all, &served(1)).contains(&target("usb")), "it served others before that");
+        assert!(barred(&all, &answered(0)).contains(&target("usb")), "it has answered nothing since");
     }
 }

@@ -13,7 +13,7 @@ use super::loading::ask_again;
 use super::{Daemon, Event};
 use crate::failure::Failure;
 use crate::flows::Aftermath;
-use crate::upkeep::{Claims, UpkeepProgress, name_of, run};
+use crate::upkeep::{Claims, NOT_BEGUN, UpkeepProgress, name_of, run};
 
 /// What somebody who wants a job done is told.
 pub(super) type UpkeepOutcome = Result<UpkeepReport, Failure>;
@@ -183,8 +183,7 @@ impl UpkeepJobs {
 fn aftermath_of_mending(outcome: &UpkeepOutcome) -> Aftermath {
     match outcome {
         Ok(UpkeepReport::Repaired(report)) if report.has_losses() => Aftermath::Lost,
-        // It was not even opened.
-        Err(failure) if failure.class == "no_vault" => Aftermath::Kept,
+        Err(failure) if failure.class == NOT_BEGUN => Aftermath::Kept,
         _ => Aftermath::Mended,
     }
 }

@@ -7,6 +7,9 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::vaults::Absent;
 
+/// The class of a failure before anything was done.
+pub const NOT_BEGUN: &str = "not_begun";
+
 pub(super) fn repair(
     engine: &Engine,
     vault: &str,
@@ -15,9 +18,10 @@ pub(super) fn repair(
     from: &[String],
 ) -> Result<UpkeepReport, Failure> {
     let vaults = engine.vaults();
-    let others = from.iter().map(|name| vaults.open(name, Absent::Refuse));
+    let open = |name: &str| vaults.open(name, Absent::Refuse).map_err(|failure| failure.of_class(NOT_BEGUN));
+    let others = from.iter().map(|name| open(name));
     let others = others.collect::<Result<Vec<_>, _>>()?;
-    vaults.open(vault, Absent::Refuse)?;
+    open(vault)?;
     let bundle = vaults.bundle();
     let means = RepairMeans {
         reads_all,

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) struct Answers {
     /// Requests that have ended.
     ended: Arc<AtomicU64>,
+    /// When the last one has.
+    last: Arc<Mutex<Option<Instant>>>,
     /// Threads that ask and have not been waited for to the end.
     overdue: Arc<Mutex<BTreeSet<u64>>>,
     /// Threads that were begun.
@@ -33,12 +35,14 @@ pub(super) struct Answers {
 #[derive(Debug)]
 struct Ended {
     count: Arc<AtomicU64>,
+    last: Arc<Mutex<Option<Instant>>>,
     observer: Arc<dyn RequestObserver>,
 }
 
 impl RequestObserver for Ended {
     fn observe(&self, operation: Operation, failed: Option<&StoreError>, took: Duration, payload_bytes: u64) {
         self.count.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.last) = Some(Instant::now());
         self.observer.observe(operation, failed, took, payload_bytes);
     }
 }
@@ -46,7 +50,12 @@ impl RequestObserver for Ended {
 impl Answers {
     /// The observer of the vault's requests, which tells this one as well.
     pub(super) fn with(&self, observer: Arc<dyn RequestObserver>) -> Arc<dyn RequestObserver> {
-        Arc::new(Ended { count: Arc::clone(&self.ended), observer })
+        Arc::new(Ended { count: Arc::clone(&self.ended), last: Arc::clone(&self.last), observer })
+    }
+
+    /// When the vault has answered last, if it ever has.
+    pub(super) fn last(&self) -> Option<Instant> {
+        *lock(&self.last)
     }
 
     /// What `ask` answers. An error when no request of the vault has ended for long; then no more is asked of it before that
@@ -72,9 +81,12 @@ impl Answers {
         let (answer, answered) = channel();
         let overdue = Arc::clone(&self.overdue);
         let work = move || {
-            let _end = End { number, overdue };
-            // Who is gone has given up.
-            let _ = answer.send(ask());
+            let end = End { number, overdue, answer: Some(answer) };
+            let answer = ask();
+            if let Some(to) = &end.answer {
+                // Who is gone has given up.
+                let _ = to.send(answer);
+            }
         };
         thread::Builder::new().name(format!("ask {vault}")).spawn(work).map_err(|error| {
             Failure::failed(format!(
@@ -108,13 +120,16 @@ impl Answers {
 }
 
 /// The end of a thread, however it comes.
-struct End {
+struct End<T> {
     number: u64,
     overdue: Arc<Mutex<BTreeSet<u64>>>,
+    answer: Option<Sender<T>>,
 }
 
-impl Drop for End {
+impl<T> Drop for End<T> {
     fn drop(&mut self) {
+        // First, so that who looks for the answer and finds none finds the thread among those that are taken out.
+        self.answer = None;
         lock(&self.overdue).remove(&self.number);
     }
 }
@@ -132,14 +147,12 @@ fn unanswered(vault: &str) -> Failure {
     Failure::failed(why).of_class("unanswered")
 }
 
-fn lock(overdue: &Mutex<BTreeSet<u64>>) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
-    overdue.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::Sender;
-
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(20);
@@ -176,13 +189,13 @@ mod tests {
         let answers = Answers::default();
         let ended = Arc::clone(&answers.ended);
         let slow = move || {
-            for _ in 0..20 {
-                thread::sleep(Duration::from_millis(20));
+            for _ in 0..30 {
+                thread::sleep(Duration::from_millis(100));
                 ended.fetch_add(1, Ordering::Relaxed);
             }
             Ok(7)
         };
-        assert_eq!(answers.within(Duration::from_millis(200), "slow", slow).expect("in the end"), 7);
+        assert_eq!(answers.within(Duration::from_secs(2), "slow", slow).expect("in the end"), 7);
     }
 
     #[test]

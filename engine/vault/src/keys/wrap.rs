@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use age::secrecy::ExposeSecret;
+use zeroize::Zeroizing;
 
 use super::bundle::{Bundle, BundleError};
 
@@ -27,6 +28,11 @@ impl AgeIdentity {
     /// The text of an identity file, as `age -i` takes it: a comment with the recipient, and the secret.
     pub fn to_file(&self) -> String {
         format!("# public key: {}\n{}\n", self.recipient(), self.0.to_string().expose_secret())
+    }
+
+    /// The secret alone, which an identity file may consist of.
+    pub fn secret(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.0.to_string().expose_secret().to_owned())
     }
 
     /// Reads an identity file: lines of `#` comments and one secret.
@@ -79,7 +85,7 @@ pub fn unwrap_bundle(wrapped: &[u8], identity: &AgeIdentity) -> Result<Bundle, W
         return Err(WrapError::Locked("larger than 2 MiB".into()));
     }
     let json = age::decrypt(&identity.0, wrapped).map_err(|e| WrapError::Locked(e.to_string()))?;
-    Ok(Bundle::from_json(&zeroize::Zeroizing::new(json))?)
+    Ok(Bundle::from_json(&Zeroizing::new(json))?)
 }
 
 #[cfg(test)]

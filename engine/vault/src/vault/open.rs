@@ -106,10 +106,11 @@ impl Vault {
             put_keys(new_store, holder, recipient, bundle)?;
         }
         let custodian = Custodian { node: new.node.name.clone(), term: 1, signer: Some(new.node.signer) };
-        let mut nodes = vec![new.node];
-        for other in new.others {
-            if nodes.iter().all(|known| known.signer != other.signer) {
-                nodes.push(other);
+        // The maker last: of several keys of one name the last is the one in use.
+        let (own, mut nodes) = (new.node.signer, Vec::<TrustedNode>::new());
+        for node in new.others.into_iter().filter(|other| other.signer != own).chain([new.node]) {
+            if nodes.iter().all(|known| known.signer != node.signer) {
+                nodes.push(node);
             }
         }
         let trust = TrustObject { n: 1, previous: None, nodes, custodian };

@@ -24,7 +24,10 @@ pub(crate) fn quiet(scene: &Scene) -> Result<(), String> {
         node.fence_dead_sessions(&vault, scene.world.now()).map_err(told)?;
     }
     for store in [VAULT, COPY] {
-        take_in_all(&scene.custodian, &scene.ledger, &scene.world, (store, "points"))?;
+        // Layouts, too: one that landed late was made by another rule than those from now on.
+        for folder in ["points", "layout"] {
+            take_in_all(&scene.custodian, &scene.ledger, &scene.world, (store, folder))?;
+        }
         let mut notes = MemoryNotes::default();
         for keep in [5, 2] {
             rest(scene, store, &mut notes, keep)?;

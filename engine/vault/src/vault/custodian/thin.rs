@@ -289,10 +289,17 @@ pub(super) fn judged<'l>(
     let points: Vec<&Accepted> = layout.accepted.iter().filter(counts).collect();
     let known: HashMap<PointLink, &PointCommon> =
         catalogue.points().iter().map(|point| (point.link, &point.common)).collect();
+    // Of several objects of a point, which may have come at different times, the latest counts.
+    let mut latest: HashMap<PointId, Timestamp> = HashMap::new();
+    for accepted in layout.accepted.iter().filter(|accepted| !layout.dropped.contains(&accepted.link)) {
+        let time = latest.entry(accepted.link.point).or_insert(accepted.retention_time);
+        *time = accepted.retention_time.max(*time);
+    }
     let aged = |accepted: &&Accepted| {
+        let time = latest.get(&accepted.link.point).copied();
         let common = known.get(&accepted.link);
         Aged {
-            time: accepted.retention_time,
+            time: time.unwrap_or(accepted.retention_time),
             sequence: common.map_or(0, |common| common.sequence),
             is_held: !accepted.holds.is_empty(),
             entries: common.map_or(0, |common| common.entries),
