@@ -38,6 +38,9 @@ pub struct Wishes {
     pub unwanted: HashSet<PointLink>,
     /// Points that must stay whatever retention wants: what is being read, or built on.
     pub pinned: HashSet<PointLink>,
+    /// What unfinished captures and copies have left: their runs stay as they are, since what goes on from them goes by these,
+    /// and they keep more than their entries refer to.
+    pub partial: HashSet<PointLink>,
 }
 
 /// What is to be done.
@@ -122,13 +125,14 @@ pub fn plan(
     }
     // In the order of the layout's runs, so that equal layouts give equal plans.
     let mut seen = HashSet::new();
-    for to in layout.runs.iter().map(|placed| placed.to).filter(|to| forest.ends_at(to)) {
+    let is_partial = |link: &PointLink| wishes.partial.contains(link);
+    for to in layout.runs.iter().map(|placed| placed.to).filter(|to| forest.ends_at(to) && !is_partial(to)) {
         if seen.insert(to) {
             plan.merges.extend(forest.merge_up_to(to, renews_base));
         }
     }
     if plan.merges.is_empty()
-        && let Some(newest) = kept.last()
+        && let Some(newest) = kept.iter().rfind(|link| !is_partial(link))
     {
         plan.merges = shortcuts(layout, *newest)?;
     }

@@ -68,8 +68,11 @@ impl World {
     }
 
     fn plan(&self, unwanted: &[PointLink], pinned: &[PointLink], renews: bool) -> Plan {
-        let wishes =
-            Wishes { unwanted: unwanted.iter().copied().collect(), pinned: pinned.iter().copied().collect() };
+        let wishes = Wishes {
+            unwanted: unwanted.iter().copied().collect(),
+            pinned: pinned.iter().copied().collect(),
+            ..Wishes::default()
+        };
         plan(&self.layout, &wishes, &mut |_, _, _| renews).expect("a sound layout")
     }
 
@@ -217,6 +220,25 @@ fn a_long_stack_gets_shortcuts_and_keeps_its_points() {
     assert_eq!(plan.stay, []);
     world.apply(&plan, &[]);
     assert_eq!(world.shape(), [(0, 1), (1, 1000)]);
+}
+
+#[test]
+fn what_an_unfinished_capture_has_left_is_merged_into_nothing() {
+    // Long stacks, the last point of which is partial, at each length at which further runs are made.
+    for length in 129..180 {
+        let (world, points) = line(length);
+        let last = points[points.len() - 1];
+        let partial = HashSet::from([last]);
+        let wishes = Wishes { partial: partial.clone(), ..Wishes::default() };
+        let own = world.layout.runs.last().expect("its run").run.clone();
+        let made = plan(&world.layout, &wishes, &mut |_, _, _| false).expect("plans").merges;
+        assert!(made.iter().all(|merge| merge.to != last && !merge.runs.contains(&own)), "{length}");
+        // Nor when what it builds on is dropped.
+        let unwanted = points[1..points.len() - 1].iter().copied().collect();
+        let wishes = Wishes { unwanted, partial, ..Wishes::default() };
+        let made = plan(&world.layout, &wishes, &mut |_, _, _| false).expect("plans").merges;
+        assert!(made.iter().all(|merge| merge.to != last && !merge.runs.contains(&own)), "{length}");
+    }
 }
 
 #[test]

@@ -95,7 +95,9 @@ impl Session {
     }
 
     pub(super) fn put_point(&self, draft: &PointDraft) -> Result<PointLink, VaultError> {
-        if let Err(error) = check_parts(&draft.run) {
+        let keeps = draft.partial.iter().flat_map(|partial| &partial.keeps);
+        let parts: Vec<PartRef> = draft.run.iter().chain(keeps).cloned().collect();
+        if let Err(error) = check_parts(&parts) {
             return Err(VaultError::Table(format!(
                 "a point that nobody could read was not put, {error}; capture again"
             )));

@@ -12,7 +12,7 @@ use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::malformed::Malformed;
 use crate::name::{Named, ObjectName};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Acknowledged sessions that are kept in memory.
 const ACKNOWLEDGED_KEPT_MAX: usize = 4096;
@@ -101,7 +101,11 @@ impl Vault {
         let session = object.map_err(VaultError::from).and_then(|object| self.session_in(&name, id, &object));
         let session = match session {
             Ok(session) => Arc::new(session),
-            Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+            Err(VaultError::Store(error))
+                if !error.is_not_found() && error.kind != StoreErrorKind::TooLarge =>
+            {
+                return Err(error.into());
+            }
             Err(error) => {
                 tracing::debug!(%error, "left out");
                 return Ok(None);

@@ -9,7 +9,7 @@ use backstay_testkit::crash::{CrashStore, crash_everywhere};
 use backstay_testkit::random::Random;
 use backstay_vault::error::VaultError;
 use backstay_vault::store::{MemStore, Store};
-use backstay_vault::vault::Copied;
+use backstay_vault::vault::{Copied, CopyLimits};
 use bytes::Bytes;
 
 use crate::scene::{DUMP, FILES, Scene, States, at};
@@ -56,7 +56,15 @@ fn scene() -> (Scene, Objects, States) {
 
 #[test]
 fn a_crash_at_any_request_of_a_copy_loses_nothing_and_the_next_copy_completes_it() {
-    let (scene, there, before) = scene();
+    // In few commits, and in one for each stretch.
+    for bytes in [CopyLimits::default().bytes, 1] {
+        crash_a_copy_everywhere(bytes);
+    }
+}
+
+fn crash_a_copy_everywhere(bytes: u64) {
+    let (mut scene, there, before) = scene();
+    scene.limits.bytes = bytes;
     let wanted = scene.states.keys().filter(|key| !before.contains_key(key)).count() as u64;
     let crashes = crash_everywhere(
         |at, landing| CrashStore::new(there.clone(), at, landing, at),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_core::id::PackId;
+use backstay_core::id::{PackId, SessionId};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::Style;
 use backstay_testkit::fault::{FaultStore, Trigger};
@@ -241,6 +241,24 @@ fn a_commit_whose_session_is_damaged_is_fenced_and_not_acknowledged() {
     assert!(matches!(late, Err(VaultError::Fenced { .. })), "{late:?}");
     while !scene.is_idle() {}
     assert_eq!((scene.names("sessions/").len(), scene.names("fences/").len()), (0, 0));
+    scene.verify();
+}
+
+#[test]
+fn a_session_that_is_too_long_to_be_one_is_fenced_and_goes() {
+    let mut scene = Scene::new();
+    scene.line(SOURCE, 3, &mut Random::new(9));
+    let id = SessionId::new([9; 16]);
+    let name = Named::Session(id).to_name();
+    let content = bytes::Bytes::from_static(b"garbage");
+    scene.fixture.put(&*scene.memory, forge::Object { name: name.clone(), content });
+    let store = Arc::new(FaultStore::new(scene.memory.clone()));
+    store.fail(Trigger::on(Operation::Get).below(name.as_str()).always(), StoreErrorKind::TooLarge);
+    scene.vault = scene.fixture.open(store).expect("opens");
+    for _ in 0..4 {
+        scene.pass().expect("goes on");
+    }
+    assert!(!scene.memory.objects().contains_key(name.as_str()));
     scene.verify();
 }
 

@@ -184,8 +184,9 @@ fn a_repair_that_may_have_few_chunks_in_mind_names_and_fetches_the_same() {
 }
 
 #[test]
-fn points_that_lack_more_than_any_list_names_can_be_dropped_as_well() {
+fn points_that_lack_more_than_any_list_names_can_be_dropped_as_well_once_they_are_accepted() {
     let (mut line, pack) = Line::new(None);
+    line.with_custodian(|custodian| custodian.accept().map(drop)).expect("accepts");
     line.without(&pack);
     let means = RepairMeans { drops_damaged: true, chunks_max: 0, ..RepairMeans::default() };
     let dropped = line.repair(&means);
@@ -208,4 +209,33 @@ fn a_pack_that_is_found_again_after_a_repair_is_taken_up_and_not_thrown_away() {
     assert_eq!(line.whole(), [0, 1, 2, 3, 4, 5]);
     assert!(line.open().check().expect("checks").is_good());
     assert!(line.open().lost_chunks().expect("lists").is_empty(), "nothing is lost any more");
+}
+
+#[test]
+fn what_an_unfinished_capture_has_left_is_dropped_without_a_word_of_loss_when_some_of_it_is_lost() {
+    let (mut line, _) = Line::new(None);
+    let vault = line.open();
+    let before = packs(&line.store);
+    let mut state = line.points[5].1.clone();
+    state.insert(vec![1], Random::new(43).bytes(15_000));
+    let style = Style { stop_at: Some(vec![1]), ..Style::default() };
+    line.fixture.capture_in_style(&vault, FILES, at(200), &state, &style).expect("captures");
+    line.with_custodian(|custodian| custodian.accept().map(drop)).expect("accepts");
+    let objects = line.store.objects();
+    let new = packs(&line.store).into_iter().filter(|name| !before.contains(name));
+    let data = new.max_by_key(|name| objects[name].len()).expect("a pack");
+    line.without(&data);
+    let repaired = line.repair(&RepairMeans::default());
+    assert_eq!(
+        (repaired.points_lost, repaired.chunks_lost, repaired.losses.len()),
+        (0, 0, 0),
+        "{repaired:#?}"
+    );
+    assert_eq!(line.whole(), [0, 1, 2, 3, 4, 5]);
+    for _ in 0..3 {
+        line.with_custodian(|custodian| custodian.collect().map(drop)).expect("passes");
+    }
+    assert!(line.open().check().expect("checks").is_good());
+    let vault = line.open();
+    line.fixture.capture(&vault, FILES, at(300), &state).expect("captures");
 }

@@ -134,14 +134,20 @@ impl Custodian<'_> {
         let Seen { sessions, fences, runs, newest, is_undecided } = seen;
         let is_quiet = sessions.writing(&fences) == 0;
         let seen_before: HashSet<PackId> = self.notes.unindexed.iter().copied().collect();
-        let may_go = |pack: &PackId| is_quiet || seen_before.contains(pack);
+        let may_go_as_stray = |pack: &PackId| is_quiet || seen_before.contains(pack);
         let list = self.vault.bad_list()?;
+        let mut unread = HashSet::new();
         if list.is_some() {
             // What was lost may have come back, as a pack that somebody has found: a repair has taken it out of the index.
-            let strays = self.strays()?;
-            self.index_packs(strays.into_iter().filter(may_go))?;
+            for stray in self.strays()?.into_iter().filter(may_go_as_stray) {
+                if let Err(error) = self.index_packs([stray]) {
+                    tracing::warn!(%error, "left as it is");
+                    unread.insert(stray);
+                }
+            }
             self.vault.refresh_index(Some(&self.identity.node))?;
         }
+        let may_go = |pack: &PackId| may_go_as_stray(pack) && !unread.contains(pack);
         self.reader.learn_packs();
         let mut needs = Needs::over(self.vault.index().entries());
         runs.iter().try_for_each(|run| needs.add(&self.reader, run))?;
@@ -198,7 +204,7 @@ impl Custodian<'_> {
     fn number_after(&self, newest: CollectionNumber) -> Result<CollectionNumber, VaultError> {
         let none = || {
             self.look.refused(
-                "gc/ has a record with the greatest number there is, which no custodian writes; remove it",
+                "gc/ has a record with the greatest number there is, which somebody has made up: copy what counts to a new vault",
             )
         };
         newest.next().ok_or_else(none)

@@ -118,7 +118,9 @@ impl Custodian<'_> {
         }
         // What could not be written anew stops every collection.
         lost.unreadable.extend(std::mem::take(&mut lost.tables));
-        self.mend_points(&lost, &mut done)?;
+        if self.mend_points(&lost, &mut done)? {
+            lost = self.missing(means.chunks_max)?;
+        }
         if means.drops_damaged && self.drop_damaged(&lost, &mut done)? {
             lost = self.missing(means.chunks_max)?;
         }

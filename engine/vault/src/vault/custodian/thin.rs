@@ -269,7 +269,8 @@ impl Inspection<'_> {
             .chain(spent_partials(catalogue, self.now()))
             .chain(doubles(layout))
             .collect();
-        Ok(Wishes { unwanted, pinned })
+        let partial = catalogue.partial_points().iter().map(|point| point.link).collect();
+        Ok(Wishes { unwanted, pinned, partial })
     }
 }
 
@@ -332,7 +333,9 @@ fn spent_partials(catalogue: &Catalogue, now: Timestamp) -> impl Iterator<Item =
             }
         };
         let is_ended = catalogue.points().iter().any(|full| ends(full));
-        let is_old = now.duration_since(point.common.capture_end) > PARTIAL_KEPT;
+        // Or of a time to come, by so much: its writer's clock was wrong.
+        let end = point.common.capture_end;
+        let is_old = now.duration_since(end).max(end.duration_since(now)) > PARTIAL_KEPT;
         (is_ended || is_old).then_some(point.link)
     })
 }

@@ -14,7 +14,7 @@ use super::{Custodian, Inspection};
 use crate::commit_object::{FenceObject, SessionKind, SessionObject, SessionState};
 use crate::error::VaultError;
 use crate::name::Named;
-use crate::store::Folder;
+use crate::store::{Folder, StoreErrorKind};
 
 /// How long a session may stand still.
 const STILL_SECONDS_MAX: u64 = 24 * 3600;
@@ -101,6 +101,10 @@ impl Inspection<'_> {
                 }
                 Err(VaultError::Store(error)) if error.is_not_found() => {}
                 Err(error @ VaultError::Damaged { .. }) => {
+                    tracing::warn!(%error, "to be fenced");
+                    sessions.damaged.insert(id);
+                }
+                Err(VaultError::Store(error)) if error.kind == StoreErrorKind::TooLarge => {
                     tracing::warn!(%error, "to be fenced");
                     sessions.damaged.insert(id);
                 }

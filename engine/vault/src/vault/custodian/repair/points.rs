@@ -16,14 +16,20 @@ use crate::store::Folder;
 
 impl Custodian<'_> {
     /// Puts a layout for each source of which points are unreadable or missing, and removes the objects of those that no
-    /// layout has accepted.
-    pub(super) fn mend_points(&mut self, missing: &Missing, done: &mut Repaired) -> Result<(), VaultError> {
+    /// layout has accepted. Whether what unfinished captures and copies have left is among them: less is missing then.
+    pub(super) fn mend_points(&mut self, missing: &Missing, done: &mut Repaired) -> Result<bool, VaultError> {
+        let mut partials = HashSet::new();
         // Removing one may break others that build on it.
-        while self.mend_points_once(missing, done)? {}
-        Ok(())
+        while self.mend_points_once(missing, &mut partials, done)? {}
+        Ok(!partials.is_empty())
     }
 
-    fn mend_points_once(&mut self, missing: &Missing, done: &mut Repaired) -> Result<bool, VaultError> {
+    fn mend_points_once(
+        &mut self,
+        missing: &Missing,
+        partials: &mut HashSet<PointLink>,
+        done: &mut Repaired,
+    ) -> Result<bool, VaultError> {
         let mut has_removed = false;
         for catalogue in self.vault.catalogues()? {
             let mut unreadable: HashSet<PointLink> = HashSet::new();
@@ -34,7 +40,18 @@ impl Custodian<'_> {
                     Ok(runs) if runs.iter().all(is_readable) => None,
                     Ok(_) => Some("its list of entries is lost".to_owned()),
                 };
-                if let Some(why) = why {
+                let is_partial = point.vault_part.partial.is_some();
+                let is_lacking =
+                    || point.own_run().run.parts.iter().any(|part| missing.lacking.contains(&part.root));
+                if is_partial && (why.is_some() || is_lacking()) {
+                    // Nobody can restore it, and a capture or a copy begins anew without it.
+                    unreadable.insert(point.link);
+                    partials.insert(point.link);
+                    done.mended(format!(
+                        "{}: what an unfinished capture or copy has left is dropped, some of it is lost",
+                        point.common.source_name
+                    ));
+                } else if let Some(why) = why {
                     unreadable.insert(point.link);
                     done.lost_point(&point.common.source_name, point.link.point, why);
                 }
@@ -62,7 +79,7 @@ impl Custodian<'_> {
             let (accepted, new): (Vec<PointLink>, Vec<PointLink>) =
                 unreadable.into_iter().partition(|link| is_in_layout(&catalogue, link));
             if !accepted.is_empty() || has_unreadable {
-                self.put_layout_without(&catalogue, &accepted, missing)?;
+                self.put_layout_without(&catalogue, &accepted, missing, partials)?;
             }
             self.check_office()?;
             for link in new {
@@ -80,10 +97,11 @@ impl Custodian<'_> {
         catalogue: &Catalogue,
         unreadable: &[PointLink],
         missing: &Missing,
+        partials: &HashSet<PointLink>,
     ) -> Result<(), VaultError> {
         let Some(mut layout) = catalogue.layout.clone() else { return Ok(()) };
         layout.dropped.extend(unreadable);
-        layout.runs.retain(|placed| !missing.has_unreadable(&placed.run));
+        layout.runs.retain(|placed| !missing.has_unreadable(&placed.run) && !partials.contains(&placed.to));
         layout.replaced.retain(|replaced| !missing.has_unreadable(&replaced.run));
         self.put_next_layout(catalogue, layout)
     }
