@@ -83,6 +83,5 @@ fn crash_a_copy_everywhere(bytes: u64) {
             scene.verify_in(left.clone(), &all, &format!("{story}, copied again"));
         },
     );
-    println!("{crashes} crashes");
     assert!(crashes > 200, "a copy has more requests than {crashes} crashes make");
 }
