@@ -443,10 +443,11 @@ fn a_command_whose_output_nobody_reads_any_more_does_its_work_and_ends_with_the_
     let usb = sandbox.path("not mounted/usb");
     sandbox.more = format!("[vault.usb]\nkind = \"dir\"\npath = \"{}\"\n", usb.display());
     sandbox.targets = r#"["local", "usb"]"#;
-    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    fs::write(sandbox.source.join("file"), Random::new(1).bytes(100_000)).unwrap();
     run_unread(sandbox.command(["now"])).ended_with(3);
     assert_eq!(sandbox.points().len(), 1);
-    fs::remove_file(packs(&sandbox.vault).pop().unwrap()).unwrap();
+    let with_contents = packs(&sandbox.vault).pop().unwrap();
+    fs::remove_file(with_contents).unwrap();
     let of_codes: [(&[&str], i32); 6] = [
         (&["now", "--json"], 3),
         (&["status", "--check"], 3),
