@@ -10,7 +10,8 @@ use super::block::BlockReader;
 use super::root::{IndexRow, PartRoot, decode_index};
 use crate::malformed::{Malformed, decode_cbor};
 
-/// How many blocks are fetched at once; bounds the memory of a stack of runs.
+/// How many blocks are fetched at once, at most; bounds the memory of a stack of runs. It begins with one, and doubles
+/// while they are read one after the other.
 const BLOCKS_AHEAD: usize = 8;
 
 /// Gives metadata chunks by their ids.
@@ -45,8 +46,11 @@ pub struct PartCursor<S> {
     root: PartRoot,
     next_index: usize,
     rows: VecDeque<IndexRow>,
-    blocks: VecDeque<(ChunkId, Vec<u8>)>,
+    /// Blocks that were fetched, each with its place in the index.
+    blocks: VecDeque<(IndexRow, Vec<u8>)>,
     current: Option<(ChunkId, BlockReader)>,
+    /// How many blocks are fetched next.
+    ahead: usize,
     /// The last key of the block before.
     before: Option<Vec<u8>>,
     /// The first and the last key of the part.
@@ -62,26 +66,58 @@ impl<S: ChunkSource> PartCursor<S> {
         let next_index =
             root.index.partition_point(|block| block.first_key.as_slice() <= from).saturating_sub(1);
         let from = from.to_vec();
-        let mut cursor = Self {
+        Ok(Self {
             source,
             root,
             next_index,
             rows: VecDeque::new(),
             blocks: VecDeque::new(),
             current: None,
+            ahead: 1,
             before: None,
             keys: (part.first_key.clone(), part.last_key.clone()),
             from,
-        };
-        cursor.load_rows()?;
-        let passed = cursor.rows.partition_point(|row| row.first_key <= cursor.from).saturating_sub(1);
-        cursor.rows.drain(..passed);
-        Ok(cursor)
+        })
     }
 
     /// The part's root.
     pub fn root(&self) -> &PartRoot {
         &self.root
+    }
+
+    /// Where the block begins that comes `further` blocks after the next one, as far as that is known without reading on:
+    /// what was fetched, then the index block at hand, then the next index block.
+    fn first_key(&self, further: usize) -> Option<&[u8]> {
+        let fetched = self.blocks.get(further).map(|(row, _)| row);
+        let row = fetched.or_else(|| self.rows.get(further.saturating_sub(self.blocks.len())));
+        let next_index = || self.root.index.get(self.next_index).map(|block| block.first_key.as_slice());
+        row.map(|row| row.first_key.as_slice()).or_else(next_index)
+    }
+
+    /// Leaves out all blocks that end before `key`.
+    fn pass_blocks(&mut self, key: &[u8]) {
+        let begins_by = |first: Option<&[u8]>| first.is_some_and(|first| first <= key);
+        while !self.blocks.is_empty() && begins_by(self.first_key(1)) {
+            self.blocks.pop_front();
+        }
+        if !self.blocks.is_empty() {
+            return;
+        }
+        self.ahead = 1;
+        self.pass_rows(key);
+        if self.rows.len() == 1 && begins_by(self.first_key(1)) {
+            self.rows.clear();
+        }
+        if self.rows.is_empty() {
+            let begun = self.root.index.partition_point(|block| block.first_key.as_slice() <= key);
+            self.next_index = self.next_index.max(begun.saturating_sub(1));
+        }
+    }
+
+    /// Leaves out the blocks of the index block at hand that end before `key`.
+    fn pass_rows(&mut self, key: &[u8]) {
+        let begun = self.rows.partition_point(|row| row.first_key.as_slice() <= key);
+        self.rows.drain(..begun.saturating_sub(1));
     }
 
     fn load_rows(&mut self) -> Result<(), TableError<S::Error>> {
@@ -90,16 +126,20 @@ impl<S: ChunkSource> PartCursor<S> {
             let bytes = fetch_one(&self.source, chunk)?;
             self.rows = decode_index(&bytes).map_err(|cause| TableError::Malformed { chunk, cause })?.into();
             self.next_index += 1;
+            let from = std::mem::take(&mut self.from);
+            self.pass_rows(&from);
+            self.from = from;
         }
         Ok(())
     }
 
     fn load_blocks(&mut self) -> Result<(), TableError<S::Error>> {
         self.load_rows()?;
-        let ahead: Vec<ChunkId> = self.rows.iter().take(BLOCKS_AHEAD).map(|row| row.chunk).collect();
-        let plain = self.source.fetch_meta(&ahead).map_err(TableError::Source)?;
-        self.rows.drain(..ahead.len());
-        self.blocks.extend(ahead.into_iter().zip(plain));
+        let rows: Vec<IndexRow> = self.rows.drain(..self.ahead.min(self.rows.len())).collect();
+        self.ahead = BLOCKS_AHEAD.min(2 * self.ahead);
+        let chunks: Vec<ChunkId> = rows.iter().map(|row| row.chunk).collect();
+        let plain = self.source.fetch_meta(&chunks).map_err(TableError::Source)?;
+        self.blocks.extend(rows.into_iter().zip(plain));
         Ok(())
     }
 }
@@ -136,10 +176,22 @@ impl<S: ChunkSource> Cursor for PartCursor<S> {
                 self.load_blocks()?;
             }
             match self.blocks.pop_front() {
-                Some((chunk, bytes)) => self.current = Some((chunk, BlockReader::new(bytes))),
+                Some((row, bytes)) => self.current = Some((row.chunk, BlockReader::new(bytes))),
                 None => return Ok(false),
             }
         }
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<bool, Self::Error> {
+        if self.first_key(0).is_some_and(|first| first <= key) {
+            self.before =
+                self.current.take().map(|(_, block)| block.last_key().to_vec()).or(self.before.take());
+            self.pass_blocks(key);
+        }
+        if self.from.as_slice() < key {
+            self.from = key.to_vec();
+        }
+        self.advance()
     }
 
     fn entry(&self) -> Entry<'_> {
@@ -179,6 +231,20 @@ impl<S: ChunkSource + Clone> Cursor for RunCursor<S> {
                 None => return Ok(false),
             }
         }
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<bool, Self::Error> {
+        self.from = key.to_vec();
+        if let Some(part) = &mut self.current
+            && part.seek(key)?
+        {
+            return Ok(true);
+        }
+        self.current = None;
+        while self.parts.front().is_some_and(|part| part.last_key.as_slice() < key) {
+            self.parts.pop_front();
+        }
+        self.advance()
     }
 
     fn entry(&self) -> Entry<'_> {
@@ -240,6 +306,19 @@ mod tests {
         }
     }
 
+    /// Counts the chunks that are asked for.
+    #[derive(Clone)]
+    struct Counted(Chunks, Rc<RefCell<usize>>);
+
+    impl ChunkSource for Counted {
+        type Error = ChunkId;
+
+        fn fetch_meta(&self, chunks: &[ChunkId]) -> Result<Vec<Vec<u8>>, ChunkId> {
+            *self.1.borrow_mut() += chunks.len();
+            self.0.fetch_meta(chunks)
+        }
+    }
+
     fn key(n: u32) -> Vec<u8> {
         format!("directory/{n:08}").into_bytes()
     }
@@ -275,6 +354,41 @@ mod tests {
             assert_eq!(read(&chunks, &part, &key(n)), all[n as usize..], "from {n}");
         }
         assert!(read(&chunks, &part, b"z").is_empty());
+    }
+
+    #[test]
+    fn a_part_is_gone_through_in_leaps_and_only_blocks_at_which_one_lands_are_read() {
+        let ring = Rc::new(KeyRing::new(&Bundle::generate()));
+        let (chunks, part) = write(&ring, 0..100_000);
+        for leap in [2, 3, 77, 3000, 20_000, 99_998] {
+            let counted = Counted(chunks.clone(), Rc::default());
+            let mut cursor = PartCursor::open(counted.clone(), &part, b"").expect("opens");
+            let mut at = 0;
+            while cursor.seek(&key(at)).expect("reads") {
+                assert_eq!(cursor.entry().key, key(at), "leaps of {leap}");
+                // What is not there, and lies before the next.
+                let (mut between, next) = (key(at), cursor.entry().key < key(99_999).as_slice());
+                between.push(0);
+                assert_eq!(cursor.seek(&between).expect("reads"), next);
+                assert!(!next || cursor.entry().key == key(at + 1), "leaps of {leap}");
+                at += leap;
+            }
+            assert!(at >= 99_998);
+            let (landed, read) = (100_000 / leap as usize, *counted.1.borrow());
+            assert!(read <= 4 + 3 * landed, "leaps of {leap}: {read} chunks were read for {landed} landings");
+        }
+    }
+
+    #[test]
+    fn seeking_backwards_or_to_the_same_key_moves_to_the_next() {
+        let ring = Rc::new(KeyRing::new(&Bundle::generate()));
+        let (chunks, part) = write(&ring, 0..5000);
+        let mut cursor = PartCursor::open(chunks, &part, b"").expect("opens");
+        for (to, lands) in [(2000, 2000), (2000, 2001), (10, 2002), (4999, 4999)] {
+            assert!(cursor.seek(&key(to)).expect("reads"));
+            assert_eq!(cursor.entry().key, key(lands));
+        }
+        assert!(!cursor.seek(&key(0)).expect("reads"));
     }
 
     #[test]

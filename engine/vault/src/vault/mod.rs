@@ -9,6 +9,7 @@ mod check_commits;
 mod check_points;
 mod copy;
 mod custodian;
+mod difference;
 mod draft;
 mod fence;
 mod gc;
@@ -44,6 +45,7 @@ pub use custodian::{
     Awaited, Collected, Custodian, Inspection, KeepOf, Loss, MemoryNotes, NoteStore, Notes, Pass,
     PendingLayout, PointFate, RepairMeans, Repaired, SourceFates, Thinned, Undeleted, Waiting,
 };
+pub use difference::DifferingKeys;
 pub use draft::{HeadDraft, Original, PointDraft};
 pub use open::{NewVault, VaultKeys};
 pub use reading::{PointFold, Reading};

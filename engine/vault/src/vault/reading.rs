@@ -102,12 +102,13 @@ impl Reading {
         }
     }
 
-    fn stack(&self) -> Vec<Run> {
+    /// The runs that make it up, the newest first.
+    pub(super) fn stack(&self) -> Vec<Run> {
         self.stack.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Other runs than these that make up the same point now; `None` when there are none.
-    fn other_than(&self, stack: &[Run]) -> Result<Option<Vec<Run>>, VaultError> {
+    pub(super) fn other_than(&self, stack: &[Run]) -> Result<Option<Vec<Run>>, VaultError> {
         let Some((source, point)) = self.point else { return Ok(None) };
         if self.looks.fetch_add(1, Ordering::Relaxed) >= LOOKS_MAX {
             return Ok(None);
@@ -137,8 +138,8 @@ fn counting_stack(catalogue: &Catalogue, point: PointLink) -> Result<Vec<Run>, V
 }
 
 /// The state of a point that is being read. When a chunk of a run is gone, it is looked whether other runs make up the
-/// point now; they are read from the first key on, and what was told already is passed over: rules of kinds remember
-/// what came before a key.
+/// point now; they are read from the first key on, or that of the last leap, and what was told already is passed over:
+/// rules of kinds remember what came before a key.
 #[derive(Debug)]
 pub struct PointFold<R> {
     reading: Arc<Reading>,
@@ -155,7 +156,22 @@ impl<R: FoldRule + Default> PointFold<R> {
     #[expect(clippy::should_implement_trait, reason = "lends from self, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<KeyValue<'_>>, VaultError> {
         while !self.step()? {}
-        Ok(self.last.as_deref().map(|key| (key, self.value.as_slice())))
+        Ok(self.told())
+    }
+
+    /// The entry that was told last, once more.
+    pub fn told(&self) -> Option<KeyValue<'_>> {
+        self.last.as_deref().map(|key| (key, self.value.as_slice()))
+    }
+
+    /// Passes over the entries below `key`, which must be that of no further row: the next one that is told is not below it.
+    pub fn seek(&mut self, key: &[u8]) -> Result<(), VaultError> {
+        self.from.clear();
+        self.from.extend_from_slice(key);
+        match self.fold.seek(key).map_err(VaultError::from) {
+            Ok(()) => Ok(()),
+            Err(error) => self.go_on_with_others(error),
+        }
     }
 
     /// False when nothing new has come: a key that was told, or a beginning anew.
@@ -178,6 +194,12 @@ impl<R: FoldRule + Default> PointFold<R> {
             }
             Err(error) => error,
         };
+        self.go_on_with_others(error)?;
+        Ok(false)
+    }
+
+    /// Begins anew with other runs that make up the point now; the error stands when there are none.
+    fn go_on_with_others(&mut self, error: VaultError) -> Result<(), VaultError> {
         if !matches!(error, VaultError::Chunk { .. }) {
             return Err(error);
         }
@@ -185,6 +207,6 @@ impl<R: FoldRule + Default> PointFold<R> {
         tracing::info!("runs of the point were merged while it was read: going on with the others");
         self.fold = self.reading.vault.fold(&stack, R::default(), &self.from);
         self.stack = stack;
-        Ok(false)
+        Ok(())
     }
 }
