@@ -284,16 +284,21 @@ impl Engine {
     }
 
     fn options(&self, files: &FilesSource) -> Result<CaptureOptions, Failure> {
-        let exclude = Exclude::new(&files.exclude).map_err(Failure::usage)?;
-        let vaults = self.config.vaults.values().filter_map(|vault| match &vault.kind {
-            VaultKind::Dir(dir) => Some(dir.path.clone()),
-            _ => None,
-        });
-        let leave_out: Vec<PathBuf> = vaults.chain([self.config.node.state.clone()]).collect();
-        let crossing = if files.one_file_system { Crossing::Stay } else { Crossing::Cross };
-        let walk = WalkOptions { exclude, leave_out, crossing, threads: WALK_THREADS };
+        let walk = walk_options(&self.config, files)?;
         Ok(CaptureOptions { root: files.path.clone(), walk, part_limits: self.part_limits })
     }
+}
+
+/// How the tree of a source is walked.
+pub fn walk_options(config: &Config, files: &FilesSource) -> Result<WalkOptions, Failure> {
+    let exclude = Exclude::new(&files.exclude).map_err(Failure::usage)?;
+    let vaults = config.vaults.values().filter_map(|vault| match &vault.kind {
+        VaultKind::Dir(dir) => Some(dir.path.clone()),
+        _ => None,
+    });
+    let leave_out: Vec<PathBuf> = vaults.chain([config.node.state.clone()]).collect();
+    let crossing = if files.one_file_system { Crossing::Stay } else { Crossing::Cross };
+    Ok(WalkOptions { exclude, leave_out, crossing, threads: WALK_THREADS })
 }
 
 /// What is to be captured, and who is told.

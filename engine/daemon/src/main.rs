@@ -14,6 +14,7 @@ mod flow_counters;
 mod flows;
 mod load;
 mod metrics;
+mod new_file;
 mod node;
 mod serve;
 mod terminal;

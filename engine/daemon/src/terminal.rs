@@ -1,13 +1,17 @@
 //! What people see: results on standard output, everything else on standard error. The only place that
 //! prints.
 
-use std::io::{IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstay_core::units::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
 
 /// How often a progress line is drawn on a terminal.
 const TICK: Duration = Duration::from_millis(250);
@@ -22,24 +26,84 @@ pub fn start_log(verbose: bool) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
+/// Lines of a long result that are printed together, bytes.
+const LINES_BYTES: usize = 64 << 10;
+
 /// Whether the reader of standard output went away.
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
 
 /// Prints a result. A reader that went away (`| head`) wants no more, and is no error: the command goes on, because what it
 /// ends with is a result as well. A result that cannot be written otherwise is an error.
 pub fn print(text: &str) {
-    if nobody_reads() {
-        return;
+    if !nobody_reads() {
+        judge(writeln!(std::io::stdout().lock(), "{text}"));
     }
-    match writeln!(std::io::stdout().lock(), "{text}") {
+}
+
+fn judge(written: io::Result<()>) {
+    match written {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             READER_IS_GONE.store(true, Ordering::Relaxed);
         }
         Err(error) => {
             complain(&format!("cannot write the result: {error}; see where standard output goes"));
             std::process::exit(1);
         }
+    }
+}
+
+/// Prints a result of very many lines as [`print`] does, several at once.
+#[derive(Debug)]
+pub struct Lines(BufWriter<StdoutLock<'static>>);
+
+impl Lines {
+    /// Standard output belongs to these lines until they end.
+    pub fn new() -> Self {
+        Self(BufWriter::with_capacity(LINES_BYTES, std::io::stdout().lock()))
+    }
+
+    /// Prints a line.
+    pub fn print(&mut self, line: &str) {
+        if !nobody_reads() {
+            judge(writeln!(self.0, "{line}"));
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !nobody_reads() {
+            judge(self.0.flush());
+        }
+    }
+}
+
+/// Has bytes written to standard output as they are. `Ok` also when the reader goes away meanwhile: [`nobody_reads`] tells.
+pub fn stream(write: impl FnOnce(Piped) -> Result<(), Failure>) -> Result<(), Failure> {
+    // Past the buffer of lines that standard output has: what comes are bytes.
+    let piped = Piped(std::io::stdout().as_fd().try_clone_to_owned()?.into());
+    match write(piped) {
+        Err(_) if nobody_reads() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Standard output for [`stream`].
+#[derive(Debug)]
+pub struct Piped(File);
+
+impl Write for Piped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes);
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            READER_IS_GONE.store(true, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -35,14 +35,14 @@ use self::finish::Finished;
 use self::join::{Join, Joined};
 use self::large::LargeReader;
 use self::links::{LinkRows, Name};
-use self::observation::Observer;
+pub(crate) use self::observation::{Observation, Observer};
 pub use self::options::{
     CaptureOptions, CaptureProgress, CaptureSummary, PartLimits, WARNINGS_MAX, Warnings,
 };
 pub use self::problem::CaptureError;
+pub(crate) use self::problem::ReadProblem;
 use self::queue::{Drain, Place, Queue, Task, Work};
 use self::reading::PartEnd;
-pub(crate) use self::resume::{PointRows, rows_of};
 use self::sink::RowSink;
 pub(crate) use self::sink::identity_of;
 use self::small::SmallReaders;

@@ -25,6 +25,12 @@ pub(crate) trait SingleRows {
     fn read(&mut self) -> Result<Option<KeyValue>, Self::Error>;
 }
 
+/// Gives single rows, and can pass over many without reading them.
+pub(crate) trait LeapingRows: SingleRows {
+    /// Passes over all rows below `key`, which is that of a head row.
+    fn seek(&mut self, key: &[u8]) -> Result<(), Self::Error>;
+}
+
 /// Puts single rows together.
 #[derive(Debug)]
 pub(crate) struct HeadRows<R> {
@@ -36,6 +42,21 @@ impl<R: SingleRows> HeadRows<R> {
     /// Reads from `rows`, of which the first is a head row.
     pub(crate) fn new(rows: R) -> Self {
         Self { rows, next: None }
+    }
+
+    /// The row of this key, if there is one. Keys that are asked for rise.
+    pub(crate) fn find(&mut self, key: &[u8]) -> Result<Option<FoundRow>, R::Error>
+    where
+        R: LeapingRows,
+    {
+        if self.next.as_ref().is_none_or(|(next, _)| next.as_slice() < key) {
+            self.rows.seek(key)?;
+            self.next = self.rows.read()?;
+        }
+        match &self.next {
+            Some((next, _)) if next == key => self.next(),
+            _ => Ok(None),
+        }
     }
 
     /// The next head row with its further rows; `None` at the end.

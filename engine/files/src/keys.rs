@@ -107,10 +107,25 @@ impl PathKey {
 
     /// Whether this is `directory` or somewhere below it.
     pub fn is_within(&self, directory: &PathKey) -> bool {
-        match self.0.strip_prefix(directory.as_bytes()) {
+        directory.has_within(&self.0)
+    }
+
+    /// Whether a key is that of this path or of one below it.
+    pub(crate) fn has_within(&self, key: &[u8]) -> bool {
+        match key.strip_prefix(self.as_bytes()) {
             None => false,
-            Some(rest) => directory.is_root() || rest.is_empty() || rest[0] == SEPARATOR,
+            Some(rest) => self.is_root() || rest.is_empty() || rest[0] == SEPARATOR,
         }
+    }
+
+    /// The first key behind all that is within this path. No row need have it.
+    pub(crate) fn end(&self) -> Vec<u8> {
+        let (mut key, behind) = (self.0.to_vec(), SEPARATOR + 1);
+        match self.is_root() {
+            true => key[0] = PATH_PREFIX + 1,
+            false => key.push(behind),
+        }
+        key
     }
 
     /// Number of components.
@@ -294,6 +309,17 @@ mod tests {
         assert!(path("a/b").is_within(&path("a")) && path("a").is_within(&path("a")));
         assert!(path("a").is_within(&PathKey::root()));
         assert!(!path("ab").is_within(&path("a")) && !path("a").is_within(&path("a/b")));
+    }
+
+    #[test]
+    fn the_end_of_a_path_is_behind_all_that_is_within_it_and_before_the_next() {
+        for within in ["a", "a/b", "a/\u{1}", "a/zz/y"] {
+            assert!(path(within).as_bytes() < path("a").end().as_slice(), "{within}");
+        }
+        for behind in ["a\u{1}", "a!", "ab"] {
+            assert!(path(behind).as_bytes() >= path("a").end().as_slice(), "{behind}");
+        }
+        assert!(PathKey::root().child(&[0xff; 9]).unwrap().as_bytes() < PathKey::root().end().as_slice());
     }
 
     #[test]

@@ -23,10 +23,10 @@ pub use self::report::{PROBLEMS_MAX, RestoreProgress, RestoreReport};
 pub use self::select::Selection;
 use self::under_way::Failure;
 use self::window::Windows;
-use crate::capture::rows_of;
 use crate::heads::FoundRow;
 use crate::keys::{HeadKey, KeyError, split_further};
 use crate::place::{Begin, Defect, Destination, Existing, PlaceError, Placed, Placer, Reproduced};
+use crate::point_rows::rows_of;
 use crate::row::{
     AttributeValue, HeadRow, Object, Reference, ReferenceCheck, Restored, RowError, decode_further, element,
 };
@@ -181,7 +181,7 @@ impl RestoreRun<'_> {
             (Restored::Link(_), HeadKey::Link(_)) => Err(KeyError::Form.into()),
             (Restored::Object { object, meta }, _) => {
                 let references = references(object, row, &head)?;
-                let large_values = match self.large_values(&head) {
+                let large_values = match large_values(&self.reader, &head) {
                     Err(error) if error.is_of_contents() => {
                         self.collected
                             .problem(format!("{key}: its attributes cannot be had, it is left out: {error}"));
@@ -214,25 +214,25 @@ impl RestoreRun<'_> {
             }
         }
     }
+}
 
-    fn large_values(&self, head: &HeadRow) -> Result<Vec<Vec<u8>>, RestoreError> {
-        let Restored::Object { meta, .. } = &head.restored else { return Ok(Vec::new()) };
-        let large =
-            meta.attributes.iter().filter(|a| matches!(a.value, AttributeValue::Large { .. })).count();
-        if large == 0 {
-            return Ok(Vec::new());
-        }
-        let values = head.facts.attribute_references.iter().map(|reference| {
-            let plain = self.reader.fetch(reference.chunk)?;
-            let begins = reference.chunk_offset_bytes as usize;
-            let value = plain.get(begins..begins.saturating_add(reference.length_bytes as usize));
-            value.map(<[u8]>::to_vec).ok_or_else(|| {
-                let what = "a row refers to bytes that its chunk does not have: the run is damaged; run `backstay vault check`";
-                VaultError::Table(what.to_owned()).into()
-            })
-        });
-        values.collect()
+/// The values of attributes that are stored elsewhere.
+pub(crate) fn large_values(reader: &ChunkReader, head: &HeadRow) -> Result<Vec<Vec<u8>>, RestoreError> {
+    let Restored::Object { meta, .. } = &head.restored else { return Ok(Vec::new()) };
+    let large = meta.attributes.iter().filter(|a| matches!(a.value, AttributeValue::Large { .. })).count();
+    if large == 0 {
+        return Ok(Vec::new());
     }
+    let values = head.facts.attribute_references.iter().map(|reference| {
+        let plain = reader.fetch(reference.chunk)?;
+        let begins = reference.chunk_offset_bytes as usize;
+        let value = plain.get(begins..begins.saturating_add(reference.length_bytes as usize));
+        value.map(<[u8]>::to_vec).ok_or_else(|| {
+            let what = "a row refers to bytes that its chunk does not have: the run is damaged; run `backstay vault check`";
+            VaultError::Table(what.to_owned()).into()
+        })
+    });
+    values.collect()
 }
 
 /// Whether one write makes the file as long as it is to be: most files are small.
@@ -241,7 +241,11 @@ fn is_written_at_once(references: &[Reference], size_bytes: u64) -> bool {
 }
 
 /// All references of a file, checked against its size.
-fn references(object: &Object, row: &FoundRow, head: &HeadRow) -> Result<Vec<Reference>, RestoreError> {
+pub(crate) fn references(
+    object: &Object,
+    row: &FoundRow,
+    head: &HeadRow,
+) -> Result<Vec<Reference>, RestoreError> {
     let mut references = head.facts.references.clone();
     let mut check = ReferenceCheck::new(object.size_bytes(), &head.facts)?;
     for (key, value) in &row.further {

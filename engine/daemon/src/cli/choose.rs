@@ -14,6 +14,9 @@ use crate::vaults::{Absent, Vaults};
 /// Fewest digits by which a point is found.
 pub(super) const PREFIX_DIGITS_LEAST: usize = 4;
 
+/// The word for the newest point.
+pub(super) const NEWEST: &str = "newest";
+
 /// So many points that do not count are told one by one.
 const UNCOUNTED_TOLD_MAX: usize = 10;
 
@@ -89,18 +92,84 @@ fn warn_of_uncounted(uncounted: &[Uncounted], vault: &str) {
     ));
 }
 
+/// Which point is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The newest.
+    Newest,
+    /// The newest at or before this time.
+    At(Timestamp),
+    /// The one with this id, or whose id begins so.
+    Id(String),
+}
+
+impl Asked {
+    /// As options say it.
+    fn of(arguments: &PointArgs) -> Result<Self, Failure> {
+        match (&arguments.at, &arguments.point) {
+            (Some(at), _) => Self::at(at),
+            (None, Some(id)) => Self::id(id),
+            (None, None) => Ok(Self::Newest),
+        }
+    }
+
+    /// As one word: an id, a time, or `newest`.
+    pub(super) fn parse(word: &str) -> Result<Self, Failure> {
+        match word {
+            NEWEST => Ok(Self::Newest),
+            time if time.contains(['-', ':']) => Self::at(time),
+            id => Self::id(id),
+        }
+    }
+
+    fn at(time: &str) -> Result<Self, Failure> {
+        Ok(Self::At(to_end_of_second(Timestamp::parse(time).map_err(Failure::usage)?)))
+    }
+
+    fn id(id: &str) -> Result<Self, Failure> {
+        if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Failure::usage(format!(
+                "{id} is neither the id of a point (hexadecimal digits), nor a time (RFC 3339, as 2026-11-01T12:00:00Z), nor `{NEWEST}`"
+            )));
+        }
+        match id.len() < PREFIX_DIGITS_LEAST {
+            true => {
+                Err(Failure::usage(format!("give at least {PREFIX_DIGITS_LEAST} digits of the point's id")))
+            }
+            false => Ok(Self::Id(id.to_ascii_lowercase())),
+        }
+    }
+
+    fn not_there(&self, source: &Source) -> Failure {
+        let asked = match self {
+            Self::Id(id) => format!(" {id}"),
+            Self::At(at) => format!(" at or before {at}"),
+            Self::Newest => String::new(),
+        };
+        let name = &source.name;
+        Failure::failed(format!("{name} has no point{asked}; `backstay points {name}` lists what there is"))
+    }
+}
+
 /// The point that was asked for, and the vault that has it: of several, the first that is configured.
 pub(super) fn point(
     held: Vec<Held>,
     source: &Source,
-    asked: &PointArgs,
+    arguments: &PointArgs,
 ) -> Result<(Held, Arc<PointObject>), Failure> {
-    let at =
-        asked.at.as_deref().map(Timestamp::parse).transpose().map_err(Failure::usage)?.map(to_end_of_second);
+    choose(held, source, &Asked::of(arguments)?)
+}
+
+/// The same for a point that was asked for otherwise.
+pub(super) fn choose(
+    held: Vec<Held>,
+    source: &Source,
+    asked: &Asked,
+) -> Result<(Held, Arc<PointObject>), Failure> {
     let mut best: Option<(Held, Arc<PointObject>)> = None;
     for held in held {
-        let Some(found) = find(&held.catalogue, asked.point.as_deref(), at)? else { continue };
-        if let (Some(id), Some((other, best))) = (&asked.point, &best)
+        let Some(found) = find(&held.catalogue, asked)? else { continue };
+        if let (Asked::Id(id), Some((other, best))) = (asked, &best)
             && best.link.point != found.link.point
         {
             return Err(Failure::usage(format!(
@@ -114,16 +183,37 @@ pub(super) fn point(
             best = Some((held, found));
         }
     }
-    best.ok_or_else(|| {
-        let asked = match (&asked.point, at) {
-            (Some(id), _) => format!(" {id}"),
-            (None, Some(at)) => format!(" at or before {at}"),
-            (None, None) => String::new(),
-        };
-        Failure::failed(format!(
-            "{} has no point{asked}; `backstay points {}` lists what there is",
-            source.name, source.name
-        ))
+    best.ok_or_else(|| asked.not_there(source))
+}
+
+/// Two points of one vault.
+pub(super) fn choose_both(
+    held: Vec<Held>,
+    source: &Source,
+    asked: [&Asked; 2],
+) -> Result<(Held, [Arc<PointObject>; 2]), Failure> {
+    let mut best: Option<(Held, [Arc<PointObject>; 2])> = None;
+    let mut found_alone = [false; 2];
+    for held in held {
+        let [old, new] = asked.map(|asked| find(&held.catalogue, asked));
+        match (old?, new?) {
+            (Some(old), Some(new)) => {
+                let is_newer = |best: &Arc<PointObject>| new.common.capture_start > best.common.capture_start;
+                if best.as_ref().is_none_or(|(_, [_, best])| is_newer(best)) {
+                    best = Some((held, [old, new]));
+                }
+            }
+            (old, new) => {
+                found_alone = [found_alone[0] || old.is_some(), found_alone[1] || new.is_some()];
+            }
+        }
+    }
+    best.ok_or_else(|| match found_alone {
+        [false, _] => asked[0].not_there(source),
+        [_, false] => asked[1].not_there(source),
+        [true, true] => Failure::failed(
+            "no vault has both points; copy one with `backstay vault copy`, or choose points of one vault",
+        ),
     })
 }
 
@@ -133,25 +223,20 @@ fn to_end_of_second(at: Timestamp) -> Timestamp {
     if is_whole { Timestamp::from_nanos(at.as_nanos().saturating_add(999_999_999)) } else { at }
 }
 
-fn find(
-    catalogue: &Catalogue,
-    id: Option<&str>,
-    at: Option<Timestamp>,
-) -> Result<Option<Arc<PointObject>>, Failure> {
+fn find(catalogue: &Catalogue, asked: &Asked) -> Result<Option<Arc<PointObject>>, Failure> {
     let points = catalogue.points();
-    if let Some(id) = id {
-        if id.len() < PREFIX_DIGITS_LEAST {
-            return Err(Failure::usage(format!(
-                "give at least {PREFIX_DIGITS_LEAST} digits of the point's id"
-            )));
-        }
-        let mut matching = points.iter().filter(|point| point.link.point.to_string().starts_with(id));
-        return match (matching.next(), matching.next()) {
-            (Some(_), Some(_)) => {
-                Err(Failure::usage(format!("several points begin with {id}; give more digits")))
+    let newest_by = |at: Timestamp| points.iter().rev().find(|point| point.common.capture_start <= at);
+    match asked {
+        Asked::Newest => Ok(points.last().cloned()),
+        Asked::At(at) => Ok(newest_by(*at).cloned()),
+        Asked::Id(id) => {
+            let mut matching = points.iter().filter(|point| point.link.point.to_string().starts_with(id));
+            match (matching.next(), matching.next()) {
+                (Some(_), Some(_)) => {
+                    Err(Failure::usage(format!("several points begin with {id}; give more digits")))
+                }
+                (found, _) => Ok(found.cloned()),
             }
-            (found, _) => Ok(found.cloned()),
-        };
+        }
     }
-    Ok(points.iter().rev().find(|point| at.is_none_or(|at| point.common.capture_start <= at)).cloned())
 }

@@ -1,6 +1,7 @@
 //! The commands: their arguments, and what each prints.
 
 mod capture;
+mod cat;
 mod check;
 mod check_config;
 mod choose;
@@ -8,8 +9,13 @@ mod copy;
 mod custodian;
 mod daemon;
 mod demo;
+mod diff;
+mod export;
+mod find;
 mod keys;
-mod list;
+mod looking;
+mod ls;
+mod points;
 mod prune;
 mod repair;
 mod restore;
@@ -67,10 +73,26 @@ enum Command {
     Now(capture::NowArgs),
     /// List the points from which a source can be restored.
     #[command(after_help = "Example: backstay points static")]
-    Points(list::PointsArgs),
+    Points(points::PointsArgs),
     /// List what is in a point.
     #[command(after_help = "Example: backstay ls static --at 2026-11-01T12:00:00Z www/img")]
-    Ls(list::LsArgs),
+    Ls(ls::LsArgs),
+    /// Look for paths in a point: a name anywhere, or a pattern of a path from the root.
+    #[command(
+        after_help = "Example: backstay find static '*.jpg'\n         backstay find static 'www/**/index.html' --at 2026-11-01T12:00:00Z"
+    )]
+    Find(find::FindArgs),
+    /// Write the contents of files of a point to standard output.
+    #[command(after_help = "Example: backstay cat static --at 2026-11-01T12:00:00Z www/index.html | less")]
+    Cat(cat::CatArgs),
+    /// What differs between a point and the tree on disk, or between two points.
+    #[command(
+        after_help = "Example: backstay diff static                              # since the newest point\n         backstay diff static 2026-11-01T12:00:00Z newest  # between two points"
+    )]
+    Diff(diff::DiffArgs),
+    /// Write a point, or paths of it, as a tar archive.
+    #[command(after_help = "Example: backstay export static www | ssh other-host tar -xpf - -C /srv")]
+    Export(export::ExportArgs),
     /// Restore a source, or paths of it.
     #[command(
         after_help = "Example: backstay restore static --at 2026-11-01T12:00:00Z --to /srv/static.restored www/img"
@@ -131,8 +153,12 @@ fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
         Command::Run(run) => daemon::run(&context, run),
         Command::Status(status) => status::run(&context, status),
         Command::Now(now) => capture::now(&context, now),
-        Command::Points(points) => list::points(&context, points),
-        Command::Ls(ls) => list::ls(&context, ls),
+        Command::Points(points) => points::run(&context, points),
+        Command::Ls(ls) => ls::run(&context, ls),
+        Command::Find(find) => find::run(&context, find),
+        Command::Cat(cat) => cat::run(&context, cat),
+        Command::Diff(diff) => diff::run(&context, diff),
+        Command::Export(export) => export::run(&context, export),
         Command::Restore(restore) => restore::run(&context, restore),
         Command::Vault(vault) => vault::run(&context, vault),
     }

@@ -16,7 +16,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::choose::{Held, held, point};
-use super::list::parse_path;
+use super::looking::parse_path;
 use super::{Context, PointArgs, print_json};
 use crate::clock::SystemClock;
 use crate::failure::Failure;

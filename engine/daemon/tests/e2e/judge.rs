@@ -77,6 +77,12 @@ impl Picture {
         self.entries.len()
     }
 
+    /// The same picture, as somebody sees it who does not ask this tool.
+    pub(crate) fn without(mut self, tool: &str) -> Self {
+        self.reports.retain(|asked, _| *asked != tool);
+        self
+    }
+
     /// What a tool said.
     pub(crate) fn report(&self, tool: &'static str) -> String {
         String::from_utf8_lossy(&self.reports[tool]).into_owned()

@@ -20,6 +20,7 @@ mod hanging;
 mod judge;
 mod keys;
 mod killing;
+mod looking;
 mod mistakes;
 mod mount;
 mod outcome;

@@ -10,33 +10,33 @@ use crate::walk::Found;
 
 /// What was seen of one object.
 #[derive(Debug)]
-pub(super) struct Observation {
-    pub(super) attributes: RawAttributes,
+pub(crate) struct Observation {
+    pub(crate) attributes: RawAttributes,
     /// Of a symbolic link.
-    pub(super) target: Option<SymlinkTarget>,
-    pub(super) user: Option<String>,
-    pub(super) group: Option<String>,
+    pub(crate) target: Option<SymlinkTarget>,
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
 }
 
 /// Looks at objects of one host.
 #[derive(Debug)]
-pub(super) struct Observer {
+pub(crate) struct Observer {
     owners: Owners,
 }
 
 impl Observer {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { owners: Owners::of_this_host() }
     }
 
     /// Looks at a file that is open.
-    pub(super) fn file(&self, file: &SourceFile) -> Result<Observation, Errno> {
+    pub(crate) fn file(&self, file: &SourceFile) -> Result<Observation, Errno> {
         let attributes = observe::attributes(file)?;
         Ok(self.observation(file.stat(), attributes, None))
     }
 
     /// Looks at an object that is no regular file; `None` when another one has its name by now.
-    pub(super) fn object(&self, found: &Found) -> Result<Option<Observation>, Errno> {
+    pub(crate) fn object(&self, found: &Found) -> Result<Option<Observation>, Errno> {
         let Some(pinned) = found.pin()? else { return Ok(None) };
         // It is pinned: what is gone then is /proc.
         let attributes = observe::attributes_of(&pinned).map_err(|errno| match errno {
@@ -51,7 +51,7 @@ impl Observer {
     }
 
     /// What is known of an object that cannot be looked at any more.
-    pub(super) fn without_attributes(&self, stat: &FileStat) -> Observation {
+    pub(crate) fn without_attributes(&self, stat: &FileStat) -> Observation {
         self.observation(stat, RawAttributes::unknown(), None)
     }
 

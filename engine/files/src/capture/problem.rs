@@ -78,7 +78,7 @@ impl CaptureError {
 
 /// Why one entry could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ReadProblem {
+pub(crate) enum ReadProblem {
     /// It is gone: it was never there.
     #[error("it has vanished")]
     Vanished,

@@ -14,14 +14,13 @@ use backstay_vault::error::VaultError;
 use backstay_vault::read::ChunkReader;
 use backstay_vault::table::RunCursor;
 use backstay_vault::targets::Standing;
-use backstay_vault::vault::{PointFold, PointObject, Reading, Vault};
+use backstay_vault::vault::{PointObject, Reading, Vault};
 
 use super::problem::CaptureError;
 use super::{CaptureProgress, CaptureRun, identity_of, state_folder};
-use crate::heads::{HeadRows, KeyValue, SingleRows};
 use crate::keys::{HeadKey, RowKey, is_further};
+use crate::point_rows::rows_of;
 use crate::row::{HeadRow, Restored, element};
-use crate::rule::FilesRule;
 use crate::state::{State, StateFacts, StateWriter};
 
 /// Partial points older than this are not gone on from: what they have seen is too old.
@@ -153,25 +152,4 @@ impl CaptureRun<'_> {
 
 fn is_link(key: &RowKey) -> bool {
     matches!(key, RowKey::Head(HeadKey::Link(_)) | RowKey::Further { head: HeadKey::Link(_), .. })
-}
-
-/// Head rows of a point, each with its further rows.
-pub(crate) type PointRows = HeadRows<Folded>;
-
-/// Rows of a point, as its stack of runs folds.
-#[derive(Debug)]
-pub(crate) struct Folded(PointFold<FilesRule>);
-
-/// The rows of the point that is read, from the first key that is not below `from`.
-pub(crate) fn rows_of(reading: &Arc<Reading>, from: &[u8]) -> PointRows {
-    HeadRows::new(Folded(reading.fold(from)))
-}
-
-impl SingleRows for Folded {
-    type Error = VaultError;
-
-    fn read(&mut self) -> Result<Option<KeyValue>, VaultError> {
-        let entry = self.0.next()?;
-        Ok(entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
-    }
 }

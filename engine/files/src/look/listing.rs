@@ -1,108 +1,65 @@
-//! Listing what is in a point: rows as people see them. Reads metadata only.
+//! Listing what is in a point: one directory, or all below it. Reads metadata only, and of a directory only its own
+//! entries.
 
 use std::sync::Arc;
 
-use backstay_core::units::Timestamp;
 use backstay_vault::vault::Reading;
 
-use crate::capture::{PointRows, rows_of};
-use crate::keys::{HeadKey, PathKey, link_key};
+use super::entry::ListedEntry;
+use super::names::{Named, Names};
+use crate::keys::PathKey;
+use crate::point_rows::PathRows;
 use crate::restore::RestoreError;
-use crate::row::{HeadRow, Meta, Object, Restored};
+use crate::row::{HeadRow, Object, Restored};
 
-/// One entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedEntry {
-    /// Where it is.
-    pub path: PathKey,
-    /// What it is, in a word.
-    pub kind: &'static str,
-    /// Permission bits, 07777.
-    pub mode: u32,
-    /// Number of the owner.
-    pub uid: u32,
-    /// Number of the group.
-    pub gid: u32,
-    /// Size of a file.
-    pub size_bytes: u64,
-    /// When the contents changed last.
-    pub mtime: Timestamp,
-    /// Where a symbolic link leads.
-    pub target: Option<Vec<u8>>,
+/// How far down a listing goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What is directly in a directory.
+    Children,
+    /// Everything.
+    All,
 }
 
-/// The entries at and below a path.
+/// The entries at and below a path, in order.
 #[derive(Debug)]
 pub struct Listing {
-    reading: Arc<Reading>,
     below: PathKey,
-    rows: PointRows,
+    depth: Depth,
+    rows: PathRows,
+    names: Names,
+    /// A directory whose contents are left out.
+    skipped: Option<PathKey>,
 }
 
 impl Listing {
-    /// Lists what is in the point that is read.
-    pub fn open(reading: &Arc<Reading>, below: PathKey) -> Self {
-        let rows = rows_of(reading, below.as_bytes());
-        Self { reading: Arc::clone(reading), below, rows }
+    /// Lists what is in the point that is read. The path itself comes first.
+    pub fn open(reading: &Arc<Reading>, below: PathKey, depth: Depth) -> Self {
+        let rows = PathRows::open(reading, below.clone());
+        Self { below, depth, rows, names: Names::new(reading), skipped: None }
     }
 
     /// The next entry; `None` at the end.
     pub fn next_entry(&mut self) -> Result<Option<ListedEntry>, RestoreError> {
-        let Some(row) = self.rows.next()? else { return Ok(None) };
-        let HeadKey::Path(path) = HeadKey::parse(&row.key)? else { return Ok(None) };
-        if !path.is_within(&self.below) {
-            return Ok(None);
-        }
-        let mut head = HeadRow::decode(&row.value)?;
-        if let Restored::Link(link) = head.restored {
-            let key = link_key(&link);
-            let mut rows = rows_of(&self.reading, &key);
-            match rows.next()? {
-                Some(row) if row.key == key => head = HeadRow::decode(&row.value)?,
-                _ => head.restored = Restored::Link(link),
+        while self.names.wants_more() {
+            match self.read()? {
+                Some(named) => self.names.push(named),
+                None => break,
             }
         }
-        Ok(Some(entry(path, &head.restored)))
+        Ok(self.names.take()?.map(ListedEntry::of))
     }
-}
 
-fn entry(path: PathKey, restored: &Restored) -> ListedEntry {
-    let (kind, meta, size_bytes, target) = match restored {
-        Restored::Object { object, meta } => (kind(object), Some(meta), object.size_bytes(), target(object)),
-        Restored::Link(_) => ("missing", None, 0, None),
-    };
-    ListedEntry {
-        path,
-        kind,
-        mode: meta.map_or(0, |meta| meta.mode.bits()),
-        uid: meta.map_or(0, |meta| meta.uid),
-        gid: meta.map_or(0, |meta| meta.gid),
-        size_bytes,
-        mtime: meta.map_or(Timestamp::EPOCH, mtime),
-        target,
-    }
-}
-
-fn mtime(meta: &Meta) -> Timestamp {
-    let nanos = meta.mtime.seconds().saturating_mul(1_000_000_000);
-    Timestamp::from_nanos(nanos.saturating_add(i64::from(meta.mtime.nanos())))
-}
-
-fn target(object: &Object) -> Option<Vec<u8>> {
-    match object {
-        Object::Symlink(target) => Some(target.as_bytes().to_vec()),
-        _ => None,
-    }
-}
-
-fn kind(object: &Object) -> &'static str {
-    match object {
-        Object::File(_) => "file",
-        Object::Directory => "directory",
-        Object::Symlink(_) => "symlink",
-        Object::Fifo => "fifo",
-        Object::Socket => "socket",
-        Object::CharDevice(_) => "chardev",
-        Object::BlockDevice(_) => "blockdev",
+    fn read(&mut self) -> Result<Option<Named>, RestoreError> {
+        if let Some(directory) = self.skipped.take() {
+            self.rows.skip_below(&directory)?;
+        }
+        let Some((key, value)) = self.rows.next()? else { return Ok(None) };
+        let named = Named::new(PathKey::parse(key)?, HeadRow::decode(value)?.restored);
+        let is_directory = matches!(named.restored, Restored::Object { object: Object::Directory, .. });
+        if self.depth == Depth::Children && is_directory && named.path != self.below {
+            self.skipped = Some(named.path.clone());
+        }
+        Ok(Some(named))
     }
 }

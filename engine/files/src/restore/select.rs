@@ -7,8 +7,8 @@ use backstay_core::id::LinkId;
 use backstay_vault::vault::Reading;
 
 use super::RestoreError;
-use crate::capture::rows_of;
 use crate::keys::{HeadKey, PathKey};
+use crate::point_rows::rows_of;
 use crate::row::{HeadRow, Restored};
 
 /// A selection of rows.
