@@ -23,7 +23,9 @@ mod secret;
 mod service;
 mod source;
 mod table;
+mod user;
 mod value;
+mod variable;
 mod vault;
 
 #[cfg(test)]
@@ -48,8 +50,11 @@ pub use problem::{ConfigErrors, PROBLEMS_MAX, Problem, ProblemKind};
 pub use secret::{SecretRef, VaultSecret};
 pub use service::Service;
 pub use source::{
-    COMMAND_TIMEOUT_DEFAULT, CommandSource, FilesSource, PostgresSource, Source, SourceKind, ZfsSource,
+    COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX, CommandSource, FilesSource, PostgresSource, Source,
+    SourceKind, ZfsSource,
 };
+pub use user::UserName;
+pub use variable::{VARIABLE_BYTES_MAX, VariableName};
 pub use vault::{DirVault, PeerVault, S3Access, S3Vault, Vault, VaultKind};
 
 /// How long a text of the configuration may be, in bytes.

@@ -11,6 +11,7 @@ use super::name::{NodeName, ServiceName};
 use super::path::DatasetName;
 use super::problem::{ProblemKind, Refusal};
 use super::table::Table;
+use super::user::UserName;
 use super::value::Value;
 
 const STATE_DEFAULT: &str = "/var/lib/backstay";
@@ -88,10 +89,12 @@ pub struct Hooks {
 }
 
 /// What fleet.toml may make this node do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allow {
-    /// Whether the programs that it names (`command`, `check`) are run here.
+    /// Whether the programs that it names (`command`, `check`) are run here; not where nothing is said.
     pub commands: bool,
+    /// The user that they run as; the daemon's own when absent.
+    pub command_user: Option<UserName>,
 }
 
 /// `[node]` before it is known which nodes there are.
@@ -153,7 +156,8 @@ pub(super) fn read_hooks(value: &Value<'_>) -> Option<Hooks> {
 pub(super) fn read_allow(value: &Value<'_>) -> Option<Allow> {
     Table::read(value, |table| {
         let commands = table.get("commands").and_then(|value| value.truth()).unwrap_or(false);
-        Allow { commands }
+        let command_user = table.get("command_user").and_then(|value| value.parse());
+        Allow { commands, command_user }
     })
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::problem::{FromText, Refusal};
 use super::table::Table;
 use super::value::Value;
+use super::variable::is_variable;
 
 /// Where a secret is to be read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,11 +69,6 @@ pub(super) fn read_vault_secret(value: &Value<'_>) -> Option<VaultSecret> {
             table.require("secret", "secret = \"file:/etc/backstay/s3-key\"").and_then(|v| v.parse());
         Some(VaultSecret { access: access?, secret: secret? })
     })?
-}
-
-fn is_variable(name: &str) -> bool {
-    let initial = |b: u8| b.is_ascii_alphabetic() || b == b'_';
-    name.bytes().next().is_some_and(initial) && name.bytes().all(|b| initial(b) || b.is_ascii_digit())
 }
 
 fn is_credential(name: &str) -> bool {

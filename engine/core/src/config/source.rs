@@ -1,6 +1,7 @@
 //! Sources: what is protected, with everything filled in that policies say about it. Owns the keys of each
 //! kind; inheritance is in `policy`, and the way to targets in `flow`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,11 +12,17 @@ use super::keep::Keep;
 use super::name::{CommandName, ServiceName, SourceName};
 use super::path::DatasetName;
 use super::policy::{Layers, SyncMode, Target, Verify};
-use super::table::Table;
+use super::problem::{ProblemKind, Refusal};
+use super::secret::SecretRef;
+use super::table::{Table, read_named};
 use super::value::Value;
+use super::variable::VariableName;
 
 /// How long a `command` source may run where nothing is said.
 pub const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
+/// How long it may at most: a commit that stands still for a day is given up by the custodian, and one of a `command`
+/// source stands while its program runs.
+pub const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(20 * 3600);
 const BASE_BACKUP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 const PITR_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 const PG_WAL_LIMIT_DEFAULT: ByteSize = ByteSize(8 << 30);
@@ -112,6 +119,10 @@ pub struct CommandSource {
     pub run: Vec<String>,
     /// After which it is ended and makes no point.
     pub timeout: Span,
+    /// Variables of its environment, beside those that every program gets.
+    pub env: BTreeMap<VariableName, String>,
+    /// More of them, whose values stand elsewhere. None is in `env` as well.
+    pub secrets: BTreeMap<VariableName, SecretRef>,
 }
 
 pub(super) fn read_files(value: &Value<'_>, context: &ServiceContext<'_>) -> Option<Source> {
@@ -166,12 +177,61 @@ pub(super) fn read_command(
     Table::read(value, |table| {
         let layers = context.layers(table);
         let run = table.require("run", "run = [\"PROGRAM\", \"ARGUMENT\"]").and_then(|value| value.argv());
-        let timeout = table.get("timeout").and_then(|value| value.positive_span());
+        let timeout = table.get("timeout").and_then(|value| read_timeout(&value));
         let timeout = timeout.unwrap_or(Span::new(COMMAND_TIMEOUT_DEFAULT));
+        let env = table.get("env").map(|value| read_env(&value)).unwrap_or_default();
+        let secrets = table.get("secrets").map(|value| read_secrets(&value, &env)).unwrap_or_default();
         let flows = context.flows(table, &layers, LiveFlow::None);
-        let kind = SourceKind::Command(CommandSource { run: run?, timeout });
+        let kind = SourceKind::Command(CommandSource { run: run?, timeout, env, secrets });
         Some(resolved(context, name.as_str(), kind, flows, &layers))
     })?
+}
+
+fn read_timeout(value: &Value<'_>) -> Option<Span> {
+    let span = value.positive_span()?;
+    let most = Span::new(COMMAND_TIMEOUT_MAX);
+    if span.as_duration() > COMMAND_TIMEOUT_MAX {
+        value.problem(ProblemKind::BadValue, || {
+            let what = format!("{span} is longer than a vault waits for a commit");
+            Refusal::new(what, format!("write at most {most}"))
+        });
+        return None;
+    }
+    Some(span)
+}
+
+fn read_env(value: &Value<'_>) -> BTreeMap<VariableName, String> {
+    let named = read_named::<VariableName>(value).into_iter();
+    named.filter_map(|(name, value)| Some((name, read_variable(&value)?))).collect()
+}
+
+fn read_variable(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    if text.contains('\0') {
+        value.problem(ProblemKind::BadValue, || {
+            Refusal::new("it contains a NUL character", "no environment can hold that: leave it out")
+        });
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn read_secrets(
+    value: &Value<'_>,
+    env: &BTreeMap<VariableName, String>,
+) -> BTreeMap<VariableName, SecretRef> {
+    let mut secrets = BTreeMap::new();
+    for (name, value) in read_named::<VariableName>(value) {
+        if env.contains_key(&name) {
+            value.problem(ProblemKind::Conflict, || {
+                Refusal::new(format!("{name} stands in env as well"), "remove one of the two")
+            });
+        }
+        if let Some(secret) = value.parse() {
+            secrets.insert(name, secret);
+        }
+    }
+    secrets
 }
 
 fn resolved(

@@ -140,3 +140,27 @@ fn a_source_is_found_by_its_service_only_when_that_is_unambiguous() {
         "there is no source \"nothing-like-it\"; `backstay check-config` lists them"
     );
 }
+
+#[test]
+fn a_command_has_its_program_its_time_and_its_environment() {
+    let config = two_nodes();
+    let source = config.find_source("matrix.dump").unwrap();
+    let SourceKind::Command(command) = &source.kind else { panic!("{:?}", source.kind) };
+    assert_eq!(command.run, ["pg_dump", "-Fc", "-Z0", "synapse"]);
+    assert_eq!(command.timeout.as_duration(), COMMAND_TIMEOUT_DEFAULT);
+    assert!(command.env.is_empty() && command.secrets.is_empty());
+    assert_eq!(config.allow.command_user, None);
+
+    let more = r#"command.dump = { run = ["x"], timeout = "20h", env = { PGHOST = "/run/pg" }, secrets = { PGPASSWORD = "credential:pg" } }
+[allow]
+commands = true
+command_user = "postgres"
+"#;
+    let config = parse(&format!("{MINIMAL}{more}")).unwrap_or_else(|errors| panic!("{errors}"));
+    let source = config.find_source("static.dump").unwrap();
+    let SourceKind::Command(command) = &source.kind else { panic!("{:?}", source.kind) };
+    assert_eq!(command.timeout.as_duration(), COMMAND_TIMEOUT_MAX);
+    assert_eq!(command.env["PGHOST"], "/run/pg");
+    assert_eq!(command.secrets["PGPASSWORD"], SecretRef::Credential("pg".to_owned()));
+    assert_eq!(config.allow.command_user.as_ref().map(UserName::as_str), Some("postgres"));
+}

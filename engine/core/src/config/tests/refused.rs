@@ -212,3 +212,32 @@ fn a_hook_may_ask_only_for_what_it_can_be_given() {
         "it names no program"
     );
 }
+
+#[test]
+fn a_command_that_could_not_be_run_as_it_stands_is_refused() {
+    let files = "files = { path = \"/srv/static\" }";
+    for (keys, kind, what) in [
+        ("timeout = \"21h\"", ProblemKind::BadValue, "21h is longer than a vault waits for a commit"),
+        ("env = { \"A B\" = \"x\" }", ProblemKind::BadValue, "\"A B\" cannot be the name of"),
+        ("env = { A = \"\\u0000\" }", ProblemKind::BadValue, "it contains a NUL character"),
+        ("env = { A = 1 }", ProblemKind::WrongType, "it is a whole number"),
+        (
+            "env = { A = \"x\" }, secrets = { A = \"env:B\" }",
+            ProblemKind::Conflict,
+            "A stands in env as well",
+        ),
+        (
+            "secrets = { A = \"hunter2\" }",
+            ProblemKind::BadValue,
+            "a secret must not stand in the configuration",
+        ),
+        ("umask = \"022\"", ProblemKind::UnknownKey, "there is no such key"),
+    ] {
+        let problem = problem_after(files, &format!("command.dump = {{ run = [\"x\"], {keys} }}"));
+        assert_eq!(problem.kind, kind, "{problem}");
+        assert!(problem.what.starts_with(what), "{problem}");
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
+    }
+    let allow = format!("{files}\n[allow]\ncommand_user = \"0\"");
+    assert_eq!(problem_after(files, &allow).what, "\"0\" cannot be the name of a user");
+}
