@@ -53,7 +53,7 @@ pub use source::{
     COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX, CommandSource, FilesSource, PostgresSource, Source,
     SourceKind, ZfsSource,
 };
-pub use user::UserName;
+pub use user::{UserName, UserNameError};
 pub use variable::{VARIABLE_BYTES_MAX, VariableName};
 pub use vault::{DirVault, PeerVault, S3Access, S3Vault, Vault, VaultKind};
 

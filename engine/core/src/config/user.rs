@@ -2,6 +2,7 @@
 //! to find out.
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::problem::{FromText, Refusal, excerpt};
 
@@ -25,20 +26,33 @@ impl fmt::Display for UserName {
     }
 }
 
+/// A text that cannot be the name of a user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} cannot be the name of a user; write the name of a user of this machine, as in /etc/passwd")]
+pub struct UserNameError {
+    /// The text, cut for display.
+    pub text: String,
+}
+
 /// A number is no name: it would be taken for one by some programs, and for an id by others.
-impl FromText for UserName {
-    fn from_text(text: &str) -> Result<Self, Refusal> {
+impl FromStr for UserName {
+    type Err = UserNameError;
+
+    fn from_str(text: &str) -> Result<Self, UserNameError> {
         let initial = |b: u8| b.is_ascii_alphabetic() || b == b'_';
         let good = (1..=USER_BYTES_MAX).contains(&text.len())
             && text.bytes().next().is_some_and(initial)
             && text.bytes().all(|b| initial(b) || b.is_ascii_digit() || b"-.".contains(&b));
-        if good {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(Refusal::new(
-            format!("{:?} cannot be the name of a user", excerpt(text)),
-            "write the name of a user of this machine, as in /etc/passwd",
-        ))
+        if good { Ok(Self(text.to_owned())) } else { Err(UserNameError { text: excerpt(text) }) }
+    }
+}
+
+impl FromText for UserName {
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        text.parse().map_err(|UserNameError { text }| {
+            let what = format!("{text:?} cannot be the name of a user");
+            Refusal::new(what, "write the name of a user of this machine, as in /etc/passwd")
+        })
     }
 }
 

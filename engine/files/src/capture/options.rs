@@ -99,11 +99,13 @@ impl CaptureProgress {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    /// Whether it is to give up.
+    pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    pub(super) fn saw_entry(&self) {
+    /// One more entry.
+    pub fn saw_entry(&self) {
         self.entries.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -111,11 +113,13 @@ impl CaptureProgress {
         self.rebuilt_rows.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self, bytes: u64) {
+    /// So much was read.
+    pub fn read(&self, bytes: u64) {
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn watch(&self, meter: WriteMeter) {
+    /// Counts what is written by this meter as well.
+    pub fn watch(&self, meter: WriteMeter) {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).push(meter);
     }
 }
