@@ -129,7 +129,9 @@ pub fn explain(
 
 /// The kinds of sources whose runs this version can merge.
 fn kinds() -> Arc<Kinds> {
-    Arc::new(Kinds::from([(FilesKind::NAME, Arc::new(FilesKind) as Arc<dyn KindRules>)]))
+    // What a program has written is a tree of one file.
+    let trees: Arc<dyn KindRules> = Arc::new(FilesKind);
+    Arc::new(Kinds::from([(FilesKind::NAME, Arc::clone(&trees)), (backstay_command::KIND, trees)]))
 }
 
 /// By the configuration; of a source that is not in it everything is kept.

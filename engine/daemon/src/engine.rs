@@ -1,6 +1,8 @@
 //! One capture of one source to its targets: opens vaults, groups targets by their cursor, and reports target
 //! by target. Used by the daemon and by commands that work without it.
 
+pub mod commands;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,8 @@ use backstay_files::capture::{
 };
 use backstay_files::exclude::Exclude;
 use backstay_files::walk::{Crossing, WalkOptions};
-use backstay_vault::targets::{CaptureSource, RolledBack, Targets};
+use backstay_vault::error::VaultError;
+use backstay_vault::targets::{CaptureSource, RolledBack, Standing, Targets};
 use backstay_vault::vault::{Vault, WriterIdentity};
 use backstay_vault::write::CpuPool;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
@@ -177,7 +180,15 @@ impl Engine {
         let Asked { source, progress, .. } = *asked;
         let vaults = group.iter().map(|target| Arc::clone(&target.vault)).collect();
         let (before, start) = (Work::of(progress), Instant::now());
-        let outcome = self.capture_files(asked, cursor, vaults);
+        let outcome = match &source.kind {
+            SourceKind::Files(files) => self.capture_files(asked, files, cursor, vaults),
+            SourceKind::Command(command) => self.capture_command(asked, command, cursor, vaults),
+            kind => {
+                let message =
+                    format!("sources of kind {} are not supported by this version yet", kind.label());
+                Err(Failure::failed(message))
+            }
+        };
         let (work, took_millis) = (Work::of(progress), millis_since(start));
         let reported = |target: OpenTarget, outcome, scan_start: Option<Timestamp>| TargetReport {
             target: target.name,
@@ -236,16 +247,17 @@ impl Engine {
     fn capture_files(
         &self,
         asked: &Asked<'_>,
+        files: &FilesSource,
         cursor: Option<PointId>,
         vaults: Vec<Arc<Vault>>,
     ) -> Result<Captured, Failure> {
         let source = asked.source;
         let states = self.config.node.state.join("sources").join(source.name.as_str());
-        match self.try_capture_files(asked, cursor, vaults.clone(), &states) {
+        match self.try_capture_files(asked, files, cursor, vaults.clone(), &states) {
             Err(CaptureFailure::Capture(CaptureError::State(error))) if error.is_torn() => {
                 tracing::warn!(source = %source.name, %error, "captured again with a state from the vault");
                 std::fs::remove_dir_all(&states)?;
-                Ok(self.try_capture_files(asked, cursor, vaults, &states)?)
+                Ok(self.try_capture_files(asked, files, cursor, vaults, &states)?)
             }
             outcome => Ok(outcome?),
         }
@@ -254,33 +266,39 @@ impl Engine {
     fn try_capture_files(
         &self,
         asked: &Asked<'_>,
+        files: &FilesSource,
         cursor: Option<PointId>,
         vaults: Vec<Arc<Vault>>,
         states: &Path,
     ) -> Result<Captured, CaptureFailure> {
-        let Asked { source, hold, progress, .. } = *asked;
-        let SourceKind::Files(files) = &source.kind else {
-            let kind = source.kind.label();
-            let message = format!("sources of kind {kind} are not supported by this version yet");
-            return Err(Failure::failed(message).into());
-        };
         let options = self.options(files)?;
+        let opened = self.open_targets(asked, facts(files, &options), cursor, vaults);
+        let (targets, standing) = opened.map_err(Failure::from)?;
+        let means = CaptureMeans { pool: Arc::clone(&self.pool), states: states.to_path_buf() };
+        Ok(capture(&options, &means, targets, &standing, &*self.clock, asked.progress)?)
+    }
+
+    /// Sessions on these vaults; what the first that could be opened holds of the source.
+    fn open_targets(
+        &self,
+        asked: &Asked<'_>,
+        facts: Facts,
+        cursor: Option<PointId>,
+        vaults: Vec<Arc<Vault>>,
+    ) -> Result<(Targets, Standing), VaultError> {
+        let Asked { source, hold, .. } = *asked;
         let described = CaptureSource {
             name: source.name.to_string(),
             kind: source.kind.label(),
-            facts: facts(files, &options),
+            facts,
             holds: hold.map(str::to_owned).into_iter().collect(),
             seen: SeenPoints::of(&self.config.node.state, source.name.as_str()).load(),
         };
-        let clock: &dyn ClockDebug = &*self.clock;
-        let (mut targets, first) = Targets::open(vaults, Arc::clone(&self.writer), described, cursor, clock)
-            .map_err(CaptureError::from)?;
-        let Some(standing) = first else {
-            let reason = targets.take_failure();
-            return Err(Failure::from(reason).into());
-        };
-        let means = CaptureMeans { pool: Arc::clone(&self.pool), states: states.to_path_buf() };
-        Ok(capture(&options, &means, targets, &standing, clock, progress)?)
+        let writer = Arc::clone(&self.writer);
+        match Targets::open(vaults, writer, described, cursor, &*self.clock)? {
+            (targets, Some(standing)) => Ok((targets, standing)),
+            (mut targets, None) => Err(targets.take_failure()),
+        }
     }
 
     fn options(&self, files: &FilesSource) -> Result<CaptureOptions, Failure> {
@@ -375,13 +393,16 @@ fn rolled_back_line(vault: &RolledBack) -> String {
 fn facts(files: &FilesSource, options: &CaptureOptions) -> Facts {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Facts {
         root_path: Some(files.path.as_os_str().as_bytes().to_vec()),
         root_device: std::fs::metadata(&files.path).ok().map(|metadata| metadata.dev()),
-        host: Some(host),
+        host: Some(host()),
         scope: Some(options.walk.scope_hash().to_vec()),
     }
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The limits of parts; tests make them small by an environment variable (`BACKSTAY_PART_BYTES`).

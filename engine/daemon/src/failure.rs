@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use backstay_command::capture::CaptureError as CommandError;
 use backstay_files::capture::CaptureError;
 use backstay_vault::error::VaultError;
 
@@ -69,8 +70,9 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 /// The class of an error of the crates below that has one.
 fn class_of(error: &(dyn std::error::Error + 'static)) -> &'static str {
     let of_capture = error.downcast_ref().map(CaptureError::class);
+    let of_command = || error.downcast_ref().map(CommandError::class);
     let of_vault = || error.downcast_ref().map(VaultError::class);
-    of_capture.or_else(of_vault).unwrap_or(OTHER_CLASS)
+    of_capture.or_else(of_command).or_else(of_vault).unwrap_or(OTHER_CLASS)
 }
 
 #[cfg(test)]

@@ -26,6 +26,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Before there is any other thread.
+    if let Some(code) = backstay_command::launch::launched() {
+        return code;
+    }
     let arguments = cli::Arguments::parse();
     terminal::start_log(arguments.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

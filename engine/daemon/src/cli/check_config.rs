@@ -1,10 +1,14 @@
 //! `check-config`: what the configuration means, with defaults and policies filled in.
 
-use backstay_core::config::{ListenAddress, Source, Target};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backstay_core::config::{ListenAddress, Source, SourceKind, Target};
 use backstay_core::units::format_duration;
 use serde::Serialize;
 
 use super::{Context, print_json};
+use crate::engine::commands::refusal;
 use crate::failure::Failure;
 use crate::terminal::print;
 
@@ -29,7 +33,23 @@ struct ExplainedSource {
     name: String,
     kind: String,
     home: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<ExplainedCommand>,
     flows: Vec<ExplainedFlow>,
+}
+
+#[derive(Serialize)]
+struct ExplainedCommand {
+    run: Vec<String>,
+    /// Whether this node runs it.
+    allowed: bool,
+    /// As whom; as the daemon itself when absent.
+    user: Option<String>,
+    timeout_seconds: f64,
+    /// Names alone: what is in them may be for nobody else.
+    env: Vec<String>,
+    /// The same, with where their values are.
+    secrets: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -63,6 +83,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     for source in &config.sources {
         let home = &config.services[&source.service].primary;
         print(&format!("source {} ({}), at home on {home}", source.name, source.kind.label()));
+        command(context, source).iter().for_each(tell_command);
         for flow in &source.flows {
             print(&format!("  to {} within {}", flow.target, format_duration(flow.rpo)));
         }
@@ -76,9 +97,13 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
 /// What is accepted and not yet acted on.
 pub(super) fn warnings(context: &Context) -> Vec<String> {
     let config = &context.config;
-    let kinds = config.sources.iter().filter(|source| source.kind.label() != "files").map(|source| {
+    let is_captured = |source: &&Source| matches!(source.kind, SourceKind::Files(_) | SourceKind::Command(_));
+    let kinds = config.sources.iter().filter(|source| !is_captured(source)).map(|source| {
         format!("{}: sources of kind {} are not captured by this version", source.name, source.kind.label())
     });
+    let own = config.sources_at_home_on(&config.node.name);
+    let own = own.filter(|source| matches!(source.kind, SourceKind::Command(_)));
+    let refused = own.filter_map(|source| refusal(config, source));
     let vaults = config.vaults.values().filter(|vault| vault.kind.label() != "dir").map(|vault| {
         format!("vault {}: kind {} cannot be used by this version", vault.name, vault.kind.label())
     });
@@ -91,7 +116,7 @@ pub(super) fn warnings(context: &Context) -> Vec<String> {
         flows.filter(|(_, flow)| !matches!(flow.target, Target::Vault(_))).map(|(source, flow)| {
             format!("{}: this version keeps no {}; its state stays unknown", source.name, flow.target)
         });
-    kinds.chain(vaults).chain(metrics).chain(replicas).collect()
+    kinds.chain(refused).chain(vaults).chain(metrics).chain(replicas).collect()
 }
 
 fn explain(context: &Context, source: &Source) -> ExplainedSource {
@@ -99,6 +124,7 @@ fn explain(context: &Context, source: &Source) -> ExplainedSource {
         name: source.name.to_string(),
         kind: source.kind.label().to_owned(),
         home: context.config.services[&source.service].primary.to_string(),
+        command: command(context, source),
         flows: source
             .flows
             .iter()
@@ -108,4 +134,33 @@ fn explain(context: &Context, source: &Source) -> ExplainedSource {
             })
             .collect(),
     }
+}
+
+fn command(context: &Context, source: &Source) -> Option<ExplainedCommand> {
+    let SourceKind::Command(command) = &source.kind else { return None };
+    let allow = &context.config.allow;
+    let secrets = command.secrets.iter();
+    Some(ExplainedCommand {
+        run: command.run.clone(),
+        allowed: allow.commands,
+        user: allow.command_user.as_ref().map(ToString::to_string),
+        timeout_seconds: command.timeout.as_duration().as_secs_f64(),
+        env: command.env.keys().map(ToString::to_string).collect(),
+        secrets: secrets.map(|(name, reference)| (name.to_string(), reference.to_string())).collect(),
+    })
+}
+
+fn tell_command(command: &ExplainedCommand) {
+    let user =
+        command.user.as_deref().map_or("as the daemon's own user".to_owned(), |user| format!("as {user}"));
+    let whether =
+        if command.allowed { user } else { "not on this node: [allow] commands is not true".to_owned() };
+    let words: Vec<String> = command.run.iter().map(|word| format!("{word:?}")).collect();
+    print(&format!("  runs {}, {whether}", words.join(" ")));
+    let timeout = format_duration(Duration::from_secs_f64(command.timeout_seconds));
+    let secrets = command.secrets.iter().map(|(name, reference)| format!("{name} ({reference})"));
+    let variables: Vec<String> = command.env.iter().cloned().chain(secrets).collect();
+    let variables =
+        if variables.is_empty() { String::new() } else { format!("; sets {}", variables.join(", ")) };
+    print(&format!("  ends it after {timeout}{variables}"));
 }

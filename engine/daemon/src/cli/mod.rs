@@ -19,6 +19,7 @@ mod points;
 mod prune;
 mod repair;
 mod restore;
+mod restore_stream;
 mod status;
 mod undelete;
 mod upkeep;
@@ -95,7 +96,7 @@ enum Command {
     Export(export::ExportArgs),
     /// Restore a source, or paths of it.
     #[command(
-        after_help = "Example: backstay restore static --at 2026-11-01T12:00:00Z --to /srv/static.restored www/img"
+        after_help = "Examples: backstay restore static --at 2026-11-01T12:00:00Z --to /srv/static.restored www/img\n          backstay restore matrix.dump --to-program pg_restore -d synapse"
     )]
     Restore(restore::RestoreArgs),
     /// Care of vaults.

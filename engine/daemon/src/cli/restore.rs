@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use backstay_core::config::SourceKind;
 use backstay_core::units::ByteSize;
 use backstay_files::place::Existing;
 use backstay_files::restore::{
@@ -17,7 +18,7 @@ use serde::Serialize;
 
 use super::choose::{Held, held, point};
 use super::looking::parse_path;
-use super::{Context, PointArgs, print_json};
+use super::{Context, PointArgs, print_json, restore_stream};
 use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::terminal::{self, print, remark};
@@ -29,15 +30,21 @@ pub(super) struct RestoreArgs {
     source: String,
     /// Paths in it, relative to its root; everything where none is given.
     #[arg(value_name = "PATH")]
-    paths: Vec<OsString>,
-    /// The directory to restore to; it must be empty or not exist.
-    #[arg(long, value_name = "DEST")]
-    to: PathBuf,
-    /// Restore into a directory that is not empty: what is restored replaces what has its name, the rest stays.
+    pub(super) paths: Vec<OsString>,
+    /// The directory to restore to; it must be empty or not exist. Of a `command` source: the file, or `-` for standard
+    /// output.
+    #[arg(long, value_name = "DEST", required_unless_present = "to_program")]
+    pub(super) to: Option<PathBuf>,
+    /// Restore into a directory that is not empty: what is restored replaces what has its name, the rest stays. Of a
+    /// `command` source: replace the file.
     #[arg(long)]
-    into: bool,
+    pub(super) into: bool,
+    /// Of a `command` source: give its output to a program; all that follows is the program's. What Backstay itself is to
+    /// know stands before it.
+    #[arg(long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["to", "into"])]
+    pub(super) to_program: Vec<OsString>,
     #[command(flatten)]
-    point: PointArgs,
+    pub(super) point: PointArgs,
 }
 
 #[derive(Serialize)]
@@ -56,17 +63,24 @@ struct ShownRestore {
 
 pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Failure> {
     let start = Instant::now();
-    if arguments.to.as_os_str() == "-" {
+    let source = context.config.find_source(&arguments.source).map_err(Failure::usage)?;
+    if let SourceKind::Command(_) = &source.kind {
+        return restore_stream::run(context, source, arguments);
+    }
+    let Some(destination) = &arguments.to else {
+        return Err(Failure::usage(
+            "--to-program: a directory tree is no stream; restore it to a directory with --to DEST",
+        ));
+    };
+    if destination.as_os_str() == "-" {
         return Err(Failure::usage(
             "--to -: a directory tree cannot be restored to standard output by this version; name a directory (./- for one of this name)",
         ));
     }
     let vaults = context.vaults_to_read(arguments.point.key_file.as_deref())?;
-    let source = context.config.find_source(&arguments.source).map_err(Failure::usage)?;
     let held = held(&vaults, source, arguments.point.from.as_deref())?;
     let (held, point) = point(held, source, &arguments.point)?;
     let paths = arguments.paths.iter().map(|path| parse_path(path)).collect::<Result<_, _>>()?;
-    let destination = &arguments.to;
     let existing = if arguments.into { Existing::Replace } else { Existing::Refuse };
     let selection = Selection::paths(paths);
     let report = watched(&held, &point, Some(vaults.writer()), &selection, destination, existing)?;

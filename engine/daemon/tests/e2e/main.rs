@@ -10,6 +10,7 @@
 
 mod busy;
 mod changing;
+mod command;
 mod crash;
 mod daemon;
 mod damage;
