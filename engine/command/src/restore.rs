@@ -1,8 +1,7 @@
 //! Having an output back, as the stream that it was. Owns what is checked before anything is written, while it is, and at
-//! the end; where the stream goes is for the caller: `file` and `receiver` are two places.
+//! the end; where the stream goes is for the caller: `receiver` is a program.
 
 mod ahead;
-mod file;
 mod receiver;
 
 use std::io::Write;
@@ -16,7 +15,6 @@ use backstay_vault::error::VaultError;
 use backstay_vault::vault::{PointObject, Reading};
 
 use self::ahead::read_ahead;
-pub use self::file::{Existing, FileError, OutputFile};
 pub use self::receiver::{Group, Receiver, ReceiverError};
 use crate::row::{StdoutError, StdoutRow};
 

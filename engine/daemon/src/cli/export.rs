@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::looking::{Looked, Stay, looked, parse_path, refuse_terminal};
 use super::{Context, PointArgs, print_json};
 use crate::failure::Failure;
-use crate::new_file::NewFile;
+use crate::new_file::{Existing, NewFile};
 use crate::terminal::{self, nobody_reads, print, remark, stream};
 
 #[derive(Debug, Args)]
@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, arguments: &ExportArgs) -> Result<u8, Failu
     let looked = looked(context, &arguments.source, &arguments.point, Stay::Long)?;
     let archived = match to {
         Some(to) => {
-            let mut file = NewFile::create(to)?;
+            let mut file = NewFile::create(to, Existing::Refuse)?;
             let archived = write(&looked, &paths, file.writer())?;
             file.finish()?;
             archived

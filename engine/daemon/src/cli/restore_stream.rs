@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
-use backstay_command::restore::{Existing, Group, OutputFile, Receiver, StreamError, StreamProgress, stream};
+use backstay_command::restore::{Group, Receiver, StreamError, StreamProgress, stream};
 use backstay_command::row::STDOUT_PATH;
 use backstay_core::config::Source;
 use backstay_core::units::ByteSize;
@@ -21,6 +21,7 @@ use super::restore::RestoreArgs;
 use super::{Context, print_json};
 use crate::clock::SystemClock;
 use crate::failure::Failure;
+use crate::new_file::{Existing, FileError, NewFile};
 use crate::terminal::{self, print, remark};
 
 /// The destination that is standard output.
@@ -128,10 +129,10 @@ impl Streaming<'_> {
     fn to(&self, context: &Context, destination: &Destination<'_>) -> Result<u64, Failure> {
         match destination {
             Destination::File { path, existing } => {
-                let mut file = OutputFile::create(path, *existing)?;
-                let bytes = self.watched(&mut file);
+                let mut file = NewFile::create(path, *existing).map_err(refused)?;
+                let bytes = self.watched(file.writer());
                 let bytes = bytes.map_err(|error| not_written(&path.display().to_string(), error))?;
-                file.finish()?;
+                file.finish().map_err(refused)?;
                 Ok(bytes)
             }
             Destination::Stdout => {
@@ -152,6 +153,13 @@ impl Streaming<'_> {
     fn watched(&self, out: &mut (impl Write + Send)) -> Result<u64, StreamError> {
         let figures = || (1, self.progress.bytes());
         terminal::watched("restoring", figures, || stream(&self.reading, self.point, out, &self.progress))
+    }
+}
+
+fn refused(error: FileError) -> Failure {
+    match error {
+        FileError::Exists { .. } => Failure::failed(format!("{error}, or --into to replace it")),
+        error => error.into(),
     }
 }
 

@@ -132,6 +132,11 @@ fn what_a_program_writes_is_had_back_as_a_file_on_standard_output_and_by_a_progr
         "{listed:#}"
     );
     assert_eq!((&listed["kind"], &listed["mode"]), (&"file".into(), &"0600".into()), "{listed:#}");
+    // It is looked into as a tree of one file.
+    assert!(sandbox.run(["cat", "db", "stdout"]).good().stdout == outputs[4]);
+    let compared = sandbox.run(["diff", "db", &points[3], &points[4], "--json"]);
+    assert!(compared.text().contains("\"stdout\""), "{compared:?}");
+    sandbox.run(["diff", "db"]).refused(2, &["db.dump is no directory tree"]);
     sandbox.check_vault();
     sandbox.run(["vault", "check", "local", "--read-data", "1/1"]).good();
 }
