@@ -53,7 +53,7 @@ fn judge(written: io::Result<()>) {
     }
 }
 
-/// Prints a result of very many lines as [`print`] does, several at once.
+/// Prints a result of very many lines as [`print()`] does, several at once.
 #[derive(Debug)]
 pub struct Lines(BufWriter<StdoutLock<'static>>);
 
