@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use backstay_core::collection::CollectionNumber;
+use backstay_core::config::{Verify, VerifyLevel};
 use backstay_core::id::{ObjectHash, PointId, SessionId, SourceId, VaultId};
-use backstay_core::units::Timestamp;
+use backstay_core::proof::ProofHistory;
+use backstay_core::units::{ByteSize, Span, Timestamp};
 use backstay_testkit::capture::{State, read_back};
 use backstay_testkit::forge::{self, Object, hashed_envelope};
 use backstay_vault::clear::FormatObject;
@@ -97,6 +100,19 @@ pub fn sealed_layout(data: &[u8]) {
 /// A head.
 pub fn sealed_head(data: &[u8]) {
     look(&hashed(EnvelopeKind::Head, data, |hash| Named::Head(SAMPLE.source, 9, hash)));
+}
+
+/// A proof.
+pub fn sealed_proof(data: &[u8]) {
+    let vault = hashed(EnvelopeKind::Proof, data, |hash| Named::Proof(SAMPLE.source, 9, hash));
+    let proofs = vault.proofs(SAMPLE.source).expect("one that cannot be read proves nothing");
+    let history = ProofHistory::new(proofs, Timestamp::from_seconds(2));
+    let verify = Verify {
+        every: Span::new(Duration::from_secs(60)),
+        level: VerifyLevel::Restore,
+        budget_per_day: Some(ByteSize(1000)),
+    };
+    let _ = history.due(&verify, 10, Timestamp::from_seconds(2));
 }
 
 /// An index object.

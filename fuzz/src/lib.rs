@@ -17,7 +17,7 @@ mod wire;
 
 pub use clear::{bundle, clear, envelope, name};
 pub use commit::{
-    SOURCE, sample_vault, sealed_commit, sealed_head, sealed_index, sealed_layout, sealed_point,
+    SOURCE, sample_vault, sealed_commit, sealed_head, sealed_index, sealed_layout, sealed_point, sealed_proof,
 };
 pub use config::config;
 pub use files::{files_further_row, files_key, files_row};
@@ -59,6 +59,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sealed_layout", run: sealed_layout },
     Target { name: "sealed_pack", run: sealed_pack },
     Target { name: "sealed_point", run: sealed_point },
+    Target { name: "sealed_proof", run: sealed_proof },
     Target { name: "sealed_record", run: sealed_record },
     Target { name: "sealed_segment", run: sealed_segment },
     Target { name: "segment", run: segment },

@@ -44,6 +44,9 @@ pub struct FlowReport {
     pub restorable: Option<String>,
     /// Time of the newest point, RFC 3339.
     pub last_point: Option<String>,
+    /// When the newest proof was made that was good, RFC 3339.
+    #[serde(default)]
+    pub last_proof: Option<String>,
     /// What is wrong: message of the last failure since the last success.
     pub problem: Option<String>,
     /// What the last capture has left out on purpose.

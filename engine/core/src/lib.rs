@@ -10,6 +10,7 @@ pub mod id;
 pub mod kind;
 pub mod layout;
 pub mod point;
+pub mod proof;
 pub mod retention;
 pub mod rpo;
 pub mod run;

@@ -128,7 +128,7 @@ pub fn explain(
 }
 
 /// The kinds of sources whose runs this version can merge.
-fn kinds() -> Arc<Kinds> {
+pub fn kinds() -> Arc<Kinds> {
     // What a program has written is a tree of one file.
     let trees: Arc<dyn KindRules> = Arc::new(FilesKind);
     Arc::new(Kinds::from([(FilesKind::NAME, Arc::clone(&trees)), (backstay_command::KIND, trees)]))

@@ -29,6 +29,7 @@ use crate::care::Care;
 use crate::failure::Failure;
 use crate::flows::Found;
 use crate::node::SeenPoints;
+use crate::proving::Prover;
 use crate::vaults::{Absent, ClockDebug, Vaults};
 
 /// Threads that walk a tree.
@@ -81,6 +82,11 @@ impl Engine {
     pub fn care(&self) -> Care {
         let (config, vaults) = (Arc::clone(&self.config), Arc::clone(&self.vaults));
         Care::new(config, vaults, Arc::clone(&self.pool), Arc::clone(&self.clock))
+    }
+
+    /// What makes proofs from the same vaults, with the same threads.
+    pub fn prover(&self) -> Prover {
+        Prover::new(Arc::clone(&self.vaults), Arc::clone(&self.pool), Arc::clone(&self.clock))
     }
 
     /// The vaults.

@@ -1,21 +1,26 @@
 //! The flows of this node: what is known of each, and what follows for status, metrics and schedule. Owns the
 //! facts; decisions are core's, captures are the engine's.
 
+mod found;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use backstay_core::clock::{Clock, Moment, SteadyTime};
 use backstay_core::config::{Config, SourceName, Target};
 use backstay_core::id::PointId;
+use backstay_core::proof::ProofLevel;
 use backstay_core::rpo::{Durable, FlowFacts, FlowStatus, Permission, Severity};
 use backstay_core::schedule::{Activity, DurationEstimate, Jitter, ScheduledFlow, backoff};
 use backstay_core::units::Timestamp;
-use backstay_vault::vault::{Catalogue, Vault};
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 use backstay_wire::status::{FlowReport, NodeStatus};
 
 use crate::failure::Failure;
-use crate::vaults::{Absent, Vaults};
+use crate::flow_proofs::FlowProofs;
+use crate::vaults::Vaults;
+
+pub use self::found::Found;
 
 /// What is said of a flow as long as its vault is awaited.
 pub const UNANSWERED: &str = "the vault has not answered yet since the daemon began; where that lasts, see whether its disk or its server hangs";
@@ -52,6 +57,7 @@ pub struct FlowRecord {
     has_lost: bool,
     retry_at: Option<Timestamp>,
     estimate: DurationEstimate,
+    proofs: FlowProofs,
 }
 
 /// All flows of this node.
@@ -60,44 +66,6 @@ pub struct Flows {
     fleet: String,
     node: String,
     records: Vec<FlowRecord>,
-}
-
-/// What a vault knows of a flow.
-#[derive(Debug)]
-pub struct Found {
-    durable: Durable,
-    cursor: Option<PointId>,
-    last_point: Option<Timestamp>,
-}
-
-impl Found {
-    /// Asks the vault what it has; waits for it.
-    pub fn ask(vaults: &Vaults, source: &SourceName, target: &Target) -> Result<Self, Failure> {
-        let Target::Vault(name) = target else {
-            return Err(Failure::failed("this version cannot keep replicas yet"));
-        };
-        let vault = vaults.open(name.as_str(), Absent::Refuse)?;
-        let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
-        Ok(Self::in_catalogue(&catalogue, &vault))
-    }
-
-    /// What a vault has by the catalogue of the source.
-    pub fn in_catalogue(catalogue: &Catalogue, vault: &Vault) -> Self {
-        Self {
-            durable: catalogue.durable_until(vault.id()).map_or(Durable::Nothing, Durable::Since),
-            cursor: catalogue.newest().map(|point| point.link.point),
-            last_point: catalogue.newest().map(|point| point.common.capture_start),
-        }
-    }
-
-    /// Whether it is less than what was known, or all that is known.
-    fn corrects(&self, known: Durable) -> bool {
-        match (self.durable, known) {
-            (_, Durable::Unknown) | (Durable::Nothing, Durable::Since(_)) => true,
-            (Durable::Since(found), Durable::Since(known)) => found < known,
-            _ => false,
-        }
-    }
 }
 
 /// What a vault is asked again, and as of when: an answer is worth nothing that a capture has overtaken.
@@ -151,6 +119,7 @@ impl Flows {
                 has_lost: false,
                 retry_at: None,
                 estimate: DurationEstimate::default(),
+                proofs: FlowProofs::default(),
             }));
         }
         flows
@@ -205,6 +174,13 @@ impl Flows {
     pub fn captured(&mut self, source: &str, target: &str, began: Moment) {
         for record in self.of(source).filter(|record| record.target.as_str() == target) {
             record.captured = Some(began);
+        }
+    }
+
+    /// Notes what was proven of a flow.
+    pub fn proven(&mut self, source: &str, target: &str, proofs: FlowProofs) {
+        for record in self.of(source).filter(|record| record.target.as_str() == target) {
+            record.proofs.clone_from(&proofs);
         }
     }
 
@@ -283,8 +259,7 @@ impl Flows {
     pub fn status(&self, daemon: bool, clock: &dyn Clock) -> NodeStatus {
         let now = clock.moment();
         let flows: Vec<FlowReport> = self.records.iter().map(|record| record.report(now)).collect();
-        let severity =
-            Severity::overall(self.records.iter().map(|record| record.status(now).condition.severity()));
+        let severity = Severity::overall(self.records.iter().flat_map(|record| record.severities(now)));
         NodeStatus {
             fleet: self.fleet.clone(),
             node: self.node.clone(),
@@ -310,6 +285,29 @@ impl FlowRecord {
         };
         let facts = FlowFacts { durable, failures: self.failures, permission: Permission::Running };
         FlowStatus::assess(&facts, self.rpo, now.wall)
+    }
+
+    /// How bad it is: of the flow, and of its proofs.
+    fn severities(&self, now: Moment) -> impl Iterator<Item = Severity> + use<> {
+        let failed = self.proofs.are_good() == Some(false);
+        std::iter::once(self.status(now).condition.severity()).chain(failed.then_some(Severity::Critical))
+    }
+
+    /// What was proven of it.
+    pub fn proofs(&self) -> &FlowProofs {
+        &self.proofs
+    }
+
+    /// What is said of proofs that have failed.
+    fn failed_proofs(&self) -> Option<String> {
+        let levels: Vec<&str> = self.proofs.failed_levels().map(ProofLevel::word).collect();
+        (!levels.is_empty()).then(|| {
+            let (source, target) = (&self.source, &self.target);
+            format!(
+                "the last proof has failed ({}): `backstay proofs {source}` says of what, `backstay vault repair {target}` mends",
+                levels.join(", ")
+            )
+        })
     }
 
     /// When the scan has begun that is durable, as the clock shows the time now: one that was set back makes nothing fresher.
@@ -348,7 +346,7 @@ impl FlowRecord {
             return;
         }
         if found.is_err() {
-            self.take(Found { durable: Durable::Unknown, cursor: None, last_point: None });
+            self.take(Found { durable: Durable::Unknown, cursor: None, last_point: None, proofs: None });
         }
         self.learn(found);
         if aftermath != Aftermath::Kept {
@@ -359,7 +357,10 @@ impl FlowRecord {
     }
 
     fn take(&mut self, found: Found) {
-        let Found { durable, cursor, last_point } = found;
+        let Found { durable, cursor, last_point, proofs } = found;
+        if let Some(proofs) = proofs {
+            self.proofs = proofs;
+        }
         if durable != self.durable {
             self.durable_steady = None;
         }
@@ -445,7 +446,12 @@ impl FlowRecord {
             objective_seconds: self.rpo.as_secs_f64(),
             restorable: self.restorable().map(|time| time.to_string()),
             last_point: self.last_point.map(|time| time.to_string()),
-            problem: self.problem.clone().or_else(|| self.awaited.then(|| UNANSWERED.to_owned())),
+            last_proof: self.proofs.newest_good().map(|time| time.to_string()),
+            problem: self
+                .problem
+                .clone()
+                .or_else(|| self.awaited.then(|| UNANSWERED.to_owned()))
+                .or_else(|| self.failed_proofs()),
             remarks: self.remarks.clone(),
         }
     }
@@ -507,7 +513,7 @@ files = { path = "/srv/data" }
     }
 
     fn has(durable: Durable) -> Found {
-        Found { durable, cursor: None, last_point: None }
+        Found { durable, cursor: None, last_point: None, proofs: None }
     }
 
     /// A capture that finds nothing changed and takes ten seconds.

@@ -14,6 +14,7 @@ use prometheus::{
 };
 
 use crate::flow_counters::FlowCounters;
+use crate::flow_proofs::FlowProofs;
 use crate::flows::Flows;
 use crate::vaults::VaultObserver;
 
@@ -32,6 +33,9 @@ pub struct Metrics {
     sent: IntCounterVec,
     saved: IntCounterVec,
     errors: IntCounterVec,
+    last_proof: GaugeVec,
+    proof_success: GaugeVec,
+    restore_seconds: GaugeVec,
     vault_bytes: IntGaugeVec,
     vault_chunks: IntGaugeVec,
     pruned: GaugeVec,
@@ -129,6 +133,21 @@ impl Metrics {
                 "Failed captures, by class.",
                 &labels_and("class"),
             )?,
+            last_proof: gauge(
+                "backstay_last_proof_timestamp_seconds",
+                "When the last proof of this level was made; of shares of contents, the last round that was whole.",
+                &labels_and("level"),
+            )?,
+            proof_success: gauge(
+                "backstay_last_proof_success",
+                "1 when the last proofs of all levels have shown that all is well, 0 when one has failed.",
+                &FLOW_LABELS,
+            )?,
+            restore_seconds: gauge(
+                "backstay_restore_seconds",
+                "How long the restore for the last proof has taken, with the comparison.",
+                &FLOW_LABELS,
+            )?,
             vault_bytes: int_gauge("backstay_vault_bytes", "Bytes of packs, by class.", &["vault", "class"])?,
             vault_chunks: int_gauge("backstay_vault_chunks", "Chunks that the index knows.", &["vault"])?,
             pruned: gauge(
@@ -178,6 +197,7 @@ impl Metrics {
                 let value = if condition == status.condition { 1.0 } else { 0.0 };
                 self.state.with_label_values(&[service, source, kind, target, condition.label()]).set(value);
             }
+            self.show_proofs(record.proofs(), labels);
             let counter = counters.of(labels[1], labels[3]);
             set(&self.captured, &labels, counter.captured_bytes);
             set(&self.sent, &labels, counter.sent_bytes);
@@ -191,6 +211,21 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+
+    /// Of what was never proven there is no figure.
+    fn show_proofs(&self, proofs: &FlowProofs, labels: [&str; 4]) {
+        let [service, source, kind, target] = labels;
+        for (level, last) in proofs.last() {
+            let labels = [service, source, kind, target, level.word()];
+            self.last_proof.with_label_values(&labels).set(last.end.as_seconds_f64());
+        }
+        if let Some(good) = proofs.are_good() {
+            self.proof_success.with_label_values(&labels).set(if good { 1.0 } else { 0.0 });
+        }
+        if let Some(took) = proofs.restore_time() {
+            self.restore_seconds.with_label_values(&labels).set(took.as_secs_f64());
+        }
     }
 
     fn set_node(&self, load: NodeLoad) {

@@ -16,6 +16,7 @@ pub mod observe;
 mod on_disk;
 pub mod place;
 mod point_rows;
+pub mod prove;
 pub mod read;
 pub mod restore;
 pub mod row;

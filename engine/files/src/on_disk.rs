@@ -6,6 +6,7 @@ use std::sync::Arc;
 use backstay_core::id::{ChunkId, ContentId};
 use backstay_vault::chunk::ChunkClass;
 use backstay_vault::keys::KeyRing;
+use rustix::fs::Advice;
 use rustix::io::Errno;
 
 use crate::capture::{Observation, Observer, ReadProblem};
@@ -50,12 +51,26 @@ impl From<Errno> for LookProblem {
 pub(crate) struct Looker {
     ring: Arc<KeyRing>,
     observer: Observer,
+    reads: Reads,
+}
+
+/// Where contents are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    AsTheyCome,
+    FromDisk,
 }
 
 impl Looker {
     /// `ring` names contents.
     pub(crate) fn new(ring: &Arc<KeyRing>) -> Self {
-        Self { ring: Arc::clone(ring), observer: Observer::new() }
+        Self { ring: Arc::clone(ring), observer: Observer::new(), reads: Reads::AsTheyCome }
+    }
+
+    /// The same, but contents that the system has in memory are forgotten first, as far as it lets that: what is read is
+    /// what lies on the disk.
+    pub(crate) fn from_disk(ring: &Arc<KeyRing>) -> Self {
+        Self { reads: Reads::FromDisk, ..Self::new(ring) }
     }
 
     /// The object, and what is to be known of it beside its contents. Contents are read when they have the size that is
@@ -73,6 +88,10 @@ impl Looker {
         for _ in 0..TRIES {
             let file = found.open_file().map_err(ReadProblem::from)?;
             let stat = *file.stat();
+            if self.reads == Reads::FromDisk {
+                // Only asked for: what has been synced can be forgotten.
+                let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+            }
             let content = match expected {
                 Some(expected) if expected.size_bytes == stat.size_bytes => {
                     self.content_id(&file, expected)?

@@ -35,6 +35,8 @@ pub enum EnvelopeKind {
     Fence = 6,
     /// `gc/`.
     Gc = 7,
+    /// `proofs/`.
+    Proof = 8,
     /// `bad/`.
     Bad = 9,
 }

@@ -298,6 +298,11 @@ impl VaultError {
         }
     }
 
+    /// Whether it says of what is stored that it is not as it should be, and other things may be.
+    pub fn is_finding(&self) -> bool {
+        matches!(self, Self::Chunk { .. } | Self::Table(_) | Self::Stack(_)) || self.is_of_one_object()
+    }
+
     /// A word for metrics: the class of the error.
     pub fn class(&self) -> &'static str {
         match self {

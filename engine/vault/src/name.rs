@@ -41,6 +41,8 @@ pub enum Named {
     Gc(CollectionNumber, ObjectHash),
     /// `bad/<n>-<hash>`.
     Bad(u64, ObjectHash),
+    /// `proofs/<source>/<time>-<hash>`; nanoseconds since 1970.
+    Proof(SourceId, u64, ObjectHash),
 }
 
 impl Named {
@@ -62,6 +64,7 @@ impl Named {
             Self::Fence(session) => format!("fences/{session}"),
             Self::Gc(n, hash) => format!("gc/{:016x}-{hash}", n.get()),
             Self::Bad(n, hash) => format!("bad/{n:016x}-{hash}"),
+            Self::Proof(source, time, hash) => format!("proofs/{source}/{time:016x}-{hash}"),
         })
     }
 }
@@ -100,6 +103,10 @@ impl ObjectName {
             ("bad", rest, None) => {
                 let (n, hash) = rest.split_once('-')?;
                 Named::Bad(number(n)?, hash.parse().ok()?)
+            }
+            ("proofs", source, Some(rest)) => {
+                let (time, hash) = rest.split_once('-')?;
+                Named::Proof(source.parse().ok()?, number(time)?, hash.parse().ok()?)
             }
             _ => return None,
         };
@@ -158,6 +165,7 @@ mod tests {
             Named::Fence(session),
             Named::Gc(CollectionNumber::new(7), hash),
             Named::Bad(7, hash),
+            Named::Proof(source, 7, hash),
         ] {
             let name = named.to_name();
             assert_eq!(ObjectName::parse(name.as_str()), Some((name, named)));

@@ -7,6 +7,7 @@ use std::path::Path;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ContentId, KeyId, LinkId, ObjectHash, PackId, SessionId};
 use backstay_core::layout::{Accepted, Layout};
+use backstay_core::proof::{Place, Proof, ProofLevel, Round, Share};
 use backstay_core::run::{Change, Entry, PartRef};
 use backstay_core::units::Timestamp;
 use backstay_files::keys::{PathKey, further_key, link_key};
@@ -235,6 +236,27 @@ fn envelopes(seeds: &mut Seeds) {
     seeds.push(("sealed_layout", "drops", encode_cbor(&layout)));
     let (_, head) = catalogue.head.as_ref().expect("a capture writes a head");
     seeds.push(("sealed_head", "of-the-point", encode_cbor(head)));
+    let share = Share {
+        round: Round { start: Timestamp::EPOCH, end: Timestamp::EPOCH, bytes: 1, failures: 0 },
+        next: Some(Place { part: ChunkId::new([5; 32]), key: b"key".to_vec() }),
+        before: None,
+    };
+    let proof = Proof {
+        source,
+        source_name: "static.files".into(),
+        level: ProofLevel::Data,
+        node: "alpha".into(),
+        start: Timestamp::EPOCH,
+        end: Timestamp::from_nanos(9),
+        point: Some(point.link),
+        entries: 1,
+        bytes: 1,
+        failures: 1,
+        told: vec!["what".into()],
+        unproven: vec!["owners".into()],
+        share: Some(share),
+    };
+    seeds.push(("sealed_proof", "share", encode_cbor(&proof)));
     let session = SessionId::new([1; 16]);
     let open_session = SessionObject {
         pins: vec![point.link.point],

@@ -15,6 +15,8 @@ use super::user::UserName;
 use super::value::Value;
 
 const STATE_DEFAULT: &str = "/var/lib/backstay";
+/// Within the state.
+const SCRATCH_DEFAULT: &str = "scratch";
 /// What a hook's arguments may contain in braces.
 const PLACEHOLDERS: [&str; 2] = ["service", "node"];
 
@@ -25,6 +27,8 @@ pub struct Node {
     pub name: NodeName,
     /// The directory for catalogue, caches and identity; `/var/lib/backstay` where nothing is said.
     pub state: PathBuf,
+    /// The directory in which points are restored to prove them; `scratch` in `state` where nothing is said.
+    pub scratch: PathBuf,
     /// Where other nodes reach it; it takes no connections when absent.
     pub listen: Option<ListenAddress>,
     /// Where metrics and the status page are served; nowhere when absent.
@@ -103,6 +107,7 @@ pub(super) struct NodeDraft<'t> {
     pub(super) name_place: Option<Value<'t>>,
     pub(super) name: Option<NodeName>,
     state: Option<PathBuf>,
+    scratch: Option<PathBuf>,
     listen: Option<ListenAddress>,
     metrics: Option<ListenAddress>,
     tailnet: Tailnet,
@@ -113,8 +118,10 @@ impl NodeDraft<'_> {
     pub(super) fn finish(self, nodes: &BTreeSet<NodeName>) -> Option<Node> {
         let place = self.name_place?;
         let name = if self.name.is_some() { place.reference(nodes) } else { None };
-        let Self { state, listen, metrics, tailnet, .. } = self;
-        Some(Node { name: name?, state: state?, listen, metrics, tailnet })
+        let Self { state, scratch, listen, metrics, tailnet, .. } = self;
+        let state = state?;
+        let scratch = scratch.unwrap_or_else(|| state.join(SCRATCH_DEFAULT));
+        Some(Node { name: name?, state, scratch, listen, metrics, tailnet })
     }
 }
 
@@ -124,6 +131,7 @@ pub(super) fn read_node<'t>(value: &Value<'t>) -> Option<NodeDraft<'t>> {
         let name = name_place.as_ref().and_then(Value::parse);
         let state =
             table.get("state").map_or_else(|| Some(PathBuf::from(STATE_DEFAULT)), |value| value.parse());
+        let scratch = table.get("scratch").and_then(|value| value.parse());
         let listen = table.get("listen").and_then(|value| value.parse());
         let metrics = table.get("metrics").and_then(|value| value.parse());
         let modes = [("required", Tailnet::Required), ("off", Tailnet::Off)];
@@ -131,7 +139,7 @@ pub(super) fn read_node<'t>(value: &Value<'t>) -> Option<NodeDraft<'t>> {
             Some(ListenAddress::Tailnet { .. }) => Tailnet::Required,
             _ => Tailnet::Off,
         });
-        NodeDraft { name_place, name, state, listen, metrics, tailnet }
+        NodeDraft { name_place, name, state, scratch, listen, metrics, tailnet }
     })
 }
 

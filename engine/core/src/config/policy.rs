@@ -43,6 +43,14 @@ impl Target {
         }
     }
 
+    /// The name of the vault, if it is one.
+    pub fn vault(&self) -> Option<&str> {
+        match self {
+            Self::Vault(name) => Some(name.as_str()),
+            Self::Replica | Self::Standby => None,
+        }
+    }
+
     /// The target that is no vault and has this name.
     pub(super) fn live(text: &str) -> Option<Self> {
         [Self::Replica, Self::Standby].into_iter().find(|target| target.as_str() == text)

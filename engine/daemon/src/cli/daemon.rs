@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use backstay_core::clock::Clock;
 use backstay_core::config::{Source, VaultKind};
+use backstay_core::proof::{DueProof, ProofLevel};
 use backstay_core::schedule::due;
 use backstay_wire::control::{Ask, CaptureReport};
 use clap::Args;
@@ -16,8 +17,9 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::flows::Flows;
 use crate::node::StateLock;
+use crate::proving::{self, ProofProgress, Wanted};
 use crate::serve::Daemon;
-use crate::terminal::remark;
+use crate::terminal::{self, remark};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -73,6 +75,7 @@ fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, F
         }
     }
     prune_due(context, &engine);
+    prove_due(context, &engine, sources);
     drop(lock);
     Ok(reports)
 }
@@ -86,6 +89,29 @@ fn prune_due(context: &Context, engine: &Engine) {
             Ok(Some(report)) => remark(&summary(&report)),
             Ok(None) => {}
             Err(failure) => remark(&format!("warning: vault {name} was not pruned: {failure}")),
+        }
+    }
+}
+
+/// Proofs where they are due. What becomes of them changes nothing of the captures: it is said.
+fn prove_due(context: &Context, engine: &Engine, sources: &[&Source]) {
+    let prover = engine.prover();
+    for source in sources {
+        for vault in source.flows.iter().filter_map(|flow| flow.target.vault()) {
+            let made = prover.due(source, vault, ProofLevel::Restore).and_then(|due| {
+                let Some(DueProof { level, bytes_max }) = due else { return Ok(()) };
+                let scratch = &context.config.node.scratch;
+                let wanted = Wanted { source, vault, level, bytes_max, scratch };
+                let progress = ProofProgress::default();
+                let what = format!("verifying {} in {vault}", source.name);
+                let proof =
+                    terminal::watched(&what, || progress.figures(), || prover.prove(&wanted, &progress))?;
+                proving::log(&proof, vault);
+                Ok(())
+            });
+            if let Err(failure) = made {
+                remark(&format!("warning: nothing was proven of {} in {vault}: {failure}", source.name));
+            }
         }
     }
 }

@@ -24,6 +24,7 @@ mod status;
 mod undelete;
 mod upkeep;
 mod vault;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,6 +100,14 @@ enum Command {
         after_help = "Examples: backstay restore static --at 2026-11-01T12:00:00Z --to /srv/static.restored www/img\n          backstay restore matrix.dump --to-program pg_restore -d synapse"
     )]
     Restore(restore::RestoreArgs),
+    /// Show now that points can be had back.
+    #[command(
+        after_help = "Example: backstay verify static --level restore\n         backstay verify --level data --budget 20GiB"
+    )]
+    Verify(verify::VerifyArgs),
+    /// What was shown of points before.
+    #[command(after_help = "Example: backstay proofs static")]
+    Proofs(verify::ProofsArgs),
     /// Care of vaults.
     #[command(
         subcommand,
@@ -161,6 +170,8 @@ fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
         Command::Diff(diff) => diff::run(&context, diff),
         Command::Export(export) => export::run(&context, export),
         Command::Restore(restore) => restore::run(&context, restore),
+        Command::Verify(verify) => verify::verify(&context, verify),
+        Command::Proofs(proofs) => verify::proofs(&context, proofs),
         Command::Vault(vault) => vault::run(&context, vault),
     }
 }

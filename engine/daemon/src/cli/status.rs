@@ -58,8 +58,9 @@ fn exit_code(status: &NodeStatus) -> u8 {
 fn show(status: &NodeStatus) {
     let daemon = if status.daemon { "" } else { ", no daemon runs" };
     print(&format!("{} at {}: {}{daemon}", status.node, status.time, status.severity));
-    let mut table =
-        vec![["SOURCE", "TARGET", "STATE", "EXPOSURE", "OBJECTIVE", "LAST POINT"].map(str::to_owned)];
+    let mut table = vec![
+        ["SOURCE", "TARGET", "STATE", "EXPOSURE", "OBJECTIVE", "LAST POINT", "LAST PROOF"].map(str::to_owned),
+    ];
     for flow in &status.flows {
         let state = if flow.capturing { format!("{}, capturing", flow.state) } else { flow.state.clone() };
         table.push([
@@ -69,6 +70,7 @@ fn show(status: &NodeStatus) {
             flow.exposure_seconds.map_or_else(|| "unknown".to_owned(), whole_seconds),
             whole_seconds(flow.objective_seconds),
             flow.last_point.clone().unwrap_or_else(|| "none".to_owned()),
+            flow.last_proof.clone().unwrap_or_else(|| "none".to_owned()),
         ]);
     }
     show_table(&table);

@@ -202,7 +202,8 @@ impl Captures {
             Event::PruneWanted { .. }
             | Event::Pruned { .. }
             | Event::UpkeepWanted(_)
-            | Event::Upkept { .. } => {}
+            | Event::Upkept { .. }
+            | Event::Proven { .. } => {}
         }
     }
 

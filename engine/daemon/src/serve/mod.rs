@@ -7,6 +7,7 @@ mod conversation;
 mod due;
 mod http;
 mod loading;
+mod proving;
 mod pruning;
 mod socket;
 mod upkeep;
@@ -32,6 +33,7 @@ use crate::node::StateLock;
 use crate::vaults::ClockDebug;
 use asker::{Asker, Scope};
 use captures::Captures;
+use proving::{Cramped, Proving};
 use pruning::{Pruning, WantedPrune};
 use upkeep::{Busy, UpkeepJobs, UpkeepOutcome, WantedJob};
 
@@ -74,6 +76,8 @@ enum Event {
     PruneWanted { vault: String, wanted: WantedPrune },
     /// A prune has ended; one that failed with its class and in words.
     Pruned { vault: String, outcome: Box<Result<PruneReport, (&'static str, String)>> },
+    /// It was looked what is to be proven in a vault.
+    Proven { vault: String, has_proven: bool, cramped: Cramped },
     /// Somebody wants something else done to vaults, and to be told.
     UpkeepWanted(Box<WantedJob>),
     /// That has ended.
@@ -100,6 +104,7 @@ impl CaptureWatch for Watch<'_> {
 struct Work {
     captures: Captures,
     pruning: Pruning,
+    proving: Proving,
     upkeep: UpkeepJobs,
 }
 
@@ -200,6 +205,7 @@ impl Work {
         Self {
             captures: Captures::new(Arc::clone(daemon), events.clone()),
             pruning: Pruning::new(Arc::clone(daemon), events.clone()),
+            proving: Proving::new(Arc::clone(daemon), events.clone()),
             upkeep: UpkeepJobs::new(Arc::clone(daemon), events.clone()),
         }
     }
@@ -209,7 +215,8 @@ impl Work {
         let busy = Busy { pruned: self.pruning.under_way(), captured_to: self.captures.under_way() };
         self.upkeep.start_some(&busy);
         let captures = self.captures.start_some(self.upkeep.closed());
-        captures.min(self.pruning.start_some(&self.upkeep.cared_for()))
+        let proofs = self.proving.start_some(&self.upkeep.closed());
+        captures.min(proofs).min(self.pruning.start_some(&self.upkeep.cared_for()))
     }
 
     /// Gives an event to whom it concerns.
@@ -217,6 +224,7 @@ impl Work {
         match event {
             Event::PruneWanted { vault, wanted } => self.pruning.want(vault, wanted),
             Event::Pruned { vault, outcome } => self.pruning.end(&vault, *outcome),
+            Event::Proven { vault, has_proven, cramped } => self.proving.end(&vault, has_proven, cramped),
             Event::UpkeepWanted(wanted) => self.upkeep.want(*wanted),
             Event::Upkept { number, outcome } => {
                 let vaults = self.upkeep.end(number, *outcome);
@@ -225,6 +233,7 @@ impl Work {
             event => {
                 if let Event::Done { report, .. } = &event {
                     self.pruning.captured(report);
+                    report.targets.iter().for_each(|target| self.proving.captured(&target.target));
                 }
                 self.captures.apply(event);
             }

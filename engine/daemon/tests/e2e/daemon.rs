@@ -23,7 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const END_TIME: Duration = Duration::from_secs(10);
 
 /// Every metric that this version has: name, type, labels besides those of a flow, and whether it is a flow's.
-const METRICS: [(&str, &str, &[&str], bool); 19] = [
+const METRICS: [(&str, &str, &[&str], bool); 22] = [
     ("backstay_build_info", "gauge", &["version"], false),
     ("backstay_captured_bytes_total", "counter", &[], true),
     ("backstay_captures_running", "gauge", &[], false),
@@ -31,10 +31,13 @@ const METRICS: [(&str, &str, &[&str], bool); 19] = [
     ("backstay_flow_errors_total", "counter", &["class"], true),
     ("backstay_flow_state", "gauge", &["state"], true),
     ("backstay_last_point_timestamp_seconds", "gauge", &[], true),
+    ("backstay_last_proof_success", "gauge", &[], true),
+    ("backstay_last_proof_timestamp_seconds", "gauge", &["level"], true),
     ("backstay_prune_errors_total", "counter", &["vault"], false),
     ("backstay_queue_depth", "gauge", &["queue"], false),
     ("backstay_resident_memory_bytes", "gauge", &[], false),
     ("backstay_restorable_timestamp_seconds", "gauge", &[], true),
+    ("backstay_restore_seconds", "gauge", &[], true),
     ("backstay_rpo_exposure_seconds", "gauge", &[], true),
     ("backstay_rpo_objective_seconds", "gauge", &[], true),
     ("backstay_sent_bytes_total", "counter", &[], true),
@@ -57,7 +60,9 @@ pub(crate) struct Daemon {
 impl Daemon {
     pub(crate) fn start(sandbox: &mut Sandbox) -> Self {
         let port = free_port();
-        sandbox.node_lines = format!("metrics = \"127.0.0.1:{port}\"");
+        let others: Vec<&str> =
+            sandbox.node_lines.lines().filter(|line| !line.starts_with("metrics =")).collect();
+        sandbox.node_lines = format!("{}\nmetrics = \"127.0.0.1:{port}\"", others.join("\n"));
         let mut running = sandbox.start(["run"]);
         wait_for("the daemon's answer", || {
             assert!(running.is_running(), "the daemon has ended: {}", running.stderr_so_far());
@@ -182,6 +187,9 @@ fn the_metrics_are_well_formed_and_of_the_right_types() {
     wait_for("the end of all captures", is_idle);
     let pruned = "backstay_vault_pruned_timestamp_seconds{vault=\"local\"}";
     wait_for("the prune after them", || daemon.figure(pruned).is_some());
+    let are_there =
+        |page: &str| ["restore", "data"].iter().all(|level| page.contains(&format!("level=\"{level}\"")));
+    wait_for("both proofs", || get(daemon.port, "/metrics").is_some_and(|page| are_there(&page)));
     let page = get(daemon.port, "/metrics").unwrap();
     let families = exposition::read(&page);
     let names: Vec<&str> = families.keys().map(String::as_str).collect();

@@ -32,3 +32,4 @@ mod sandbox;
 mod several;
 mod tree;
 mod upkeep;
+mod verify;

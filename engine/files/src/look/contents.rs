@@ -3,14 +3,11 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use backstay_core::id::ChunkId;
 use backstay_vault::error::VaultError;
-use backstay_vault::read::{ChunkReader, PackRead};
-use backstay_vault::record::RecordOpener;
+use backstay_vault::read::ChunkReader;
 use bytes::Bytes;
 
 use crate::row::Reference;
@@ -23,9 +20,6 @@ const WINDOW_CHUNKS: usize = 32;
 
 /// Pieces of a window.
 const WINDOW_PIECES: usize = 4096;
-
-/// Threads that read and open stretches of a window.
-const THREADS: usize = 4;
 
 /// What is written for a hole, at most, at once.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -241,37 +235,6 @@ fn stretch(
     }
 }
 
-/// Reads and opens chunks, several stretches at once. What is lost is named chunk by chunk.
 fn fetch(reader: &ChunkReader, chunks: impl Iterator<Item = ChunkId>) -> Fetched {
-    let (reads, lost) = reader.plan_what_is_there(chunks)?;
-    let opened: Mutex<HashMap<ChunkId, Result<Bytes, VaultError>>> = Mutex::default();
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut opener = RecordOpener::new();
-        while let Some(read) = reads.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let plain = open_all(reader, &mut opener, read);
-            opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(plain);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..THREADS.min(reads.len()) {
-            // One that cannot be started is done without.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
-    let mut opened = opened.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    opened.extend(lost.into_iter().map(|(id, error)| (id, Err(error))));
-    Ok(opened)
-}
-
-fn open_all(
-    reader: &ChunkReader,
-    opener: &mut RecordOpener,
-    read: &PackRead,
-) -> Vec<(ChunkId, Result<Bytes, VaultError>)> {
-    let stretch = reader.read(read);
-    let open = |record| reader.open(opener, read, &stretch, record).map(Bytes::copy_from_slice);
-    let opened: Vec<_> = (0..read.records.len()).map(open).collect();
-    read.records.iter().map(|(id, ..)| *id).zip(opened).collect()
+    Ok(reader.open_each(chunks, Bytes::copy_from_slice)?.chunks)
 }

@@ -49,7 +49,7 @@ impl Aspect {
 }
 
 /// In what two objects differ.
-pub(super) fn aspects(old: &Restored, new: &Restored) -> Vec<Aspect> {
+pub(crate) fn aspects(old: &Restored, new: &Restored) -> Vec<Aspect> {
     match (old, new) {
         (
             Restored::Object { object: old, meta: old_meta },

@@ -2,8 +2,8 @@
 //! place is taken from another where the index knows one.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use backstay_core::id::{ChunkId, PackId};
 use bytes::Bytes;
@@ -20,6 +20,27 @@ use crate::vault::Vault;
 
 /// How often a reader and its clones look for what a collection has moved. More often nothing helps.
 const LOOKS_MAX: u32 = 1000;
+
+/// Threads that read and open chunks for [`ChunkReader::open_each`].
+const THREADS: usize = 4;
+
+/// Chunks that were opened.
+#[derive(Debug)]
+pub struct Opened<T> {
+    /// What was made of each, or why it cannot be had.
+    pub chunks: HashMap<ChunkId, Result<T, VaultError>>,
+    /// Bytes that were read from the store for them.
+    pub read_bytes: u64,
+}
+
+impl<T> Opened<T> {
+    /// An error that says nothing of what is stored, if there is one, else any.
+    pub(crate) fn into_error(self) -> VaultError {
+        let mut errors: Vec<VaultError> = self.chunks.into_values().filter_map(Result::err).collect();
+        let worst = errors.iter().position(|error| !error.is_finding()).unwrap_or(0);
+        if errors.is_empty() { VaultError::GivenUp } else { errors.swap_remove(worst) }
+    }
+}
 
 /// A chunk that is nowhere, and the error that says so.
 pub type LostChunk = (ChunkId, VaultError);
@@ -136,6 +157,43 @@ impl ChunkReader {
         let read = self.plan([id])?.remove(0);
         let stretch = self.read(&read);
         Ok(self.open(&mut RecordOpener::new(), &read, &stretch, 0)?.to_vec())
+    }
+
+    /// Reads and opens chunks, several stretches at once, and gives what `take` makes of each. What is lost is named chunk by
+    /// chunk.
+    ///
+    /// # Errors
+    /// When it is not even known where chunks are.
+    pub fn open_each<T: Send>(
+        &self,
+        chunks: impl IntoIterator<Item = ChunkId>,
+        take: impl Fn(&[u8]) -> T + Sync,
+    ) -> Result<Opened<T>, VaultError> {
+        let (reads, lost) = self.plan_what_is_there(chunks)?;
+        let opened: Mutex<HashMap<ChunkId, Result<T, VaultError>>> = Mutex::new(HashMap::new());
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut opener = RecordOpener::new();
+            while let Some(read) = reads.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let stretch = self.read(read);
+                let mut plain = Vec::with_capacity(read.records.len());
+                for (record, (id, ..)) in read.records.iter().enumerate() {
+                    plain.push((*id, self.open(&mut opener, read, &stretch, record).map(&take)));
+                }
+                opened.lock().unwrap_or_else(PoisonError::into_inner).extend(plain);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..THREADS.min(reads.len()) {
+                // One that cannot be started is done without.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let mut chunks = opened.into_inner().unwrap_or_else(PoisonError::into_inner);
+        chunks.extend(lost.into_iter().map(|(id, error)| (id, Err(error))));
+        let read_bytes = reads.iter().map(|read| u64::from(read.length)).sum();
+        Ok(Opened { chunks, read_bytes })
     }
 
     fn open_elsewhere<'o>(

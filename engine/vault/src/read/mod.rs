@@ -5,6 +5,6 @@ mod plan;
 mod sealed;
 mod small;
 
-pub use fetch::{ChunkReader, LostChunk};
+pub use fetch::{ChunkReader, LostChunk, Opened};
 pub use plan::{PackRead, plan_reads};
 pub(crate) use sealed::SealedReader;

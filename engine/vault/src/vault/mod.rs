@@ -20,6 +20,7 @@ mod many;
 mod objects;
 mod open;
 mod pin;
+mod proofs;
 mod reading;
 mod refresh;
 mod sealed;
@@ -28,6 +29,7 @@ mod settled;
 mod state;
 mod trust;
 mod unopened;
+mod verify;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,9 +50,11 @@ pub use custodian::{
 pub use difference::DifferingKeys;
 pub use draft::{HeadDraft, Original, PointDraft};
 pub use open::{NewVault, VaultKeys};
+pub use proofs::PROOFS_READ_MAX;
 pub use reading::{PointFold, Reading};
 pub use session::{Acknowledged, Session, WriterIdentity, WriterView};
 pub use state::StateFold;
+pub use verify::{ShareLimit, VerifiedShare, VerifyProgress};
 
 use crate::clear::{FormatObject, TrustObject};
 use crate::error::VaultError;

@@ -170,7 +170,8 @@ pub(super) fn hash_in(named: &Named) -> Option<ObjectHash> {
         | Named::Layout(_, _, hash)
         | Named::Head(_, _, hash)
         | Named::Gc(_, hash)
-        | Named::Bad(_, hash) => Some(*hash),
+        | Named::Bad(_, hash)
+        | Named::Proof(_, _, hash) => Some(*hash),
         _ => None,
     }
 }

@@ -45,6 +45,11 @@ const HARMLESS: &[(&str, &[Damage], &str)] = &[
     ("gc", &[Damage::Missing], "of a collection that has ended"),
     ("bad", &[Damage::Missing], "the list before stands; what is lost is noticed anew"),
     ("layout", &[Damage::Missing], "the layout before stands; rolling back is the store's to prevent"),
+    (
+        "proofs",
+        &[Damage::Missing, Damage::Truncated, Damage::Flipped, Damage::Zeroed, Damage::Swapped],
+        "what cannot be read proves nothing: it is proven anew",
+    ),
     ("points", &[Damage::Missing], "a partial point, whose parts the whole point has taken over"),
 ];
 
@@ -112,8 +117,8 @@ fn the_undamaged_vault_has_objects_of_every_kind_and_nothing_is_wrong_with_it() 
     let sample = Sample::new();
     let folders: BTreeSet<&str> = sample.names().map(|(_, folder)| folder).collect();
     let all = [
-        "bad", "fences", "format", "gc", "heads", "index", "keys", "layout", "packs", "points", "sessions",
-        "trust",
+        "bad", "fences", "format", "gc", "heads", "index", "keys", "layout", "packs", "points", "proofs",
+        "sessions", "trust",
     ];
     assert_eq!(folders, BTreeSet::from(all));
     for folder in all {

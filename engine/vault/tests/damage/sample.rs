@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use backstay_core::clock::ManualClock;
 use backstay_core::config::{Keep, KeepRules};
-use backstay_core::id::{ChunkId, PackId, PointId, SessionId};
+use backstay_core::id::{ChunkId, PackId, PointId, SessionId, SourceId};
 use backstay_core::layout::{Accepted, Layout};
+use backstay_core::proof::{Proof, ProofLevel};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{Captured, State, Style};
 use backstay_testkit::fixture::VaultFixture;
@@ -277,5 +278,24 @@ pub(crate) fn put_what_others_put(
         let lost = vec![ChunkId::new([number; 32])];
         let list = BadList { number: u64::from(number), term: 1, time: Timestamp::EPOCH, lost };
         fixture.put(store, forge::bad(ring, signer, &list));
+        vault.put_proof(fixture.writer(), &proof(source, i64::from(number))).expect("proof");
+    }
+}
+
+fn proof(source: SourceId, second: i64) -> Proof {
+    Proof {
+        source,
+        source_name: FILES.into(),
+        level: ProofLevel::Structure,
+        node: "alpha".into(),
+        start: Timestamp::EPOCH,
+        end: Timestamp::from_seconds(second),
+        point: None,
+        entries: 1,
+        bytes: 0,
+        failures: 0,
+        told: Vec::new(),
+        unproven: Vec::new(),
+        share: None,
     }
 }

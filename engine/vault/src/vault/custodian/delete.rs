@@ -6,6 +6,7 @@ use backstay_core::id::{ObjectHash, SessionId};
 use backstay_core::point::PointLink;
 
 use super::super::Catalogue;
+use super::super::proofs::PROOFS_KEPT;
 use super::announce::Announced;
 use super::decide::Decided;
 use super::inspection::Inventory;
@@ -44,6 +45,7 @@ impl Custodian<'_> {
             let forsaken = self.forsaken(catalogue, layout.generation, decided)?;
             others.extend(self.replaced_heads(catalogue, &forsaken)?);
             others.extend(self.replaced_layouts(catalogue)?);
+            others.extend(self.old_proofs(catalogue)?);
             let source = catalogue.source;
             points
                 .extend(forsaken.iter().map(|link| Named::Point(source, link.point, link.object).to_name()));
@@ -155,6 +157,13 @@ impl Custodian<'_> {
         let mut listed = self.vault.list(&Folder::new(&[&"layout", &catalogue.source]))?;
         listed.retain(|listed| !matches!(listed.named, Named::Layout(.., hash) if Some(hash) == kept));
         listed.truncate(listed.len().saturating_sub(LAYOUTS_KEPT - 1));
+        Ok(listed.into_iter().map(|Listed { name, .. }| name).collect())
+    }
+
+    /// All but the newest.
+    fn old_proofs(&self, catalogue: &Catalogue) -> Result<Vec<ObjectName>, VaultError> {
+        let mut listed = self.vault.list(&Folder::new(&[&"proofs", &catalogue.source]))?;
+        listed.truncate(listed.len().saturating_sub(PROOFS_KEPT));
         Ok(listed.into_iter().map(|Listed { name, .. }| name).collect())
     }
 

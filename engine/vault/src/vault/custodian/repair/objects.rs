@@ -67,7 +67,7 @@ impl Custodian<'_> {
 
     /// Index objects, heads, layouts and points that are damaged. What each of them alone said is found missing later.
     pub(super) fn remove_damaged(&self, done: &mut Repaired) -> Result<(), VaultError> {
-        for folder in ["index", "heads", "layout", "points", "bad"] {
+        for folder in ["index", "heads", "layout", "points", "bad", "proofs"] {
             let mut damaged = Vec::new();
             for listed in self.vault.list(&Folder::new(&[&folder]))? {
                 if let Some(wrong) = damage(self.read_any(&listed))? {
@@ -128,6 +128,7 @@ impl Custodian<'_> {
             Named::Layout(_, generation, _) => vault.read_layout(listed, generation).map(drop),
             Named::Point(source, point, hash) => vault.read_point(source, point, hash, listed).map(drop),
             Named::Bad(..) => vault.read_bad_list(listed).map(drop),
+            Named::Proof(source, ..) => vault.read_proof(source, listed).map(drop),
             _ => Ok(()),
         }
     }
