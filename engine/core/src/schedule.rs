@@ -9,6 +9,7 @@
 //! 1. A flow is due early enough for [`SAFETY_FACTOR`] times its expected duration, and at least a tenth of
 //!    its RPO. When many flows of one node come due together they start still earlier, so that all fit
 //!    through the slots, but never before half of their RPO.
+//!    A change that was seen brings a flow forward.
 //! 2. Earliest due first. A flow that failed is due again when its backoff ends, so it goes behind those that
 //!    wait already, and nobody starves.
 //! 3. Flows of one source share a read when they stand at the same cursor, none has failed, and both are due
@@ -20,6 +21,7 @@
 
 mod backoff;
 mod estimate;
+mod pace;
 mod plan;
 mod slots;
 
@@ -38,6 +40,7 @@ use slots::Slots;
 
 pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Jitter, backoff};
 pub use estimate::DurationEstimate;
+pub use pace::Pace;
 
 /// How much longer than expected a capture may take and still end within its RPO.
 pub const SAFETY_FACTOR: f64 = 1.5;
@@ -57,6 +60,8 @@ pub struct ScheduledFlow {
     pub durable_scan_start: Option<Timestamp>,
     /// How long its next capture is expected to take; see [`DurationEstimate`].
     pub expected: Duration,
+    /// When a change that was seen is to be captured, if any was; see [`Pace`].
+    pub wanted_at: Option<Timestamp>,
     /// What it does now.
     pub activity: Activity,
 }

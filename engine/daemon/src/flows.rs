@@ -1,6 +1,7 @@
 //! The flows of this node: what is known of each, and what follows for status, metrics and schedule. Owns the
 //! facts; decisions are core's, captures are the engine's.
 
+mod changes;
 mod found;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,6 +21,7 @@ use crate::failure::Failure;
 use crate::flow_proofs::FlowProofs;
 use crate::vaults::Vaults;
 
+use self::changes::SeenChanges;
 pub use self::found::Found;
 
 /// What is said of a flow as long as its vault is awaited.
@@ -57,6 +59,7 @@ pub struct FlowRecord {
     has_lost: bool,
     retry_at: Option<Timestamp>,
     estimate: DurationEstimate,
+    changes: SeenChanges,
     proofs: FlowProofs,
 }
 
@@ -119,6 +122,7 @@ impl Flows {
                 has_lost: false,
                 retry_at: None,
                 estimate: DurationEstimate::default(),
+                changes: SeenChanges::default(),
                 proofs: FlowProofs::default(),
             }));
         }
@@ -202,10 +206,25 @@ impl Flows {
         known.map(|record| record.scheduled(now)).collect()
     }
 
-    /// Notes that a capture of a source for these targets has begun.
-    pub fn begin(&mut self, source: &str, targets: &[Target]) {
+    /// Notes that a capture of a source for these targets begins now.
+    pub fn begin(&mut self, source: &str, targets: &[Target], now: Timestamp) {
+        for record in self.of(source).filter(|record| targets.contains(&record.target)) {
+            record.capturing = true;
+            record.changes.begin(record.rpo, now);
+        }
+    }
+
+    /// Notes that something in a source was seen to change.
+    pub fn changed(&mut self, source: &str, now: Timestamp) {
         for record in self.of(source) {
-            record.capturing |= targets.contains(&record.target);
+            record.changes.note(now);
+        }
+    }
+
+    /// Notes whether changes of a source are seen, or why not.
+    pub fn watched(&mut self, source: &str, problem: Option<&str>) {
+        for record in self.of(source) {
+            record.changes.unwatched = problem.map(str::to_owned);
         }
     }
 
@@ -385,6 +404,7 @@ impl FlowRecord {
             }
             TargetOutcome::Unchanged { point: None } => self.succeed(scan_start, took),
             TargetOutcome::Failed { message, .. } => {
+                self.changes.failed();
                 self.failures = self.failures.saturating_add(1);
                 self.problem = Some(message.clone());
                 self.retry_at = Some(now.saturating_add(backoff(self.failures, jitter)));
@@ -428,6 +448,7 @@ impl FlowRecord {
             // After a loss as before the first capture: due at once, and nobody knows how long it takes.
             durable_scan_start: durable.filter(|_| !self.has_lost),
             expected: self.estimate.expected(),
+            wanted_at: self.changes.wanted_at(self.rpo, now.wall),
             activity,
         }
     }
@@ -452,7 +473,7 @@ impl FlowRecord {
                 .clone()
                 .or_else(|| self.awaited.then(|| UNANSWERED.to_owned()))
                 .or_else(|| self.failed_proofs()),
-            remarks: self.remarks.clone(),
+            remarks: self.remarks.iter().cloned().chain(self.changes.remark()).collect(),
         }
     }
 }
@@ -530,7 +551,7 @@ files = { path = "/srv/data" }
         let nothing = TargetReport::without_work("local".into(), outcome);
         let target = TargetReport { scan_start_nanos, took_millis: 10_000, ..nothing };
         report.targets.push(target);
-        flows.begin(SOURCE, &[flows.records[0].target.clone()]);
+        flows.begin(SOURCE, &[flows.records[0].target.clone()], Timestamp::EPOCH);
         let end = clock.advance(by);
         flows.captured(SOURCE, "local", began);
         flows.end(&report, began.wall, end, Jitter(0));

@@ -25,4 +25,5 @@ pub mod spill;
 pub mod stat;
 pub mod state;
 pub mod walk;
+pub mod watch;
 mod xattr;

@@ -337,7 +337,7 @@ impl AsFd for Pinned {
 
 /// What belongs to a walk.
 #[derive(Debug)]
-struct Scope {
+pub(crate) struct Scope {
     exclude: Exclude,
     left_out: HashSet<Identity>,
     /// The only device, unless other file systems belong to it, too.
@@ -345,7 +345,7 @@ struct Scope {
 }
 
 impl Scope {
-    fn new(options: &WalkOptions, root_device: u64) -> Result<Self, WalkError> {
+    pub(crate) fn new(options: &WalkOptions, root_device: u64) -> Result<Self, WalkError> {
         if options.leave_out.len() > LEAVE_OUT_MAX {
             return Err(WalkError::TooManyLeftOut);
         }
@@ -363,11 +363,16 @@ impl Scope {
         Ok(Self { exclude: options.exclude.clone(), left_out, device })
     }
 
-    fn leaves_out(&self, identity: Identity) -> bool {
+    pub(crate) fn leaves_out(&self, identity: Identity) -> bool {
         self.left_out.contains(&identity)
     }
 
-    fn is_foreign(&self, identity: Identity) -> bool {
+    /// Whether a path is excluded. That its directory is not is for the caller to know.
+    pub(crate) fn excludes(&self, path: &PathKey) -> bool {
+        !self.exclude.is_empty() && self.exclude.matches(&path.relative_path())
+    }
+
+    pub(crate) fn is_foreign(&self, identity: Identity) -> bool {
         self.device.is_some_and(|device| device != identity.device)
     }
 }

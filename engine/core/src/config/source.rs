@@ -80,6 +80,8 @@ pub struct FilesSource {
     pub mirror: bool,
     /// Whether mount points inside are taken as empty directories.
     pub one_file_system: bool,
+    /// Whether changes are watched for, and bring captures forward.
+    pub watch: bool,
 }
 
 /// A ZFS dataset with its children.
@@ -132,9 +134,10 @@ pub(super) fn read_files(value: &Value<'_>, context: &ServiceContext<'_>) -> Opt
         let exclude = table.get("exclude").map(|value| value.texts()).unwrap_or_default();
         let mirror = table.get("mirror").and_then(|value| value.truth()).unwrap_or(false);
         let one_file_system = table.get("one_file_system").and_then(|value| value.truth()).unwrap_or(true);
+        let watch = table.get("watch").and_then(|value| value.truth()).unwrap_or(true);
         let live = if mirror { LiveFlow::Always(Target::Replica) } else { LiveFlow::None };
         let flows = context.flows(table, &layers, live);
-        let kind = SourceKind::Files(FilesSource { path: path?, exclude, mirror, one_file_system });
+        let kind = SourceKind::Files(FilesSource { path: path?, exclude, mirror, one_file_system, watch });
         Some(resolved(context, "files", kind, flows, &layers))
     })?
 }

@@ -72,6 +72,7 @@ impl<'a> Candidate<'a> {
                 (start.saturating_add(flow.rpo.saturating_sub(lead)), start.saturating_add(flow.rpo))
             }
         };
+        let due = flow.wanted_at.map_or(due, |wanted| due.min(wanted));
         let due = due.max(not_before.unwrap_or(Timestamp::MIN));
         Some(Self { flow, due, duration, deadline, has_failed: not_before.is_some() })
     }

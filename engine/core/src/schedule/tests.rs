@@ -23,6 +23,7 @@ fn flow(source: &str, target: &str) -> ScheduledFlow {
         cursor: Some(PointId::new([1; 16])),
         durable_scan_start: Some(at(0)),
         expected: Duration::ZERO,
+        wanted_at: None,
         activity: Activity::Idle,
     }
 }
@@ -256,14 +257,16 @@ fn any_flow() -> impl Strategy<Value = ScheduledFlow> {
         1 => (0u32..200).prop_map(|minutes| Activity::BackingOff { until: at(minutes) }),
     ];
     let last = proptest::option::weighted(0.9, 0u32..200);
-    ((0u8..4, 0u8..3), 0u8..3, 1u32..120, last, 0u32..60, activity).prop_map(
-        |((source, target), cursor, rpo, last, expected, activity)| ScheduledFlow {
+    let wanted = proptest::option::weighted(0.2, 0u32..200);
+    ((0u8..4, 0u8..3), 0u8..3, 1u32..120, last, 0u32..60, wanted, activity).prop_map(
+        |((source, target), cursor, rpo, last, expected, wanted, activity)| ScheduledFlow {
             source: format!("s{source}.files").parse().unwrap(),
             target: Target::Vault(format!("v{target}").parse().unwrap()),
             rpo: rpo * MINUTE,
             cursor: last.map(|_| PointId::new([cursor; 16])),
             durable_scan_start: last.map(at),
             expected: expected * MINUTE,
+            wanted_at: wanted.map(at),
             activity,
         },
     )
@@ -325,4 +328,20 @@ proptest! {
         let wake_at = decide(&flows, idle(1), at(now)).wake_at;
         prop_assert!(wake_at.is_none_or(|wake_at| wake_at > at(now)));
     }
+}
+
+#[test]
+fn a_change_that_was_seen_brings_a_capture_forward_but_never_before_a_backoff_ends() {
+    let now = at(1);
+    let quiet = flow("a.files", "local");
+    let load = Load { captures_max: NonZeroUsize::MIN, running: &[] };
+    assert!(decide(std::slice::from_ref(&quiet), load, now).start.is_empty());
+    let changed = ScheduledFlow { wanted_at: Some(at(2)), ..quiet.clone() };
+    let decision = decide(std::slice::from_ref(&changed), load, now);
+    assert_eq!((decision.start.len(), decision.wake_at), (0, Some(at(2))));
+    assert_eq!(decide(std::slice::from_ref(&changed), load, at(2)).start.len(), 1);
+    let failed = ScheduledFlow { activity: Activity::BackingOff { until: at(4) }, ..changed };
+    assert!(decide(std::slice::from_ref(&failed), load, at(3)).start.is_empty());
+    let late = ScheduledFlow { wanted_at: Some(at(20)), ..quiet };
+    assert_eq!(decide(&[late], load, at(14)).start.len(), 1, "a later wish delays nothing");
 }

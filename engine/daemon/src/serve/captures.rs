@@ -203,7 +203,8 @@ impl Captures {
             | Event::Pruned { .. }
             | Event::UpkeepWanted(_)
             | Event::Upkept { .. }
-            | Event::Proven { .. } => {}
+            | Event::Proven { .. }
+            | Event::Watched { .. } => {}
         }
     }
 
@@ -341,7 +342,7 @@ impl Captures {
         for asker in &askers {
             asker.tell(Told::Started { source: name.clone(), progress: Arc::clone(&progress) });
         }
-        self.daemon.board().flows.begin(&name, &job.targets);
+        self.daemon.board().flows.begin(&name, &job.targets, start);
         let load = job.started_at(start);
         let progress_shown = Arc::clone(&progress);
         let (came, is_wanted) = ((Instant::now(), 0), !askers.is_empty());

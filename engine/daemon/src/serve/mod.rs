@@ -11,6 +11,7 @@ mod proving;
 mod pruning;
 mod socket;
 mod upkeep;
+mod watching;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use backstay_core::clock::Moment;
 use backstay_core::config::{Config, Source, Target};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
+use backstay_files::watch::Told;
 use backstay_wire::control::{CaptureReport, PruneReport};
 use backstay_wire::status::NodeStatus;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +38,7 @@ use captures::Captures;
 use proving::{Cramped, Proving};
 use pruning::{Pruning, WantedPrune};
 use upkeep::{Busy, UpkeepJobs, UpkeepOutcome, WantedJob};
+use watching::Watching;
 
 /// Events that wait for the loop.
 const EVENTS_MAX: usize = 64;
@@ -76,6 +79,8 @@ enum Event {
     PruneWanted { vault: String, wanted: WantedPrune },
     /// A prune has ended; one that failed with its class and in words.
     Pruned { vault: String, outcome: Box<Result<PruneReport, (&'static str, String)>> },
+    /// The watcher of a source tells something.
+    Watched { source: String, told: Told },
     /// It was looked what is to be proven in a vault.
     Proven { vault: String, has_proven: bool, cramped: Cramped },
     /// Somebody wants something else done to vaults, and to be told.
@@ -106,6 +111,7 @@ struct Work {
     pruning: Pruning,
     proving: Proving,
     upkeep: UpkeepJobs,
+    watching: Watching,
 }
 
 impl Daemon {
@@ -207,6 +213,7 @@ impl Work {
             pruning: Pruning::new(Arc::clone(daemon), events.clone()),
             proving: Proving::new(Arc::clone(daemon), events.clone()),
             upkeep: UpkeepJobs::new(Arc::clone(daemon), events.clone()),
+            watching: Watching::new(Arc::clone(daemon), events),
         }
     }
 
@@ -224,6 +231,7 @@ impl Work {
         match event {
             Event::PruneWanted { vault, wanted } => self.pruning.want(vault, wanted),
             Event::Pruned { vault, outcome } => self.pruning.end(&vault, *outcome),
+            Event::Watched { source, told } => self.watching.told(&source, told),
             Event::Proven { vault, has_proven, cramped } => self.proving.end(&vault, has_proven, cramped),
             Event::UpkeepWanted(wanted) => self.upkeep.want(*wanted),
             Event::Upkept { number, outcome } => {

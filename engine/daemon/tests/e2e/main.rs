@@ -33,3 +33,4 @@ mod several;
 mod tree;
 mod upkeep;
 mod verify;
+mod watching;

@@ -30,6 +30,8 @@ pub(crate) struct Sandbox {
     pub(crate) targets: &'static str,
     /// What the table of the source has after `path`.
     pub(crate) source_lines: &'static str,
+    /// Whether the daemon watches the source for changes.
+    pub(crate) watch: bool,
     /// RPO of the flow.
     pub(crate) rpo: &'static str,
     /// Lines for the table `[node]`.
@@ -62,6 +64,7 @@ impl Sandbox {
             node_name: "alpha",
             targets: r#"["local"]"#,
             source_lines: "",
+            watch: false,
             rpo: "15m",
             node_lines: String::new(),
             more: String::new(),
@@ -138,7 +141,7 @@ impl Sandbox {
              [node]\nname = \"{}\"\nstate = {}\n{}\n\
              [vault.local]\nkind = \"dir\"\npath = {}\n\
              [policy.default]\nto = {}\nrpo = \"{}\"\n\
-             [service.data]\nfiles = {{ path = {}{} }}\n{}",
+             [service.data]\nfiles = {{ path = {}, watch = {}{} }}\n{}",
             self.node_name,
             quote(&self.state),
             self.node_lines,
@@ -146,6 +149,7 @@ impl Sandbox {
             self.targets,
             self.rpo,
             quote(&self.source),
+            self.watch,
             self.source_lines,
             self.more,
         );

@@ -116,7 +116,7 @@ fn one_node_one_vault_and_one_service_need_nothing_else() {
     assert_eq!(source.keep, Keep::Everything);
     assert_eq!(Duration::from_secs(7 * 86_400), source.verify.every.as_duration());
     let SourceKind::Files(files) = &source.kind else { panic!("{:?}", source.kind) };
-    assert!(files.one_file_system && !files.mirror);
+    assert!(files.one_file_system && files.watch && !files.mirror);
     assert_eq!(config.sources_at_home_on(&config.node.name).count(), 1);
 }
 
