@@ -105,7 +105,9 @@ pub fn sealed_head(data: &[u8]) {
 /// A proof.
 pub fn sealed_proof(data: &[u8]) {
     let vault = hashed(EnvelopeKind::Proof, data, |hash| Named::Proof(SAMPLE.source, 9, hash));
-    let proofs = vault.proofs(SAMPLE.source).expect("one that cannot be read proves nothing");
+    let proofs = vault
+        .proofs(SAMPLE.source, Timestamp::from_seconds(2))
+        .expect("one that cannot be read proves nothing");
     let history = ProofHistory::new(proofs, Timestamp::from_seconds(2));
     let verify = Verify {
         every: Span::new(Duration::from_secs(60)),

@@ -16,6 +16,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -192,7 +193,13 @@ fn value_of(variable: &Variable) -> Result<Zeroizing<Vec<u8>>, String> {
 /// The content of a file but for one end of line, which editors put there.
 pub(crate) fn read_secret(path: &str) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let mut value = Zeroizing::new(Vec::new());
-    File::open(path)?.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut value)?;
+    // A pipe that has taken the place of the file keeps nobody waiting, and a device is not touched.
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut value)?;
     if value.len() > SECRET_BYTES_MAX {
         return Err(std::io::Error::other(format!("it has more than {SECRET_BYTES_MAX} bytes")));
     }
@@ -206,6 +213,16 @@ pub(crate) fn read_secret(path: &str) -> std::io::Result<Zeroizing<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_secret_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .expect("makes a pipe");
+        let error = read_secret(path.to_str().expect("text")).expect_err("refused");
+        assert_eq!(error.to_string(), "it is not a file");
+    }
 
     #[test]
     fn a_secret_is_the_file_without_the_end_of_its_line() {

@@ -140,32 +140,33 @@ pub struct Output<'r> {
     program: &'r str,
     pipe: File,
     shared: &'r Shared,
-    /// When something was read last, and how much since the program has ended.
-    came: Instant,
+    /// How much was read since the program has ended.
     bytes_after_end: u64,
 }
 
 impl<'r> Output<'r> {
     fn new(program: &'r str, pipe: ChildStdout, shared: &'r Shared) -> Self {
         let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
-        Self { program, pipe, shared, came: Instant::now(), bytes_after_end: 0 }
+        Self { program, pipe, shared, bytes_after_end: 0 }
     }
 
     /// Waits for more of it; 0 at the end, which also comes when the program is ended before its time. How it ended is told
     /// by [`Program::run`].
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ProgramError> {
+        // What time passes between two reads is the reader's, not the program's.
+        let waits_since = Instant::now();
         loop {
             if self.shared.is_ending.load(Ordering::Acquire) {
                 return Ok(0);
             }
             let exited = self.shared.exited.get().copied();
-            if self.bytes_after_end > PIPE_BYTES_MAX
-                || exited.is_some_and(|exited| exited.max(self.came).elapsed() > KEPT_OPEN_TIME)
-            {
+            let is_readable = is_readable(&self.pipe, PERIOD);
+            let waits_long = exited.is_some_and(|exited| exited.max(waits_since).elapsed() > KEPT_OPEN_TIME);
+            if self.bytes_after_end > PIPE_BYTES_MAX || (!is_readable && waits_long) {
                 self.shared.is_kept_open.store(true, Ordering::Release);
                 return Ok(0);
             }
-            if !is_readable(&self.pipe, PERIOD) {
+            if !is_readable {
                 continue;
             }
             match self.pipe.read(buffer) {
@@ -174,7 +175,6 @@ impl<'r> Output<'r> {
                     return Ok(0);
                 }
                 Ok(read) => {
-                    self.came = Instant::now();
                     self.bytes_after_end += if exited.is_some() { read as u64 } else { 0 };
                     return Ok(read);
                 }

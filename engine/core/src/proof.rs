@@ -17,7 +17,7 @@ pub const TOLD_MAX: usize = 100;
 pub const TOLD_BYTES_MAX: usize = 500;
 
 /// What clocks of nodes may differ.
-const TIME_TO_COME: Duration = Duration::from_secs(3600);
+pub const TIME_TO_COME: Duration = Duration::from_secs(3600);
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -64,6 +64,27 @@ pub struct Proof {
     /// Of a share of everything: which.
     #[n(12)]
     pub share: Option<Share>,
+    /// The last proofs of other levels: many shares may come before the next restore.
+    #[n(13)]
+    pub others: Vec<Summary>,
+}
+
+/// What a proof has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Summary {
+    /// How far it went.
+    #[n(0)]
+    pub level: ProofLevel,
+    /// When it began.
+    #[n(1)]
+    pub start: Timestamp,
+    /// When it was over.
+    #[n(2)]
+    pub end: Timestamp,
+    /// How much was not as it should be.
+    #[n(3)]
+    pub failures: u64,
 }
 
 /// How far a proof goes.
@@ -191,29 +212,38 @@ impl ProofHistory {
         &self.proofs
     }
 
-    /// Adds one that was just made.
-    pub fn add(&mut self, proof: Proof, most: usize) {
-        self.proofs.insert(0, proof);
-        self.proofs.truncate(most);
+    /// For the next proof to remember.
+    pub fn summaries(&self) -> Vec<Summary> {
+        let summary = |level| {
+            let LastProof { end, took, failures } = self.last(level)?;
+            Some(Summary { level, start: end.saturating_sub(took), end, failures })
+        };
+        ProofLevel::ALL.into_iter().filter_map(summary).collect()
     }
 
     /// The newest proof of a level; of shares, the newest whole round.
     pub fn last(&self, level: ProofLevel) -> Option<LastProof> {
-        if level != ProofLevel::Data {
-            let proof = self.proofs.iter().find(|proof| proof.level == level)?;
-            return Some(LastProof {
-                end: proof.end,
-                took: proof.end.duration_since(proof.start),
-                failures: proof.failures,
-            });
-        }
-        let share = self.share()?;
-        let round = if share.next.is_none() { Some(share.round) } else { share.before };
-        round.map(|round| LastProof {
-            end: round.end,
-            took: round.end.duration_since(round.start),
-            failures: round.failures,
-        })
+        self.listed(level).or_else(|| self.remembered(level))
+    }
+
+    fn listed(&self, level: ProofLevel) -> Option<LastProof> {
+        let (start, end, failures) = match level {
+            ProofLevel::Data => {
+                let round = self.whole_round()?;
+                (round.start, round.end, round.failures)
+            }
+            level => {
+                let proof = self.proofs.iter().find(|proof| proof.level == level)?;
+                (proof.start, proof.end, proof.failures)
+            }
+        };
+        Some(LastProof { end, took: end.duration_since(start), failures })
+    }
+
+    fn remembered(&self, level: ProofLevel) -> Option<LastProof> {
+        let mut remembered = self.proofs.iter().flat_map(|proof| &proof.others);
+        let Summary { start, end, failures, .. } = *remembered.find(|summary| summary.level == level)?;
+        Some(LastProof { end, took: end.duration_since(start), failures })
     }
 
     /// Where the next share begins, and the round that it goes on with; neither when it begins a new one.
@@ -264,8 +294,10 @@ impl ProofHistory {
         if top == ProofLevel::Structure {
             return is_due(last(top)).then_some(DueProof { level: top, bytes_max: None });
         }
-        if top == ProofLevel::Restore && is_due(last(top)) && self.affords(point_bytes, budget, now) {
-            return Some(DueProof { level: top, bytes_max: None });
+        if top == ProofLevel::Restore && is_due(last(top)) {
+            // What is spent on shares meanwhile would put it off for ever.
+            let affords = self.affords(point_bytes, budget, now);
+            return affords.then_some(DueProof { level: top, bytes_max: None });
         }
         let is_begun = self.go_on_from().0.is_some();
         if !is_begun && !is_due(last(ProofLevel::Data)) {
@@ -315,6 +347,7 @@ mod tests {
             told: Vec::new(),
             unproven: Vec::new(),
             share,
+            others: Vec::new(),
         }
     }
 
@@ -387,9 +420,49 @@ mod tests {
             proof(ProofLevel::Data, 10.0, 0, share(9.0, 10.0, false)),
         ];
         let history = ProofHistory::new(proofs, at(99.0));
-        // Due after 7 days, affordable after 10.
-        assert_ne!(level(history.due(&verify, 100 * GIB, at(18.0))), Some(ProofLevel::Restore));
+        // Due after 7 days, affordable after 10: what shares would take meanwhile would put it off.
+        assert_eq!(history.due(&verify, 100 * GIB, at(18.0)), None);
         assert_eq!(level(history.due(&verify, 100 * GIB, at(20.1))), Some(ProofLevel::Restore));
+    }
+
+    #[test]
+    fn restores_and_rounds_of_shares_take_turns_within_the_budget() {
+        let (budget, point, everything) = (20 * GIB, 145 * GIB, 2048 * GIB);
+        let verify = verify(VerifyLevel::Restore, Some(budget));
+        let (mut proofs, mut now): (Vec<Proof>, f64) = (Vec::new(), 0.0);
+        let mut left = everything;
+        while now < 400.0 {
+            let history = ProofHistory::new(proofs.clone(), at(now));
+            match history.due(&verify, point, at(now)) {
+                Some(DueProof { level: ProofLevel::Restore, .. }) => {
+                    proofs.push(proof(ProofLevel::Restore, now, point, None));
+                }
+                Some(DueProof { bytes_max, .. }) => {
+                    let bytes = bytes_max.expect("a budget").min(left);
+                    left = if bytes == left { everything } else { left - bytes };
+                    proofs.push(proof(ProofLevel::Data, now, bytes, share(now, now, left != everything)));
+                }
+                None => {}
+            }
+            now += 1.0 / 24.0;
+        }
+        let spent: u64 = proofs.iter().map(|proof| proof.bytes).sum();
+        assert!(spent <= 400 * budget + point, "{} of {}", spent / GIB, 400 * budget / GIB);
+        let count = |level| proofs.iter().filter(|proof| proof.level == level).count();
+        assert!(count(ProofLevel::Restore) >= 15, "{} restores", count(ProofLevel::Restore));
+        let rounds = proofs.iter().filter(|proof| proof.share.as_ref().is_some_and(|s| s.next.is_none()));
+        assert!(rounds.count() >= 1, "a whole round");
+    }
+
+    #[test]
+    fn a_restore_is_remembered_by_the_shares_that_come_after_it() {
+        let restore = proof(ProofLevel::Restore, 10.0, GIB, None);
+        let others = ProofHistory::new(vec![restore.clone()], at(99.0)).summaries();
+        let share = Proof { others, ..proof(ProofLevel::Data, 11.0, GIB, share(11.0, 11.0, true)) };
+        let history = ProofHistory::new(vec![share.clone()], at(99.0));
+        assert_eq!(history.last(ProofLevel::Restore).map(|last| last.end), Some(at(10.0)));
+        let next = Proof { others: history.summaries(), ..share };
+        assert!(ProofHistory::new(vec![next], at(99.0)).last(ProofLevel::Restore).is_some());
     }
 
     #[test]

@@ -84,9 +84,11 @@ impl Engine {
         Care::new(config, vaults, Arc::clone(&self.pool), Arc::clone(&self.clock))
     }
 
-    /// What makes proofs from the same vaults, with the same threads.
-    pub fn prover(&self) -> Prover {
-        Prover::new(Arc::clone(&self.vaults), Arc::clone(&self.pool), Arc::clone(&self.clock))
+    /// What makes proofs from the same vaults. With threads of its own: where a directory hangs to which a point is restored, or
+    /// a vault, captures to others go on.
+    pub fn prover(&self) -> Result<Prover, Failure> {
+        let pool = Arc::new(CpuPool::new()?);
+        Ok(Prover::new(Arc::clone(&self.vaults), pool, Arc::clone(&self.clock)))
     }
 
     /// The vaults.
@@ -320,7 +322,8 @@ pub fn walk_options(config: &Config, files: &FilesSource) -> Result<WalkOptions,
         VaultKind::Dir(dir) => Some(dir.path.clone()),
         _ => None,
     });
-    let leave_out: Vec<PathBuf> = vaults.chain([config.node.state.clone()]).collect();
+    let own = [config.node.state.clone(), config.node.scratch.clone()];
+    let leave_out: Vec<PathBuf> = vaults.chain(own).collect();
     let crossing = if files.one_file_system { Crossing::Stay } else { Crossing::Cross };
     Ok(WalkOptions { exclude, leave_out, crossing, threads: WALK_THREADS })
 }

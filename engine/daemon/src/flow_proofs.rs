@@ -16,9 +16,17 @@ pub struct FlowProofs {
 impl FlowProofs {
     /// As the vault has them.
     pub fn of(history: &ProofHistory) -> Self {
-        let last = ProofLevel::ALL.into_iter().filter_map(|level| Some((level, history.last(level)?)));
+        Self::up_to(ProofLevel::Restore, history)
+    }
+
+    /// The same, without levels above the one that is asked for.
+    pub fn up_to(top: ProofLevel, history: &ProofHistory) -> Self {
+        let levels = ProofLevel::ALL.into_iter().filter(|level| *level <= top);
+        let last = levels.filter_map(|level| Some((level, history.last(level)?)));
         let (_, round) = history.go_on_from();
-        Self { last: last.collect(), failures_of_round: round.map_or(0, |round| round.failures) }
+        let failures_of_round =
+            if top >= ProofLevel::Data { round.map_or(0, |round| round.failures) } else { 0 };
+        Self { last: last.collect(), failures_of_round }
     }
 
     /// The last proof of each level that has any.

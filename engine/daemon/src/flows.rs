@@ -22,7 +22,7 @@ use crate::flow_proofs::FlowProofs;
 use crate::vaults::Vaults;
 
 use self::changes::SeenChanges;
-pub use self::found::Found;
+pub use self::found::{Aftermath, Found, Question};
 
 /// What is said of a flow as long as its vault is awaited.
 pub const UNANSWERED: &str = "the vault has not answered yet since the daemon began; where that lasts, see whether its disk or its server hangs";
@@ -69,27 +69,6 @@ pub struct Flows {
     fleet: String,
     node: String,
     records: Vec<FlowRecord>,
-}
-
-/// What a vault is asked again, and as of when: an answer is worth nothing that a capture has overtaken.
-#[derive(Debug)]
-pub struct Question {
-    /// The source.
-    pub source: SourceName,
-    /// The target.
-    pub target: Target,
-    captures: u64,
-}
-
-/// What became of a vault in a job, as far as flows depend on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aftermath {
-    /// It has what it had, or more.
-    Kept,
-    /// It was mended: what it had may be gone, but nothing is known to be lost.
-    Mended,
-    /// It was mended, and something is lost. The next capture stores what the source still has of it.
-    Lost,
 }
 
 impl Flows {
@@ -186,6 +165,12 @@ impl Flows {
         for record in self.of(source).filter(|record| record.target.as_str() == target) {
             record.proofs.clone_from(&proofs);
         }
+    }
+
+    /// Whether anything was ever proven of a flow.
+    pub fn is_proven(&self, source: &str, target: &str) -> bool {
+        let mut of_it = self.records.iter().filter(|record| record.source.as_str() == source);
+        of_it.any(|record| record.target.as_str() == target && !record.proofs.last().is_empty())
     }
 
     /// Targets of a source whose vaults have not answered yet.

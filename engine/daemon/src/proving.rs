@@ -1,37 +1,34 @@
 //! Proofs: one source in one vault, at one level, made and put into the vault. Used by the daemon and by `verify`. What a proof
 //! is, and when one is due, is core's.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod scratch;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::config::Source;
+use backstay_core::id::SourceId;
 use backstay_core::kind::Kinds;
-use backstay_core::proof::{DueProof, Proof, ProofHistory, ProofLevel, Round, Share, TOLD_BYTES_MAX};
+use backstay_core::proof::{
+    DueProof, Proof, ProofHistory, ProofLevel, Round, Share, TIME_TO_COME, TOLD_BYTES_MAX, TOLD_MAX,
+};
 use backstay_core::units::{ByteSize, Timestamp};
-use backstay_files::prove::{Proven, bytes_without_holes, prove_restore, prove_structure};
+use backstay_files::prove::{Proven, prove_restore, prove_structure};
 use backstay_files::restore::RestoreProgress;
 use backstay_vault::vault::{
     Catalogue, PointObject, Reading, ShareLimit, Vault, VerifyProgress, WriterIdentity,
 };
 use backstay_vault::write::CpuPool;
 
+use self::scratch::Scratch;
+pub use self::scratch::{BUSY, sweep};
 use crate::care::kinds;
 use crate::failure::Failure;
 use crate::vaults::{Absent, ClockDebug, Vaults};
 
 /// How long a share of contents is read at most: then its place is remembered.
 const SHARE_TIME: Duration = Duration::from_secs(3600);
-
-/// What stays free in the directory for restores, beside what the point has.
-const FREE_LEAST_BYTES: u64 = 256 << 20;
-
-/// The class of a failure when nowhere is room to restore to.
-pub const NO_SCRATCH: &str = "no_scratch";
-
-/// What an entry takes beside its contents, bytes: more than any file system needs.
-const ENTRY_BYTES: u64 = 4096;
 
 /// How far a proof is, for people.
 #[derive(Debug, Default)]
@@ -62,6 +59,13 @@ pub struct Wanted<'w> {
     pub scratch: &'w Path,
 }
 
+/// What proofs are of.
+struct Subject<'s> {
+    vault: &'s Arc<Vault>,
+    catalogue: &'s Catalogue,
+    newest: &'s PointObject,
+}
+
 /// Makes proofs.
 #[derive(Debug)]
 pub struct Prover {
@@ -88,13 +92,22 @@ impl Prover {
     /// The proofs of a source in a vault.
     pub fn history(&self, source: &Source, vault: &str) -> Result<ProofHistory, Failure> {
         let vault = self.vaults.open(vault, Absent::Refuse)?;
-        let proofs = vault.proofs(vault.ring().source_id(source.name.as_str()))?;
-        Ok(ProofHistory::new(proofs, self.clock.now()))
+        self.history_in(&vault, vault.ring().source_id(source.name.as_str()))
     }
 
-    /// The proof that is due of a source in a vault, as its policy says, and of no higher level than `top`; none while there
-    /// is no point.
-    pub fn due(&self, source: &Source, vault: &str, top: ProofLevel) -> Result<Option<DueProof>, Failure> {
+    fn history_in(&self, vault: &Vault, source: SourceId) -> Result<ProofHistory, Failure> {
+        let now = self.clock.now();
+        Ok(ProofHistory::new(vault.proofs(source, now.saturating_add(TIME_TO_COME))?, now))
+    }
+
+    /// The proofs of a source in a vault, and the one that is due, as its policy says, and of no higher level than `top`; none
+    /// while there is no point.
+    pub fn due(
+        &self,
+        source: &Source,
+        vault: &str,
+        top: ProofLevel,
+    ) -> Result<Option<(ProofHistory, Option<DueProof>)>, Failure> {
         let opened = match self.vaults.open(vault, Absent::Refuse) {
             Err(failure) if failure.class == "no_vault" => return Ok(None),
             opened => opened?,
@@ -104,9 +117,10 @@ impl Prover {
         if !self.kinds.contains_key(newest.common.kind.as_str()) {
             return Ok(None);
         }
-        let history = self.history(source, vault)?;
+        let history = self.history_in(&opened, catalogue.source)?;
         let top = top.min(source.verify.level.into());
-        Ok(history.due_up_to(top, &source.verify, newest.common.bytes, self.clock.now()))
+        let due = history.due_up_to(top, &source.verify, newest.common.bytes, self.clock.now());
+        Ok(Some((history, due)))
     }
 
     /// Makes a proof and puts it into the vault. A proof that fails is no error: it says what is not as it should be.
@@ -123,8 +137,15 @@ impl Prover {
             .of_class("no_point")
         })?;
         let start = self.clock.now();
+        let history = match self.prover {
+            Some(_) => self.history_in(&vault, catalogue.source)?,
+            None => ProofHistory::default(),
+        };
         let mut proof = match level {
-            ProofLevel::Data => self.share(&vault, &catalogue, &newest, wanted, start, progress)?,
+            ProofLevel::Data => {
+                let subject = Subject { vault: &vault, catalogue: &catalogue, newest: &newest };
+                self.share(&subject, wanted, &history, start, progress)?
+            }
             ProofLevel::Structure | ProofLevel::Restore => {
                 let reading =
                     Reading::begin(&vault, &catalogue, newest.link, self.prover.as_ref(), &*self.clock)?;
@@ -135,6 +156,12 @@ impl Prover {
                 self.proof_of(&catalogue, &newest, level, start, proven)
             }
         };
+        proof.others = history.summaries();
+        for line in uncounted(&vault, &catalogue)? {
+            proof.failures += 1;
+            proof.told.push(line);
+        }
+        proof.told.truncate(TOLD_MAX);
         proof.end = self.clock.now();
         if let Some(share) = &mut proof.share {
             share.round.end = proof.end;
@@ -170,28 +197,27 @@ impl Prover {
             told: proven.told,
             unproven: proven.unproven,
             share: None,
+            others: Vec::new(),
         }
     }
 
     /// Reads on where the last share has ended.
     fn share(
         &self,
-        vault: &Arc<Vault>,
-        catalogue: &Catalogue,
-        newest: &PointObject,
+        subject: &Subject<'_>,
         wanted: &Wanted<'_>,
+        history: &ProofHistory,
         start: Timestamp,
         progress: &ProofProgress,
     ) -> Result<Proof, Failure> {
+        let Subject { vault, catalogue, newest } = *subject;
         let kind = self.kinds.get(newest.common.kind.as_str()).ok_or_else(|| {
             Failure::failed(format!("this version cannot read sources of kind {}", newest.common.kind))
         })?;
-        let history = match self.prover {
-            Some(_) => ProofHistory::new(vault.proofs(catalogue.source)?, start),
-            None => ProofHistory::default(),
-        };
         let (place, round) = history.go_on_from();
-        let limit = ShareLimit { bytes: wanted.bytes_max.unwrap_or(u64::MAX), time: SHARE_TIME };
+        // Without a trace the next one could not go on.
+        let time = if self.prover.is_some() { SHARE_TIME } else { Duration::MAX };
+        let limit = ShareLimit { bytes: wanted.bytes_max.unwrap_or(u64::MAX), time };
         let found = vault.verify_data(catalogue, &**kind, place.as_ref(), limit, &progress.data)?;
         let begun = round.unwrap_or(Round { start, end: start, bytes: 0, failures: 0 });
         let round = Round {
@@ -219,10 +245,19 @@ impl Prover {
         progress: &ProofProgress,
     ) -> Result<Proven, Failure> {
         let scratch = Scratch::make(wanted.scratch, reading, point)?;
-        let proven = prove_restore(reading, point, &scratch.folder, &self.pool, &progress.restore);
+        let proven = prove_restore(reading, point, &scratch.tree(), &self.pool, &progress.restore);
         drop(scratch);
         Ok(proven?)
     }
+}
+
+/// Points that are there and do not count, and objects that are left out because they cannot be read: what is newest may not
+/// be what it ought to be.
+fn uncounted(vault: &Vault, catalogue: &Catalogue) -> Result<Vec<String>, Failure> {
+    let left_out = catalogue.left_out.iter().map(|error| error.to_string());
+    let uncounted = vault.uncounted(catalogue)?;
+    let uncounted = uncounted.iter().map(|one| format!("point {} {one}", one.point()));
+    Ok(left_out.chain(uncounted).collect())
 }
 
 /// Says in the log what a proof has shown.
@@ -240,76 +275,5 @@ pub fn log(proof: &Proof, vault: &str) {
             level.word(),
             told.first().map_or("", String::as_str)
         ),
-    }
-}
-
-/// A directory of this process to restore to, which goes when it is dropped.
-#[derive(Debug)]
-struct Scratch {
-    folder: PathBuf,
-}
-
-impl Scratch {
-    fn make(scratch: &Path, reading: &Arc<Reading>, point: &PointObject) -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| {
-            Failure::failed(format!(
-                "cannot restore to {}: {error}; give another directory (`scratch` in [node], or --scratch)",
-                scratch.display()
-            ))
-        };
-        fs::create_dir_all(scratch).map_err(failed)?;
-        remove_left(scratch);
-        let stat = rustix::fs::statvfs(scratch).map_err(|errno| failed(errno.into()))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let common = &point.common;
-        let of_entries = common.entries.saturating_mul(ENTRY_BYTES).saturating_add(FREE_LEAST_BYTES);
-        let mut needed = common.bytes.saturating_add(of_entries);
-        if free < needed {
-            // Files with holes take less. That is looked at only where it matters: it takes a while.
-            needed = bytes_without_holes(reading)?.saturating_add(of_entries);
-        }
-        if free < needed {
-            return Err(Failure::failed(format!(
-                "{} has {} free, and {} are needed to restore {} there; give another directory (`scratch` in [node], or --scratch), or verify = {{ level = \"data\" }}",
-                scratch.display(),
-                ByteSize(free),
-                ByteSize(needed),
-                common.source_name
-            ))
-            .of_class(NO_SCRATCH));
-        }
-        let folder = scratch.join(format!("proof-{}-{}", std::process::id(), common.id));
-        match fs::symlink_metadata(&folder) {
-            Ok(_) => Err(failed(std::io::Error::from(std::io::ErrorKind::AlreadyExists))),
-            Err(_) => Ok(Self { folder }),
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            // Nothing may have come that far.
-            if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(folder = %self.folder.display(), %error, "what was restored for a proof is still there");
-            }
-        }
-    }
-}
-
-/// Removes what proofs of processes have left that are gone.
-fn remove_left(scratch: &Path) {
-    let Ok(entries) = fs::read_dir(scratch) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let process = name.to_str().and_then(|name| name.strip_prefix("proof-")).and_then(|rest| {
-            let (process, point) = rest.split_once('-')?;
-            point.parse::<backstay_core::id::PointId>().ok()?;
-            process.parse::<u32>().ok()
-        });
-        let is_gone = process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists());
-        if is_gone && let Err(error) = fs::remove_dir_all(entry.path()) {
-            tracing::warn!(folder = %entry.path().display(), %error, "what was restored for a proof is still there");
-        }
     }
 }

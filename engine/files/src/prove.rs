@@ -9,20 +9,25 @@ use std::sync::Arc;
 use backstay_core::digest::StateDigest;
 use backstay_core::id::LinkId;
 use backstay_core::proof::TOLD_MAX;
+use backstay_vault::error::VaultError;
 use backstay_vault::vault::{PointObject, Reading};
 use backstay_vault::write::CpuPool;
+use rustix::io::Errno;
 
 use crate::capture::ReadProblem;
 use crate::exclude::Exclude;
-use crate::keys::{PathKey, link_key};
-use crate::look::{ResolvedRow, ResolvedRows, aspects};
+use crate::heads::FoundRow;
+use crate::keys::{HeadKey, PathKey, link_key};
+use crate::look::{Aspect, ResolvedRow, ResolvedRows, aspects};
 use crate::on_disk::{Expected, LookProblem, Looker};
-use crate::place::Existing;
+use crate::place::{Existing, STAGING_NAME};
 use crate::point_rows::rows_of;
-use crate::restore::{RestoreError, RestoreProgress, RestoreRequest, Selection, references, restore};
-use crate::row::{Attributes, HeadRow, Meta, Object, Restored, RowFacts, element};
+use crate::restore::{
+    RestoreError, RestoreProgress, RestoreReport, RestoreRequest, Selection, references, restore,
+};
+use crate::row::{AttributeName, Attributes, HeadRow, Meta, Object, Restored, RowFacts, element};
 use crate::stat::Identity;
-use crate::walk::{Crossing, Found, Step, Walk, WalkError, WalkOptions};
+use crate::walk::{Crossing, Found, Step, Unreadable, Walk, WalkError, WalkOptions};
 
 /// Why a point could be neither proven nor disproven.
 #[derive(Debug, thiserror::Error)]
@@ -51,22 +56,25 @@ pub struct Proven {
 }
 
 impl Proven {
-    /// Something of a path, unless the restore has told of it already.
-    fn tell_of(&mut self, path: &PathKey, why: &str) {
-        let path = path.to_string();
-        let is_of_path = |line: &String| line.strip_prefix(&path).is_some_and(|rest| rest.starts_with(": "));
-        if !self.told.iter().any(is_of_path) {
-            self.tell(format!("{path}: {why}"));
-        }
-    }
-
     fn tell(&mut self, line: String) {
         self.failures += 1;
         if self.told.len() < TOLD_MAX {
             self.told.push(line);
         }
     }
+
+    /// What cannot be shown here.
+    fn leave_unproven(&mut self, line: String) {
+        if self.unproven.len() < UNPROVEN_MAX {
+            self.unproven.push(line);
+        } else if self.unproven.len() == UNPROVEN_MAX {
+            self.unproven.push("and more".to_owned());
+        }
+    }
 }
+
+/// Lines about what could not be shown, at most.
+const UNPROVEN_MAX: usize = 10;
 
 /// Reads all rows of a point: they must add up to what its node has signed.
 ///
@@ -91,11 +99,24 @@ pub fn prove_structure(reading: &Arc<Reading>, point: &PointObject) -> Result<Pr
             Ok(element) => digest.add(&element),
             Err(error) => proven.tell(error.to_string()),
         }
+        // The digest does not cover further rows: whether all are there, their references tell.
+        if let Err(error) = check_references(&row) {
+            let path = HeadKey::parse(&row.key).map_or_else(|error| error.to_string(), |key| key.to_string());
+            proven.tell(format!("{path}: {error}"));
+        }
     }
     if digest != point.common.digest && proven.failures == 0 {
         proven.tell(RestoreError::Digest { point: point.link.point.to_string() }.to_string());
     }
     Ok(proven)
+}
+
+fn check_references(row: &FoundRow) -> Result<(), RestoreError> {
+    let head = HeadRow::decode(&row.value)?;
+    match &head.restored {
+        Restored::Object { object, .. } => references(object, row, &head).map(drop),
+        Restored::Link(_) => Ok(()),
+    }
 }
 
 /// Bytes that the files of a point take without their holes.
@@ -137,19 +158,39 @@ pub fn prove_restore(
     match restore(&request, pool, progress) {
         Ok(report) => {
             proven.bytes = report.bytes;
-            // What the restore itself has noticed is found again below, but for what no tree shows.
-            let lines = report.problems.len() as u64;
-            report.problems.into_iter().for_each(|problem| proven.tell(problem));
-            proven.failures += report.problems_total - lines;
+            compare(reading, point, scratch, Noticed::by(report), &mut proven)?;
+            Ok(proven)
         }
         Err(error) if is_finding(&error) => {
             proven.tell(error.to_string());
-            return Ok(proven);
+            Ok(proven)
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => Err(error.into()),
     }
-    compare(reading, point, scratch, &mut proven)?;
-    Ok(proven)
+}
+
+/// What the restore has said of paths: why something is not as it was. Contents that are lost are found again on the disk;
+/// what this user, or this file system, cannot give says nothing of the point.
+#[derive(Debug)]
+struct Noticed {
+    by_path: HashMap<String, String>,
+    /// Not all is known: what is not here may have been noticed, too.
+    more: bool,
+}
+
+impl Noticed {
+    fn by(report: RestoreReport) -> Self {
+        let more = report.problems_total > report.problems.len() as u64;
+        let lines = report.problems.into_iter().filter_map(|line| {
+            let path = line.split_once(": ")?.0.to_owned();
+            Some((path, line))
+        });
+        Self { by_path: lines.collect(), more }
+    }
+
+    fn has(&self, path: &PathKey) -> bool {
+        self.more || self.by_path.contains_key(&path.to_string())
+    }
 }
 
 fn is_finding(error: &RestoreError) -> bool {
@@ -165,6 +206,7 @@ fn compare(
     reading: &Arc<Reading>,
     point: &PointObject,
     root: &Path,
+    noticed: Noticed,
     proven: &mut Proven,
 ) -> Result<(), ProveError> {
     let walk = Walk::start(
@@ -182,12 +224,22 @@ fn compare(
         digest: StateDigest::empty(),
         inodes: HashMap::new(),
         links: HashMap::new(),
+        noticed,
+        closed_below: None,
         proven,
     };
     let mut rows = ResolvedRows::open(reading, PathKey::root());
     let mut row = rows.next()?;
     for step in walk {
-        let path = step_path(&step).clone();
+        let found = match step {
+            Step::Found(found) => found,
+            Step::Unreadable(unreadable) => {
+                comparison.unreadable(unreadable);
+                continue;
+            }
+            Step::LeftOut(_) => continue,
+        };
+        let path = found.key.clone();
         // The destination itself is no entry of a point that has no root.
         if path.is_root() && row.as_ref().is_none_or(|row| !row.path.is_root()) {
             continue;
@@ -198,10 +250,10 @@ fn compare(
         }
         match row.take_if(|row| row.path == path) {
             Some(expected) => {
-                comparison.both(step, &expected)?;
+                comparison.both(&found, &expected)?;
                 row = rows.next()?;
             }
-            None => comparison.proven.tell_of(&path, "was restored, and is not in the point"),
+            None => comparison.proven.tell(format!("{path}: was restored, and is not in the point")),
         }
     }
     while let Some(missing) = row {
@@ -215,20 +267,11 @@ fn compare(
         );
     }
     if comparison.rights == Rights::User {
-        proven.unproven.push(
-            "owners, and attributes that only root can give: this is not root, so they are taken to be right"
-                .to_owned(),
+        proven.leave_unproven(
+            "owners, and what only root can give: this is not root, so they are taken to be right".to_owned(),
         );
     }
     Ok(())
-}
-
-fn step_path(step: &Step) -> &PathKey {
-    match step {
-        Step::Found(found) => &found.key,
-        Step::Unreadable(unreadable) => &unreadable.key,
-        Step::LeftOut(path) => path,
-    }
 }
 
 /// What this process can give to files.
@@ -250,71 +293,121 @@ struct Comparison<'p> {
     digest: StateDigest,
     /// Which file with several names each inode is, and which inode each such file.
     inodes: HashMap<Identity, LinkId>,
-    links: HashMap<LinkId, Identity>,
+    links: HashMap<LinkId, Option<Identity>>,
+    noticed: Noticed,
+    /// A directory into which this user may not look, since it has its mode.
+    closed_below: Option<PathKey>,
     proven: &'p mut Proven,
 }
 
 impl Comparison<'_> {
+    /// A path of the point that is not on the disk.
     fn missing(&mut self, row: &ResolvedRow) -> Result<(), ProveError> {
         self.proven.entries += 1;
+        if self.closed_below.as_ref().is_some_and(|top| row.path.is_within(top)) {
+            return self.take_as_right(row);
+        }
+        let special = match &row.head.restored {
+            Restored::Object { object, .. } => !matches!(
+                object,
+                Object::File(Some(_)) | Object::File(None) | Object::Directory | Object::Symlink(_)
+            ),
+            Restored::Link(_) => false,
+        };
+        let is_reserved = row.path.to_string() == STAGING_NAME;
+        if (special || is_reserved) && self.noticed.has(&row.path) {
+            let line = self.noticed.by_path.get(&row.path.to_string()).cloned();
+            self.proven.leave_unproven(line.unwrap_or_else(|| format!("{}: was not made", row.path)));
+            return self.take_as_right(row);
+        }
         let is_there = matches!(row.head.restored, Restored::Object { .. });
         let why =
             if is_there { "was not restored" } else { "the point lacks the file of which it is a name" };
-        self.proven.tell_of(&row.path, why);
+        self.tell(&row.path, why);
         Ok(())
     }
 
-    fn both(&mut self, step: Step, row: &ResolvedRow) -> Result<(), ProveError> {
-        let found = match step {
-            Step::Found(found) => found,
-            Step::Unreadable(unreadable) => {
-                self.proven.entries += 1;
-                let why = format!("cannot be read back: {}", unreadable.error);
-                self.proven.tell_of(&unreadable.key, &why);
-                return Ok(());
-            }
-            Step::LeftOut(_) => return Ok(()),
-        };
+    /// Something on the disk cannot be looked at, or not be listed.
+    fn unreadable(&mut self, unreadable: Unreadable) {
+        if self.rights == Rights::User && unreadable.error == Errno::ACCESS {
+            self.closed_below = Some(unreadable.key);
+        } else {
+            self.tell(&unreadable.key, &format!("cannot be read back: {}", unreadable.error));
+        }
+    }
+
+    fn both(&mut self, found: &Found, row: &ResolvedRow) -> Result<(), ProveError> {
         self.proven.entries += 1;
         let Restored::Object { object, meta } = &row.head.restored else { return self.missing(row) };
         let references = references(object, &row.row, &row.head)?;
         let expected = Expected { size_bytes: object.size_bytes(), references: &references };
-        let (live, live_meta) = match self.looker.object(&found, Some(expected)) {
+        let (live, live_meta) = match self.looker.object(found, Some(expected)) {
             Ok(looked) => looked,
             Err(LookProblem::Read(ReadProblem::NoKey)) => {
-                return Err(RestoreError::from(backstay_vault::error::VaultError::GivenUp).into());
+                return Err(RestoreError::from(VaultError::GivenUp).into());
+            }
+            Err(LookProblem::Read(ReadProblem::Refused(errno))) if self.may_be_closed(row, &errno) => {
+                return self.take_as_right(row);
             }
             Err(problem) => {
-                self.proven.tell_of(&row.path, &format!("cannot be read back: {problem}"));
+                self.tell(&row.path, &format!("cannot be read back: {problem}"));
                 return Ok(());
             }
         };
         let live_meta = self.provable(live_meta, meta, &live);
         let restored = Restored::Object { object: live, meta: live_meta };
         let aspects = aspects(&row.head.restored, &restored);
+        let is_of_meta = aspects.iter().all(|aspect| !matches!(aspect, Aspect::Kind | Aspect::Contents));
+        if !aspects.is_empty() && is_of_meta && self.noticed.has(&row.path) {
+            // The contents are there, and the row says the rest: it is this file system that cannot have it.
+            let line = self.noticed.by_path.get(&row.path.to_string()).cloned();
+            self.proven.leave_unproven(line.unwrap_or_else(|| format!("{}: not all could be set", row.path)));
+            return self.take_as_right(row);
+        }
         if !aspects.is_empty() {
             let words: Vec<&str> = aspects.iter().map(|aspect| aspect.word()).collect();
-            let why = format!("on disk differs from the point: {}", words.join(", "));
-            self.proven.tell_of(&row.path, &why);
+            self.tell(&row.path, &format!("on disk differs from the point: {}", words.join(", ")));
         }
-        self.add(row, &found, restored)
+        self.add(row, Some(found), restored)
+    }
+
+    /// Whether it is only for its own permissions that this user cannot look at an object.
+    fn may_be_closed(&self, row: &ResolvedRow, errno: &Errno) -> bool {
+        let Restored::Object { meta, .. } = &row.head.restored else { return false };
+        self.rights == Rights::User && *errno == Errno::ACCESS && meta.mode.bits() & 0o500 != 0o500
+    }
+
+    /// What the restore has said of a path says more than that something is missing.
+    fn tell(&mut self, path: &PathKey, why: &str) {
+        let noticed = self.noticed.by_path.get(&path.to_string()).cloned();
+        self.proven.tell(noticed.unwrap_or_else(|| format!("{path}: {why}")));
+    }
+
+    fn take_as_right(&mut self, row: &ResolvedRow) -> Result<(), ProveError> {
+        self.add(row, None, row.head.restored.clone())
     }
 
     /// Adds the elements of what is on disk, as rows would say it.
-    fn add(&mut self, row: &ResolvedRow, found: &Found, restored: Restored) -> Result<(), ProveError> {
+    fn add(
+        &mut self,
+        row: &ResolvedRow,
+        found: Option<&Found>,
+        restored: Restored,
+    ) -> Result<(), ProveError> {
         let value = |restored| HeadRow { restored, facts: RowFacts::default() }.encode();
         let Some(link) = row.link else {
             let value = value(restored).map_err(RestoreError::from)?;
-            let element = element(row.path.as_bytes(), &value).map_err(RestoreError::from)?;
-            self.digest.add(&element);
+            self.digest.add(&element(row.path.as_bytes(), &value).map_err(RestoreError::from)?);
             return Ok(());
         };
-        let inode = found.stat.identity;
-        let of_inode = *self.inodes.entry(inode).or_insert(link);
         let is_first = !self.links.contains_key(&link);
+        let inode = found.map(|found| found.stat.identity);
         let of_link = *self.links.entry(link).or_insert(inode);
-        if of_inode != link || of_link != inode {
-            self.proven.tell_of(&row.path, "is another file than its other names");
+        let of_inode = inode.map(|inode| *self.inodes.entry(inode).or_insert(link));
+        if of_inode.is_some_and(|of_inode| of_inode != link)
+            || (of_link.is_some() && inode.is_some() && of_link != inode)
+        {
+            self.tell(&row.path, "is another file than its other names");
             return Ok(());
         }
         let name = value(Restored::Link(link)).map_err(RestoreError::from)?;
@@ -327,12 +420,18 @@ impl Comparison<'_> {
     }
 
     /// What is on disk, with what cannot be shown here as the row says it: permissions of symbolic links, which no
-    /// system lets anybody give, and without being root owners, and attributes outside of `user.`.
+    /// system lets anybody give; attributes that the file system gives by itself; and without being root owners, bits that
+    /// only owners may have, and attributes outside of `user.`.
     fn provable(&self, live: Meta, row: &Meta, object: &Object) -> Meta {
         let mode = if matches!(object, Object::Symlink(_)) { row.mode } else { live.mode };
         match self.rights {
-            Rights::Root => Meta { mode, ..live },
+            Rights::Root => {
+                let attributes = with_those_of(&live.attributes, &row.attributes);
+                Meta { mode, attributes, ..live }
+            }
             Rights::User => {
+                let same = mode.bits() & 0o1777 == row.mode.bits() & 0o1777;
+                let mode = if same { row.mode } else { mode };
                 let attributes = of_users(&live.attributes, &row.attributes);
                 Meta { mode, uid: row.uid, gid: row.gid, attributes, ..live }
             }
@@ -340,9 +439,20 @@ impl Comparison<'_> {
     }
 }
 
+/// Attributes on disk that are the row's, or that anybody can give. Others are the file system's own.
+fn with_those_of(live: &Attributes, row: &Attributes) -> Attributes {
+    let is_of_row = |name: &AttributeName| row.iter().any(|attribute| attribute.name == *name);
+    let wanted =
+        live.iter().filter(|attribute| is_of_users(attribute.name.as_bytes()) || is_of_row(&attribute.name));
+    Attributes::new(wanted.cloned().collect()).unwrap_or_else(|_| live.clone())
+}
+
+fn is_of_users(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name.starts_with(b"system.posix_acl")
+}
+
 /// Attributes that any user can give as they are on disk, the others as the row has them.
 fn of_users(live: &Attributes, row: &Attributes) -> Attributes {
-    let is_of_users = |name: &[u8]| name.starts_with(b"user.") || name.starts_with(b"system.");
     let own = live.iter().filter(|attribute| is_of_users(attribute.name.as_bytes()));
     let others = row.iter().filter(|attribute| !is_of_users(attribute.name.as_bytes()));
     Attributes::new(own.chain(others).cloned().collect()).unwrap_or_else(|_| live.clone())
@@ -351,7 +461,7 @@ fn of_users(live: &Attributes, row: &Attributes) -> Attributes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::{Attribute, AttributeName, AttributeValue};
+    use crate::row::{Attribute, AttributeValue};
 
     fn attribute(name: &str, value: &[u8]) -> Attribute {
         let name = AttributeName::new(name.as_bytes()).unwrap();

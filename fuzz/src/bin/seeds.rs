@@ -7,7 +7,7 @@ use std::path::Path;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ContentId, KeyId, LinkId, ObjectHash, PackId, SessionId};
 use backstay_core::layout::{Accepted, Layout};
-use backstay_core::proof::{Place, Proof, ProofLevel, Round, Share};
+use backstay_core::proof::{Place, Proof, ProofLevel, Round, Share, Summary};
 use backstay_core::run::{Change, Entry, PartRef};
 use backstay_core::units::Timestamp;
 use backstay_files::keys::{PathKey, further_key, link_key};
@@ -255,6 +255,12 @@ fn envelopes(seeds: &mut Seeds) {
         told: vec!["what".into()],
         unproven: vec!["owners".into()],
         share: Some(share),
+        others: vec![Summary {
+            level: ProofLevel::Restore,
+            start: Timestamp::EPOCH,
+            end: Timestamp::EPOCH,
+            failures: 2,
+        }],
     };
     seeds.push(("sealed_proof", "share", encode_cbor(&proof)));
     let session = SessionId::new([1; 16]);

@@ -67,6 +67,8 @@ struct Supervised<'r> {
     stderr: Option<ChildStderr>,
     tail: Tail,
     deadline: Instant,
+    /// Whether it was said that it may not be sent signals.
+    is_refused: bool,
 }
 
 impl<'r> Supervised<'r> {
@@ -85,7 +87,8 @@ impl<'r> Supervised<'r> {
             let _ = stdin.write_all(&told);
         }
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let mut supervised = Self { program, shared, child, stderr, tail: Tail::default(), deadline };
+        let mut supervised =
+            Self { program, shared, child, stderr, tail: Tail::default(), deadline, is_refused: false };
         match stdout {
             Some(stdout) => Ok((supervised, stdout)),
             None => {
@@ -206,11 +209,15 @@ impl<'r> Supervised<'r> {
     }
 
     /// To the whole group. One that is empty needs none.
-    fn signal(&self, signal: Signal) {
+    fn signal(&mut self, signal: Signal) {
         if let Err(error) = kill_process_group(Pid::from_child(&self.child), signal)
             && error != rustix::io::Errno::SRCH
         {
-            tracing::warn!(program = self.program.name(), %error, "the program cannot be sent a signal");
+            // It is sent again and again; the same is said once.
+            if !self.is_refused {
+                tracing::warn!(program = self.program.name(), %error, "the program cannot be sent a signal");
+            }
+            self.is_refused = true;
         }
     }
 }

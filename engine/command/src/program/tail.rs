@@ -21,10 +21,13 @@ const LINE_END: &str = " | ";
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     kept: VecDeque<u8>,
+    /// Whether something came before what is kept.
+    is_cut: bool,
 }
 
 impl Tail {
     pub(super) fn take(&mut self, bytes: &[u8]) {
+        self.is_cut |= self.kept.len() + bytes.len() > KEPT_BYTES_MAX;
         let bytes = &bytes[bytes.len().saturating_sub(KEPT_BYTES_MAX)..];
         let surplus = (self.kept.len() + bytes.len()).saturating_sub(KEPT_BYTES_MAX);
         self.kept.drain(..surplus);
@@ -34,6 +37,11 @@ impl Tail {
     /// What is shown of it; at most [`SAID_BYTES_MAX`] bytes, and an ellipsis before what was cut.
     pub(super) fn said(&self, hidden: &[Zeroizing<Vec<u8>>]) -> String {
         let mut bytes: Vec<u8> = self.kept.iter().copied().collect();
+        if self.is_cut {
+            // The end of a secret may be at the beginning of what is kept.
+            let ends = hidden.iter().filter_map(|secret| end_of(secret, &bytes)).max();
+            bytes.drain(..ends.unwrap_or(0));
+        }
         for secret in hidden {
             bytes = without(&bytes, secret);
         }
@@ -43,6 +51,12 @@ impl Tail {
             Some(surplus) => format!("…{}", &text[text.ceil_char_boundary(surplus)..]),
         }
     }
+}
+
+/// How many of the first bytes are the end of a secret whose beginning is not kept.
+fn end_of(secret: &[u8], bytes: &[u8]) -> Option<usize> {
+    let longest = secret.len().saturating_sub(1).min(bytes.len());
+    (1..=longest).rev().find(|length| bytes[..*length] == secret[secret.len() - length..])
 }
 
 fn without(bytes: &[u8], secret: &[u8]) -> Vec<u8> {
@@ -105,6 +119,14 @@ mod tests {
         assert!(said.starts_with('…') && said.ends_with("line 99998 | line 99999"), "{said}");
         tail.take("é".repeat(KEPT_BYTES_MAX).as_bytes());
         assert!(tail.said(&[]).starts_with("…é"));
+    }
+
+    #[test]
+    fn the_end_of_a_long_secret_is_hidden_whose_beginning_is_not_kept() {
+        let secret: String =
+            (0..20_000).map(|n| char::from(b'a' + (n % 7) as u8 + (n / 7 % 11) as u8)).collect();
+        let said = said(&[b"the key is ", secret.as_bytes(), b" and more"], &[&secret]);
+        assert_eq!(said, "and more");
     }
 
     #[test]

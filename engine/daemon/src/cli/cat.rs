@@ -12,7 +12,7 @@ use clap::Args;
 use super::looking::{ShownPath, Stay, looked, parse_path};
 use super::{Context, PointArgs};
 use crate::failure::Failure;
-use crate::terminal::stream;
+use crate::terminal::{nobody_reads, stream};
 
 #[derive(Debug, Args)]
 pub(super) struct CatArgs {
@@ -34,6 +34,9 @@ pub(super) fn run(context: &Context, arguments: &CatArgs) -> Result<u8, Failure>
     let files = files.collect::<Result<Vec<_>, _>>()?;
     let reader = ChunkReader::new(looked.reading.vault().clone());
     for (path, file) in paths.iter().zip(&files) {
+        if nobody_reads() {
+            break;
+        }
         if context.json {
             // Contents may be anything, and text cannot hold that: each file is a line with its bytes in base64.
             stream(|out| {

@@ -75,8 +75,9 @@ fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, F
         }
     }
     prune_due(context, &engine);
-    prove_due(context, &engine, sources);
+    // Proofs take long, and write nothing to the state.
     drop(lock);
+    prove_due(context, &engine, sources);
     Ok(reports)
 }
 
@@ -95,11 +96,14 @@ fn prune_due(context: &Context, engine: &Engine) {
 
 /// Proofs where they are due. What becomes of them changes nothing of the captures: it is said.
 fn prove_due(context: &Context, engine: &Engine, sources: &[&Source]) {
-    let prover = engine.prover();
+    let prover = match engine.prover() {
+        Ok(prover) => prover,
+        Err(failure) => return remark(&format!("warning: nothing was proven: {failure}")),
+    };
     for source in sources {
         for vault in source.flows.iter().filter_map(|flow| flow.target.vault()) {
             let made = prover.due(source, vault, ProofLevel::Restore).and_then(|due| {
-                let Some(DueProof { level, bytes_max }) = due else { return Ok(()) };
+                let Some((_, Some(DueProof { level, bytes_max }))) = due else { return Ok(()) };
                 let scratch = &context.config.node.scratch;
                 let wanted = Wanted { source, vault, level, bytes_max, scratch };
                 let progress = ProofProgress::default();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use backstay_core::config::Source;
 use backstay_core::proof::{Proof, ProofLevel};
-use backstay_core::units::ByteSize;
+use backstay_core::units::{ByteSize, Timestamp};
 use backstay_vault::write::CpuPool;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -85,12 +85,16 @@ struct ShownProof {
     /// Bytes that were read in the round so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     round_bytes: Option<u64>,
+    /// How much was not as it should be in the round so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_failures: Option<u64>,
 }
 
 impl ShownProof {
-    fn of(proof: &Proof, vault: &str) -> Self {
+    fn of(proof: &Proof, source: &str, vault: &str) -> Self {
         Self {
-            source: proof.source_name.clone(),
+            // Not as the proof calls it: that may be anybody's text.
+            source: source.to_owned(),
             vault: vault.to_owned(),
             level: proof.level.word(),
             good: proof.failures == 0,
@@ -105,6 +109,7 @@ impl ShownProof {
             unproven: proof.unproven.clone(),
             round_whole: proof.share.as_ref().map(|share| share.next.is_none()),
             round_bytes: proof.share.as_ref().map(|share| share.round.bytes),
+            round_failures: proof.share.as_ref().map(|share| share.round.failures),
         }
     }
 
@@ -112,9 +117,13 @@ impl ShownProof {
     fn what(&self) -> String {
         let size = ByteSize(self.bytes);
         match (self.level, self.round_whole) {
-            ("data", Some(true)) => {
-                format!("{size} read, which ends the round: all contents of all points are there")
+            ("data", Some(true)) if self.round_failures == Some(0) => {
+                format!("{size} read, which ends a round: all contents of all points were read and are there")
             }
+            ("data", Some(true)) => format!(
+                "{size} read, which ends a round in which {} things were not as they should be",
+                self.round_failures.unwrap_or_default()
+            ),
             ("data", _) => format!("{size} read; the next one goes on there"),
             ("restore", _) => format!("{} entries, {size} restored and compared", self.entries),
             _ => format!("{} rows read", self.entries),
@@ -142,7 +151,7 @@ pub(super) fn verify(context: &Context, arguments: &VerifyArgs) -> Result<u8, Fa
             match proof {
                 Ok(proof) => {
                     failed += u64::from(proof.failures > 0);
-                    let proof = ShownProof::of(&proof, &vault);
+                    let proof = ShownProof::of(&proof, source.name.as_str(), &vault);
                     if !context.json {
                         show(&proof, start.elapsed().as_secs_f64());
                     }
@@ -157,6 +166,9 @@ pub(super) fn verify(context: &Context, arguments: &VerifyArgs) -> Result<u8, Fa
     }
     not_made.iter().for_each(|line| remark(&format!("warning: nothing was shown of {line}")));
     match (failed, not_made.len(), shown.len()) {
+        (0, 0, 0) => Err(Failure::failed(
+            "there is nothing to verify: no source of the configuration is at home on this node; name a source",
+        )),
         (0, 0, _) => Ok(0),
         (0, _, 0) => Err(Failure::failed("nothing was shown; see above")),
         (0, some, _) => Err(Failure::partly(format!("of {some} nothing was shown; see above"))),
@@ -214,18 +226,19 @@ pub(super) fn proofs(context: &Context, arguments: &ProofsArgs) -> Result<u8, Fa
     let (mut found_proofs, mut failures) = (Vec::new(), Vec::new());
     for source in capture::named(context, &typed)? {
         for name in vaults_of(source, arguments.from.as_deref())? {
-            let found = vaults
-                .open(&name, crate::vaults::Absent::Refuse)
-                .and_then(|vault| Ok(vault.proofs(vault.ring().source_id(source.name.as_str()))?));
+            let found = vaults.open(&name, crate::vaults::Absent::Refuse).and_then(|vault| {
+                Ok(vault.proofs(vault.ring().source_id(source.name.as_str()), Timestamp::MAX)?)
+            });
             match found {
-                Ok(proofs) => found_proofs.extend(proofs.into_iter().map(|proof| (proof, name.clone()))),
+                Ok(proofs) => found_proofs
+                    .extend(proofs.into_iter().map(|proof| (source.name.as_str(), proof, name.clone()))),
                 Err(failure) => failures.push(failure),
             }
         }
     }
-    found_proofs.sort_by(|(a, _), (b, _)| (&a.source_name, a.end).cmp(&(&b.source_name, b.end)));
+    found_proofs.sort_by(|(a_source, a, _), (b_source, b, _)| (a_source, a.end).cmp(&(b_source, b.end)));
     let shown: Vec<ShownProof> =
-        found_proofs.iter().map(|(proof, vault)| ShownProof::of(proof, vault)).collect();
+        found_proofs.iter().map(|(source, proof, vault)| ShownProof::of(proof, source, vault)).collect();
     if context.json {
         print_json(&shown)?;
     } else {

@@ -3,7 +3,7 @@
 use backstay_core::clock::Clock;
 use backstay_core::config::{SourceName, Target};
 use backstay_core::id::PointId;
-use backstay_core::proof::ProofHistory;
+use backstay_core::proof::{ProofHistory, TIME_TO_COME};
 use backstay_core::rpo::Durable;
 use backstay_core::units::Timestamp;
 use backstay_vault::vault::{Catalogue, Vault};
@@ -31,8 +31,11 @@ impl Found {
         };
         let vault = vaults.open(name.as_str(), Absent::Refuse)?;
         let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
-        let history = ProofHistory::new(vault.proofs(catalogue.source)?, SystemClock.now());
-        Ok(Self { proofs: Some(FlowProofs::of(&history)), ..Self::in_catalogue(&catalogue, &vault) })
+        let now = SystemClock.now();
+        // Nothing of the flow is decided by proofs.
+        let proofs = vault.proofs(catalogue.source, now.saturating_add(TIME_TO_COME)).ok();
+        let proofs = proofs.map(|proofs| FlowProofs::of(&ProofHistory::new(proofs, now)));
+        Ok(Self { proofs, ..Self::in_catalogue(&catalogue, &vault) })
     }
 
     /// What a vault has by the catalogue of the source.
@@ -53,4 +56,25 @@ impl Found {
             _ => false,
         }
     }
+}
+
+/// What a vault is asked again, and as of when: an answer is worth nothing that a capture has overtaken.
+#[derive(Debug)]
+pub struct Question {
+    /// The source.
+    pub source: SourceName,
+    /// The target.
+    pub target: Target,
+    pub(super) captures: u64,
+}
+
+/// What became of a vault in a job, as far as flows depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aftermath {
+    /// It has what it had, or more.
+    Kept,
+    /// It was mended: what it had may be gone, but nothing is known to be lost.
+    Mended,
+    /// It was mended, and something is lost. The next capture stores what the source still has of it.
+    Lost,
 }

@@ -35,7 +35,7 @@ use crate::node::StateLock;
 use crate::vaults::ClockDebug;
 use asker::{Asker, Scope};
 use captures::Captures;
-use proving::{Cramped, Proving};
+use proving::{Proving, Setbacks};
 use pruning::{Pruning, WantedPrune};
 use upkeep::{Busy, UpkeepJobs, UpkeepOutcome, WantedJob};
 use watching::Watching;
@@ -82,7 +82,7 @@ enum Event {
     /// The watcher of a source tells something.
     Watched { source: String, told: Told },
     /// It was looked what is to be proven in a vault.
-    Proven { vault: String, has_proven: bool, cramped: Cramped },
+    Proven { vault: String, has_proven: bool, setbacks: Setbacks },
     /// Somebody wants something else done to vaults, and to be told.
     UpkeepWanted(Box<WantedJob>),
     /// That has ended.
@@ -232,7 +232,7 @@ impl Work {
             Event::PruneWanted { vault, wanted } => self.pruning.want(vault, wanted),
             Event::Pruned { vault, outcome } => self.pruning.end(&vault, *outcome),
             Event::Watched { source, told } => self.watching.told(&source, told),
-            Event::Proven { vault, has_proven, cramped } => self.proving.end(&vault, has_proven, cramped),
+            Event::Proven { vault, has_proven, setbacks } => self.proving.end(&vault, has_proven, setbacks),
             Event::UpkeepWanted(wanted) => self.upkeep.want(*wanted),
             Event::Upkept { number, outcome } => {
                 let vaults = self.upkeep.end(number, *outcome);
@@ -241,7 +241,10 @@ impl Work {
             event => {
                 if let Event::Done { report, .. } = &event {
                     self.pruning.captured(report);
-                    report.targets.iter().for_each(|target| self.proving.captured(&target.target));
+                    report
+                        .targets
+                        .iter()
+                        .for_each(|target| self.proving.captured(&report.source, &target.target));
                 }
                 self.captures.apply(event);
             }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstay_core::config::{Source, SourceName};
-use backstay_core::proof::ProofLevel;
+use backstay_core::proof::{ProofHistory, ProofLevel};
 use tokio::sync::mpsc;
 
 use super::{Daemon, Event, SLEEP_MAX};
 use crate::failure::Failure;
 use crate::flow_proofs::FlowProofs;
-use crate::proving::{self, NO_SCRATCH, ProofProgress, Prover, Wanted};
+use crate::proving::{self, BUSY, ProofProgress, Prover, Wanted};
 
 /// How often it is looked whether something is due.
 const LOOK_PERIOD: Duration = Duration::from_secs(600);
@@ -21,8 +21,11 @@ const LOOK_PERIOD: Duration = Duration::from_secs(600);
 /// When the daemon begins, flows are asked for first.
 const START_PAUSE: Duration = Duration::from_secs(20);
 
-/// How long a source is not tried to be restored for which there was no room.
-const CRAMPED_TIME: Duration = Duration::from_secs(24 * 3600);
+/// How long a restore is not tried again that could not be made: for want of room, as a rule. Contents are read meanwhile.
+const LONG_SETBACK: Duration = Duration::from_secs(24 * 3600);
+
+/// The same of other proofs.
+const SHORT_SETBACK: Duration = Duration::from_secs(3600);
 
 /// Which proofs are looked for, and when next.
 pub(super) struct Proving {
@@ -30,7 +33,7 @@ pub(super) struct Proving {
     events: mpsc::Sender<Event>,
     /// When a vault is looked at next; nothing while it is.
     next: HashMap<String, Option<Instant>>,
-    cramped: HashMap<String, Cramped>,
+    setbacks: HashMap<String, Setbacks>,
 }
 
 impl Proving {
@@ -40,11 +43,14 @@ impl Proving {
         let first = Instant::now() + START_PAUSE;
         let vaults = targets.map(|vault| (vault.to_owned(), Some(first)));
         let next = vaults.collect();
-        Self { daemon, events, next, cramped: HashMap::new() }
+        Self { daemon, events, next, setbacks: HashMap::new() }
     }
 
     /// Something was captured to this vault: what has no proof yet can have one.
-    pub(super) fn captured(&mut self, vault: &str) {
+    pub(super) fn captured(&mut self, source: &str, vault: &str) {
+        if self.daemon.board().flows.is_proven(source, vault) {
+            return;
+        }
         if let Some(Some(next)) = self.next.get_mut(vault) {
             *next = Instant::now();
         }
@@ -71,15 +77,15 @@ impl Proving {
     fn start(&mut self, vault: String) {
         self.next.insert(vault.clone(), None);
         let (daemon, events, name) = (Arc::clone(&self.daemon), self.events.clone(), vault.clone());
-        let mut cramped = self.cramped.remove(&vault).unwrap_or_default();
+        let mut setbacks = self.setbacks.remove(&vault).unwrap_or_default();
         let work = move || {
-            let looked = catch_unwind(AssertUnwindSafe(|| daemon.prove_some(&name, &mut cramped)));
+            let looked = catch_unwind(AssertUnwindSafe(|| daemon.prove_some(&name, &mut setbacks)));
             let has_proven = looked.unwrap_or_else(|_| {
                 tracing::error!(vault = name, "a proof panicked, which is an error in Backstay");
                 false
             });
             // The loop is gone when the daemon ends.
-            let _ = events.blocking_send(Event::Proven { vault: name, has_proven, cramped });
+            let _ = events.blocking_send(Event::Proven { vault: name, has_proven, setbacks });
         };
         if let Err(error) = std::thread::Builder::new().name(format!("prove {vault}")).spawn(work) {
             tracing::warn!(vault, %error, "cannot start a thread for proofs; raise TasksMax= of the unit");
@@ -88,65 +94,99 @@ impl Proving {
     }
 
     /// A vault was looked at. Where something was proven, more may be due.
-    pub(super) fn end(&mut self, vault: &str, has_proven: bool, cramped: Cramped) {
-        self.cramped.insert(vault.to_owned(), cramped);
+    pub(super) fn end(&mut self, vault: &str, has_proven: bool, setbacks: Setbacks) {
+        self.setbacks.insert(vault.to_owned(), setbacks);
         let pause = if has_proven { Duration::ZERO } else { LOOK_PERIOD };
         self.next.insert(vault.to_owned(), Some(Instant::now() + pause));
     }
 }
 
 impl Daemon {
-    /// Makes at most one proof of each flow to a vault, where one is due; whether any was made. Blocking. What cannot be restored
-    /// for want of room is `cramped` for a day: its contents are read meanwhile.
-    fn prove_some(&self, vault: &str, cramped: &mut Cramped) -> bool {
-        let prover = self.engine.prover();
+    /// Makes at most one proof of each flow to a vault, where one is due; whether any was made. Blocking.
+    fn prove_some(&self, vault: &str, setbacks: &mut Setbacks) -> bool {
+        proving::sweep(&self.config.node.scratch);
+        let prover = match self.engine.prover() {
+            Ok(prover) => prover,
+            Err(failure) => {
+                tracing::warn!(vault, "nothing was proven: {failure}");
+                return false;
+            }
+        };
         let home = self.config.sources_at_home_on(&self.config.node.name);
         let to_vault = home.filter(|source| source.flows.iter().any(|flow| flow.target.as_str() == vault));
         let mut has_proven = false;
         for source in to_vault {
-            let top = if cramped.has(source) { ProofLevel::Data } else { ProofLevel::Restore };
+            let Some(top) = setbacks.top(source) else { continue };
             match self.prove_if_due(&prover, source, vault, top) {
                 Ok(proven) => has_proven |= proven,
-                Err(failure) => {
-                    if failure.class == NO_SCRATCH {
-                        cramped.note(source);
-                        has_proven = true;
-                    }
+                // By another vault's: it is due still when that is over.
+                Err((_, failure)) if failure.class == BUSY => {}
+                Err((level, failure)) => {
                     tracing::warn!(source = %source.name, vault, class = failure.class, "nothing was proven: {failure}");
+                    setbacks.note(source, level);
+                    // The level below may be due.
+                    has_proven |= level == Some(ProofLevel::Restore);
                 }
             }
         }
         has_proven
     }
 
+    /// An error comes with the level of what was tried.
     fn prove_if_due(
         &self,
         prover: &Prover,
         source: &Source,
         vault: &str,
         top: ProofLevel,
-    ) -> Result<bool, Failure> {
-        let Some(due) = prover.due(source, vault, top)? else { return Ok(false) };
+    ) -> Result<bool, (Option<ProofLevel>, Failure)> {
+        let looked = prover.due(source, vault, top).map_err(|failure| (None, failure))?;
+        let Some((history, due)) = looked else { return Ok(false) };
+        self.show_proofs(source, vault, &history);
+        let Some(due) = due else { return Ok(false) };
+        let failed = |failure| (Some(due.level), failure);
         let scratch = &self.config.node.scratch;
         let wanted = Wanted { source, vault, level: due.level, bytes_max: due.bytes_max, scratch };
-        let proof = prover.prove(&wanted, &ProofProgress::default())?;
+        let proof = prover.prove(&wanted, &ProofProgress::default()).map_err(failed)?;
         proving::log(&proof, vault);
-        let history = prover.history(source, vault)?;
-        self.board().flows.proven(source.name.as_str(), vault, FlowProofs::of(&history));
+        let history = prover.history(source, vault).map_err(failed)?;
+        self.show_proofs(source, vault, &history);
+        if history.proofs().iter().all(|listed| listed.end < proof.end) {
+            // Or it would be made again and again.
+            let why = "the proof that was just made is not among those of the vault: see whether this node is trusted there, and its clock right";
+            return Err(failed(Failure::failed(why)));
+        }
         Ok(true)
+    }
+
+    fn show_proofs(&self, source: &Source, vault: &str, history: &ProofHistory) {
+        let proofs = FlowProofs::up_to(source.verify.level.into(), history);
+        self.board().flows.proven(source.name.as_str(), vault, proofs);
     }
 }
 
-/// Sources for which there was no room to restore them to, and since when.
+/// Proofs that could not be made, and are not tried again at once: they may have cost hours.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Cramped(HashMap<SourceName, Instant>);
+pub(super) struct Setbacks(HashMap<(SourceName, Option<ProofLevel>), Instant>);
 
-impl Cramped {
-    fn has(&self, source: &Source) -> bool {
-        self.0.get(&source.name).is_some_and(|since| since.elapsed() < CRAMPED_TIME)
+impl Setbacks {
+    /// The highest level that is tried of a source; none while nothing is.
+    fn top(&self, source: &Source) -> Option<ProofLevel> {
+        let is_set_back = |level: Option<ProofLevel>, time: Duration| {
+            let since = self.0.get(&(source.name.clone(), level));
+            since.is_some_and(|since| since.elapsed() < time)
+        };
+        let nothing = is_set_back(None, SHORT_SETBACK)
+            || is_set_back(Some(ProofLevel::Data), SHORT_SETBACK)
+            || is_set_back(Some(ProofLevel::Structure), SHORT_SETBACK);
+        match (nothing, is_set_back(Some(ProofLevel::Restore), LONG_SETBACK)) {
+            (true, _) => None,
+            (false, true) => Some(ProofLevel::Data),
+            (false, false) => Some(ProofLevel::Restore),
+        }
     }
 
-    fn note(&mut self, source: &Source) {
-        self.0.insert(source.name.clone(), Instant::now());
+    fn note(&mut self, source: &Source, level: Option<ProofLevel>) {
+        self.0.insert((source.name.clone(), level), Instant::now());
     }
 }

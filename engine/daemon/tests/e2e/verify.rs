@@ -2,9 +2,8 @@
 //! metrics tell of it.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
-use std::time::Duration;
 
 use backstay_testkit::random::Random;
 use serde_json::Value;
@@ -228,12 +227,17 @@ fn the_daemon_proves_what_is_due_and_says_in_status_and_metrics_what_came_of_it(
 
     let first = proven("restore");
     fs::remove_file(packs(&sandbox.vault).pop().unwrap()).unwrap();
-    // A capture has it looked at again; proofs are due after a second.
-    std::thread::sleep(Duration::from_millis(1100));
-    fs::write(sandbox.source.join("small"), "new").unwrap();
-    sandbox.run(["now"]).good();
+    daemon.running.terminate().good();
+    // A daemon that begins looks soon whether something is due.
+    let daemon = Daemon::start(&mut sandbox);
+    let metric = |name: &str, more: &str| {
+        let page = get(daemon.port, "/metrics")?;
+        let line = page.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(more))?;
+        line.rsplit(' ').next().unwrap().parse::<f64>().ok()
+    };
     wait_for("a failed proof", || metric("backstay_last_proof_success", "target=\"local\"") == Some(0.0));
-    assert!(proven("restore") >= first);
+    let again = || metric("backstay_last_proof_timestamp_seconds", "level=\"restore\"");
+    wait_for("another restore", || again() > first);
     let status = sandbox.run(["status", "--check"]).ended_with(2);
     assert!(status.text().contains("the last proof has failed"), "{status:?}");
     let told = sandbox.run(["proofs", "data", "--json"]).good().json();
@@ -287,4 +291,50 @@ fn the_output_of_a_program_is_proven_as_well() {
     fs::remove_file(packs(&sandbox.vault).pop().unwrap()).unwrap();
     let failed = only(&sandbox.run(["verify", "dump.db", "--level", "restore", "--json"]).ended_with(1));
     assert!(failed["told"].to_string().contains("stdout"), "{failed:#}");
+}
+
+#[test]
+fn another_user_than_root_and_a_file_system_without_devices_prove_what_they_can() {
+    let sandbox = Sandbox::new();
+    tree::make_everything(&sandbox.source);
+    sandbox.capture();
+    // Everything is there and belongs to somebody else: state and vault as well.
+    let scratch = sandbox.path("scratch of nobody");
+    fs::create_dir(&scratch).unwrap();
+    for path in [&sandbox.state, &sandbox.vault, &scratch] {
+        let mut chown = std::process::Command::new("chown");
+        chown.args(["-R", "nobody"]).arg(path);
+        crate::outcome::run(chown).good();
+    }
+    let mut command = sandbox.command(["verify", "data", "--level", "restore", "--json", "--scratch"]);
+    std::os::unix::process::CommandExt::uid(command.arg(&scratch), 65_534);
+    let outcome = crate::outcome::run(command);
+    let proof = only(&outcome);
+    assert_eq!((proof["good"].as_bool(), outcome.code), (Some(true), Some(0)), "{proof:#}");
+    let unproven = proof["unproven"].to_string();
+    assert!(unproven.contains("this is not root"), "{unproven}");
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn what_is_restored_for_a_proof_can_be_read_by_nobody_else() {
+    let mut sandbox = Sandbox::new();
+    let mut random = Random::new(16);
+    (0..30).for_each(|n| fs::write(sandbox.source.join(n.to_string()), random.bytes(3 << 20)).unwrap());
+    sandbox.capture();
+    let scratch = sandbox.path("scratch");
+    fs::create_dir(&scratch).unwrap();
+    sandbox.node_lines = format!("scratch = \"{}\"", scratch.display());
+    let mut running = sandbox.start(["verify", "data", "--level", "restore"]);
+    let mut seen = false;
+    while running.is_running() {
+        for entry in fs::read_dir(&scratch).unwrap().flatten() {
+            seen = true;
+            let mode =
+                fs::metadata(entry.path()).map_or(0o700, |metadata| metadata.permissions().mode() & 0o777);
+            assert_eq!(mode, 0o700, "{}", entry.path().display());
+        }
+    }
+    running.wait().good();
+    assert!(seen, "it was restored there");
 }

@@ -86,7 +86,7 @@ impl Live {
         loop {
             if self.step.is_none() {
                 let (walk, below) = (&mut self.walk, &self.below);
-                self.step = walk.find(|step| step_key(step).is_within(below));
+                self.step = walk.find(|step| concerns(step, below));
             }
             if self.row.is_none() {
                 self.row = self.rows.next()?;
@@ -108,7 +108,7 @@ impl Live {
     fn judge(&mut self, step: Option<Step>, row: Option<ResolvedRow>) -> Result<Option<Compared>, LiveError> {
         match step {
             Some(Step::Found(found)) => match row {
-                None => Ok(Some(self.added(&found))),
+                None => Ok(self.added(&found)),
                 Some(row) => self.compare(&found, row),
             },
             Some(Step::LeftOut(path)) => {
@@ -128,22 +128,27 @@ impl Live {
         self.unknown_below.as_ref().is_some_and(|top| path.is_within(top))
     }
 
-    fn added(&self, found: &Found) -> Compared {
+    fn added(&self, found: &Found) -> Option<Compared> {
         match self.looker.object(found, None) {
+            // Gone again.
+            Err(LookProblem::Read(ReadProblem::Vanished)) => None,
             Ok((object, meta)) => {
                 let named = Named::new(found.key.clone(), Restored::Object { object, meta });
-                Compared::Different(Box::new(Difference {
+                Some(Compared::Different(Box::new(Difference {
                     old: None,
                     new: Some(ListedEntry::of(named)),
                     aspects: Vec::new(),
-                }))
+                })))
             }
-            Err(problem) => Compared::Unreadable(format!("{}: {problem}", found.key)),
+            Err(problem) => Some(Compared::Unreadable(format!("{}: {problem}", found.key))),
         }
     }
 
     fn compare(&self, found: &Found, row: ResolvedRow) -> Result<Option<Compared>, LiveError> {
-        let Restored::Object { object, .. } = &row.head.restored else { return Ok(None) };
+        let Restored::Object { object, .. } = &row.head.restored else {
+            let why = "the point lacks the file of which this is a name; run `backstay vault check`";
+            return Ok(Some(Compared::Unreadable(format!("{}: {why}", row.path))));
+        };
         if self.reread == Reread::WhenTouched && is_untouched(&row, &found.stat) {
             return Ok(None);
         }
@@ -183,6 +188,12 @@ fn is_untouched(row: &ResolvedRow, stat: &FileStat) -> bool {
         && meta.mtime == stat.mtime
         && same_size
         && facts.marks == Marks::default()
+}
+
+/// Whether a step is of what is compared, or says that nobody can look there.
+fn concerns(step: &Step, below: &PathKey) -> bool {
+    let key = step_key(step);
+    key.is_within(below) || (!matches!(step, Step::Found(_)) && below.is_within(key))
 }
 
 fn step_key(step: &Step) -> &PathKey {

@@ -104,7 +104,7 @@ pub(crate) struct ResolvedRow {
     pub(crate) path: PathKey,
     /// Which of the files with several names it is.
     pub(crate) link: Option<LinkId>,
-    pub(crate) row: FoundRow,
+    pub(crate) row: Arc<FoundRow>,
     /// Still only the link when the point lacks the row of the file.
     pub(crate) head: HeadRow,
 }
@@ -152,13 +152,16 @@ impl ResolvedRows {
                 Restored::Link(id) => Some(id),
                 Restored::Object { .. } => None,
             };
-            self.ahead.push_back(ResolvedRow { path, link, row, head });
+            self.ahead.push_back(ResolvedRow { path, link, row: Arc::new(row), head });
         }
         let files = files_of(&self.reading, self.ahead.iter().filter_map(|row| row.link))?;
+        // A file may have millions of references, and hundreds of names here.
+        let files: BTreeMap<LinkId, Arc<FoundRow>> =
+            files.into_iter().map(|(id, row)| (id, Arc::new(row))).collect();
         for row in &mut self.ahead {
             if let Some(file) = row.link.and_then(|id| files.get(&id)) {
                 row.head = HeadRow::decode(&file.value)?;
-                row.row = file.clone();
+                row.row = Arc::clone(file);
             }
         }
         Ok(())

@@ -28,10 +28,13 @@ impl Vault {
         Ok(())
     }
 
-    /// The newest proofs of a source, at most [`PROOFS_READ_MAX`], the newest first. What is damaged, or of a node that is not
-    /// trusted, is left out: it proves nothing.
-    pub fn proofs(&self, source: SourceId) -> Result<Vec<Proof>, VaultError> {
+    /// The newest proofs of a source until a time, at most [`PROOFS_READ_MAX`], the newest first. What is damaged, or of a node
+    /// that is not trusted, is left out: it proves nothing.
+    pub fn proofs(&self, source: SourceId, until: Timestamp) -> Result<Vec<Proof>, VaultError> {
         let mut listed = self.list(&Folder::new(&[&"proofs", &source]))?;
+        let is_past =
+            |listed: &Listed| matches!(listed.named, Named::Proof(_, time, _) if time <= number_of(until));
+        listed.retain(is_past);
         listed.reverse();
         listed.truncate(PROOFS_READ_MAX);
         let mut proofs = Vec::new();

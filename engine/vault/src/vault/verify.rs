@@ -24,6 +24,9 @@ const WINDOW_CHUNKS: usize = 64;
 /// Bytes of them to which rows refer.
 const WINDOW_BYTES: u64 = 32 << 20;
 
+/// References of rows to them.
+const WINDOW_RANGES: usize = 65_536;
+
 /// How far a share goes. What was begun to be read together is read to the end.
 #[derive(Debug, Clone, Copy)]
 pub struct ShareLimit {
@@ -87,6 +90,7 @@ impl Vault {
             start: Instant::now(),
             progress,
             window: Window::default(),
+            unread_from: Vec::new(),
             found: VerifiedShare::default(),
         };
         let parts = share.parts(catalogue)?;
@@ -94,7 +98,14 @@ impl Vault {
         for (root, (part, point)) in parts.range(begins.unwrap_or(ChunkId::new([0; ChunkId::LENGTH]))..) {
             let key = from.filter(|place| place.part == *root).map_or(&[][..], |place| &place.key);
             let before = (share.found.failures, share.found.told.len());
-            let next = share.part(part, point, key)?;
+            let next = match share.part(part, point, key) {
+                // What was read is shown, and the next share begins where the store has failed.
+                Err(error) if share.found.bytes > 0 => {
+                    tracing::warn!(%error, "the share ends here");
+                    Some(std::mem::take(&mut share.unread_from))
+                }
+                next => next?,
+            };
             if share.found.failures > before.0 && !self.needs_part(catalogue.source, *root)? {
                 // It was merged, or its points were dropped, while it was read.
                 share.found.failures = before.0;
@@ -126,6 +137,8 @@ struct Sharing<'s> {
     start: Instant,
     progress: &'s VerifyProgress,
     window: Window,
+    /// Key of the first row at hand whose contents were not read.
+    unread_from: Vec<u8>,
     found: VerifiedShare,
 }
 
@@ -168,6 +181,7 @@ impl Sharing<'_> {
         from: &[u8],
     ) -> Result<Option<Vec<u8>>, VaultError> {
         let mut last = from.to_vec();
+        self.unread_from = from.to_vec();
         let mut cursor = match PartCursor::open(self.reader.clone(), part, from) {
             Ok(cursor) => cursor,
             Err(error) => return self.lacks_rows(part, point, &last, error.into()).map(|()| None),
@@ -191,6 +205,9 @@ impl Sharing<'_> {
             self.progress.entries.fetch_add(1, Ordering::Relaxed);
             last.clear();
             last.extend_from_slice(entry.key);
+            if self.window.chunks.is_empty() {
+                self.unread_from.clone_from(&last);
+            }
             let (kind, window) = (self.kind, &mut self.window);
             let mut path = None;
             let referred = entry.change.value().map_or(Ok(()), |value| {
@@ -284,7 +301,7 @@ impl Window {
     }
 
     fn is_full(&self) -> bool {
-        self.chunks.len() >= WINDOW_CHUNKS || self.bytes >= WINDOW_BYTES
+        self.chunks.len() >= WINDOW_CHUNKS || self.bytes >= WINDOW_BYTES || self.ranges.len() >= WINDOW_RANGES
     }
 }
 

@@ -297,5 +297,6 @@ fn proof(source: SourceId, second: i64) -> Proof {
         told: Vec::new(),
         unproven: Vec::new(),
         share: None,
+        others: Vec::new(),
     }
 }

@@ -111,7 +111,7 @@ impl Described<'_> {
         }
         header.set_size(number("size", self.stored_bytes(), NUMBER_MAX, &mut records));
         for (name, value) in self.attributes {
-            records.push_bytes(&[b"SCHILY.xattr.", name.as_slice()].concat(), value);
+            records.push_bytes(&[b"SCHILY.xattr.", escaped(name).as_slice()].concat(), value);
         }
         header.set_cksum();
         let mut bytes = records.into_entry(self.path);
@@ -155,6 +155,19 @@ impl Described<'_> {
             },
         }
     }
+}
+
+/// A name of an attribute as GNU tar writes it: a record ends its key at the first `=`.
+fn escaped(name: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(name.len());
+    for byte in name {
+        match byte {
+            b'=' => escaped.extend_from_slice(b"%3D"),
+            b'%' => escaped.extend_from_slice(b"%25"),
+            byte => escaped.push(*byte),
+        }
+    }
+    escaped
 }
 
 /// Writes a name into its field, and into a record what does not fit.
