@@ -21,12 +21,17 @@ const MODEL: (&str, &str) = ("backstay-vault", "commit_and_collect");
 
 /// What the tests of the real binary compare with.
 const E2E_PROGRAMS: &[Program] = &[
+    Program { name: "bash", package: "bash" },
     Program { name: "faketime", package: "faketime" },
+    Program { name: "fish", package: "fish" },
     Program { name: "getfattr", package: "attr" },
     Program { name: "getfacl", package: "acl" },
+    Program { name: "groff", package: "groff-base" },
     Program { name: "python3", package: "python3-minimal" },
     Program { name: "rsync", package: "rsync" },
+    Program { name: "systemd-analyze", package: "systemd" },
     Program { name: "unshare", package: "util-linux" },
+    Program { name: "zsh", package: "zsh" },
 ];
 
 /// A set of checks with one subject, in the order in which they run: what fails fast comes first.

@@ -15,6 +15,7 @@ mod find;
 mod keys;
 mod looking;
 mod ls;
+mod manual;
 mod points;
 mod prune;
 mod repair;
@@ -41,7 +42,12 @@ use crate::vaults::{Absent, Access, Vaults, read_key_file};
 
 /// Keeps the data of a host restorable elsewhere, within a recovery point objective that it enforces and measures.
 #[derive(Debug, Parser)]
-#[command(name = "backstay", version, max_term_width = 100)]
+#[command(
+    name = "backstay",
+    version,
+    max_term_width = 100,
+    after_help = "Example: backstay demo   # the main job on data of its own; `backstay COMMAND --help` explains a command"
+)]
 pub struct Arguments {
     /// Directory with fleet.toml and node.toml, or one file with all tables.
     #[arg(long, global = true, default_value = "/etc/backstay", value_name = "PATH")]
@@ -114,6 +120,14 @@ enum Command {
         after_help = "Example: backstay vault init local --recovery /root/backstay-recovery.key"
     )]
     Vault(vault::VaultCommand),
+    /// Write a script to standard output by which a shell completes commands and options.
+    #[command(
+        after_help = "Examples: backstay completions bash > /usr/local/share/bash-completion/completions/backstay\n          backstay completions zsh > /usr/local/share/zsh/site-functions/_backstay\n          backstay completions fish > /etc/fish/completions/backstay.fish"
+    )]
+    Completions(manual::CompletionsArgs),
+    /// Write man pages of all commands.
+    #[command(after_help = "Example: backstay man --to /usr/local/share/man/man1")]
+    Man(manual::ManArgs),
 }
 
 /// Which point of a source.
@@ -152,13 +166,17 @@ pub fn run(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
 }
 
 fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
-    if let Command::Demo(demo) = &arguments.command {
-        return demo::run(demo, io);
+    // These look at no configuration.
+    match &arguments.command {
+        Command::Demo(demo) => return demo::run(demo, io),
+        Command::Completions(completions) => return manual::completions(completions),
+        Command::Man(man) => return manual::man(man),
+        _ => {}
     }
     let config = Arc::new(crate::load::load(&arguments.config)?);
     let context = Context { config, io: io.clone(), json: arguments.json };
     match &arguments.command {
-        Command::Demo(_) => Ok(0),
+        Command::Demo(_) | Command::Completions(_) | Command::Man(_) => Ok(0),
         Command::CheckConfig => check_config::run(&context),
         Command::Run(run) => daemon::run(&context, run),
         Command::Status(status) => status::run(&context, status),

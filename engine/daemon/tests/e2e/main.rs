@@ -22,6 +22,7 @@ mod judge;
 mod keys;
 mod killing;
 mod looking;
+mod manual;
 mod mistakes;
 mod mount;
 mod outcome;
