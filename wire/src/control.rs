@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::progress::Progress;
 use crate::status::NodeStatus;
 use crate::upkeep::{Upkeep, UpkeepReport};
 
@@ -98,19 +99,6 @@ pub enum Fault {
     Usage,
     /// A part of it was done.
     Partly,
-}
-
-/// How far a capture is, or other work.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Progress {
-    /// The source.
-    pub source: String,
-    /// Entries seen; points copied.
-    pub entries: u64,
-    /// Bytes read, or sent.
-    pub read_bytes: u64,
-    /// Bytes of new records.
-    pub stored_bytes: u64,
 }
 
 /// What was done to a vault by its custodian.

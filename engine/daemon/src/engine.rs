@@ -15,15 +15,16 @@ use backstay_core::id::PointId;
 use backstay_core::point::Facts;
 use backstay_core::units::Timestamp;
 use backstay_files::capture::{
-    CaptureError, CaptureMeans, CaptureOptions, CaptureProgress, Captured, PartLimits, capture,
+    CaptureError, CaptureMeans, CaptureOptions, CaptureProgress, Captured, ExpectedSight, PartLimits, capture,
 };
 use backstay_files::exclude::Exclude;
 use backstay_files::walk::{Crossing, WalkOptions};
 use backstay_vault::error::VaultError;
 use backstay_vault::targets::{CaptureSource, RolledBack, Standing, Targets};
-use backstay_vault::vault::{Vault, WriterIdentity};
+use backstay_vault::vault::{PointObject, Vault, WriterIdentity};
 use backstay_vault::write::CpuPool;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
+use backstay_wire::progress::{Certainty, Expected, Progress};
 
 use crate::care::Care;
 use crate::failure::Failure;
@@ -112,6 +113,9 @@ impl Engine {
         let (groups, failed) = self.groups(&asked, targets);
         report.targets.extend(failed);
         let opening_millis = millis_since(start);
+        if let Some(expected) = expected(source, &groups) {
+            progress.expect(expected);
+        }
         for (cursor, group) in groups {
             self.capture_group(&asked, cursor, group, &mut report);
         }
@@ -170,12 +174,12 @@ impl Engine {
             let vault = vaults.open(&vault_name, Absent::Make)?;
             let catalogue = vault.catalogue(vault.ring().source_id(&source_name))?;
             let found = Found::in_catalogue(&catalogue, &vault);
-            let cursor = vault.parent(&catalogue)?.map(|point| point.link.point);
-            Ok((vault, found, cursor))
+            Ok((vault.parent(&catalogue)?, vault, found))
         });
-        let (vault, found, cursor) = opened?;
+        let (parent, vault, found) = opened?;
         asked.watch.found(target, found);
-        Ok((cursor, OpenTarget { name: target.to_string(), vault }))
+        let cursor = parent.as_ref().map(|point| point.link.point);
+        Ok((cursor, OpenTarget { name: target.to_string(), vault, parent }))
     }
 
     fn capture_group(
@@ -382,6 +386,36 @@ impl Work {
 struct OpenTarget {
     name: String,
     vault: Arc<Vault>,
+    /// The point on which the capture builds.
+    parent: Option<Arc<PointObject>>,
+}
+
+/// What a capture will probably see, where each group of targets has a point: each of them sees the source by itself.
+fn expected(source: &Source, groups: &BTreeMap<Option<PointId>, Vec<OpenTarget>>) -> Option<ExpectedSight> {
+    let parents = groups.values().map(|group| group.first()?.parent.as_ref());
+    let parents = parents.collect::<Option<Vec<_>>>()?;
+    let sum = |figure: fn(&PointObject) -> u64| parents.iter().map(|parent| figure(parent)).sum();
+    match &source.kind {
+        SourceKind::Command(_) => Some(ExpectedSight::Bytes(sum(|parent| parent.common.bytes))),
+        _ => Some(ExpectedSight::Entries(sum(|parent| parent.common.entries))),
+    }
+}
+
+/// How far a capture is, as it is told.
+pub fn progress_of(source: &str, progress: &CaptureProgress) -> Progress {
+    let guessed = |entries, bytes| Expected { entries, bytes, certainty: Certainty::Guessed };
+    let expected = progress.expected().map(|expected| match expected {
+        ExpectedSight::Entries(entries) => guessed(Some(entries), None),
+        ExpectedSight::Bytes(bytes) => guessed(None, Some(bytes)),
+    });
+    Progress {
+        source: source.to_owned(),
+        entries: progress.entries(),
+        read_bytes: progress.read_bytes(),
+        stored_bytes: progress.stored_bytes(),
+        expected,
+        ..Progress::default()
+    }
 }
 
 fn millis_since(start: Instant) -> u64 {

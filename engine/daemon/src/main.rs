@@ -17,6 +17,7 @@ mod load;
 mod metrics;
 mod new_file;
 mod node;
+mod progress;
 mod proving;
 mod serve;
 mod terminal;

@@ -4,7 +4,7 @@
 mod scratch;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backstay_core::config::Source;
@@ -20,11 +20,13 @@ use backstay_vault::vault::{
     Catalogue, PointObject, Reading, ShareLimit, Vault, VerifyProgress, WriterIdentity,
 };
 use backstay_vault::write::CpuPool;
+use backstay_wire::progress::{Expected, Progress};
 
 use self::scratch::Scratch;
 pub use self::scratch::{BUSY, sweep};
 use crate::care::kinds;
 use crate::failure::Failure;
+use crate::progress::all_of;
 use crate::vaults::{Absent, ClockDebug, Vaults};
 
 /// How long a share of contents is read at most: then its place is remembered.
@@ -35,12 +37,18 @@ const SHARE_TIME: Duration = Duration::from_secs(3600);
 pub struct ProofProgress {
     restore: Arc<RestoreProgress>,
     data: VerifyProgress,
+    expected: OnceLock<Expected>,
 }
 
 impl ProofProgress {
-    /// Entries and bytes so far.
-    pub fn figures(&self) -> (u64, u64) {
-        (self.restore.entries() + self.data.entries(), self.restore.bytes() + self.data.bytes())
+    /// As it is told.
+    pub fn told(&self) -> Progress {
+        Progress {
+            entries: self.restore.entries() + self.data.entries(),
+            read_bytes: self.restore.bytes() + self.data.bytes(),
+            expected: self.expected.get().copied(),
+            ..Progress::default()
+        }
     }
 }
 
@@ -245,6 +253,7 @@ impl Prover {
         progress: &ProofProgress,
     ) -> Result<Proven, Failure> {
         let scratch = Scratch::make(wanted.scratch, reading, point)?;
+        let _ = progress.expected.set(all_of(point));
         let proven = prove_restore(reading, point, &scratch.tree(), &self.pool, &progress.restore);
         drop(scratch);
         Ok(proven?)

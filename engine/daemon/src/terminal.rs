@@ -1,23 +1,18 @@
 //! What people see: results on standard output, everything else on standard error. The only place that
 //! prints.
 
+mod line;
+
+pub use line::{ProgressLine, print_results_alone, watched};
+
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, StdoutLock, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use backstay_core::units::ByteSize;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
-
-/// How often a progress line is drawn on a terminal.
-const TICK: Duration = Duration::from_millis(250);
-
-/// How often work is looked at: what is short is not waited for any longer.
-const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
 /// Starts the log on standard error; `BACKSTAY_LOG` chooses what is in it, as in `tracing`'s `EnvFilter`.
 pub fn start_log(verbose: bool) {
@@ -120,53 +115,4 @@ pub fn complain(text: &str) {
 /// Says something beside the result.
 pub fn remark(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-/// Does the work on another thread; a line that begins with `what` tells how far it is: entries and bytes.
-pub fn watched<T: Send>(what: &str, figures: impl Fn() -> (u64, u64), work: impl FnOnce() -> T + Send) -> T {
-    let line = ProgressLine::start(what);
-    let outcome = std::thread::scope(|scope| {
-        let work = scope.spawn(work);
-        while !work.is_finished() {
-            let (entries, bytes) = figures();
-            if entries > 0 {
-                line.show(entries, bytes);
-            }
-            std::thread::sleep(LOOK_PERIOD);
-        }
-        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    line.end();
-    outcome
-}
-
-/// A line that tells how far something is: drawn on a terminal, silent elsewhere.
-#[derive(Debug)]
-pub struct ProgressLine(ProgressBar);
-
-impl ProgressLine {
-    /// A line that begins with `what`.
-    pub fn start(what: &str) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}  {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.set_prefix(what.to_owned());
-        if std::io::stderr().is_terminal() {
-            bar.enable_steady_tick(TICK);
-        }
-        Self(bar)
-    }
-
-    /// Shows entries and bytes.
-    pub fn show(&self, entries: u64, bytes: u64) {
-        let per_second = bytes as f64 / self.0.elapsed().as_secs_f64().max(0.001);
-        let rate = ByteSize(per_second as u64);
-        self.0.set_message(format!("{entries} entries, {}, {rate}/s", ByteSize(bytes)));
-    }
-
-    /// Takes the line away.
-    pub fn end(self) {
-        self.0.finish_and_clear();
-    }
 }

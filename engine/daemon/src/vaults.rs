@@ -9,10 +9,12 @@ mod recovery_file;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 pub use init::Recovery;
 pub use keys::Recipient;
 pub use recovery_file::read_key_file;
+pub use traffic::TrafficMeter;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -151,6 +153,11 @@ impl Vaults {
     ) -> Result<T, Failure> {
         let vaults = Arc::clone(self);
         self.answers_of(name)?.of(name, move || ask(&vaults))
+    }
+
+    /// Measures what is asked of a vault from now on.
+    pub fn meter(&self, name: &str) -> Result<TrafficMeter, Failure> {
+        Ok(self.answers_of(name)?.meter())
     }
 
     /// When each vault has answered last, of those that ever have.

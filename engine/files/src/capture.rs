@@ -37,7 +37,7 @@ use self::large::LargeReader;
 use self::links::{LinkRows, Name};
 pub(crate) use self::observation::{Observation, Observer};
 pub use self::options::{
-    CaptureOptions, CaptureProgress, CaptureSummary, PartLimits, WARNINGS_MAX, Warnings,
+    CaptureOptions, CaptureProgress, CaptureSummary, ExpectedSight, PartLimits, WARNINGS_MAX, Warnings,
 };
 pub use self::problem::CaptureError;
 pub(crate) use self::problem::ReadProblem;

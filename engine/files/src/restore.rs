@@ -207,6 +207,8 @@ impl RestoreRun<'_> {
                     Some(Placed::Later(file)) => Ok(self.windows.add(Target::Pending(file), &references)?),
                     Some(Placed::AlreadyDone) => {
                         self.already_done += 1;
+                        let lengths = references.iter().map(|reference| u64::from(reference.length_bytes));
+                        self.progress.was_there(lengths.sum());
                         Ok(())
                     }
                     Some(Placed::Done) | None => Ok(()),

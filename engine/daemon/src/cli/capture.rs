@@ -11,7 +11,7 @@ use clap::Args;
 use super::{Context, print_json};
 use crate::clock::SystemClock;
 use crate::control::{Conversation, unasked};
-use crate::engine::Engine;
+use crate::engine::{Engine, progress_of};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{self, ProgressLine, print, remark};
@@ -99,9 +99,8 @@ pub(super) fn capture(
     hold: Option<&str>,
 ) -> CaptureReport {
     let progress = CaptureProgress::default();
-    let figures = || (progress.entries(), progress.read_bytes());
-    let work = || engine.capture(source, targets, hold, &progress, &());
-    terminal::watched(source.name.as_str(), figures, work)
+    let figures = || progress_of(source.name.as_str(), &progress);
+    terminal::watched("capturing", figures, || engine.capture(source, targets, hold, &progress, &()))
 }
 
 /// All targets of a source.
@@ -111,16 +110,14 @@ pub(super) fn targets(source: &Source) -> Vec<Target> {
 
 /// Shows progress until the daemon has captured; what became of it.
 pub(super) fn follow(mut conversation: Conversation) -> Result<Vec<CaptureReport>, Failure> {
-    let line = ProgressLine::start("capturing");
-    let reports = loop {
+    let mut line = ProgressLine::start("capturing");
+    loop {
         match conversation.next()? {
-            Reply::Progress(progress) => line.show(progress.entries, progress.read_bytes),
-            Reply::Captured(reports) => break reports,
+            Reply::Progress(progress) => line.show(&progress),
+            Reply::Captured(reports) => return Ok(reports),
             _ => return Err(unasked()),
         }
-    };
-    line.end();
-    Ok(reports)
+    }
 }
 
 /// Prints what became of the captures; the exit code.

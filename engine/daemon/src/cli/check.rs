@@ -1,11 +1,11 @@
 //! `vault check`: is everything there, and with `--read-data`, is it whole?
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use backstay_core::units::ByteSize;
 use backstay_vault::vault::{CheckReport, PackShare, Vault};
+use backstay_wire::progress as told;
 use clap::Args;
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use super::{Context, print_json};
 use crate::failure::Failure;
 use crate::node::{Checked, Progress};
 use crate::terminal::{self, print, remark};
-use crate::vaults::Absent;
+use crate::vaults::{Absent, Vaults};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -96,7 +96,8 @@ pub(super) fn run(context: &Context, arguments: &CheckArgs) -> Result<u8, Failur
     let name = arguments.look.vault.as_str();
     let vaults = context.vaults_to_read(arguments.look.key_file.as_deref())?;
     let vault = vaults.open(name, Absent::Refuse)?;
-    let report = vault.check()?;
+    let meter = vaults.meter(name)?;
+    let report = terminal::watched("checking", || meter.progress(), || vault.check())?;
     let mut data = CheckReport::default();
     if let Some(other) = &arguments.against {
         if other == name {
@@ -104,9 +105,13 @@ pub(super) fn run(context: &Context, arguments: &CheckArgs) -> Result<u8, Failur
                 "--against {other}: give another vault than the one to check"
             )));
         }
-        data = vault.check_against(&*vaults.open(other, Absent::Refuse)?)?;
+        let other = vaults.open(other, Absent::Refuse)?;
+        data = terminal::watched("comparing", || meter.progress(), || vault.check_against(&other))?;
     }
-    let read = match arguments.read_data.map(|share| read_data(context, &vault, share, &mut data)).transpose()
+    let read = match arguments
+        .read_data
+        .map(|share| read_data(context, &vaults, name, share, &mut data))
+        .transpose()
     {
         Ok(read) => read,
         Err(failure) => {
@@ -174,15 +179,25 @@ fn tell(shown: &ShownCheck) {
 /// Reads a share, from where it was left; which share that was.
 fn read_data(
     context: &Context,
-    vault: &Arc<Vault>,
+    vaults: &Vaults,
+    name: &str,
     share: Share,
     report: &mut CheckReport,
 ) -> Result<PackShare, Failure> {
+    let vault = vaults.open(name, Absent::Refuse)?;
     let checked = Checked::of(&context.config.node.state, vault.id());
     let mut progress = share.begin(checked.load());
     let share = PackShare { part: progress.part, of: progress.of };
-    let (packs, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let figures = || (packs.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
+    let packs = AtomicU64::new(0);
+    let meter = vaults.meter(name)?;
+    let expected = Some(expected(&vault, progress));
+    let figures = || told::Progress {
+        entries: packs.load(Ordering::Relaxed),
+        read_bytes: meter.bytes(),
+        counted: told::Counted::Packs,
+        expected,
+        ..told::Progress::default()
+    };
     let mut unsaved = None;
     if progress.next > 0 {
         remark(&format!("going on with share {}/{} where it was stopped", share.part + 1, share.of));
@@ -194,7 +209,6 @@ fn read_data(
             vault.check_data_of(share, progress.next as u8, report)?;
             progress.next += 1;
             packs.store(report.packs, Ordering::Relaxed);
-            bytes.store(report.pack_bytes, Ordering::Relaxed);
             // What was found is told at the end: who is stopped before that reads it again.
             if findings(report) == before || progress.is_over() {
                 unsaved = checked.save(progress).err().or(unsaved.take());
@@ -207,6 +221,16 @@ fn read_data(
         remark(&format!("warning: it could not be noted how far the reading came: {failure}"));
     }
     Ok(share)
+}
+
+/// What is left to read of a share: names of packs are hashes, so that all shares, and all beginnings, have about as much.
+fn expected(vault: &Vault, progress: Progress) -> told::Expected {
+    let totals = vault.totals();
+    let all = u128::from(totals.data_pack_bytes) + u128::from(totals.meta_pack_bytes);
+    let left = 256u128.saturating_sub(u128::from(progress.next));
+    let bytes = all * left / 256 / u128::from(progress.of.max(1));
+    let bytes = Some(u64::try_from(bytes).unwrap_or(u64::MAX));
+    told::Expected { entries: None, bytes, certainty: told::Certainty::Guessed }
 }
 
 #[cfg(test)]

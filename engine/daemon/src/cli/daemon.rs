@@ -19,7 +19,7 @@ use crate::flows::Flows;
 use crate::node::StateLock;
 use crate::proving::{self, ProofProgress, Wanted};
 use crate::serve::Daemon;
-use crate::terminal::{self, remark};
+use crate::terminal::{self, remark, watched};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -86,7 +86,11 @@ fn prune_due(context: &Context, engine: &Engine) {
     let care = engine.care();
     let dirs = context.config.vaults.iter().filter(|(_, vault)| matches!(vault.kind, VaultKind::Dir(_)));
     for (name, _) in dirs {
-        match care.prune_if_due(name.as_str()) {
+        let pruned = engine
+            .vaults()
+            .meter(name.as_str())
+            .and_then(|meter| watched("pruning", || meter.progress(), || care.prune_if_due(name.as_str())));
+        match pruned {
             Ok(Some(report)) => remark(&summary(&report)),
             Ok(None) => {}
             Err(failure) => remark(&format!("warning: vault {name} was not pruned: {failure}")),
@@ -109,7 +113,7 @@ fn prove_due(context: &Context, engine: &Engine, sources: &[&Source]) {
                 let progress = ProofProgress::default();
                 let what = format!("verifying {} in {vault}", source.name);
                 let proof =
-                    terminal::watched(&what, || progress.figures(), || prover.prove(&wanted, &progress))?;
+                    terminal::watched(&what, || progress.told(), || prover.prove(&wanted, &progress))?;
                 proving::log(&proof, vault);
                 Ok(())
             });

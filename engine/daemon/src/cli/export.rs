@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use backstay_core::units::ByteSize;
 use backstay_files::keys::PathKey;
 use backstay_files::look::{ArchiveProgress, Archived, archive};
+use backstay_wire::progress::Progress;
 use clap::Args;
 use serde::Serialize;
 
@@ -13,6 +14,7 @@ use super::looking::{Looked, Stay, looked, parse_path, refuse_terminal};
 use super::{Context, PointArgs, print_json};
 use crate::failure::Failure;
 use crate::new_file::{Existing, NewFile};
+use crate::progress::all_of;
 use crate::terminal::{self, nobody_reads, print, remark, stream};
 
 #[derive(Debug, Args)]
@@ -114,6 +116,13 @@ fn write(
     out: impl std::io::Write + Send,
 ) -> Result<Archived, Failure> {
     let progress = ArchiveProgress::default();
-    let figures = || (progress.entries(), progress.bytes());
+    // What an archive has beside contents is little.
+    let expected = paths.is_empty().then(|| all_of(&looked.point));
+    let figures = || Progress {
+        entries: progress.entries(),
+        read_bytes: progress.bytes(),
+        expected,
+        ..Progress::default()
+    };
     Ok(terminal::watched("exporting", figures, || archive(&looked.reading, paths, out, &progress))?)
 }

@@ -166,6 +166,9 @@ pub fn run(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
 }
 
 fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
+    if arguments.json {
+        crate::terminal::print_results_alone();
+    }
     // These look at no configuration.
     match &arguments.command {
         Command::Demo(demo) => return demo::run(demo, io),

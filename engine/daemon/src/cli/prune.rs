@@ -12,7 +12,7 @@ use crate::care::{explain, summary};
 use crate::clock::SystemClock;
 use crate::control::{Conversation, unasked};
 use crate::failure::Failure;
-use crate::terminal::{ProgressLine, print};
+use crate::terminal::{ProgressLine, print, watched};
 use crate::vaults::Absent;
 
 #[derive(Debug, Args)]
@@ -51,23 +51,22 @@ fn prune(context: &Context, arguments: &PruneArgs) -> Result<u8, Failure> {
         Some(conversation) => follow(conversation)?,
         None => {
             let (engine, _lock) = capture::engine(context)?;
-            engine.care().prune(vault, trusts_clock)?
+            let meter = engine.vaults().meter(vault)?;
+            watched("pruning", || meter.progress(), || engine.care().prune(vault, trusts_clock))?
         }
     };
     tell(context, &report)
 }
 
 pub(super) fn follow(mut conversation: Conversation) -> Result<PruneReport, Failure> {
-    let line = ProgressLine::start("pruning");
-    let report = loop {
+    let mut line = ProgressLine::start("pruning");
+    loop {
         match conversation.next()? {
-            Reply::Progress(_) => {}
-            Reply::Pruned(report) => break report,
+            Reply::Progress(progress) => line.show(&progress),
+            Reply::Pruned(report) => return Ok(report),
             _ => return Err(unasked()),
         }
-    };
-    line.end();
-    Ok(report)
+    }
 }
 
 /// Prints what was done; the exit code.

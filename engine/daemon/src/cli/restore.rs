@@ -13,6 +13,7 @@ use backstay_files::restore::{
 };
 use backstay_vault::vault::{PointObject, Reading, WriterIdentity};
 use backstay_vault::write::CpuPool;
+use backstay_wire::progress::Progress;
 use clap::Args;
 use serde::Serialize;
 
@@ -21,6 +22,7 @@ use super::looking::parse_path;
 use super::{Context, PointArgs, print_json, restore_stream};
 use crate::clock::SystemClock;
 use crate::failure::Failure;
+use crate::progress::all_of;
 use crate::terminal::{self, print, remark};
 
 #[derive(Debug, Args)]
@@ -130,6 +132,13 @@ pub(super) fn watched(
     let request = RestoreRequest { reading: &reading, point, selection, destination, existing };
     let progress = Arc::new(RestoreProgress::default());
     let pool = Arc::new(CpuPool::new().map_err(RestoreError::Thread)?);
-    let figures = || (progress.entries(), progress.bytes());
+    // Of some paths nobody knows before how much they are.
+    let expected = selection.is_all().then(|| all_of(point));
+    let figures = || Progress {
+        entries: progress.entries(),
+        read_bytes: progress.bytes() + progress.there_bytes(),
+        expected,
+        ..Progress::default()
+    };
     terminal::watched("restoring", figures, || restore(&request, &pool, &progress))
 }

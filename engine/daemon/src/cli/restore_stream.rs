@@ -14,6 +14,7 @@ use backstay_command::row::STDOUT_PATH;
 use backstay_core::config::Source;
 use backstay_core::units::ByteSize;
 use backstay_vault::vault::{PointObject, Reading};
+use backstay_wire::progress::{Expected, Progress};
 use serde::Serialize;
 
 use super::choose::{held, point};
@@ -22,6 +23,7 @@ use super::{Context, print_json};
 use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::new_file::{Existing, FileError, NewFile};
+use crate::progress::all_of;
 use crate::terminal::{self, print, remark};
 
 /// The destination that is standard output.
@@ -151,7 +153,9 @@ impl Streaming<'_> {
     }
 
     fn watched(&self, out: &mut (impl Write + Send)) -> Result<u64, StreamError> {
-        let figures = || (1, self.progress.bytes());
+        let expected = Some(Expected { entries: None, ..all_of(self.point) });
+        let figures =
+            || Progress { entries: 1, read_bytes: self.progress.bytes(), expected, ..Progress::default() };
         terminal::watched("restoring", figures, || stream(&self.reading, self.point, out, &self.progress))
     }
 }

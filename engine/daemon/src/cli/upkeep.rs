@@ -18,21 +18,16 @@ pub(super) fn done(context: &Context, what: &str, job: &Upkeep) -> Result<Upkeep
     }
     let (engine, _lock) = capture::engine(context)?;
     let progress = UpkeepProgress::default();
-    terminal::watched(what, || progress.figures(), || upkeep::run(&engine, job, &progress))
+    terminal::watched(what, || progress.told(), || upkeep::run(&engine, job, &progress))
 }
 
 fn follow(mut conversation: Conversation, what: &str) -> Result<UpkeepReport, Failure> {
-    let line = ProgressLine::start(what);
-    let report = loop {
+    let mut line = ProgressLine::start(what);
+    loop {
         match conversation.next()? {
-            Reply::Progress(progress) if progress.entries > 0 => {
-                line.show(progress.entries, progress.read_bytes);
-            }
-            Reply::Progress(_) => {}
-            Reply::Upkept(report) => break *report,
+            Reply::Progress(progress) => line.show(&progress),
+            Reply::Upkept(report) => return Ok(*report),
             _ => return Err(unasked()),
         }
-    };
-    line.end();
-    Ok(report)
+    }
 }

@@ -147,7 +147,7 @@ pub(super) fn verify(context: &Context, arguments: &VerifyArgs) -> Result<u8, Fa
             let progress = ProofProgress::default();
             let start = Instant::now();
             let what = format!("verifying {} in {vault}", source.name);
-            let proof = terminal::watched(&what, || progress.figures(), || prover.prove(&wanted, &progress));
+            let proof = terminal::watched(&what, || progress.told(), || prover.prove(&wanted, &progress));
             match proof {
                 Ok(proof) => {
                     failed += u64::from(proof.failures > 0);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::config::VaultKind;
-use backstay_files::capture::CaptureProgress;
-use backstay_wire::control::{Ask, CaptureReport, Progress, Reply, Request, VERSION, Version};
+use backstay_wire::control::{Ask, CaptureReport, Reply, Request, VERSION, Version};
 use backstay_wire::frame;
+use backstay_wire::progress::Progress;
 use backstay_wire::upkeep::{Upkeep, UpkeepReport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -19,7 +19,9 @@ use super::pruning::WantedPrune;
 use super::upkeep::WantedJob;
 use super::{Daemon, Event};
 use crate::control::told as told_of;
+use crate::engine::progress_of;
 use crate::upkeep::{UpkeepProgress, named};
+use crate::vaults::TrafficMeter;
 
 /// How long a client may take to ask. Shorter than it waits for a status, which may have to wait for silent ones.
 const ASK_TIME: Duration = Duration::from_secs(5);
@@ -84,9 +86,11 @@ impl Answering<'_> {
         if let Some(unknown) = self.unknown_of([vault.as_str()]) {
             return Ok(unknown);
         }
+        let meter = self.daemon.engine.vaults().meter(&vault);
+        let progress = || meter.as_ref().map(TrafficMeter::progress).unwrap_or_default();
         let (asker, told) = oneshot::channel();
         self.events.send(Event::PruneWanted { vault, wanted: WantedPrune { asker, trusts_clock } }).await?;
-        Ok(match outcome(incoming, outgoing, told, Progress::default).await? {
+        Ok(match outcome(incoming, outgoing, told, progress).await? {
             Some(Ok(report)) => Reply::Pruned(report),
             Some(Err(message)) => Reply::failed(message),
             None => Reply::failed("the daemon is ending; the next prune goes on from here"),
@@ -107,11 +111,7 @@ impl Answering<'_> {
         let (asker, told) = oneshot::channel();
         let wanted = WantedJob { job, progress: Arc::clone(&progress), asker };
         self.events.send(Event::UpkeepWanted(Box::new(wanted))).await?;
-        let figures = || {
-            let (entries, read_bytes) = progress.figures();
-            Progress { entries, read_bytes, ..Progress::default() }
-        };
-        let told = outcome(incoming, outgoing, told, figures).await;
+        let told = outcome(incoming, outgoing, told, || progress.told()).await;
         if told.is_err() {
             // One that waits still is not begun; this is so that what waits for it goes on at once.
             let _ = self.events.try_send(Event::AskerGone);
@@ -254,16 +254,6 @@ fn captured(mut reports: Vec<CaptureReport>) -> Reply {
         Err(error) => Reply::failed(format!(
             "what became of the captures cannot be told: {error}; see `backstay status`"
         )),
-    }
-}
-
-/// As the control socket tells it.
-fn progress_of(source: &str, progress: &CaptureProgress) -> Progress {
-    Progress {
-        source: source.to_owned(),
-        entries: progress.entries(),
-        read_bytes: progress.read_bytes(),
-        stored_bytes: progress.stored_bytes(),
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn copy(
     let to = engine.vaults().open(to_name, Absent::Make)?;
     let wanted_ids = ids_of(&from, from_name, sources)?;
     let wanted = |source| wanted_ids.is_empty() || wanted_ids.contains(&source);
+    progress.count_points();
     let tell = |copied: &Copied| progress.set(copied.points, copied.bytes);
     let copying = engine.care().copying(from, to, &SystemClock);
     let mut copied = copying.run(&wanted, &tell)?;

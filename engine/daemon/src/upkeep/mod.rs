@@ -10,24 +10,58 @@ mod repair;
 pub use claims::{Claims, named};
 pub use repair::NOT_BEGUN;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use backstay_wire::progress::{Counted, Expected, Progress};
 use backstay_wire::upkeep::{Upkeep, UpkeepReport};
 
 use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::vaults::TrafficMeter;
 
 /// How far a job is.
 #[derive(Debug, Default)]
 pub struct UpkeepProgress {
+    measured: OnceLock<Measured>,
     points: AtomicU64,
     bytes: AtomicU64,
 }
 
+/// What a job is measured by.
+#[derive(Debug)]
+enum Measured {
+    /// The points that it has copied.
+    Points,
+    /// What it asks of its vault.
+    Requests { meter: TrafficMeter, expected: Option<Expected> },
+}
+
 impl UpkeepProgress {
-    /// Points and bytes so far.
-    pub fn figures(&self) -> (u64, u64) {
-        (self.points.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    /// As it is told.
+    pub fn told(&self) -> Progress {
+        match self.measured.get() {
+            None => Progress::default(),
+            Some(Measured::Points) => Progress {
+                entries: self.points.load(Ordering::Relaxed),
+                read_bytes: self.bytes.load(Ordering::Relaxed),
+                counted: Counted::Points,
+                ..Progress::default()
+            },
+            Some(Measured::Requests { meter, expected }) => {
+                Progress { expected: *expected, ..meter.progress() }
+            }
+        }
+    }
+
+    /// The job begins, and is measured by the points that are copied.
+    fn count_points(&self) {
+        let _ = self.measured.set(Measured::Points);
+    }
+
+    /// The job begins, and is measured by what it asks of its vault.
+    fn count_requests(&self, meter: TrafficMeter, expected: Option<Expected>) {
+        let _ = self.measured.set(Measured::Requests { meter, expected });
     }
 
     fn set(&self, points: u64, bytes: u64) {
@@ -41,11 +75,12 @@ pub fn run(engine: &Engine, job: &Upkeep, progress: &UpkeepProgress) -> Result<U
     let vaults = engine.vaults();
     match job {
         Upkeep::Undelete { vault, points, source, hold } => {
+            progress.count_requests(vaults.meter(vault)?, None);
             points::undelete(engine, vault, points, source.as_deref(), hold.as_deref())
         }
         Upkeep::Release { vault, points } => points::release(engine, vault, points),
         Upkeep::Repair { vault, reads_all, from, drops_damaged } => {
-            repair::repair(engine, vault, *reads_all, *drops_damaged, from)
+            repair::repair(engine, vault, *reads_all, *drops_damaged, from, progress)
         }
         Upkeep::Copy { from, to, sources } => copy::copy(engine, from, to, sources, progress),
         Upkeep::TakeCustody { vault, recovery } => keys::take_custody(vaults, vault, recovery.as_ref()),

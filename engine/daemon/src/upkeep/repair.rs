@@ -1,8 +1,10 @@
 //! Mending of a vault, with what others have of what is missing.
 
 use backstay_vault::vault::{Loss, RepairMeans};
+use backstay_wire::progress::{Certainty, Expected};
 use backstay_wire::upkeep::{LossReport, RepairReport, UpkeepReport};
 
+use super::UpkeepProgress;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::vaults::Absent;
@@ -16,12 +18,20 @@ pub(super) fn repair(
     reads_all: bool,
     drops_damaged: bool,
     from: &[String],
+    progress: &UpkeepProgress,
 ) -> Result<UpkeepReport, Failure> {
     let vaults = engine.vaults();
     let open = |name: &str| vaults.open(name, Absent::Refuse).map_err(|failure| failure.of_class(NOT_BEGUN));
     let others = from.iter().map(|name| open(name));
     let others = others.collect::<Result<Vec<_>, _>>()?;
-    open(vault)?;
+    let totals = open(vault)?.totals();
+    // Without that only what is suspect is read.
+    let expected = reads_all.then_some(Expected {
+        entries: None,
+        bytes: Some(totals.data_pack_bytes.saturating_add(totals.meta_pack_bytes)),
+        certainty: Certainty::Guessed,
+    });
+    progress.count_requests(vaults.meter(vault)?, expected);
     let bundle = vaults.bundle();
     let means = RepairMeans {
         reads_all,

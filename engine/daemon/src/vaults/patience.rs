@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use backstay_vault::store::{Operation, RequestObserver, StoreError};
 
+use super::traffic::{Traffic, TrafficMeter};
 use crate::failure::Failure;
 
 /// A vault of which no request has ended for so long hangs.
@@ -22,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// Requests that have ended.
-    ended: Arc<AtomicU64>,
+    ended: Arc<Traffic>,
     /// When the last one has.
     last: Arc<Mutex<Option<Instant>>>,
     /// Threads that ask and have not been waited for to the end.
@@ -34,14 +35,14 @@ pub(super) struct Answers {
 /// Counts the requests of one vault, beside who else is told of them.
 #[derive(Debug)]
 struct Ended {
-    count: Arc<AtomicU64>,
+    count: Arc<Traffic>,
     last: Arc<Mutex<Option<Instant>>>,
     observer: Arc<dyn RequestObserver>,
 }
 
 impl RequestObserver for Ended {
     fn observe(&self, operation: Operation, failed: Option<&StoreError>, took: Duration, payload_bytes: u64) {
-        self.count.fetch_add(1, Ordering::Relaxed);
+        self.count.add(payload_bytes);
         *lock(&self.last) = Some(Instant::now());
         self.observer.observe(operation, failed, took, payload_bytes);
     }
@@ -51,6 +52,11 @@ impl Answers {
     /// The observer of the vault's requests, which tells this one as well.
     pub(super) fn with(&self, observer: Arc<dyn RequestObserver>) -> Arc<dyn RequestObserver> {
         Arc::new(Ended { count: Arc::clone(&self.ended), last: Arc::clone(&self.last), observer })
+    }
+
+    /// What is asked of the vault from now on.
+    pub(super) fn meter(&self) -> TrafficMeter {
+        TrafficMeter::new(Arc::clone(&self.ended))
     }
 
     /// When the vault has answered last, if it ever has.
@@ -93,14 +99,14 @@ impl Answers {
                 "cannot start a thread: {error}; raise the limit on tasks (TasksMax= of the unit)"
             ))
         })?;
-        let mut came = (Instant::now(), self.ended.load(Ordering::Relaxed));
+        let mut came = (Instant::now(), self.ended.requests());
         loop {
             match answered.recv_timeout(LOOK.min(patience)) {
                 Ok(answer) => return answer,
                 Err(RecvTimeoutError::Disconnected) => return Err(panicked(vault)),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let ended = self.ended.load(Ordering::Relaxed);
+            let ended = self.ended.requests();
             if ended != came.1 {
                 came = (Instant::now(), ended);
             }
@@ -191,7 +197,7 @@ mod tests {
         let slow = move || {
             for _ in 0..30 {
                 thread::sleep(Duration::from_millis(100));
-                ended.fetch_add(1, Ordering::Relaxed);
+                ended.add(0);
             }
             Ok(7)
         };

@@ -26,6 +26,7 @@ mod manual;
 mod mistakes;
 mod mount;
 mod outcome;
+mod progress;
 mod recovery;
 mod restore_rules;
 mod retention;

@@ -124,6 +124,16 @@ pub(crate) fn run(command: Command) -> Outcome {
     Running::start(command).wait()
 }
 
+/// Runs a program on a terminal of its own, after a line for the shell there; what the terminal was sent. Takes script(1).
+pub(crate) fn run_on_terminal(before: &str, command: &Command) -> Outcome {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let line = format!("{before} {}", words.join(" "));
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+    run(script)
+}
+
 /// Runs a program to its end whose standard output is a pipe that nobody reads any more.
 pub(crate) fn run_unread(command: Command) -> Outcome {
     let (reader, writer) = std::io::pipe().unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backstay_core::clock::Moment;
@@ -51,7 +51,17 @@ pub struct CaptureProgress {
     rebuilt_rows: AtomicU64,
     /// One for each part of the capture.
     written: Mutex<Vec<WriteMeter>>,
+    expected: OnceLock<ExpectedSight>,
     stop: AtomicBool,
+}
+
+/// What a capture will probably see, going by the point before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedSight {
+    /// So many entries of a tree, all of which are looked at. How many bytes of it are read hangs on what has changed.
+    Entries(u64),
+    /// So many bytes of an output, all of which is read.
+    Bytes(u64),
 }
 
 impl CaptureProgress {
@@ -92,6 +102,16 @@ impl CaptureProgress {
         [self.read_bytes(), self.stored_bytes(), packs, rows]
             .into_iter()
             .fold(self.entries(), u64::wrapping_add)
+    }
+
+    /// What it will probably see; the first word stands.
+    pub fn expect(&self, expected: ExpectedSight) {
+        let _ = self.expected.set(expected);
+    }
+
+    /// What it will probably see, where that can be told.
+    pub fn expected(&self) -> Option<ExpectedSight> {
+        self.expected.get().copied()
     }
 
     /// Asks the capture to give up soon.

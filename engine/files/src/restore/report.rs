@@ -13,6 +13,7 @@ pub const PROBLEMS_MAX: usize = 1000;
 pub struct RestoreProgress {
     entries: AtomicU64,
     bytes: AtomicU64,
+    there_bytes: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -27,6 +28,11 @@ impl RestoreProgress {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes of files that an earlier attempt had finished.
+    pub fn there_bytes(&self) -> u64 {
+        self.there_bytes.load(Ordering::Relaxed)
+    }
+
     /// Asks the restore to end soon; the same command continues it later.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -38,6 +44,10 @@ impl RestoreProgress {
 
     pub(super) fn placed(&self) {
         self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_there(&self, bytes: u64) {
+        self.there_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn wrote(&self, bytes: u64) {
