@@ -88,7 +88,7 @@ impl Estimate {
             self.bytes.take((now.bytes - last.bytes) as f64, step);
             self.last = now;
         }
-        let all = progress.expected.and_then(all_of).filter(|all| *all > 0);
+        let all = progress.expected.and_then(measure_of).filter(|all| *all > 0);
         Outlook {
             rate: ByteRate(self.bytes.per_second().unwrap_or(0.0) as u64),
             percent: all.map(|all| percent(now.work, all)),
@@ -115,7 +115,7 @@ fn work(progress: &Progress) -> u64 {
 }
 
 /// How much there is in all, in the same measure.
-fn all_of(expected: Expected) -> Option<u64> {
+fn measure_of(expected: Expected) -> Option<u64> {
     match (expected.entries, expected.bytes) {
         (None, None) => None,
         (entries, bytes) => Some(bytes.unwrap_or(0).saturating_add(of_entries(entries.unwrap_or(0)))),

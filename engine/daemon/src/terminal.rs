@@ -107,6 +107,25 @@ pub fn nobody_reads() -> bool {
     READER_IS_GONE.load(Ordering::Relaxed)
 }
 
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: usize,
+    /// Characters of a line.
+    pub columns: usize,
+}
+
+/// The size of the terminal that standard output is; the usual one where it does not tell.
+pub fn window() -> WindowSize {
+    let told = rustix::termios::tcgetwinsize(std::io::stdout());
+    let told = told.ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
+    told.map_or(WindowSize { rows: 24, columns: 80 }, |size| WindowSize {
+        rows: usize::from(size.ws_row),
+        columns: usize::from(size.ws_col),
+    })
+}
+
 /// Says what went wrong.
 pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "backstay: {text}");

@@ -26,6 +26,7 @@ mod undelete;
 mod upkeep;
 mod vault;
 mod verify;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,7 +75,9 @@ enum Command {
     #[command(after_help = "Example: backstay run --once static.files")]
     Run(daemon::RunArgs),
     /// How every flow is: exposure against objective, last point, what is wrong.
-    #[command(after_help = "Example: backstay status --check || notify-operator")]
+    #[command(
+        after_help = "Examples: backstay status --check || notify-operator\n          backstay status --watch"
+    )]
     Status(status::StatusArgs),
     /// Capture now; ends well only when the capture is durable on every target.
     #[command(after_help = "Example: backstay now static")]
@@ -148,6 +151,7 @@ pub struct PointArgs {
 }
 
 /// What commands share.
+#[derive(Clone)]
 pub struct Context {
     config: Arc<Config>,
     io: Handle,

@@ -7,7 +7,7 @@ use backstay_wire::control::{Ask, Reply};
 use backstay_wire::status::NodeStatus;
 use clap::Args;
 
-use super::{Context, print_json};
+use super::{Context, print_json, watch};
 use crate::clock::SystemClock;
 use crate::control::{Conversation, unasked};
 use crate::failure::Failure;
@@ -17,8 +17,11 @@ use crate::terminal::print;
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// End with 0 when all is well, 1 on a warning, 2 when critical, 3 when unknown.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     check: bool,
+    /// Show it anew every second, until Ctrl-C; with --json, a document on each line.
+    #[arg(short, long)]
+    watch: bool,
 }
 
 impl StatusArgs {
@@ -28,22 +31,34 @@ impl StatusArgs {
 }
 
 pub(super) fn run(context: &Context, arguments: &StatusArgs) -> Result<u8, Failure> {
-    let status = match Conversation::ask(&context.config.node.state, Ask::Status)? {
-        Some(mut conversation) => match conversation.next()? {
-            Reply::Status(status) => *status,
-            _ => return Err(unasked()),
-        },
-        None => {
-            let vaults = context.vaults_to_read(None)?;
-            Flows::load(&context.config, &vaults).status(false, &SystemClock)
-        }
+    if arguments.watch {
+        return watch::run(context);
+    }
+    let status = match from_daemon(context)? {
+        Some(status) => status,
+        None => from_vaults(context)?,
     };
     if context.json {
         print_json(&status)?;
     } else {
-        show(&status);
+        lines(&status).iter().for_each(|line| print(line));
     }
     Ok(if arguments.check { exit_code(&status) } else { 0 })
+}
+
+/// What the daemon says; `None` where none answers.
+pub(super) fn from_daemon(context: &Context) -> Result<Option<NodeStatus>, Failure> {
+    let conversation = Conversation::ask(&context.config.node.state, Ask::Status)?;
+    conversation.map_or(Ok(None), |mut conversation| match conversation.next()? {
+        Reply::Status(status) => Ok(Some(*status)),
+        _ => Err(unasked()),
+    })
+}
+
+/// What the vaults know.
+pub(super) fn from_vaults(context: &Context) -> Result<NodeStatus, Failure> {
+    let vaults = context.vaults_to_read(None)?;
+    Ok(Flows::load(&context.config, &vaults).status(false, &SystemClock))
 }
 
 fn exit_code(status: &NodeStatus) -> u8 {
@@ -55,9 +70,10 @@ fn exit_code(status: &NodeStatus) -> u8 {
     }
 }
 
-fn show(status: &NodeStatus) {
+/// For people.
+pub(super) fn lines(status: &NodeStatus) -> Vec<String> {
     let daemon = if status.daemon { "" } else { ", no daemon runs" };
-    print(&format!("{} at {}: {}{daemon}", status.node, status.time, status.severity));
+    let mut lines = vec![format!("{} at {}: {}{daemon}", status.node, status.time, status.severity)];
     let mut table = vec![
         ["SOURCE", "TARGET", "STATE", "EXPOSURE", "OBJECTIVE", "LAST POINT", "LAST PROOF"].map(str::to_owned),
     ];
@@ -73,15 +89,16 @@ fn show(status: &NodeStatus) {
             flow.last_proof.clone().unwrap_or_else(|| "none".to_owned()),
         ]);
     }
-    show_table(&table);
+    lines.extend(in_columns(&table));
     for flow in &status.flows {
         if let Some(problem) = &flow.problem {
-            print(&format!("{} to {}: {problem}", flow.source, flow.target));
+            lines.push(format!("{} to {}: {problem}", flow.source, flow.target));
         }
         for remark in &flow.remarks {
-            print(&format!("{} to {}: note: {remark}", flow.source, flow.target));
+            lines.push(format!("{} to {}: note: {remark}", flow.source, flow.target));
         }
     }
+    lines
 }
 
 fn whole_seconds(seconds: f64) -> String {
@@ -90,14 +107,16 @@ fn whole_seconds(seconds: f64) -> String {
 
 /// Prints rows in columns.
 pub(super) fn show_table<const N: usize>(rows: &[[String; N]]) {
+    in_columns(rows).iter().for_each(|line| print(line));
+}
+
+fn in_columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let widths: [usize; N] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    for row in rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())))
-            .collect();
-        print(cells.join("  ").trim_end());
-    }
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths);
+        let cells = cells.map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
 }

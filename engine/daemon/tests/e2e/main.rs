@@ -32,6 +32,7 @@ mod restore_rules;
 mod retention;
 mod sandbox;
 mod several;
+mod status_watch;
 mod tree;
 mod upkeep;
 mod verify;

@@ -70,9 +70,19 @@ impl Running {
 
     /// SIGTERM; waits for the end of it.
     pub(crate) fn terminate(self) -> Outcome {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         self.wait()
+    }
+
+    /// What Ctrl-C does; waits for the end of it.
+    pub(crate) fn interrupt(self) -> Outcome {
+        self.signal(rustix::process::Signal::INT);
+        self.wait()
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     pub(crate) fn wait(mut self) -> Outcome {
@@ -96,6 +106,12 @@ impl Running {
     pub(crate) fn stderr_so_far(&self) -> String {
         let said = fs::read(self.outputs.path().join("stderr")).unwrap();
         String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn stdout_so_far(&self) -> String {
+        let printed = fs::read(self.outputs.path().join("stdout")).unwrap();
+        String::from_utf8_lossy(&printed).into_owned()
     }
 
     fn outcome(&self, status: ExitStatus) -> Outcome {
