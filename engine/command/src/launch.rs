@@ -135,7 +135,7 @@ fn prepare() -> Result<Command, String> {
         take_rights(becomes).map_err(|error| {
             let uid = becomes.uid;
             format!(
-                "cannot become the user with number {uid}: {error}; run the daemon as root, or remove command_user from node.toml"
+                "cannot become the user with number {uid}: {error}; run the daemon as root (under systemd, with the drop-in commands.conf of its unit), or remove command_user from node.toml"
             )
         })?;
     }

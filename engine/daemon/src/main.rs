@@ -19,6 +19,7 @@ mod new_file;
 mod node;
 mod progress;
 mod proving;
+mod rights;
 mod serve;
 mod terminal;
 mod upkeep;

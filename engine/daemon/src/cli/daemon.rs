@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::flows::Flows;
 use crate::node::StateLock;
 use crate::proving::{self, ProofProgress, Wanted};
+use crate::rights;
 use crate::serve::Daemon;
 use crate::terminal::{self, remark, watched};
 
@@ -45,6 +46,7 @@ fn forever(context: &Context) -> Result<u8, Failure> {
     if engine.vaults().lacks_recovery() {
         remark(capture::NO_RECOVERY);
     }
+    rights::silent_lack().into_iter().for_each(remark);
     let sources = context.config.sources_at_home_on(&context.config.node.name).count();
     remark(&format!("sources that the daemon protects: {sources}; `backstay status` tells how they are"));
     let daemon = Daemon::new(Arc::clone(&context.config), engine, Arc::new(SystemClock), metrics);

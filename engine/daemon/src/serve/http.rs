@@ -47,8 +47,9 @@ pub(super) fn serve(daemon: Arc<Daemon>, address: ListenAddress) {
                 Ok(listener) => return accept(daemon, listener, address).await,
                 Err(error) if !said => {
                     tracing::warn!(
-                        "cannot serve metrics on {address}: {error}; tried again every {} s. Free the address, or choose another node.metrics",
-                        BIND_AGAIN.as_secs()
+                        "cannot serve metrics on {address}: {error}; tried again every {} s. {}",
+                        BIND_AGAIN.as_secs(),
+                        advice(&error)
                     );
                     said = true;
                 }
@@ -57,6 +58,15 @@ pub(super) fn serve(daemon: Arc<Daemon>, address: ListenAddress) {
             tokio::time::sleep(BIND_AGAIN).await;
         }
     });
+}
+
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL) => {
+            "Choose an address of this host for node.metrics; under systemd, the drop-in network.conf of the unit gives it a network"
+        }
+        _ => "Free the address, or choose another node.metrics",
+    }
 }
 
 async fn accept(daemon: Arc<Daemon>, listener: TcpListener, address: SocketAddr) {

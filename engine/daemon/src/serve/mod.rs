@@ -252,8 +252,10 @@ impl Work {
     }
 }
 
-/// Half of what systemd allows between two signs of life.
+/// Half of what systemd allows this process between two signs of life.
 fn watchdog_period() -> Option<Duration> {
     let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
-    Some(Duration::from_micros(micros / 2))
+    // Another process is watched when this one was started by it.
+    let is_watched = std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+    (is_watched && micros > 0).then(|| Duration::from_micros(micros / 2))
 }

@@ -33,6 +33,7 @@ mod retention;
 mod sandbox;
 mod several;
 mod status_watch;
+mod systemd;
 mod tree;
 mod upkeep;
 mod verify;
