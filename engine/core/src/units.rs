@@ -5,10 +5,12 @@
 //! matters, fractions of a duration, values that overflow. It never reads a clock or a time zone database.
 
 mod bytes;
+mod past;
 mod span;
 mod timestamp;
 
 pub use bytes::{ByteRate, ByteSize};
+pub use past::parse_past;
 pub use span::{Span, format_duration, parse_duration};
 pub use timestamp::Timestamp;
 
@@ -38,6 +40,8 @@ pub struct UnitError {
 pub enum Quantity {
     /// [`Timestamp`].
     Timestamp,
+    /// What [`parse_past`] reads.
+    PastTime,
     /// [`ByteSize`].
     ByteSize,
     /// [`ByteRate`].
@@ -53,6 +57,9 @@ impl Quantity {
             Self::Timestamp => {
                 "write 2026-05-01T13:30:00Z, 2026-05-01T13:30:00+02:00, or 2026-05-01 13:30 (taken as UTC)"
             }
+            Self::PastTime => {
+                "write 2026-05-01T13:30:00Z, 2026-05-01T13:30:00+02:00, or in UTC `2026-05-01 13:30`, `13:30` (today), `yesterday 13:30`, `2h ago`"
+            }
             Self::ByteSize => {
                 "write a number of bytes or one with a unit, such as 1000, 64MiB, 1.5TiB or 10MB"
             }
@@ -67,7 +74,7 @@ impl Quantity {
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Timestamp => "time",
+            Self::Timestamp | Self::PastTime => "time",
             Self::ByteSize => "size",
             Self::ByteRate => "rate",
             Self::Duration => "duration",
@@ -115,6 +122,12 @@ pub enum UnitFault {
     /// Not a date and time, or one outside 1677 to 2262.
     #[error("it has not the form of a date and time, or lies outside the years 1678 to 2261")]
     NotATime,
+    /// A day and no time in it.
+    #[error("it is a whole day")]
+    WholeDay,
+    /// A time of today that has not passed.
+    #[error("that time of today is still to come")]
+    ToCome,
 }
 
 impl UnitError {

@@ -9,6 +9,7 @@ use backstay_wire::control::{Ask, Fault, Reply, Request, VERSION};
 use backstay_wire::frame;
 
 use crate::failure::{Exit, Failure};
+use crate::node::advice;
 
 /// How long the daemon may take to tell how it is.
 const STATUS_TIME: Duration = Duration::from_secs(10);
@@ -33,8 +34,9 @@ impl Conversation {
             }
             Err(error) => {
                 return Err(Failure::failed(format!(
-                    "cannot reach the daemon at {}: {error}; run as the user that runs the daemon",
-                    path.display()
+                    "cannot reach the daemon at {}: {error}; {}",
+                    path.display(),
+                    advice(&path, &error)
                 )));
             }
         };

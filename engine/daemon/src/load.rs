@@ -1,22 +1,18 @@
 //! Reading of the configuration's files: a directory with fleet.toml and node.toml, or one file.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
 
 use backstay_core::config::{Config, ConfigTexts, SourceKind, SourceText, TEXT_BYTES_MAX};
 use backstay_files::exclude::Exclude;
 
 use crate::failure::Failure;
+use crate::node::advice;
 
 /// Reads and checks the configuration at `path`, a directory or a file.
 pub fn load(path: &Path) -> Result<Config, Failure> {
-    let metadata = fs::metadata(path).map_err(|error| {
-        Failure::usage(format!(
-            "cannot read the configuration {}: {error}; give its place with --config DIR or --config FILE",
-            path.display()
-        ))
-    })?;
+    let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     let parsed = if metadata.is_dir() {
         let (fleet, node) = (path.join("fleet.toml"), path.join("node.toml"));
         let (fleet_text, node_text) = (read(&fleet)?, read(&node)?);
@@ -47,13 +43,22 @@ fn check_exclusions(config: &Config) -> Result<(), Failure> {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let refuse = |error: &dyn std::fmt::Display| {
-        Failure::usage(format!("cannot read the configuration {}: {error}", path.display()))
-    };
-    let file = fs::File::open(path).map_err(|error| refuse(&error))?;
+    let file = fs::File::open(path).map_err(|error| unreadable(path, &error))?;
     let mut text = String::new();
-    file.take(TEXT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(|error| refuse(&error))?;
+    let read = file.take(TEXT_BYTES_MAX as u64 + 1).read_to_string(&mut text);
+    read.map_err(|error| unreadable(path, &error))?;
     Ok(text)
+}
+
+fn unreadable(path: &Path, error: &Error) -> Failure {
+    let what_to_do = match error.kind() {
+        ErrorKind::NotFound => {
+            "write one: two files, fleet.toml and node.toml, in /etc/backstay or where --config DIR says, or one file with all tables, which --config FILE names. The README's quick start has an example to begin with; `backstay demo` needs none".to_owned()
+        }
+        ErrorKind::InvalidData => "it has to be text, in UTF-8".to_owned(),
+        _ => advice(path, error),
+    };
+    Failure::usage(format!("cannot read the configuration {}: {error}; {what_to_do}", path.display()))
 }
 
 #[cfg(test)]

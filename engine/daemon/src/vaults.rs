@@ -302,7 +302,7 @@ impl Vaults {
         match (&self.key_file, own) {
             (Some(key), _) => {
                 let recovered = VaultKeys::recover(store, &self.io, key)?;
-                recovered.ok_or_else(|| no_keys(store, key, Access::ReadOnly))
+                recovered.ok_or_else(|| wrong_key_file(store, key))
             }
             (None, Some(bundle)) => self.newest_bundle(store, bundle, &age),
             (None, None) => {
@@ -398,6 +398,15 @@ fn refuse_missing_parent(name: &str, path: &Path) -> Result<(), Failure> {
         parent = parent.display()
     ))
     .of_class("no_vault"))
+}
+
+fn wrong_key_file(store: &Arc<dyn Store>, key: &AgeIdentity) -> Failure {
+    Failure::failed(format!(
+        "the key file is {} and opens no keys in {}: it is the one of another fleet or vault, or the vault has not got its keys yet; give the file that `backstay vault init VAULT --recovery FILE` has written for this vault",
+        key.recipient(),
+        store.place()
+    ))
+    .of_class("key")
 }
 
 fn no_keys(store: &Arc<dyn Store>, identity: &AgeIdentity, access: Access) -> Failure {

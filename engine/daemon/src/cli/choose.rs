@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use backstay_core::clock::Clock;
 use backstay_core::config::{Source, Target};
-use backstay_core::units::Timestamp;
+use backstay_core::units::{Timestamp, parse_past};
 use backstay_vault::vault::{Catalogue, PointObject, Uncounted, Vault};
 
 use super::PointArgs;
+use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::terminal::remark;
 use crate::vaults::{Absent, Vaults};
@@ -117,19 +119,19 @@ impl Asked {
     pub(super) fn parse(word: &str) -> Result<Self, Failure> {
         match word {
             NEWEST => Ok(Self::Newest),
-            time if time.contains(['-', ':']) => Self::at(time),
+            time if time.contains(['-', ':', ' ']) => Self::at(time),
             id => Self::id(id),
         }
     }
 
     fn at(time: &str) -> Result<Self, Failure> {
-        Ok(Self::At(to_end_of_second(Timestamp::parse(time).map_err(Failure::usage)?)))
+        Ok(Self::At(to_end_of_second(parse_past(time, SystemClock.now()).map_err(Failure::usage)?)))
     }
 
     fn id(id: &str) -> Result<Self, Failure> {
         if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Failure::usage(format!(
-                "{id} is neither the id of a point (hexadecimal digits), nor a time (RFC 3339, as 2026-11-01T12:00:00Z), nor `{NEWEST}`"
+                "{id} is neither the id of a point (hexadecimal digits), nor a time (2026-11-01T12:00:00Z, `2026-11-01 12:00`, `yesterday 12:00`, `2h ago`), nor `{NEWEST}`"
             )));
         }
         match id.len() < PREFIX_DIGITS_LEAST {

@@ -26,7 +26,8 @@ pub(super) struct DiffArgs {
     /// The source.
     #[arg(value_name = "SOURCE")]
     source: String,
-    /// A point: its id or how that begins, the time at or before which it was captured, or `newest`.
+    /// A point: its id or how that begins, the time at or before which it was captured (as `--at` of
+    /// `backstay restore` takes it), or `newest`.
     #[arg(value_name = "OLD", default_value = NEWEST)]
     old: String,
     /// Another point, or `live` for the tree as it is on disk now.

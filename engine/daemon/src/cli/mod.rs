@@ -86,7 +86,7 @@ enum Command {
     #[command(after_help = "Example: backstay points static")]
     Points(points::PointsArgs),
     /// List what is in a point.
-    #[command(after_help = "Example: backstay ls static --at 2026-11-01T12:00:00Z www/img")]
+    #[command(after_help = "Example: backstay ls static --at 'yesterday 18:00' www/img")]
     Ls(ls::LsArgs),
     /// Look for paths in a point: a name anywhere, or a pattern of a path from the root.
     #[command(
@@ -94,7 +94,7 @@ enum Command {
     )]
     Find(find::FindArgs),
     /// Write the contents of files of a point to standard output.
-    #[command(after_help = "Example: backstay cat static --at 2026-11-01T12:00:00Z www/index.html | less")]
+    #[command(after_help = "Example: backstay cat static --at '2h ago' www/index.html | less")]
     Cat(cat::CatArgs),
     /// What differs between a point and the tree on disk, or between two points.
     #[command(
@@ -136,7 +136,8 @@ enum Command {
 /// Which point of a source.
 #[derive(Debug, Args)]
 pub struct PointArgs {
-    /// The newest point at or before this time (RFC 3339; UTC where no zone is given).
+    /// The newest point at or before this time: 2026-11-01T12:00:00Z, the same with an offset (+01:00), or in UTC
+    /// "2026-11-01 12:00", 12:00 (of today), "yesterday 12:00", "2h ago".
     #[arg(long, value_name = "TIME", conflicts_with = "point")]
     at: Option<String>,
     /// The point with this id, or whose id begins so.

@@ -115,8 +115,9 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::failed(format!(
-            "cannot read {}: {error}; run as the user that owns it",
-            path.display()
+            "cannot read {}: {error}; {}",
+            path.display(),
+            super::advice(path, &error)
         ))),
     }
 }

@@ -23,8 +23,9 @@ impl StateLock {
         let path = state.join("lock");
         let io = |error: std::io::Error| {
             Failure::failed(format!(
-                "cannot open the lock {}: {error}; run as the user that owns it",
-                path.display()
+                "cannot open the lock {}: {error}; {}",
+                path.display(),
+                super::advice(&path, &error)
             ))
         };
         let mut file = fs::OpenOptions::new()

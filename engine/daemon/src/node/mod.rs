@@ -5,6 +5,7 @@ mod custodian_notes;
 mod identity;
 mod known;
 mod lock;
+mod owner;
 mod private;
 mod seen;
 
@@ -13,6 +14,7 @@ pub use custodian_notes::FileNotes;
 pub use identity::Identity;
 pub use known::KnownVaults;
 pub use lock::StateLock;
+pub use owner::advice;
 pub use seen::SeenPoints;
 
 use std::fs;
@@ -27,8 +29,9 @@ use crate::failure::Failure;
 pub fn make_state_folder(state: &Path) -> Result<(), Failure> {
     let made = make_durably(state).map_err(|error| {
         Failure::failed(format!(
-            "cannot make the state directory {}: {error}; run as root, or set node.state to a directory of yours",
-            state.display()
+            "cannot make the state directory {}: {error}; {}, or set node.state to a directory of yours",
+            state.display(),
+            advice(state, &error)
         ))
     });
     made.and_then(|()| private::close(state))

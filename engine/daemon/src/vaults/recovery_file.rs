@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use backstay_vault::keys::AgeIdentity;
 
 use crate::failure::Failure;
+use crate::node::advice;
+use crate::terminal::remark;
 
 /// The identity in this file; a new one, written there, where there is none.
 pub(super) fn read_or_make(file: &Path) -> Result<AgeIdentity, Failure> {
@@ -31,16 +33,40 @@ pub(super) fn read_or_make(file: &Path) -> Result<AgeIdentity, Failure> {
 
 /// The identity in this file, which has to be there.
 pub fn read_key_file(file: &Path) -> Result<AgeIdentity, Failure> {
-    read(file)?.ok_or_else(|| Failure::usage(format!("there is no key file {}", file.display())))
+    let key = read(file)?.ok_or_else(|| {
+        Failure::usage(format!(
+            "there is no key file {}; it is the one that `backstay vault init VAULT --recovery FILE` has written",
+            file.display()
+        ))
+    })?;
+    warn_if_open(file);
+    Ok(key)
 }
 
 /// The identity in this file, if there is one.
 pub(super) fn read(file: &Path) -> Result<Option<AgeIdentity>, Failure> {
     match fs::read_to_string(file) {
         Ok(text) => AgeIdentity::from_file(&text).map(Some).map_err(|error| {
-            Failure::failed(format!("{} is there and not a recovery key: {error}", file.display()))
+            Failure::failed(format!("{} is there and not a recovery key: {error}; give the file that `backstay vault init VAULT --recovery FILE` has written", file.display()))
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::failed(format!("cannot read {}: {error}", file.display()))),
+        Err(error) => Err(Failure::failed(format!(
+            "cannot read the key file {}: {error}; {}",
+            file.display(),
+            advice(file, &error)
+        ))),
+    }
+}
+
+/// Whoever can read it can read all vaults. It may lie on a disk that knows no permissions, and it may be the worst day: it is
+/// said, and no more.
+fn warn_if_open(file: &Path) {
+    let mode = fs::metadata(file).map_or(0, |found| found.mode());
+    if mode & 0o077 != 0 {
+        remark(&format!(
+            "warning: {} can be read by other users, and with it all vaults: `chmod 600 {}`",
+            file.display(),
+            file.display()
+        ));
     }
 }

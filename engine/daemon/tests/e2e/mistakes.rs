@@ -15,6 +15,7 @@ use backstay_testkit::random::Random;
 use backstay_vault::clear::FormatObject;
 use backstay_vault::keys::{Bundle, Signer};
 
+use crate::daemon::{Daemon, wait_for};
 use crate::damage::packs;
 use crate::judge::{Picture, assert_same};
 use crate::mount::Mount;
@@ -287,10 +288,139 @@ fn names_that_do_not_exist_are_answered_with_those_that_do() {
         .refused(1, &["no point at or before 1999", "backstay points data.files"]);
     sandbox
         .run(["restore", "data", "--to", to, "--at", "yesterday"])
-        .refused(2, &["\"yesterday\" is not a time"]);
+        .refused(2, &["\"yesterday\" is not a time", "a whole day", "`yesterday 13:30`", "in UTC"]);
+    for at in ["noon", "24:30", "01.11.2026", "2h"] {
+        let refused = sandbox.run(["restore", "data", "--to", to, "--at", at]);
+        refused.refused(2, &["is not a time", "`2026-05-01 13:30`", "`2h ago`", "in UTC"]);
+    }
+    sandbox
+        .run(["restore", "data", "--to", to, "--at", "2h ago"])
+        .refused(1, &["no point at or before", "backstay points data.files"]);
+    sandbox.run(["ls", "data", "--at", "0s ago"]).good();
+    sandbox.run(["diff", "data", "0s ago"]).good();
     sandbox.run(["restore", "data"]).refused(2, &["--to"]);
     sandbox.run(["ls", "data", "nothing/here"]).refused(1, &["nothing/here is not in point"]);
     assert!(!Path::new(to).exists());
+}
+
+/// A command of the sandbox, typed by a user who is not root.
+fn as_nobody<A: AsRef<OsStr>>(sandbox: &Sandbox, arguments: impl IntoIterator<Item = A>) -> Command {
+    // Where the binary lies, another user may not get.
+    let binary = sandbox.path("backstay");
+    if !binary.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_backstay"), &binary).unwrap();
+    }
+    let mut setpriv = Command::new("setpriv");
+    let nobody = NOBODY.to_string();
+    setpriv.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]).arg(&binary);
+    setpriv.arg("--config").arg(sandbox.write_config()).args(arguments);
+    setpriv
+}
+
+#[test]
+fn who_has_no_configuration_is_told_what_to_write() {
+    let sandbox = Sandbox::new();
+    let (nowhere, empty, folder) =
+        (sandbox.path("nowhere"), sandbox.path("empty"), sandbox.path("folder.toml"));
+    fs::create_dir(&empty).unwrap();
+    fs::create_dir_all(folder.join("fleet.toml")).unwrap();
+    let no_text = sandbox.path("no text.toml");
+    fs::write(&no_text, b"[fleet]\nname = \"\xff\"\n").unwrap();
+    let how = ["fleet.toml and node.toml", "--config FILE", "README", "`backstay demo` needs none"];
+    for (place, code, fragments) in [
+        (&nowhere, 2, &how[..]),
+        (&empty, 2, &[&["empty/fleet.toml"], &how[..]].concat()),
+        (&folder, 2, &["it has to be a file"]),
+        (&no_text, 2, &["no text.toml", "UTF-8"]),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        command.arg("--config").arg(place).arg("status");
+        run(command).refused(code, fragments);
+    }
+}
+
+#[test]
+fn another_user_is_told_whose_things_they_are() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("LEFT OUT: only root can become another user");
+        return;
+    }
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    let daemon = Daemon::start(&mut sandbox);
+    wait_for("the first point", || !daemon.flow("data.files", "local")["last_point"].is_null());
+    let to = sandbox.path("never made");
+    let restore = ["restore", "data", "--to", to.to_str().unwrap()];
+    let commands: [&[&str]; 7] = [
+        &["status"],
+        &["status", "--watch"],
+        &["now"],
+        &["vault", "prune", "local"],
+        &["points"],
+        &restore,
+        &["run"],
+    ];
+    for arguments in commands {
+        let whose = ["cannot ", "/state/", "Permission denied", "it is root's", "sudo backstay"];
+        run(as_nobody(&sandbox, arguments)).refused(1, &whose);
+    }
+    daemon.running.terminate().good();
+
+    // What is somebody else's.
+    let config = sandbox.write_config();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    run(as_nobody(&sandbox, ["status"])).refused(2, &["backstay.toml", "it is root's", "sudo backstay"]);
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
+    sandbox.state = sandbox.path("state of nobody");
+    fs::create_dir(&sandbox.state).unwrap();
+    chown(&sandbox.state, Some(NOBODY), Some(NOBODY)).unwrap();
+    run(as_nobody(&sandbox, ["now"]))
+        .refused(1, &["vault", "Permission denied", "give the user that runs backstay access to it"]);
+}
+
+#[test]
+fn a_key_file_that_does_not_do_is_told_from_one_that_is_missing_and_one_that_all_can_read() {
+    let (sandbox, _) = captured();
+    let key = sandbox.path("recovery.key");
+    let shown = key.to_str().unwrap();
+    sandbox.run(["vault", "init", "local", "--recovery", shown]).good();
+    let other = sandbox.path("other.key");
+    let (elsewhere, _) = captured();
+    elsewhere.run(["vault", "init", "local", "--recovery", other.to_str().unwrap()]).good();
+    fs::write(sandbox.path("junk.key"), "junk\n").unwrap();
+    fs::create_dir(sandbox.path("folder.key")).unwrap();
+    let written = "`backstay vault init VAULT --recovery FILE` has written";
+    let mistakes: [(&str, i32, &[&str]); 4] = [
+        ("missing.key", 2, &["there is no key file", written]),
+        ("junk.key", 1, &["not a recovery key", "AGE-SECRET-KEY-1", written]),
+        ("folder.key", 1, &["cannot read the key file", "it has to be a file"]),
+        ("other.key", 1, &["opens no keys in", "another fleet or vault", written]),
+    ];
+    for (name, code, fragments) in mistakes {
+        let file = sandbox.path(name);
+        sandbox.run(["points", "--key-file", file.to_str().unwrap()]).refused(code, fragments);
+    }
+    let read = |sandbox: &Sandbox| sandbox.run(["points", "--key-file", shown]).good().stderr;
+    assert_eq!(read(&sandbox), "", "it was made for its owner alone");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(read(&sandbox).contains(&format!("chmod 600 {shown}")), "it opens all vaults");
+}
+
+#[test]
+fn a_destination_that_is_no_directory_is_said_to_be_none() {
+    let (sandbox, _) = captured();
+    let file = sandbox.source.join("file");
+    for to in [file.clone(), file.join("below it")] {
+        let restore = ["restore", "data", "--to", to.to_str().unwrap()];
+        sandbox.run(restore).refused(1, &["cannot be used", "is no directory", "empty or not there"]);
+    }
+    let used = sandbox.path("used");
+    fs::create_dir(&used).unwrap();
+    fs::write(used.join("file"), "mine").unwrap();
+    let restore = ["restore", "data", "--to", used.to_str().unwrap()];
+    sandbox.run(restore).refused(1, &["is not empty", "another directory", "--into"]);
+    assert_eq!(fs::read_to_string(used.join("file")).unwrap(), "mine");
+    assert_eq!(fs::read_to_string(file).unwrap(), "contents");
 }
 
 #[test]
@@ -308,21 +438,11 @@ fn what_this_user_may_not_read_is_named_and_the_rest_captured() {
     fs::write(source.join("open/secret"), "secret").unwrap();
     fs::set_permissions(source.join("open/secret"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
-    // Where the binary lies, another user may not get.
-    let binary = sandbox.path("backstay");
-    fs::copy(env!("CARGO_BIN_EXE_backstay"), &binary).unwrap();
     for folder in [&sandbox.state, &sandbox.vault] {
         fs::create_dir(folder).unwrap();
         chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
     }
-    let config = sandbox.write_config();
-    let as_nobody = |arguments: &[&OsStr]| {
-        let mut setpriv = Command::new("setpriv");
-        let nobody = NOBODY.to_string();
-        setpriv.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]).arg(&binary);
-        setpriv.arg("--config").arg(&config).args(arguments);
-        run(setpriv)
-    };
+    let as_nobody = |arguments: &[&OsStr]| run(as_nobody(&sandbox, arguments));
     let now = [OsStr::new("now")];
     as_nobody(&now).refused(3, &["open/secret", "closed", "Permission denied", "could not be captured"]);
     let destination = sandbox.path("restored");

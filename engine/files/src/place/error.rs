@@ -11,11 +11,23 @@ use crate::stat::FileKind;
 
 use super::STAGING_NAME;
 
+/// What to do where the destination as a whole is refused.
+fn of_destination(error: Errno) -> &'static str {
+    match error {
+        Errno::NOTDIR | Errno::EXIST => {
+            "; it, or something above it, is no directory: give one that is empty or not there"
+        }
+        Errno::ACCESS | Errno::PERM => "; give a directory that this user may write to, or run as root",
+        Errno::ROFS => "; give a directory on a disk that can be written",
+        _ => "",
+    }
+}
+
 /// Why a tree, or an object of it, cannot be placed. [`Self::reach`] tells which.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
     /// The destination cannot be used.
-    #[error("the destination {} cannot be used: {doing}: {error}", path.display())]
+    #[error("the destination {} cannot be used: {doing}: {error}{}", path.display(), of_destination(*error))]
     Destination {
         /// As it was given.
         path: PathBuf,
