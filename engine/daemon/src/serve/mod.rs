@@ -7,6 +7,7 @@ mod conversation;
 mod due;
 mod http;
 mod loading;
+mod notify;
 mod proving;
 mod pruning;
 mod socket;
@@ -35,6 +36,7 @@ use crate::node::StateLock;
 use crate::vaults::ClockDebug;
 use asker::{Asker, Scope};
 use captures::Captures;
+use notify::Manager;
 use proving::{Proving, Setbacks};
 use pruning::{Pruning, WantedPrune};
 use upkeep::{Busy, UpkeepJobs, UpkeepOutcome, WantedJob};
@@ -138,15 +140,15 @@ impl Daemon {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let watchdog = watchdog_period();
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let mut manager = Manager::of_environment();
+        manager.ready();
         loading::start(&self, &events);
         let mut work = Work::new(&self, &events);
         loop {
             while let Ok(event) = incoming.try_recv() {
                 work.apply(event);
             }
-            let sleep = work.start_some().min(watchdog.unwrap_or(SLEEP_MAX));
+            let sleep = work.start_some().min(manager.sleep_max());
             self.board().load = work.captures.load(incoming.len());
             tokio::select! {
                 Some(event) = incoming.recv() => work.apply(event),
@@ -155,11 +157,9 @@ impl Daemon {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }
-            if watchdog.is_some() {
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-            }
+            manager.alive();
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        manager.stopping();
         work.captures.give_up(&mut incoming).await;
         lock.keep_until_exit();
         Ok(())
@@ -250,12 +250,4 @@ impl Work {
             }
         }
     }
-}
-
-/// Half of what systemd allows this process between two signs of life.
-fn watchdog_period() -> Option<Duration> {
-    let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
-    // Another process is watched when this one was started by it.
-    let is_watched = std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
-    (is_watched && micros > 0).then(|| Duration::from_micros(micros / 2))
 }
