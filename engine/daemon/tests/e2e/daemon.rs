@@ -331,6 +331,7 @@ fn status_says_how_it_is_to_people_and_to_programs() {
     // The daemon's own view.
     sandbox.rpo = "15m";
     let daemon = Daemon::start(&mut sandbox);
+    wait_for("the vault's answer", || !daemon.flow("data.files", "local")["last_point"].is_null());
     let of_daemon = sandbox.run(["status", "--json"]).good().json();
     assert_eq!(of_daemon["daemon"], true, "{of_daemon:#}");
     let served: Value = serde_json::from_str(&get(daemon.port, "/status.json").unwrap()).unwrap();
