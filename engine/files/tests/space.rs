@@ -20,6 +20,7 @@ use backstay_files::restore::{RestoreProgress, RestoreRequest, Selection, restor
 use backstay_files::walk::{Crossing, WalkOptions};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::random::Random;
+use backstay_vault::keys::{AgeIdentity, Bundle, Secret};
 use backstay_vault::store::MemStore;
 use backstay_vault::targets::{CaptureSource, Targets};
 use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass, Reading, Thinned, Vault};
@@ -42,7 +43,15 @@ struct Scene {
 impl Scene {
     fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
-        let fixture = VaultFixture::new();
+        // Where groups end follows from these keys, and how much space is wasted from that: always the same, or a bound that
+        // holds with room to spare for most keys would be passed by some.
+        let bundle = Bundle {
+            id: Some(Secret::new([2; 32])),
+            cut: Some(Secret::new([3; 32])),
+            meta_id: Secret::new([4; 32]),
+            ..Bundle::generate()
+        };
+        let fixture = VaultFixture::with_keys(bundle, &Secret::random(), AgeIdentity::generate());
         let store = Arc::new(MemStore::new());
         let vault = fixture.create(store.clone()).expect("a vault");
         // Behind everything that the file system says of the tree.
