@@ -304,7 +304,10 @@ fn names_that_do_not_exist_are_answered_with_those_that_do() {
 }
 
 /// A command of the sandbox, typed by a user who is not root.
-fn as_nobody<A: AsRef<OsStr>>(sandbox: &Sandbox, arguments: impl IntoIterator<Item = A>) -> Command {
+pub(crate) fn as_nobody<A: AsRef<OsStr>>(
+    sandbox: &Sandbox,
+    arguments: impl IntoIterator<Item = A>,
+) -> Command {
     // Where the binary lies, another user may not get.
     let binary = sandbox.path("backstay");
     if !binary.exists() {

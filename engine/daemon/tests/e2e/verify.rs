@@ -4,14 +4,16 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 
 use backstay_testkit::random::Random;
 use serde_json::Value;
 
 use crate::daemon::{Daemon, get, wait_for};
 use crate::damage::packs;
+use crate::mistakes::as_nobody;
 use crate::mount::Mount;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, run};
 use crate::sandbox::{Sandbox, text};
 use crate::tree;
 
@@ -302,13 +304,13 @@ fn another_user_than_root_and_a_file_system_without_devices_prove_what_they_can(
     let scratch = sandbox.path("scratch of nobody");
     fs::create_dir(&scratch).unwrap();
     for path in [&sandbox.state, &sandbox.vault, &scratch] {
-        let mut chown = std::process::Command::new("chown");
+        let mut chown = Command::new("chown");
         chown.args(["-R", "nobody"]).arg(path);
-        crate::outcome::run(chown).good();
+        run(chown).good();
     }
-    let mut command = sandbox.command(["verify", "data", "--level", "restore", "--json", "--scratch"]);
-    std::os::unix::process::CommandExt::uid(command.arg(&scratch), 65_534);
-    let outcome = crate::outcome::run(command);
+    let scratch_text = scratch.to_str().unwrap();
+    let arguments = ["verify", "data", "--level", "restore", "--json", "--scratch", scratch_text];
+    let outcome = run(as_nobody(&sandbox, arguments));
     let proof = only(&outcome);
     assert_eq!((proof["good"].as_bool(), outcome.code), (Some(true), Some(0)), "{proof:#}");
     let unproven = proof["unproven"].to_string();
