@@ -165,10 +165,13 @@ impl Prover {
             }
         };
         proof.others = history.summaries();
-        for line in uncounted(&vault, &catalogue)? {
-            proof.failures += 1;
-            proof.told.push(line);
+        let uncounted = uncounted(&vault, &catalogue)?;
+        proof.failures += uncounted.len() as u64;
+        if let Some(share) = &mut proof.share {
+            // By the round it is told whether all is well.
+            share.round.failures = share.round.failures.saturating_add(uncounted.len() as u64);
         }
+        proof.told.extend(uncounted);
         proof.told.truncate(TOLD_MAX);
         proof.end = self.clock.now();
         if let Some(share) = &mut proof.share {

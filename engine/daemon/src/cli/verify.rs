@@ -18,6 +18,9 @@ use crate::failure::Failure;
 use crate::proving::{ProofProgress, Prover, Wanted};
 use crate::terminal::{self, print, remark};
 
+/// Lines that are shown of a proof that has failed.
+const LINES_MAX: usize = 10;
+
 /// How far a proof goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Level {
@@ -256,6 +259,16 @@ pub(super) fn proofs(context: &Context, arguments: &ProofsArgs) -> Result<u8, Fa
         });
         let table: Vec<_> = std::iter::once(head).chain(rows).collect();
         show_table(&table);
+        for proof in shown.iter().filter(|proof| !proof.good) {
+            print(&format!("{} in {}, {} of {}:", proof.source, proof.vault, proof.level, proof.end));
+            // Whoever has made the proof has written them: nothing in them may move a cursor.
+            let lines = proof.told.iter().take(LINES_MAX);
+            lines.for_each(|line| print(&format!("  {}", line.replace(char::is_control, "?"))));
+            let more = proof.failures.saturating_sub(proof.told.len().min(LINES_MAX) as u64);
+            if more > 0 {
+                print(&format!("  and {more} more; --json tells up to 100"));
+            }
+        }
     }
     match (shown.is_empty(), failures.pop()) {
         (_, None) => Ok(0),

@@ -340,3 +340,32 @@ fn what_is_restored_for_a_proof_can_be_read_by_nobody_else() {
     running.wait().good();
     assert!(seen, "it was restored there");
 }
+
+#[test]
+fn a_damaged_point_fails_every_level_though_the_one_before_it_is_whole() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.vault.join("points");
+    let points = || -> Vec<std::path::PathBuf> {
+        let sources = fs::read_dir(&folder).unwrap();
+        let points = sources.flat_map(|source| fs::read_dir(source.unwrap().path()).unwrap());
+        points.map(|point| point.unwrap().path()).collect()
+    };
+    fs::write(sandbox.source.join("file"), "first").unwrap();
+    sandbox.capture();
+    let first = points();
+    fs::write(sandbox.source.join("file"), "second").unwrap();
+    sandbox.capture();
+    let newest = points().into_iter().find(|point| !first.contains(point)).unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    for level in ["structure", "data", "restore"] {
+        let proof = only(&sandbox.run(["verify", "data", "--level", level, "--json"]).ended_with(1));
+        assert!(proof["told"].to_string().contains("points/"), "{level}: {proof:#}");
+        assert!(level != "data" || proof["round_failures"].as_u64() > Some(0), "{proof:#}");
+    }
+    let listed = sandbox.run(["proofs"]).good().text();
+    assert_eq!(listed.matches("  points/").count(), 3, "what has failed is told: {listed}");
+    sandbox.run(["status", "--check"]).ended_with(2);
+}
