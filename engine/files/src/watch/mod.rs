@@ -110,7 +110,7 @@ impl Watching {
     fn run(&self) {
         let mut last: Option<WatchProblem> = None;
         loop {
-            let Err(problem) = self.watch() else { return };
+            let Err(problem) = self.watch(&mut last) else { return };
             // The same once a minute is told once.
             if last.as_ref() != Some(&problem) && self.tell_at_last(&Told::Unwatched(problem.clone())) {
                 last = Some(problem);
@@ -121,10 +121,11 @@ impl Watching {
         }
     }
 
-    /// Watches until it is stopped, or cannot go on.
-    fn watch(&self) -> Result<(), WatchProblem> {
+    /// Watches until it is stopped, or cannot go on. `last` is the problem that was told last, as long as it lasts.
+    fn watch(&self, last: &mut Option<WatchProblem>) -> Result<(), WatchProblem> {
         let mut watches = Watches::new(&self.root, &self.walk)?;
         watches.watch_all()?;
+        *last = None;
         self.tell_at_last(&Told::Watched { directories: watches.count() });
         let mut tried: Option<Instant> = None;
         let mut untold: Option<Told> = None;
