@@ -124,7 +124,7 @@ fn config(folder: &Path, source: &Path) -> Result<Config, Failure> {
     let quote = |path: &Path| serde_json::to_string(&path.to_string_lossy());
     let text = format!(
         "[fleet]\nname = \"demo\"\n[node]\nname = \"demo\"\nstate = {}\n[vault.local]\nkind = \"dir\"\npath = {}\n\
-         [policy.default]\nrpo = \"15s\"\n[service.demo]\nfiles = {{ path = {} }}\n",
+         [policy.default]\nrpo = \"15s\"\n[service.demo]\nfiles = {{ path = {}, watch = false, verify = {{ level = \"structure\" }} }}\n",
         quote(&folder.join("state"))?,
         quote(&folder.join("vault"))?,
         quote(source)?,
