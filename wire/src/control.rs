@@ -188,6 +188,9 @@ pub struct TargetReport {
     /// continued, of its first attempt. Absent when nothing is durable.
     #[serde(default)]
     pub scan_start_nanos: Option<i64>,
+    /// Of a scan that has looked only where changes were seen: up to when what it made durable is complete, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_until_nanos: Option<i64>,
     /// Bytes read for this target, and for those that stand at the same point.
     #[serde(default)]
     pub read_bytes: u64,
@@ -209,6 +212,7 @@ impl TargetReport {
             target,
             outcome,
             scan_start_nanos: None,
+            whole_until_nanos: None,
             read_bytes: 0,
             stored_bytes: 0,
             saved_bytes: 0,

@@ -92,10 +92,11 @@ fn capture_to(
     let bytes = contents.size_bytes;
     let mut digest = StateDigest::empty();
     digest.add(&element);
-    let found = CapturedState { digest, entries: 1, bytes, defects: Vec::new(), start: start.wall };
+    let (defects, whole_until) = (Vec::new(), None);
+    let found = CapturedState { digest, entries: 1, bytes, defects, start: start.wall, whole_until };
     let changed = run.is_some();
     let warnings = Warnings::default();
-    let summary = CaptureSummary { capture_start: start, changed, entries: 1, bytes, warnings };
+    let summary = CaptureSummary { capture_start: start, whole_until, changed, entries: 1, bytes, warnings };
     Ok(Finished { chunks, found, summary, run })
 }
 

@@ -374,6 +374,7 @@ fn forge(scene: &Scene, says: &[Vec<u8>], refers: Refers<'_>, signed: Option<Sta
         bytes: size,
         defects: Vec::new(),
         start: backstay_core::clock::Clock::now(&scene.clock),
+        whole_until: None,
     };
     let (_, results, _) = targets.commit_final(chunks, Some(&[part]), &state, &scene.clock);
     assert!(results.iter().all(Result::is_ok), "{results:?}");

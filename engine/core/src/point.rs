@@ -28,7 +28,7 @@ pub struct PointCommon {
     /// The node that captured.
     #[n(4)]
     pub node: String,
-    /// When the capture began: everything that was done before is in it.
+    /// When the capture began: everything that was done before is in it, but where `whole_until` says otherwise.
     #[n(5)]
     pub capture_start: Timestamp,
     /// When it ended.
@@ -56,6 +56,17 @@ pub struct PointCommon {
     #[n(13)]
     #[cbor(default)]
     pub holds: Vec<String>,
+    /// Of a capture that has looked only where changes were seen: everything that was done before this is in it, and of what
+    /// was done since what was seen.
+    #[n(14)]
+    pub whole_until: Option<Timestamp>,
+}
+
+impl PointCommon {
+    /// Everything that was done before this is in it.
+    pub fn complete_until(&self) -> Timestamp {
+        self.whole_until.map_or(self.capture_start, |until| until.min(self.capture_start))
+    }
 }
 
 /// Facts about the source; which are present depends on its kind.
@@ -171,7 +182,8 @@ pub struct Head {
     /// Rises with every head and point of the source.
     #[n(1)]
     pub sequence: u64,
-    /// Start of the capture that found this state.
+    /// Up to when the state is complete that was found: the start of the capture, or the time before it up to which that
+    /// is so, where it has looked only where changes were seen.
     #[n(2)]
     pub time: Timestamp,
     /// The newest point of each target that the writer knows.

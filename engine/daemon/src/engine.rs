@@ -18,6 +18,7 @@ use backstay_files::capture::{
     CaptureError, CaptureMeans, CaptureOptions, CaptureProgress, Captured, ExpectedSight, PartLimits, capture,
 };
 use backstay_files::exclude::Exclude;
+use backstay_files::touched::Touched;
 use backstay_files::walk::{Crossing, WalkOptions};
 use backstay_vault::error::VaultError;
 use backstay_vault::targets::{CaptureSource, RolledBack, Standing, Targets};
@@ -41,7 +42,7 @@ pub trait CaptureWatch {
     /// What the vault of a target has, before anything is captured to it.
     fn found(&self, target: &Target, found: Found);
 
-    /// A state is durable on a target; its scan has begun then.
+    /// The state that a whole scan has found is durable on a target; the scan has begun then.
     fn captured(&self, target: &str, began: Moment);
 }
 
@@ -98,18 +99,19 @@ impl Engine {
     }
 
     /// Captures `source` now for `targets`. Never fails as a whole: the report says what became of each target.
-    /// With a name in `hold`, the point is held for ever.
+    /// With a name in `hold`, the point is held for ever. Of a tree it looks only at what was touched.
     pub fn capture(
         &self,
         source: &Source,
         targets: &[Target],
+        touched: &Touched,
         hold: Option<&str>,
         progress: &CaptureProgress,
         watch: &dyn CaptureWatch,
     ) -> CaptureReport {
         let start = Instant::now();
         let mut report = CaptureReport::of_nothing(source.name.as_str());
-        let asked = Asked { source, hold, progress, watch };
+        let asked = Asked { source, touched, hold, progress, watch };
         let (groups, failed) = self.groups(&asked, targets);
         report.targets.extend(failed);
         let opening_millis = millis_since(start);
@@ -202,15 +204,17 @@ impl Engine {
             }
         };
         let (work, took_millis) = (Work::of(progress), millis_since(start));
-        let reported = |target: OpenTarget, outcome, scan_start: Option<Timestamp>| TargetReport {
-            target: target.name,
-            outcome,
-            scan_start_nanos: scan_start.map(Timestamp::as_nanos),
-            read_bytes: work.read - before.read,
-            stored_bytes: work.stored - before.stored,
-            saved_bytes: work.saved - before.saved,
-            took_millis,
-        };
+        let reported =
+            |target: OpenTarget, outcome, scan: Option<(Timestamp, Option<Timestamp>)>| TargetReport {
+                target: target.name,
+                outcome,
+                scan_start_nanos: scan.map(|(start, _)| start.as_nanos()),
+                whole_until_nanos: scan.and_then(|(_, whole_until)| whole_until).map(Timestamp::as_nanos),
+                read_bytes: work.read - before.read,
+                stored_bytes: work.stored - before.stored,
+                saved_bytes: work.saved - before.saved,
+                took_millis,
+            };
         match outcome {
             Ok(captured) => {
                 let summary = captured.summary;
@@ -241,11 +245,11 @@ impl Engine {
                         Err(error) => failed_outcome(&error.into()),
                     };
                     let is_durable = !matches!(outcome, TargetOutcome::Failed { .. });
-                    if is_durable {
+                    if is_durable && summary.whole_until.is_none() {
                         asked.watch.captured(&target.name, summary.capture_start);
                     }
-                    let scan_start = is_durable.then_some(summary.capture_start.wall);
-                    report.targets.push(reported(target, outcome, scan_start));
+                    let scan = is_durable.then_some((summary.capture_start.wall, summary.whole_until));
+                    report.targets.push(reported(target, outcome, scan));
                 }
             }
             Err(failure) => {
@@ -283,7 +287,7 @@ impl Engine {
         vaults: Vec<Arc<Vault>>,
         states: &Path,
     ) -> Result<Captured, CaptureFailure> {
-        let options = self.options(files)?;
+        let options = self.options(files, asked.touched)?;
         let opened = self.open_targets(asked, facts(files, &options), cursor, vaults);
         let (targets, standing) = opened.map_err(Failure::from)?;
         let means = CaptureMeans { pool: Arc::clone(&self.pool), states: states.to_path_buf() };
@@ -313,9 +317,9 @@ impl Engine {
         }
     }
 
-    fn options(&self, files: &FilesSource) -> Result<CaptureOptions, Failure> {
-        let walk = walk_options(&self.config, files)?;
-        Ok(CaptureOptions { root: files.path.clone(), walk, part_limits: self.part_limits })
+    fn options(&self, files: &FilesSource, touched: &Touched) -> Result<CaptureOptions, Failure> {
+        let (walk, touched) = (walk_options(&self.config, files)?, touched.clone());
+        Ok(CaptureOptions { root: files.path.clone(), walk, touched, part_limits: self.part_limits })
     }
 }
 
@@ -335,6 +339,7 @@ pub fn walk_options(config: &Config, files: &FilesSource) -> Result<WalkOptions,
 /// What is to be captured, and who is told.
 struct Asked<'a> {
     source: &'a Source,
+    touched: &'a Touched,
     hold: Option<&'a str>,
     progress: &'a CaptureProgress,
     watch: &'a dyn CaptureWatch,

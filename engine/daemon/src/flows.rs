@@ -1,6 +1,7 @@
 //! The flows of this node: what is known of each, and what follows for status, metrics and schedule. Owns the
 //! facts; decisions are core's, captures are the engine's.
 
+mod captures;
 mod changes;
 mod found;
 
@@ -12,8 +13,9 @@ use backstay_core::config::{Config, SourceName, Target};
 use backstay_core::id::PointId;
 use backstay_core::proof::ProofLevel;
 use backstay_core::rpo::{Durable, FlowFacts, FlowStatus, Permission, Severity};
-use backstay_core::schedule::{Activity, DurationEstimate, Jitter, ScheduledFlow, backoff};
+use backstay_core::schedule::{DurationEstimate, Jitter, ScheduledFlow};
 use backstay_core::units::Timestamp;
+use backstay_files::touched::Touched;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 use backstay_wire::status::{FlowReport, NodeStatus};
 
@@ -21,6 +23,7 @@ use crate::failure::Failure;
 use crate::flow_proofs::FlowProofs;
 use crate::vaults::Vaults;
 
+use self::captures::Scan;
 use self::changes::SeenChanges;
 pub use self::found::{Aftermath, Found, Question};
 
@@ -37,6 +40,8 @@ pub struct FlowRecord {
     /// Its target.
     pub target: Target,
     rpo: Duration,
+    /// No other flow of its source has a shorter objective.
+    is_fastest: bool,
     /// Its vault has not been asked, or has not answered.
     awaited: bool,
     durable: Durable,
@@ -80,12 +85,14 @@ impl Flows {
             records: Vec::new(),
         };
         for source in config.sources_at_home_on(&config.node.name) {
+            let shortest = source.flows.iter().map(|flow| flow.rpo).min();
             flows.records.extend(source.flows.iter().map(|flow| FlowRecord {
                 service: source.service.to_string(),
                 kind: source.kind.label(),
                 source: source.name.clone(),
                 target: flow.target.clone(),
                 rpo: flow.rpo,
+                is_fastest: shortest == Some(flow.rpo),
                 awaited: true,
                 durable: Durable::Unknown,
                 cursor: None,
@@ -191,25 +198,26 @@ impl Flows {
         known.map(|record| record.scheduled(now)).collect()
     }
 
-    /// Notes that a capture of a source for these targets begins now.
-    pub fn begin(&mut self, source: &str, targets: &[Target], now: Timestamp) {
+    /// Notes that a capture of a source for these targets begins now; where it is to look.
+    pub fn begin(&mut self, source: &str, targets: &[Target], now: Moment) -> Touched {
+        let mut touched = Touched::nowhere();
         for record in self.of(source).filter(|record| targets.contains(&record.target)) {
-            record.capturing = true;
-            record.changes.begin(record.rpo, now);
+            touched.merge(record.begin(now));
         }
+        touched
     }
 
     /// Notes that something in a source was seen to change.
-    pub fn changed(&mut self, source: &str, now: Timestamp) {
+    pub fn changed(&mut self, source: &str, touched: &Touched, now: Timestamp) {
         for record in self.of(source) {
-            record.changes.note(now);
+            record.changes.note(touched.clone(), now);
         }
     }
 
     /// Notes whether changes of a source are seen, or why not.
     pub fn watched(&mut self, source: &str, problem: Option<&str>) {
         for record in self.of(source) {
-            record.changes.unwatched = problem.map(str::to_owned);
+            record.changes.watched(problem);
         }
     }
 
@@ -223,10 +231,13 @@ impl Flows {
             for record in self.of(&report.source).filter(|record| record.target.as_str() == outcome.target) {
                 record.capturing = false;
                 let steady = record.captured.take().filter(|began| began.wall == scan_start);
-                let scan_start = Moment { wall: scan_start, steady: steady.and_then(|began| began.steady) };
-                record.note(&outcome.outcome, scan_start, took, now, jitter);
+                let start = Moment { wall: scan_start, steady: steady.and_then(|began| began.steady) };
+                let whole_until = outcome.whole_until_nanos.map(Timestamp::from_nanos);
+                record.note(&outcome.outcome, Scan { start, whole_until, took }, now, jitter);
                 record.note_defects(report);
-                if !matches!(outcome.outcome, TargetOutcome::Failed { .. }) {
+                // One that has not looked at everything says nothing of what it has not looked at.
+                let is_whole = whole_until.is_none();
+                if is_whole && !matches!(outcome.outcome, TargetOutcome::Failed { .. }) {
                     record.remarks.clone_from(&report.remarks);
                     record.warned = Some(hash_of(&report.warnings));
                 } else if !report.warnings.is_empty() {
@@ -365,77 +376,13 @@ impl FlowRecord {
         if let Some(proofs) = proofs {
             self.proofs = proofs;
         }
+        if cursor != self.cursor {
+            self.changes.forget();
+        }
         if durable != self.durable {
             self.durable_steady = None;
         }
         (self.durable, self.cursor, self.last_point) = (durable, cursor, last_point);
-    }
-
-    fn note(
-        &mut self,
-        outcome: &TargetOutcome,
-        scan_start: Moment,
-        took: Duration,
-        now: Timestamp,
-        jitter: Jitter,
-    ) {
-        match outcome {
-            TargetOutcome::Point { point } | TargetOutcome::Unchanged { point: Some(point) } => {
-                if matches!(outcome, TargetOutcome::Point { .. }) {
-                    self.last_point = Some(scan_start.wall);
-                }
-                self.cursor = point.parse().ok().or(self.cursor);
-                self.succeed(scan_start, took);
-            }
-            TargetOutcome::Unchanged { point: None } => self.succeed(scan_start, took),
-            TargetOutcome::Failed { message, .. } => {
-                self.changes.failed();
-                self.failures = self.failures.saturating_add(1);
-                self.problem = Some(message.clone());
-                self.retry_at = Some(now.saturating_add(backoff(self.failures, jitter)));
-            }
-        }
-    }
-
-    fn succeed(&mut self, scan_start: Moment, took: Duration) {
-        let is_first = self.has_lost || !matches!(self.durable, Durable::Since(_));
-        (self.durable, self.durable_steady) = (Durable::Since(scan_start.wall), scan_start.steady);
-        self.captures += 1;
-        self.has_lost = false;
-        self.failures = 0;
-        self.problem = None;
-        self.retry_at = None;
-        if !is_first {
-            self.estimate.observe(took);
-        }
-    }
-
-    /// What was captured with defects is captured, and still to be looked at.
-    fn note_defects(&mut self, report: &CaptureReport) {
-        if self.problem.is_none() && report.defects > 0 {
-            let first = report.warnings.first().map_or("", String::as_str);
-            self.problem = Some(format!("{} entries are not as they should be; {first}", report.defects));
-        }
-    }
-
-    fn scheduled(&self, now: Moment) -> ScheduledFlow {
-        let activity = match (self.capturing, self.retry_at) {
-            (true, _) => Activity::Capturing,
-            (false, Some(until)) => Activity::BackingOff { until },
-            (false, None) => Activity::Idle,
-        };
-        let durable = self.restorable().map(|start| self.as_seen_from(now, start));
-        ScheduledFlow {
-            source: self.source.clone(),
-            target: self.target.clone(),
-            rpo: self.rpo,
-            cursor: self.cursor,
-            // After a loss as before the first capture: due at once, and nobody knows how long it takes.
-            durable_scan_start: durable.filter(|_| !self.has_lost),
-            expected: self.estimate.expected(),
-            wanted_at: self.changes.wanted_at(self.rpo, now.wall),
-            activity,
-        }
     }
 
     fn report(&self, now: Moment) -> FlowReport {
@@ -536,7 +483,7 @@ files = { path = "/srv/data" }
         let nothing = TargetReport::without_work("local".into(), outcome);
         let target = TargetReport { scan_start_nanos, took_millis: 10_000, ..nothing };
         report.targets.push(target);
-        flows.begin(SOURCE, &[flows.records[0].target.clone()], Timestamp::EPOCH);
+        flows.begin(SOURCE, &[flows.records[0].target.clone()], began);
         let end = clock.advance(by);
         flows.captured(SOURCE, "local", began);
         flows.end(&report, began.wall, end, Jitter(0));
@@ -569,6 +516,69 @@ files = { path = "/srv/data" }
         let mut flows = flows(Durable::Since(at(9_000)));
         capture_during(&mut flows, &clock, 30_000 * SECOND);
         assert_eq!(flows.scheduled(clock.moment())[0].expected, 10 * SECOND);
+    }
+
+    /// A capture begins because of a change in `a`, and ends so.
+    fn touched_capture(flows: &mut Flows, clock: &ManualClock, outcome: TargetOutcome) -> Touched {
+        let mut touched = Touched::nowhere();
+        touched.touch(backstay_files::keys::PathKey::root().child(b"a").expect("a key"));
+        flows.changed(SOURCE, &touched, clock.now());
+        clock.advance(2 * SECOND);
+        let (began, durable) = (clock.moment(), flows.records[0].restorable());
+        let looked = flows.begin(SOURCE, &[flows.records[0].target.clone()], began);
+        let mut report = CaptureReport::of_nothing(SOURCE);
+        report.targets.push(TargetReport {
+            scan_start_nanos: Some(began.wall.as_nanos()),
+            whole_until_nanos: durable.filter(|_| looked != Touched::Everywhere).map(Timestamp::as_nanos),
+            took_millis: 10,
+            ..TargetReport::without_work("local".into(), outcome)
+        });
+        flows.end(&report, began.wall, clock.now(), Jitter(0));
+        looked
+    }
+
+    #[test]
+    fn a_capture_that_is_begun_by_a_change_looks_there_alone_and_makes_nothing_fresher() {
+        let clock = ManualClock::new(at(10_000));
+        let mut flows = flows(Durable::Nothing);
+        flows.watched(SOURCE, None);
+        capture(&mut flows, &clock);
+        let unchanged = TargetOutcome::Unchanged { point: None };
+        let looked = touched_capture(&mut flows, &clock, unchanged.clone());
+        assert_ne!(looked, Touched::Everywhere);
+        assert_eq!(exposure(&flows, &clock), Some(12.0));
+        // Set back, the clock makes nothing fresher, either.
+        clock.set(at(10_000));
+        assert_eq!(exposure(&flows, &clock), Some(12.0));
+        assert_eq!(flows.scheduled(clock.moment())[0].expected, Duration::ZERO, "whole ones take longer");
+        // The objective asks for a whole scan, whatever was seen.
+        clock.advance(800 * SECOND);
+        assert_eq!(touched_capture(&mut flows, &clock, unchanged), Touched::Everywhere);
+        assert_eq!(exposure(&flows, &clock), Some(0.0));
+    }
+
+    #[test]
+    fn after_a_failure_everything_is_looked_at() {
+        let clock = ManualClock::new(at(10_000));
+        let mut flows = flows(Durable::Nothing);
+        flows.watched(SOURCE, None);
+        capture(&mut flows, &clock);
+        let failed = TargetOutcome::Failed { message: "no".to_owned(), class: "other".to_owned() };
+        assert_ne!(touched_capture(&mut flows, &clock, failed.clone()), Touched::Everywhere);
+        clock.advance(60 * SECOND);
+        assert_eq!(touched_capture(&mut flows, &clock, failed), Touched::Everywhere);
+    }
+
+    #[test]
+    fn a_source_that_is_watched_is_looked_at_hourly_however_long_its_objective_is() {
+        let mut flows = flows(Durable::Since(at(9_000)));
+        flows.records[0].rpo = 24 * 3600 * SECOND;
+        let now = Moment::of_wall(at(10_000));
+        assert_eq!(flows.scheduled(now)[0].rpo, 24 * 3600 * SECOND);
+        flows.watched(SOURCE, None);
+        assert_eq!(flows.scheduled(now)[0].rpo, 3600 * SECOND);
+        flows.records[0].is_fastest = false;
+        assert_eq!(flows.scheduled(now)[0].rpo, 24 * 3600 * SECOND, "another flow looks hourly");
     }
 
     #[test]

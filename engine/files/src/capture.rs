@@ -15,12 +15,13 @@ mod resume;
 mod rows;
 mod sink;
 mod small;
+mod start;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstay_core::clock::{Clock, Moment};
+use backstay_core::clock::Clock;
 use backstay_core::id::{ChunkId, LinkId, PointId};
 use backstay_core::point::{Defect, DefectCount, HeadTarget};
 use backstay_core::run::PartRef;
@@ -46,6 +47,7 @@ use self::reading::PartEnd;
 use self::sink::RowSink;
 pub(crate) use self::sink::identity_of;
 use self::small::SmallReaders;
+use self::start::{Start, prepare};
 use crate::heads::FoundRow;
 use crate::stat::{FileKind, FileStat};
 use crate::state::{RowsByInode, State};
@@ -86,7 +88,8 @@ pub fn capture(
     clock: &dyn Clock,
     progress: &CaptureProgress,
 ) -> Result<Captured, CaptureError> {
-    let prepared = prepare(options, means, standing, clock, progress);
+    let has_lost = !targets.lost_chunks().is_empty();
+    let prepared = prepare(options, means, standing, has_lost, clock, progress);
     let outcome = prepared.and_then(|(walk, previous, start)| {
         let mut run =
             CaptureRun::begin(options, means, &mut targets, previous.as_ref(), start, clock, progress)?;
@@ -112,34 +115,6 @@ pub fn state_folder(states: &Path, point: PointId) -> PathBuf {
     states.join(point.to_string())
 }
 
-fn prepare(
-    options: &CaptureOptions,
-    means: &CaptureMeans,
-    standing: &Standing,
-    clock: &dyn Clock,
-    progress: &CaptureProgress,
-) -> Result<(Walk, Option<State>, Moment), CaptureError> {
-    check_root(&options.root)?;
-    if !Path::new("/proc/self/fd").is_dir() {
-        return Err(CaptureError::NoProc);
-    }
-    let previous = match &standing.parent {
-        Some(point) => Some(resume::state_of(&means.states, standing, point, progress)?),
-        None => None,
-    };
-    let start = clock.moment();
-    Ok((Walk::start(&options.root, options.walk.clone())?, previous, start))
-}
-
-fn check_root(root: &Path) -> Result<(), CaptureError> {
-    let Ok(metadata) = std::fs::metadata(root) else { return Ok(()) };
-    if metadata.is_dir() {
-        return Ok(());
-    }
-    let kind = if metadata.is_file() { "file" } else { "special file" };
-    Err(CaptureError::NotADirectory { path: root.to_path_buf(), kind })
-}
-
 /// A capture in progress.
 struct CaptureRun<'p> {
     options: &'p CaptureOptions,
@@ -159,7 +134,7 @@ struct CaptureRun<'p> {
     warnings: Warnings,
     /// Chunks that a target has lost: what refers to them is read again.
     lost: HashSet<ChunkId>,
-    start: Moment,
+    start: Start,
     root_device: u64,
     parts: Vec<PartRef>,
     /// Up to and with which the partial points of this capture came.
@@ -174,7 +149,7 @@ impl<'p> CaptureRun<'p> {
         means: &CaptureMeans,
         targets: &'p mut Targets,
         previous: Option<&'p State>,
-        start: Moment,
+        start: Start,
         clock: &'p dyn Clock,
         progress: &'p CaptureProgress,
     ) -> Result<Self, CaptureError> {
@@ -205,11 +180,11 @@ impl<'p> CaptureRun<'p> {
             by_inode,
             warnings: Warnings::default(),
             lost,
+            part_start: start.now.wall,
             start,
             root_device: 0,
             parts: Vec::new(),
             resume_key: None,
-            part_start: start.wall,
             part_read_bytes: 0,
         })
     }
@@ -247,6 +222,7 @@ impl<'p> CaptureRun<'p> {
             }
             Joined::Gone(old) => self.enqueue_old(old, Task::Remove),
             Joined::Kept(old) => {
+                self.progress.saw_entry();
                 self.links.still_named(&old)?;
                 self.enqueue_old(old, Task::Keep)
             }
@@ -431,7 +407,11 @@ impl<'p> CaptureRun<'p> {
     }
 
     fn state_so_far(&self) -> CapturedState {
-        let count = |defect, count| (count > 0).then_some(DefectCount { defect, count });
+        let count = |defect, count: u64| {
+            let before = self.start.defects.iter().filter(|before| before.defect == defect);
+            let count = before.map(|before| before.count).fold(count, u64::max);
+            (count > 0).then_some(DefectCount { defect, count })
+        };
         let unreadable = count(Defect::Unreadable, self.warnings.unreadable);
         let changed = count(Defect::ChangedWhileRead, self.warnings.changed_while_read);
         CapturedState {
@@ -439,7 +419,8 @@ impl<'p> CaptureRun<'p> {
             entries: self.sink.entries,
             bytes: self.sink.bytes,
             defects: unreadable.into_iter().chain(changed).collect(),
-            start: self.start.wall,
+            start: self.start.now.wall,
+            whole_until: self.start.whole_until,
         }
     }
 
@@ -453,7 +434,8 @@ impl<'p> CaptureRun<'p> {
         self.check_losses();
         let found = self.state_so_far();
         let summary = CaptureSummary {
-            capture_start: self.start,
+            capture_start: self.start.now,
+            whole_until: self.start.whole_until,
             changed: self.sink.changed,
             entries: found.entries,
             bytes: found.bytes,

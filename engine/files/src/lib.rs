@@ -24,6 +24,7 @@ pub mod rule;
 pub mod spill;
 pub mod stat;
 pub mod state;
+pub mod touched;
 pub mod walk;
 pub mod watch;
 mod xattr;

@@ -237,7 +237,7 @@ fn compare(
                 comparison.unreadable(unreadable);
                 continue;
             }
-            Step::LeftOut(_) => continue,
+            Step::LeftOut(_) | Step::Passed(_) => continue,
         };
         let path = found.key.clone();
         // The destination itself is no entry of a point that has no root.

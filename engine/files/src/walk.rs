@@ -23,6 +23,7 @@ use crate::exclude::Exclude;
 use crate::keys::PathKey;
 use crate::read::{OpenError, SourceFile};
 use crate::stat::{FileKind, FileStat, Identity};
+use crate::touched::Touched;
 
 use directory::{Directory, DirectoryFd, Root};
 use schedule::{Output, Schedule, TaskKey};
@@ -114,6 +115,7 @@ struct Frame {
 enum Next {
     Root,
     Listing(PathKey),
+    Passing(PathKey),
     Stack,
 }
 
@@ -126,6 +128,8 @@ pub enum Step {
     Unreadable(Unreadable),
     /// A directory that was to be left out, with all below it.
     LeftOut(PathKey),
+    /// A directory, found the step before, into which the walk does not go since nothing below it was touched.
+    Passed(PathKey),
 }
 
 /// An object, and the way to it.
@@ -163,11 +167,16 @@ pub enum UnreadablePart {
 impl Walk {
     /// Begins at the directory `root`; if that is a symbolic link, at what it leads to.
     pub fn start(root: &Path, options: WalkOptions) -> Result<Self, WalkError> {
+        Self::start_where(root, options, Touched::Everywhere)
+    }
+
+    /// The same, but goes only into directories that were touched and those that lead to them.
+    pub fn start_where(root: &Path, options: WalkOptions, touched: Touched) -> Result<Self, WalkError> {
         let error = |error| WalkError::Root { path: root.to_owned(), error };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty()).map_err(error)?;
         let stat = FileStat::of(&fd).map_err(error)?;
-        let scope = Scope::new(&options, stat.identity.device)?;
+        let scope = Scope { touched, ..Scope::new(&options, stat.identity.device)? };
         if scope.leaves_out(stat.identity) {
             return Err(WalkError::RootLeftOut { path: root.to_owned() });
         }
@@ -232,6 +241,10 @@ impl Walk {
                 self.next = Next::Listing(key.clone());
                 stat
             }
+            Seen::Pass(stat) => {
+                self.next = Next::Passing(key.clone());
+                stat
+            }
             Seen::LeftOut => return Some(Step::LeftOut(key)),
             Seen::Unreadable(error) => {
                 return Some(Step::Unreadable(Unreadable { key, part: UnreadablePart::Object, error }));
@@ -268,6 +281,7 @@ impl Iterator for Walk {
                         return Some(step);
                     }
                 }
+                Next::Passing(key) => return Some(Step::Passed(key)),
                 Next::Stack if self.stack.is_empty() => return None,
                 Next::Stack => {
                     if let Some(step) = self.step() {
@@ -342,6 +356,8 @@ pub(crate) struct Scope {
     left_out: HashSet<Identity>,
     /// The only device, unless other file systems belong to it, too.
     device: Option<u64>,
+    /// Where it goes.
+    touched: Touched,
 }
 
 impl Scope {
@@ -360,7 +376,7 @@ impl Scope {
             Crossing::Stay => Some(root_device),
             Crossing::Cross => None,
         };
-        Ok(Self { exclude: options.exclude.clone(), left_out, device })
+        Ok(Self { exclude: options.exclude.clone(), left_out, device, touched: Touched::Everywhere })
     }
 
     pub(crate) fn leaves_out(&self, identity: Identity) -> bool {
@@ -370,6 +386,18 @@ impl Scope {
     /// Whether a path is excluded. That its directory is not is for the caller to know.
     pub(crate) fn excludes(&self, path: &PathKey) -> bool {
         !self.exclude.is_empty() && self.exclude.matches(&path.relative_path())
+    }
+
+    fn goes_everywhere(&self) -> bool {
+        self.touched == Touched::Everywhere
+    }
+
+    /// Whether the walk passes by a directory.
+    fn passes_by(&self, directory: &PathKey) -> bool {
+        match &self.touched {
+            Touched::Everywhere => false,
+            Touched::In(touched) => !touched.lead_into(directory),
+        }
     }
 
     pub(crate) fn is_foreign(&self, identity: Identity) -> bool {

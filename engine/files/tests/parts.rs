@@ -2,6 +2,8 @@
 //! custodian takes away meanwhile.
 
 mod scene;
+#[path = "parts/touched.rs"]
+mod touched;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -17,6 +17,7 @@ use backstay_files::exclude::Exclude;
 use backstay_files::kind::FilesKind;
 use backstay_files::place::Existing;
 use backstay_files::restore::{RestoreProgress, RestoreRequest, Selection, restore};
+use backstay_files::touched::Touched;
 use backstay_files::walk::{Crossing, WalkOptions};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::random::Random;
@@ -105,7 +106,12 @@ impl Scene {
             crossing: Crossing::Stay,
             threads: 1.try_into().expect("one"),
         };
-        let options = CaptureOptions { root: self.tree(), walk, part_limits: PartLimits::default() };
+        let options = CaptureOptions {
+            root: self.tree(),
+            walk,
+            touched: Touched::Everywhere,
+            part_limits: PartLimits::default(),
+        };
         let means =
             CaptureMeans { pool: self.fixture.pool().clone(), states: self.folder.path().join("states") };
         let standing = standing.expect("a session");

@@ -239,6 +239,7 @@ impl OpenCapture<'_> {
             bytes: state.values().map(|value| value.len() as u64).sum(),
             defects: Vec::new(),
             holds: Vec::new(),
+            whole_until: None,
         }
     }
 }

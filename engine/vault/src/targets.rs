@@ -1,11 +1,12 @@
 //! The vaults that one capture feeds: a session on each, one chunk writer for all, and the commits, partial ones
 //! included. A target that fails is left behind; the others go on.
 
+mod captured;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
-use backstay_core::digest::StateDigest;
 use backstay_core::id::{CaptureId, ChunkId, ObjectHash, PointId, SourceId};
 use backstay_core::point::{DefectCount, Facts, HeadTarget, Partial, PointCommon, PointLink};
 use backstay_core::run::{PartRef, Run};
@@ -16,6 +17,8 @@ use crate::keys::random_bytes;
 use crate::table::keeping_part;
 use crate::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault, WriterIdentity};
 use crate::write::{ChunkWriter, CpuPool};
+
+pub use self::captured::CapturedState;
 
 /// Greater numbers of points in other vaults are not counted on from: a vault that has run out of numbers, or a file that
 /// lies, keeps no other from being captured to.
@@ -34,21 +37,6 @@ pub struct CaptureSource {
     pub holds: Vec<String>,
     /// The newest point of each vault, as this node has put it or seen it.
     pub seen: Vec<HeadTarget>,
-}
-
-/// What a capture knows of the state it has found.
-#[derive(Debug, Clone)]
-pub struct CapturedState {
-    /// State digest.
-    pub digest: StateDigest,
-    /// Restorable entries.
-    pub entries: u64,
-    /// Bytes that a restore writes.
-    pub bytes: u64,
-    /// What is not as it should be.
-    pub defects: Vec<DefectCount>,
-    /// When the scan began whose state this is.
-    pub start: Timestamp,
 }
 
 /// The targets of one capture; all at the same cursor.
@@ -307,7 +295,8 @@ impl Targets {
         let partial = Partial {
             capture: self.capture,
             resume_key: resume_key.to_vec(),
-            capture_start: state.start,
+            // Whoever goes on from it does not look again at what this one has not looked at.
+            capture_start: state.complete_until(),
             keeps: keeps.into_iter().collect(),
             copied: None,
         };
@@ -359,7 +348,7 @@ impl Targets {
             let head = HeadDraft {
                 source: targets.source_id,
                 sequence: targets.sequence,
-                time: state.start,
+                time: state.complete_until(),
                 newest: target.parent.map(|link| (target.parent_sequence, link)),
                 previous: target.head,
                 others: targets.source.seen.clone(),
@@ -381,7 +370,7 @@ impl Targets {
                 None => target.parent.map(|link| (target.parent_sequence, link)),
             };
             if let (TargetState::Committed, Some((sequence, link))) = (&target.state, newest) {
-                let (vault, time) = (target.vault.id(), state.start);
+                let (vault, time) = (target.vault.id(), state.complete_until());
                 seen.push(HeadTarget { vault, sequence, point: link.point, object: link.object, time });
             }
         }
@@ -478,6 +467,7 @@ impl Targets {
             bytes: state.bytes,
             defects: state.defects.clone(),
             holds: self.source.holds.clone(),
+            whole_until: state.whole_until,
         }
     }
 }

@@ -107,8 +107,14 @@ fn a_store_that_hangs_does_not_keep_back_what_others_have() {
     let entry = Entry { key: b"key", change: Change::Put(b"value"), replaced: None };
     part.push(fixture.ring(), &mut chunks, &entry).expect("pushes");
     let parts = [part.finish(&mut chunks).expect("writes").expect("has an entry")];
-    let state =
-        CapturedState { digest: StateDigest::empty(), entries: 1, bytes: 0, defects: vec![], start: at(10) };
+    let state = CapturedState {
+        digest: StateDigest::empty(),
+        entries: 1,
+        bytes: 0,
+        defects: vec![],
+        start: at(10),
+        whole_until: None,
+    };
     let (_, results, _) = targets.commit_final(chunks, Some(&parts), &state, &clock);
     assert!(matches!(&results[0], Err(VaultError::Stalled { .. })), "{results:?}");
     assert!(matches!(&results[1], Ok(Some(_))), "{results:?}");

@@ -211,8 +211,14 @@ fn leave_partial_point(scene: &Scene) -> Result<(), backstay_vault::error::Vault
     let entry = Entry { key: b"key", change: Change::Put(b"value"), replaced: None };
     part.push(scene.fixture.ring(), &mut chunks, &entry)?;
     let parts = [part.finish(&mut chunks)?.expect("has an entry")];
-    let state =
-        CapturedState { digest: StateDigest::empty(), entries: 1, bytes: 0, defects: vec![], start: at(10) };
+    let state = CapturedState {
+        digest: StateDigest::empty(),
+        entries: 1,
+        bytes: 0,
+        defects: vec![],
+        start: at(10),
+        whole_until: None,
+    };
     targets.commit_partial(chunks, &parts, b"key", &[], &state, &clock)
 }
 
@@ -290,7 +296,8 @@ fn a_commit_that_fails_anywhere_is_fenced_at_once_with_the_time_at_which_it_fail
         part.push(scene.fixture.ring(), &mut chunks, &entry).expect("a row");
         let parts = [part.finish(&mut chunks).expect("a part").expect("has an entry")];
         let digest = StateDigest::empty();
-        let state = CapturedState { digest, entries: 1, bytes: 0, defects: vec![], start: at(10) };
+        let state =
+            CapturedState { digest, entries: 1, bytes: 0, defects: vec![], start: at(10), whole_until: None };
         scene.store.fail(Trigger::on(Operation::Put).below(folder).always(), StoreErrorKind::NoSpace);
         clock.set(at(70));
         targets.commit_partial(chunks, &parts, b"key", &[], &state, &clock).expect_err(folder);

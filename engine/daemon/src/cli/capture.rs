@@ -5,6 +5,7 @@ use std::sync::Arc;
 use backstay_core::config::{Source, Target};
 use backstay_core::units::ByteSize;
 use backstay_files::capture::CaptureProgress;
+use backstay_files::touched::Touched;
 use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome};
 use clap::Args;
 
@@ -100,7 +101,9 @@ pub(super) fn capture(
 ) -> CaptureReport {
     let progress = CaptureProgress::default();
     let figures = || progress_of(source.name.as_str(), &progress);
-    terminal::watched("capturing", figures, || engine.capture(source, targets, hold, &progress, &()))
+    terminal::watched("capturing", figures, || {
+        engine.capture(source, targets, &Touched::Everywhere, hold, &progress, &())
+    })
 }
 
 /// All targets of a source.

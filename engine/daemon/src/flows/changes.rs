@@ -2,41 +2,93 @@
 
 use std::time::Duration;
 
-use backstay_core::schedule::Pace;
+use backstay_core::schedule::{DurationEstimate, Pace, Period};
 use backstay_core::units::Timestamp;
+use backstay_files::touched::Touched;
+
+/// So often a source that is watched is looked at as a whole, however long its objective: not everything is seen.
+pub(super) const RESCAN_PERIOD: Duration = Duration::from_secs(3600);
 
 /// What was seen.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct SeenChanges {
     /// When a change was seen first that no capture has begun after.
     first: Option<Timestamp>,
-    /// The same, after which the capture under way has begun.
-    capturing: Option<Timestamp>,
+    /// Where something has changed since the last capture began.
+    touched: Touched,
+    /// The same of both, after which the capture under way has begun.
+    capturing: Option<(Option<Timestamp>, Touched)>,
     pace: Pace,
-    /// Why changes are not seen, if they are not.
-    pub(super) unwatched: Option<String>,
+    /// How long captures take that look only at what was touched.
+    took: DurationEstimate,
+    /// Whether changes are seen.
+    pub(super) is_watched: bool,
+    /// Why not, if there is a reason.
+    unwatched: Option<String>,
+}
+
+impl Default for SeenChanges {
+    /// Nobody has watched so far.
+    fn default() -> Self {
+        Self {
+            first: None,
+            touched: Touched::Everywhere,
+            capturing: None,
+            pace: Pace::default(),
+            took: DurationEstimate::default(),
+            is_watched: false,
+            unwatched: None,
+        }
+    }
 }
 
 impl SeenChanges {
     /// Something has changed.
-    pub(super) fn note(&mut self, now: Timestamp) {
+    pub(super) fn note(&mut self, touched: Touched, now: Timestamp) {
         self.first.get_or_insert(now);
+        self.touched.merge(touched);
     }
 
-    /// A capture begins.
-    pub(super) fn begin(&mut self, rpo: Duration, now: Timestamp) {
-        self.capturing = self.first.take();
-        self.pace.take(rpo, now);
+    /// From now on changes are seen, or for this reason they are not. What has changed before nobody knows.
+    pub(super) fn watched(&mut self, problem: Option<&str>) {
+        self.is_watched = problem.is_none();
+        self.unwatched = problem.map(str::to_owned);
+        self.touched = Touched::Everywhere;
+    }
+
+    /// What is known of the source is worth nothing: it is to be looked at as a whole.
+    pub(super) fn forget(&mut self) {
+        self.touched = Touched::Everywhere;
+    }
+
+    /// A capture begins; where something has changed since the last.
+    pub(super) fn begin(&mut self, rpo: Duration, now: Timestamp) -> Touched {
+        self.pace.take(self.period(rpo), now);
+        let touched = std::mem::replace(&mut self.touched, Touched::nowhere());
+        self.capturing = Some((self.first.take(), touched.clone()));
+        touched
     }
 
     /// It has failed: what was seen still has to be captured.
     pub(super) fn failed(&mut self) {
-        self.first = self.capturing.take().or(self.first);
+        if let Some((first, touched)) = self.capturing.take() {
+            self.first = first.or(self.first);
+            self.touched.merge(touched);
+        }
+    }
+
+    /// One that has looked only at what was touched took so long.
+    pub(super) fn took(&mut self, took: Duration) {
+        self.took.observe(took);
     }
 
     /// When a capture is wanted because of them.
     pub(super) fn wanted_at(&self, rpo: Duration, now: Timestamp) -> Option<Timestamp> {
-        self.first.map(|first| self.pace.wanted_at(first, rpo, now))
+        self.first.map(|first| self.pace.wanted_at(first, self.period(rpo), now))
+    }
+
+    fn period(&self, rpo: Duration) -> Period {
+        Period::new(rpo, self.took.expected())
     }
 
     /// What is said where they are not seen.
@@ -48,6 +100,8 @@ impl SeenChanges {
 
 #[cfg(test)]
 mod tests {
+    use backstay_files::keys::PathKey;
+
     use super::*;
 
     #[test]
@@ -55,19 +109,44 @@ mod tests {
         let (rpo, at) = (Duration::from_secs(900), Timestamp::from_seconds);
         let mut changes = SeenChanges::default();
         assert_eq!(changes.wanted_at(rpo, at(10)), None);
-        changes.note(at(10));
-        changes.note(at(12));
+        changes.note(touched("a"), at(10));
+        changes.note(touched("b"), at(12));
         assert_eq!(changes.wanted_at(rpo, at(12)), Some(at(11)), "the first counts");
         changes.begin(rpo, at(20));
         assert_eq!(changes.wanted_at(rpo, at(20)), None);
         changes.failed();
         assert_eq!(changes.wanted_at(rpo, at(30)), Some(at(11)));
         changes.begin(rpo, at(40));
-        changes.note(at(41));
+        changes.note(touched("a"), at(41));
         assert_eq!(
             changes.wanted_at(rpo, at(50)),
             Some(at(42)),
             "what came during the capture is for the next"
         );
+    }
+
+    fn touched(directory: &str) -> Touched {
+        let mut touched = Touched::nowhere();
+        touched.touch(PathKey::root().child(directory.as_bytes()).unwrap());
+        touched
+    }
+
+    #[test]
+    fn a_capture_is_told_of_what_has_changed_since_the_last_that_became_durable_began() {
+        let (rpo, at) = (Duration::from_secs(900), Timestamp::from_seconds);
+        let mut changes = SeenChanges::default();
+        assert_eq!(changes.begin(rpo, at(1)), Touched::Everywhere, "nobody has watched");
+        changes.watched(None);
+        assert_eq!(changes.begin(rpo, at(2)), Touched::Everywhere, "what came before nobody has seen");
+        changes.note(touched("a"), at(3));
+        assert_eq!(changes.begin(rpo, at(4)), touched("a"));
+        changes.note(touched("b"), at(5));
+        changes.failed();
+        let mut both = touched("a");
+        both.merge(touched("b"));
+        assert_eq!(changes.begin(rpo, at(6)), both);
+        assert_eq!(changes.begin(rpo, at(7)), Touched::nowhere());
+        changes.watched(Some("no more watches"));
+        assert_eq!(changes.begin(rpo, at(8)), Touched::Everywhere);
     }
 }

@@ -11,6 +11,7 @@ use backstay_core::config::Target;
 use backstay_core::schedule::{CaptureJob, Jitter, JobSize, Load, RunningCapture, decide, due};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
+use backstay_files::touched::Touched;
 use backstay_vault::keys::random_bytes;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 use tokio::sync::mpsc;
@@ -337,12 +338,15 @@ impl Captures {
         left_out: Vec<TargetReport>,
     ) {
         let progress = Arc::new(CaptureProgress::default());
-        let start = self.daemon.clock.now();
+        let now = self.daemon.clock.moment();
+        let start = now.wall;
         let name = job.source.to_string();
         for asker in &askers {
             asker.tell(Told::Started { source: name.clone(), progress: Arc::clone(&progress) });
         }
-        self.daemon.board().flows.begin(&name, &job.targets, start);
+        let touched = self.daemon.board().flows.begin(&name, &job.targets, now);
+        // Who asks for a capture wants what is there, seen or not.
+        let touched = if askers.is_empty() { touched } else { Touched::Everywhere };
         let load = job.started_at(start);
         let progress_shown = Arc::clone(&progress);
         let (came, is_wanted) = ((Instant::now(), 0), !askers.is_empty());
@@ -362,7 +366,7 @@ impl Captures {
         let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
         let (source, targets) = (name.clone(), job.targets.clone());
         let work = move || {
-            let report = capture(&daemon, &source, &targets, hold.as_deref(), &progress);
+            let report = capture(&daemon, &source, &targets, &touched, hold.as_deref(), &progress);
             // The loop is gone when the daemon ends.
             let _ = events.blocking_send(Event::Done { source, report: Box::new(report), start });
         };
@@ -417,11 +421,13 @@ fn capture(
     daemon: &Daemon,
     source: &str,
     targets: &[Target],
+    touched: &Touched,
     hold: Option<&str>,
     progress: &CaptureProgress,
 ) -> CaptureReport {
     let Some(configured) = daemon.source(source) else { return CaptureReport::of_nothing(source) };
-    let captured = catch_unwind(AssertUnwindSafe(|| daemon.capture(configured, targets, hold, progress)));
+    let captured =
+        catch_unwind(AssertUnwindSafe(|| daemon.capture(configured, targets, touched, hold, progress)));
     captured.unwrap_or_else(|_| {
         failed(source, targets, "the capture panicked, which is an error in Backstay; its log tells where")
     })

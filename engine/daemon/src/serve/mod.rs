@@ -21,6 +21,7 @@ use backstay_core::clock::Moment;
 use backstay_core::config::{Config, Source, Target};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
+use backstay_files::touched::Touched;
 use backstay_files::watch::Told;
 use backstay_wire::control::{CaptureReport, PruneReport};
 use backstay_wire::status::NodeStatus;
@@ -189,11 +190,12 @@ impl Daemon {
         &self,
         source: &Source,
         targets: &[Target],
+        touched: &Touched,
         hold: Option<&str>,
         progress: &CaptureProgress,
     ) -> CaptureReport {
         let watch = Watch { daemon: self, source: source.name.as_str() };
-        let report = self.engine.capture(source, targets, hold, progress, &watch);
+        let report = self.engine.capture(source, targets, touched, hold, progress, &watch);
         targets.iter().for_each(|target| self.show_vault(target.as_str()));
         report
     }

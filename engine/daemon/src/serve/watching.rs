@@ -35,11 +35,7 @@ impl Watching {
     pub(super) fn told(&self, source: &str, told: Told) {
         let mut board = self.daemon.board();
         match told {
-            Told::Changed => board.flows.changed(source, self.daemon.clock.now()),
-            Told::Lost => {
-                tracing::info!(source, "more has changed at once than the system could tell of");
-                board.flows.changed(source, self.daemon.clock.now());
-            }
+            Told::Changed(touched) => board.flows.changed(source, &touched, self.daemon.clock.now()),
             Told::Watched { directories } => {
                 tracing::info!(source, directories, "it is watched for changes");
                 board.flows.watched(source, None);
@@ -63,6 +59,13 @@ fn watch(daemon: &Daemon, source: &Source, events: &mpsc::Sender<Event>) -> Resu
     let walk = walk_options(&daemon.config, files)?;
     let (events, name) = (events.clone(), source.name.to_string());
     // Never waits for the loop: what it has no room for is told again.
-    let tell = move |told| events.try_send(Event::Watched { source: name.clone(), told }).is_ok();
+    let tell = move |told| {
+        events.try_send(Event::Watched { source: name.clone(), told }).map_err(|untold| {
+            match untold.into_inner() {
+                Event::Watched { told, .. } => told,
+                other => unreachable!("{other:?} was not sent"),
+            }
+        })
+    };
     Ok(Some(Watcher::start(&files.path, walk, tell)?))
 }

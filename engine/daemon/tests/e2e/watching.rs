@@ -19,21 +19,29 @@ fn watched() -> Sandbox {
     sandbox
 }
 
+fn of_flow(daemon: &Daemon, what: &str) -> String {
+    daemon.flow("data.files", "local")[what].as_str().unwrap_or_default().to_owned()
+}
+
 fn restorable(daemon: &Daemon) -> String {
-    daemon.flow("data.files", "local")["restorable"].as_str().unwrap_or_default().to_owned()
+    of_flow(daemon, "restorable")
+}
+
+fn last_point(daemon: &Daemon) -> String {
+    of_flow(daemon, "last_point")
 }
 
 fn is_watched(sandbox: &Sandbox, daemon: &Daemon) {
     // Whatever has changed before the first capture is in it.
     wait_for("the first point", || !restorable(daemon).is_empty());
     let probe = sandbox.source.join("probe");
-    let before = restorable(daemon);
+    let before = last_point(daemon);
     let mut tries = 0;
     wait_for("the watch", || {
         tries += 1;
         fs::write(&probe, tries.to_string()).unwrap();
         std::thread::sleep(Duration::from_millis(100));
-        restorable(daemon) != before
+        last_point(daemon) != before
     });
 }
 
@@ -77,9 +85,9 @@ fn a_tree_in_which_nothing_happens_is_left_alone_and_one_that_never_rests_is_cap
     is_watched(&sandbox, &daemon);
     // What is still to come of that.
     std::thread::sleep(Duration::from_secs(4));
-    let before = restorable(&daemon);
+    let before = (restorable(&daemon), last_point(&daemon));
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(restorable(&daemon), before, "nothing has changed");
+    assert_eq!((restorable(&daemon), last_point(&daemon)), before, "nothing has changed");
     let (start, points) = (Instant::now(), sandbox.points().len());
     let mut n = 0;
     while start.elapsed() < Duration::from_secs(12) {
@@ -91,6 +99,38 @@ fn a_tree_in_which_nothing_happens_is_left_alone_and_one_that_never_rests_is_cap
     let made = sandbox.points().len() - points;
     assert!((1..=6).contains(&made), "{made} points in 12 s");
     daemon.running.terminate().good();
+}
+
+#[test]
+fn what_no_watcher_sees_is_not_said_to_be_safe_before_the_tree_was_looked_at_as_a_whole() {
+    let mut sandbox = watched();
+    let outside = sandbox.path("outside");
+    for name in ["seen", "unseen"] {
+        fs::create_dir(sandbox.source.join(name)).unwrap();
+        fs::write(sandbox.source.join(name).join("file"), "old").unwrap();
+    }
+    // Who writes by a name outside of the tree is not told of in it; no more is who writes through a mapping.
+    fs::hard_link(sandbox.source.join("unseen/file"), &outside).unwrap();
+    let daemon = Daemon::start(&mut sandbox);
+    is_watched(&sandbox, &daemon);
+    // By whoever asks the tree is looked at as a whole: from here on only what is seen brings captures.
+    sandbox.run(["now"]).good();
+    let (safe, point) = (restorable(&daemon), last_point(&daemon));
+    fs::write(&outside, "new").unwrap();
+    fs::write(sandbox.source.join("seen/file"), "new").unwrap();
+    wait_for("the change that was seen", || last_point(&daemon) != point);
+    let restored = sandbox.restore("seen");
+    assert_eq!(fs::read_to_string(restored.join("seen/file")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(restored.join("unseen/file")).unwrap(), "old");
+    assert_eq!(restorable(&daemon), safe);
+    // Nor does a daemon say so that knows only what the vault has.
+    daemon.running.terminate().good();
+    let status = sandbox.run(["status", "--json"]).json();
+    assert_eq!(text(&status["flows"][0]["restorable"]), safe);
+    // It is no file with several names in what is restored.
+    fs::remove_file(&outside).unwrap();
+    sandbox.run(["now"]).good();
+    assert_same(&sandbox.source, &sandbox.restore("whole"));
 }
 
 #[test]

@@ -325,7 +325,8 @@ impl Finished {
         if results.iter().any(Result::is_ok) {
             let facts = StateFacts {
                 point,
-                scan_start: self.found.start,
+                // By which it is judged whether a file can have changed unseen: only what was looked at in a whole scan counts.
+                scan_start: self.found.whole_until.unwrap_or(self.found.start),
                 digest: self.found.digest,
                 entries: self.found.entries,
                 bytes: self.found.bytes,

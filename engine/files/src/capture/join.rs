@@ -15,7 +15,7 @@ pub(super) enum Joined {
     Both(Found, FoundRow),
     /// In the state only: it is gone.
     Gone(FoundRow),
-    /// In the state, and nobody can look now: it stays as it was.
+    /// In the state, and nobody can look now, or has to: it stays as it was.
     Kept(FoundRow),
     /// It cannot be read. What the state has of it comes as [`Joined::Kept`].
     Unreadable(Unreadable),
@@ -55,7 +55,7 @@ impl Join {
             self.old.load()?;
             let joined = match self.choose() {
                 Choice::Old => self.old.take().map(|row| self.judge_old(row)),
-                Choice::Walk => self.step.take().map(|step| self.judge_step(step)),
+                Choice::Walk => self.step.take().and_then(|step| self.judge_step(step)),
                 Choice::Both => match (self.step.take(), self.old.take()) {
                     (Some(Step::Found(found)), Some(row)) => Some(Joined::Both(found, row)),
                     _ => None,
@@ -86,24 +86,25 @@ impl Join {
     }
 
     fn judge_old(&self, row: FoundRow) -> Joined {
-        let kept = self
-            .keep_below
-            .as_ref()
-            .is_some_and(|top| PathKey::parse(&row.key).is_ok_and(|key| key.is_within(top)));
+        let kept = self.keep_below.as_ref().is_some_and(|top| top.has_within(&row.key));
         if kept { Joined::Kept(row) } else { Joined::Gone(row) }
     }
 
-    fn judge_step(&mut self, step: Step) -> Joined {
-        match step {
+    fn judge_step(&mut self, step: Step) -> Option<Joined> {
+        Some(match step {
             Step::Found(found) => Joined::New(found),
             Step::LeftOut(key) => Joined::LeftOut(key),
+            Step::Passed(key) => {
+                self.keep_below = Some(key);
+                return None;
+            }
             Step::Unreadable(unreadable) => {
                 if unreadable.part != UnreadablePart::LongerPath {
                     self.keep_below = Some(unreadable.key.clone());
                 }
                 Joined::Unreadable(unreadable)
             }
-        }
+        })
     }
 
     fn skips(&self, joined: &Joined) -> bool {
@@ -129,7 +130,7 @@ fn step_key(step: &Step) -> &PathKey {
     match step {
         Step::Found(found) => &found.key,
         Step::Unreadable(unreadable) => &unreadable.key,
-        Step::LeftOut(key) => key,
+        Step::LeftOut(key) | Step::Passed(key) => key,
     }
 }
 

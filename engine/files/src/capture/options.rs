@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use backstay_core::clock::Moment;
 use backstay_core::point::{Defect, DefectCount};
+use backstay_core::units::Timestamp;
 use backstay_vault::write::WriteMeter;
 
+use crate::touched::Touched;
 use crate::walk::WalkOptions;
 
 /// Most warnings that are listed one by one.
@@ -21,6 +23,9 @@ pub struct CaptureOptions {
     pub root: PathBuf,
     /// What of it is visited.
     pub walk: WalkOptions,
+    /// Where something has changed since the capture before. What is elsewhere is taken to be as it was, and the point says up
+    /// to when that is known.
+    pub touched: Touched,
     /// When a partial point is committed.
     pub part_limits: PartLimits,
 }
@@ -211,6 +216,8 @@ impl Warnings {
 pub struct CaptureSummary {
     /// Start of the scan to which the state belongs.
     pub capture_start: Moment,
+    /// Of a scan that has looked only at what was touched: everything that was done before this is in the state.
+    pub whole_until: Option<Timestamp>,
     /// Whether anything differs from the point before.
     pub changed: bool,
     /// Restorable entries.

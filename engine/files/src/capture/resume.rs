@@ -59,7 +59,7 @@ pub(super) fn state_of(
     }
     let facts = StateFacts {
         point: point.link.point,
-        scan_start: point.common.capture_start,
+        scan_start: point.common.complete_until(),
         digest: point.common.digest.clone(),
         entries: point.common.entries,
         bytes: point.common.bytes,
@@ -72,14 +72,15 @@ impl CaptureRun<'_> {
     /// Takes over what an interrupted capture has committed. Returns the key up to which it came.
     pub(super) fn resume(&mut self, standing: &Standing) -> Result<Option<Vec<u8>>, CaptureError> {
         let Some((parts, partial, defects)) = self.targets.resume_from() else { return Ok(None) };
-        if self.start.wall.duration_since(partial.capture_start) > PARTIAL_AGE_MAX {
+        if self.start.now.wall.duration_since(partial.capture_start) > PARTIAL_AGE_MAX {
             return Ok(None);
         }
         tracing::info!(capture = %partial.capture, "going on from a partial point");
         let (links, paths): (Vec<PartRef>, Vec<PartRef>) = parts
             .into_iter()
             .partition(|part| matches!(RowKey::parse(&part.last_key), Ok(key) if is_link(&key)));
-        self.start = self.start.back_to(partial.capture_start);
+        self.start.now = self.start.now.back_to(partial.capture_start);
+        self.start.whole_until = self.start.whole_until.map(|until| until.min(partial.capture_start));
         self.warnings.take_over(&defects);
         self.sink.begin_state()?;
         self.take_over_paths(standing, &paths, &partial)?;

@@ -111,7 +111,7 @@ impl Live {
                 None => Ok(self.added(&found)),
                 Some(row) => self.compare(&found, row),
             },
-            Some(Step::LeftOut(path)) => {
+            Some(Step::LeftOut(path) | Step::Passed(path)) => {
                 self.unknown_below = Some(path);
                 Ok(None)
             }
@@ -200,6 +200,6 @@ fn step_key(step: &Step) -> &PathKey {
     match step {
         Step::Found(found) => &found.key,
         Step::Unreadable(unreadable) => &unreadable.key,
-        Step::LeftOut(key) => key,
+        Step::LeftOut(key) | Step::Passed(key) => key,
     }
 }

@@ -39,6 +39,8 @@ pub(super) enum Seen {
     Object(FileStat),
     /// A directory into which the walk goes.
     Descend(FileStat),
+    /// A directory by which the walk passes.
+    Pass(FileStat),
     /// One of the directories to leave out.
     LeftOut,
     /// Nobody knows. ENAMETOOLONG when its path is too long for a key.
@@ -202,7 +204,7 @@ fn describe(fd: impl AsFd, directory: &PathKey, names: &Names, first: usize, sco
             match FileStat::at(&fd, name) {
                 Err(Errno::NOENT) => return None,
                 Err(error) => Seen::Unreadable(error),
-                Ok(stat) => classify(stat, scope),
+                Ok(stat) => classify(stat, scope, || directory.child(name).ok()),
             }
         };
         Some(Entry { place: place as u32, seen })
@@ -210,12 +212,16 @@ fn describe(fd: impl AsFd, directory: &PathKey, names: &Names, first: usize, sco
     segment_places(names, first).filter_map(describe_one).collect()
 }
 
-fn classify(stat: FileStat, scope: &Scope) -> Seen {
+fn classify(stat: FileStat, scope: &Scope, key: impl FnOnce() -> Option<PathKey>) -> Seen {
     if stat.kind != FileKind::Directory {
         return Seen::Object(stat);
     }
     if scope.leaves_out(stat.identity) {
         return Seen::LeftOut;
     }
-    if scope.is_foreign(stat.identity) { Seen::Object(stat) } else { Seen::Descend(stat) }
+    if scope.is_foreign(stat.identity) {
+        return Seen::Object(stat);
+    }
+    let is_passed = !scope.goes_everywhere() && key().is_some_and(|key| scope.passes_by(&key));
+    if is_passed { Seen::Pass(stat) } else { Seen::Descend(stat) }
 }

@@ -39,12 +39,16 @@ fn nothing_is_done_twice_or_left_over() {
 
 /// One line per step.
 fn lines(root: &Path, options: WalkOptions) -> Vec<String> {
-    let line = |step| match step {
+    walk(root, options).into_iter().map(line).collect()
+}
+
+fn line(step: Step) -> String {
+    match step {
         Step::Found(found) => found.key.to_string(),
         Step::Unreadable(Unreadable { key, part, error }) => format!("{key}: {part:?} {:?}", error.kind()),
         Step::LeftOut(key) => format!("{key}: left out"),
-    };
-    walk(root, options).into_iter().map(line).collect()
+        Step::Passed(key) => format!("{key}: passed"),
+    }
 }
 
 fn touch(root: &Path, paths: &[&str]) {
@@ -236,6 +240,37 @@ fn directories_to_leave_out_are_recognised_by_what_they_are() {
 
     let itself = WalkOptions { leave_out: vec![dir.path().to_owned()], ..options() };
     assert!(matches!(Walk::start(dir.path(), itself), Err(WalkError::RootLeftOut { .. })));
+}
+
+#[test]
+fn where_nothing_was_touched_a_walk_passes_by() {
+    let dir = tempfile::tempdir().unwrap();
+    touch(dir.path(), &["a/b/x", "a/b/deep/x", "a/c/x", "a/x", "whole/b/c/x", "z/x"]);
+    let mut touched = Touched::nowhere();
+    touched.touch(PathKey::from_components([&b"a"[..], b"b"]).unwrap());
+    touched.touch_all_below(PathKey::root().child(b"whole").unwrap());
+    let walk = Walk::start_where(dir.path(), options(), touched).unwrap();
+    let expected = [
+        ".",
+        "a",
+        "a/b",
+        "a/b/deep",
+        "a/b/deep: passed",
+        "a/b/x",
+        "a/c",
+        "a/c: passed",
+        "a/x",
+        "whole",
+        "whole/b",
+        "whole/b/c",
+        "whole/b/c/x",
+        "z",
+        "z: passed",
+    ];
+    assert_eq!(walk.map(line).collect::<Vec<_>>(), expected);
+    let walk = Walk::start_where(dir.path(), options(), Touched::nowhere()).unwrap();
+    let expected = [".", "a", "a: passed", "whole", "whole: passed", "z", "z: passed"];
+    assert_eq!(walk.map(line).collect::<Vec<_>>(), expected);
 }
 
 #[test]

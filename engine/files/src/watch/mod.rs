@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-use self::watches::{Seen, Watches};
+use self::watches::Watches;
+use crate::touched::Touched;
 use crate::walk::WalkOptions;
 
 /// Changes are told no more often than this: who is told looks at everything anyway.
@@ -50,10 +51,8 @@ pub enum Told {
         /// Directories that are watched.
         directories: usize,
     },
-    /// Something has changed.
-    Changed,
-    /// Events were lost: anything may have changed.
-    Lost,
+    /// Something has changed, in these directories. [`Touched::Everywhere`] where events were lost.
+    Changed(Touched),
     /// Nothing is told until it is watched again; that is tried from time to time.
     Unwatched(WatchProblem),
 }
@@ -64,15 +63,15 @@ pub struct Watcher {
     stop: OwnedFd,
 }
 
-/// Is told something; false when it has no room for it now, and is to be told again.
-type Tell = Box<dyn Fn(Told) -> bool + Send>;
+/// Is told something; gives back what it has no room for now, to be told again.
+type Tell = Box<dyn Fn(Told) -> Result<(), Told> + Send>;
 
 impl Watcher {
     /// Watches the tree with this root, but for what does not belong to a walk with these options.
     pub fn start(
         root: &Path,
         walk: WalkOptions,
-        tell: impl Fn(Told) -> bool + Send + 'static,
+        tell: impl Fn(Told) -> Result<(), Told> + Send + 'static,
     ) -> io::Result<Self> {
         let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
         let stopped = stop.try_clone()?;
@@ -112,7 +111,7 @@ impl Watching {
         loop {
             let Err(problem) = self.watch(&mut last) else { return };
             // The same once a minute is told once.
-            if last.as_ref() != Some(&problem) && self.tell_at_last(&Told::Unwatched(problem.clone())) {
+            if last.as_ref() != Some(&problem) && self.tell_at_last(Told::Unwatched(problem.clone())) {
                 last = Some(problem);
             }
             if self.wait(None, RETRY_PERIOD) == Woken::Stopped {
@@ -126,31 +125,32 @@ impl Watching {
         let mut watches = Watches::new(&self.root, &self.walk)?;
         watches.watch_all()?;
         *last = None;
-        self.tell_at_last(&Told::Watched { directories: watches.count() });
+        self.tell_at_last(Told::Watched { directories: watches.count() });
         let mut tried: Option<Instant> = None;
-        let mut untold: Option<Told> = None;
+        let mut untold = Touched::nowhere();
         loop {
             let rest = tried.map_or(Duration::ZERO, |tried| TELL_PERIOD.saturating_sub(tried.elapsed()));
-            if let Some(change) = untold.take_if(|_| rest.is_zero()) {
+            let is_told = untold.is_nowhere();
+            if !is_told && rest.is_zero() {
                 tried = Some(Instant::now());
-                untold = (!(self.tell)(change.clone())).then_some(change);
+                let change = std::mem::replace(&mut untold, Touched::nowhere());
+                if let Err(Told::Changed(change)) = (self.tell)(Told::Changed(change)) {
+                    untold = change;
+                }
                 continue;
             }
-            match self.wait(Some(watches.fd()), if untold.is_some() { rest } else { LOOK_PERIOD }) {
+            match self.wait(Some(watches.fd()), if is_told { LOOK_PERIOD } else { rest }) {
                 Woken::Stopped => return Ok(()),
                 Woken::Time => {}
-                Woken::Events => match watches.read()? {
-                    Seen::Nothing => {}
-                    Seen::Change => untold = Some(untold.unwrap_or(Told::Changed)),
-                    Seen::Overflow => untold = Some(Told::Lost),
-                },
+                Woken::Events => watches.read(&mut untold)?,
             }
         }
     }
 
     /// Tells until it is taken; false when it is stopped.
-    fn tell_at_last(&self, told: &Told) -> bool {
-        while !(self.tell)(told.clone()) {
+    fn tell_at_last(&self, mut told: Told) -> bool {
+        while let Err(untold) = (self.tell)(told) {
+            told = untold;
             if self.wait(None, TELL_PERIOD) == Woken::Stopped {
                 return false;
             }

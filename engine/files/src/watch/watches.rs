@@ -15,6 +15,7 @@ use crate::beneath;
 use crate::keys::PathKey;
 use crate::names::Names;
 use crate::stat::{FileKind, FileStat};
+use crate::touched::Touched;
 use crate::walk::{Scope, WalkOptions};
 use crate::xattr::magic_path;
 
@@ -33,17 +34,6 @@ const MASK: WatchFlags = WatchFlags::MODIFY
 
 /// Events that are read at once, bytes.
 const EVENTS_BYTES: usize = 64 << 10;
-
-/// What was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Seen {
-    /// Nothing that belongs to the tree.
-    Nothing,
-    /// Something has changed.
-    Change,
-    /// Events were lost; all directories were watched anew.
-    Overflow,
-}
 
 /// An event, taken out of the buffer.
 struct Taken {
@@ -92,17 +82,20 @@ impl Watches {
         self.watch_below(PathKey::root())
     }
 
-    /// Reads what is there.
-    pub(super) fn read(&mut self) -> Result<Seen, WatchProblem> {
-        let mut seen = Seen::Nothing;
+    /// Reads what is there, and adds where it has happened.
+    pub(super) fn read(&mut self, touched: &mut Touched) -> Result<(), WatchProblem> {
+        let mut has_overflown = false;
         for event in self.take()? {
-            seen = seen.max(self.judge(&event)?);
+            has_overflown |= event.flags.contains(ReadFlags::QUEUE_OVERFLOW);
+            self.judge(&event, touched)?;
         }
-        if seen == Seen::Overflow {
+        if has_overflown {
+            tracing::info!("more has changed at once than the system could tell of");
+            *touched = Touched::Everywhere;
             // Directories may have come that nobody has told of. Those that are watched stay so.
             self.watch_all()?;
         }
-        Ok(seen)
+        Ok(())
     }
 
     /// The events that wait; the buffer is read to its end, since what it has is lost otherwise.
@@ -127,35 +120,49 @@ impl Watches {
         }
     }
 
-    fn judge(&mut self, event: &Taken) -> Result<Seen, WatchProblem> {
+    fn judge(&mut self, event: &Taken, touched: &mut Touched) -> Result<(), WatchProblem> {
         let has = |flags: ReadFlags| event.flags.intersects(flags);
-        if has(ReadFlags::QUEUE_OVERFLOW) {
-            return Ok(Seen::Overflow);
-        }
-        let Some(directory) = self.by_watch.get(&event.watch).cloned() else { return Ok(Seen::Nothing) };
+        let Some(directory) = self.by_watch.get(&event.watch).cloned() else { return Ok(()) };
         if has(ReadFlags::IGNORED) {
             self.forget(event.watch);
-            return Ok(Seen::Nothing);
+            return Ok(());
         }
         if directory.is_root() && has(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT) {
             let what = "the root is not where it was".to_owned();
             return Err(WatchProblem::Refused { what, cause: Errno::NOENT });
         }
-        let Some(name) = &event.name else { return Ok(Seen::Change) };
         // A path that no key can have is told by the capture.
-        let Ok(path) = directory.child(name) else { return Ok(Seen::Change) };
-        if self.scope.excludes(&path) {
-            return Ok(Seen::Nothing);
+        let path = event.name.as_ref().and_then(|name| directory.child(name).ok());
+        if path.as_ref().is_some_and(|path| self.scope.excludes(path)) {
+            return Ok(());
         }
+        let Some(path) = path else {
+            touched.touch(directory);
+            return Ok(());
+        };
         if has(ReadFlags::ISDIR) {
             if has(ReadFlags::MOVED_FROM | ReadFlags::DELETE) {
                 self.forget_below(&path);
             }
             if has(ReadFlags::MOVED_TO | ReadFlags::CREATE) {
+                // What has come into it before it is watched is not told.
+                touched.touch_all_below(path.clone());
                 self.watch_below(path)?;
             }
+        } else if has(ReadFlags::CREATE) && self.has_other_names(&directory, &path) {
+            *touched = Touched::Everywhere;
         }
-        Ok(Seen::Change)
+        touched.touch(directory);
+        Ok(())
+    }
+
+    /// Whether a name that has come is one of several of its object. The others do not know yet that they are, and a change
+    /// through one name is told of that one only.
+    fn has_other_names(&self, directory: &PathKey, path: &PathKey) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        let stat = beneath::open_directory(self.root.as_fd(), directory)
+            .and_then(|directory| FileStat::at(&directory, name));
+        stat.is_ok_and(|stat| stat.links > 1)
     }
 
     /// Watches a directory and those below it, as far as they belong to the tree.
@@ -238,6 +245,8 @@ mod tests {
     use crate::exclude::Exclude;
     use crate::walk::Crossing;
 
+    const NOWHERE: [&str; 0] = [];
+
     fn watched(root: &Path, exclude: &[&str], leave_out: &[&Path]) -> Watches {
         let options = WalkOptions {
             exclude: Exclude::new(exclude).unwrap(),
@@ -250,16 +259,16 @@ mod tests {
         watches
     }
 
-    /// All that was told, until nothing is.
-    fn seen(watches: &mut Watches) -> Seen {
-        let mut seen = Seen::Nothing;
+    /// Where something was seen, until nothing is.
+    fn seen(watches: &mut Watches) -> Vec<String> {
+        let mut touched = Touched::nowhere();
         loop {
-            let before = watches.take().unwrap();
-            if before.is_empty() {
-                return seen;
+            let events = watches.take().unwrap();
+            if events.is_empty() {
+                return touched.lines();
             }
-            for event in before {
-                seen = seen.max(watches.judge(&event).unwrap());
+            for event in events {
+                watches.judge(&event, &mut touched).unwrap();
             }
         }
     }
@@ -277,26 +286,30 @@ mod tests {
         let mut watches = watched(dir.path(), &[], &[]);
         assert_eq!(paths(&watches), [".", "a", "a/b"]);
         let file = dir.path().join("a/b/file");
-        let changes: [(&str, &dyn Fn()); 8] = [
-            ("written", &|| fs::write(&file, "other").unwrap()),
-            ("mode", &|| {
+        /// What it is, where it is told, and how it is done.
+        type Change<'c> = (&'c str, &'c [&'c str], &'c dyn Fn());
+        let changes: [Change<'_>; 8] = [
+            ("written", &["a/b"], &|| fs::write(&file, "other").unwrap()),
+            ("mode", &["a/b"], &|| {
                 fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             }),
-            ("new", &|| fs::write(dir.path().join("a/new"), "").unwrap()),
-            ("linked", &|| fs::hard_link(&file, dir.path().join("a/link")).unwrap()),
-            ("renamed", &|| fs::rename(dir.path().join("a/new"), dir.path().join("a/newer")).unwrap()),
-            ("removed", &|| fs::remove_file(dir.path().join("a/newer")).unwrap()),
-            ("made", &|| fs::create_dir(dir.path().join("c")).unwrap()),
-            ("in it", &|| fs::write(dir.path().join("c/file"), "").unwrap()),
+            ("new", &["a"], &|| fs::write(dir.path().join("a/new"), "").unwrap()),
+            ("linked", &["**"], &|| fs::hard_link(&file, dir.path().join("a/link")).unwrap()),
+            ("renamed", &["a"], &|| {
+                fs::rename(dir.path().join("a/new"), dir.path().join("a/newer")).unwrap()
+            }),
+            ("removed", &["a"], &|| fs::remove_file(dir.path().join("a/newer")).unwrap()),
+            ("made", &[".", "c/**"], &|| fs::create_dir(dir.path().join("c")).unwrap()),
+            ("in it", &["c"], &|| fs::write(dir.path().join("c/file"), "").unwrap()),
         ];
-        for (what, change) in changes {
-            assert_eq!(seen(&mut watches), Seen::Nothing, "before {what}");
+        for (what, places, change) in changes {
+            assert_eq!(seen(&mut watches), NOWHERE, "before {what}");
             change();
-            assert_eq!(seen(&mut watches), Seen::Change, "{what}");
+            assert_eq!(seen(&mut watches), *places, "{what}");
         }
         fs::read(&file).unwrap();
         fs::read_dir(dir.path().join("a")).unwrap().for_each(drop);
-        assert_eq!(seen(&mut watches), Seen::Nothing, "reading");
+        assert_eq!(seen(&mut watches), NOWHERE, "reading");
     }
 
     #[test]
@@ -306,22 +319,22 @@ mod tests {
         fs::create_dir_all(outside.path().join("come/deep/deeper")).unwrap();
         let mut watches = watched(dir.path(), &[], &[]);
         fs::rename(outside.path().join("come"), dir.path().join("come")).unwrap();
-        assert_eq!(seen(&mut watches), Seen::Change);
+        assert_eq!(seen(&mut watches), [".", "come/**"]);
         assert_eq!(paths(&watches), [".", "come", "come/deep", "come/deep/deeper"]);
         fs::write(dir.path().join("come/deep/deeper/file"), "").unwrap();
-        assert_eq!(seen(&mut watches), Seen::Change);
+        assert_eq!(seen(&mut watches), ["come/deep/deeper"]);
         fs::rename(dir.path().join("come/deep"), dir.path().join("elsewhere")).unwrap();
-        assert_eq!(seen(&mut watches), Seen::Change);
+        assert_eq!(seen(&mut watches), [".", "come", "elsewhere/**"]);
         assert_eq!(paths(&watches), [".", "come", "elsewhere", "elsewhere/deeper"]);
         fs::write(dir.path().join("elsewhere/deeper/file"), "again").unwrap();
-        assert_eq!(seen(&mut watches), Seen::Change);
+        assert_eq!(seen(&mut watches), ["elsewhere/deeper"]);
         fs::rename(dir.path().join("elsewhere"), outside.path().join("gone")).unwrap();
-        assert_eq!(seen(&mut watches), Seen::Change);
+        assert_eq!(seen(&mut watches), ["."]);
         assert_eq!(paths(&watches), [".", "come"]);
         fs::write(outside.path().join("gone/deeper/file"), "").unwrap();
-        assert_eq!(seen(&mut watches), Seen::Nothing, "it belongs to the tree no more");
+        assert_eq!(seen(&mut watches), NOWHERE, "it belongs to the tree no more");
         fs::remove_dir(dir.path().join("come")).unwrap();
-        assert_eq!(seen(&mut watches), Seen::Change);
+        assert_eq!(seen(&mut watches), [".", "come"]);
         assert_eq!(paths(&watches), ["."]);
     }
 
@@ -337,9 +350,9 @@ mod tests {
         fs::write(dir.path().join("vault/packs/pack"), "").unwrap();
         fs::write(dir.path().join("cache/deep/file"), "").unwrap();
         fs::write(dir.path().join("kept/x.log"), "").unwrap();
-        assert_eq!(seen(&mut watches), Seen::Nothing);
+        assert_eq!(seen(&mut watches), NOWHERE);
         fs::write(dir.path().join("kept/x"), "").unwrap();
-        assert_eq!(seen(&mut watches), Seen::Change);
+        assert_eq!(seen(&mut watches), ["kept"]);
     }
 
     #[test]
@@ -353,17 +366,19 @@ mod tests {
             fs::write(dir.path().join(format!("file {}", n % 2)), "").unwrap();
         }
         fs::create_dir_all(dir.path().join("came/meanwhile")).unwrap();
-        let mut told = Seen::Nothing;
+        let mut told = Touched::nowhere();
         loop {
-            match watches.read().unwrap() {
-                Seen::Nothing => break,
-                seen => told = told.max(seen),
+            let mut read = Touched::nowhere();
+            watches.read(&mut read).unwrap();
+            if read.is_nowhere() {
+                break;
             }
+            told.merge(read);
         }
-        assert_eq!(told, Seen::Overflow);
+        assert_eq!(told, Touched::Everywhere);
         assert_eq!(paths(&watches), [".", "came", "came/meanwhile"]);
         fs::write(dir.path().join("came/meanwhile/file"), "").unwrap();
-        assert_eq!(watches.read().unwrap(), Seen::Change);
+        assert_eq!(seen(&mut watches), ["came/meanwhile"]);
     }
 
     #[test]
@@ -373,6 +388,6 @@ mod tests {
         fs::create_dir(&root).unwrap();
         let mut watches = watched(&root, &[], &[]);
         fs::rename(&root, dir.path().join("other")).unwrap();
-        assert!(watches.read().unwrap_err().to_string().contains("not where it was"));
+        assert!(watches.read(&mut Touched::nowhere()).unwrap_err().to_string().contains("not where it was"));
     }
 }

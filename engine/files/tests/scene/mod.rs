@@ -16,6 +16,7 @@ use backstay_files::exclude::Exclude;
 use backstay_files::kind::FilesKind;
 use backstay_files::place::Existing;
 use backstay_files::restore::{RestoreProgress, RestoreRequest, Selection, restore};
+use backstay_files::touched::Touched;
 use backstay_files::walk::{Crossing, WalkOptions};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_vault::error::VaultError;
@@ -75,6 +76,17 @@ impl Scene {
         part_limits: PartLimits,
         progress: &CaptureProgress,
     ) -> Result<PointId, String> {
+        self.capture_where(store, Touched::Everywhere, part_limits, progress)
+    }
+
+    /// The same, looking only at what was touched.
+    pub(crate) fn capture_where(
+        &self,
+        store: Arc<dyn Store>,
+        touched: Touched,
+        part_limits: PartLimits,
+        progress: &CaptureProgress,
+    ) -> Result<PointId, String> {
         let vault = self.fixture.open(store).map_err(told)?;
         let now = self.clock.now();
         self.fixture.fence_dead_sessions(&vault, now).map_err(told)?;
@@ -96,7 +108,7 @@ impl Scene {
             crossing: Crossing::Stay,
             threads: 1.try_into().expect("one"),
         };
-        let options = CaptureOptions { root: self.path(""), walk, part_limits };
+        let options = CaptureOptions { root: self.path(""), walk, touched, part_limits };
         let pool = self.fixture.pool().clone();
         let means = CaptureMeans { pool, states: self.folder.path().join("states") };
         let Some(standing) = standing else { return Err(targets.take_failure().to_string()) };

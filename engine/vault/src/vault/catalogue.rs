@@ -240,11 +240,10 @@ impl Catalogue {
         }
     }
 
-    /// Up to when the source is known to be restorable from this vault: the start of the capture that made the newest
-    /// point, or of a later one that found the source as that point has it. A head whose point does not count proves
-    /// nothing.
+    /// Up to when the source is known to be restorable from this vault: up to when the newest point is complete, or a later
+    /// capture was that found the source as that point has it. A head whose point does not count proves nothing.
     pub fn durable_until(&self, vault: VaultId) -> Option<Timestamp> {
-        let newest = self.newest().map(|point| point.common.capture_start);
+        let newest = self.newest().map(|point| point.common.complete_until());
         let counts = |target: &HeadTarget| {
             let link = PointLink { point: target.point, object: target.object };
             target.vault == vault && self.counting.iter().any(|point| point.link == link)
