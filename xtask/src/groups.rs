@@ -22,6 +22,7 @@ const MODEL: (&str, &str) = ("backstay-vault", "commit_and_collect");
 /// What the tests of the real binary compare with.
 const E2E_PROGRAMS: &[Program] = &[
     Program { name: "bash", package: "bash" },
+    Program { name: "mkfs.btrfs", package: "btrfs-progs" },
     Program { name: "faketime", package: "faketime" },
     Program { name: "fish", package: "fish" },
     Program { name: "getfattr", package: "attr" },

@@ -15,7 +15,8 @@ use backstay_core::id::PointId;
 use backstay_core::point::Facts;
 use backstay_core::units::Timestamp;
 use backstay_files::capture::{
-    CaptureError, CaptureMeans, CaptureOptions, CaptureProgress, Captured, ExpectedSight, PartLimits, capture,
+    CaptureError, CaptureMeans, CaptureOptions, CaptureProgress, Captured, ExpectedSight, PartLimits,
+    SnapshotTree, capture,
 };
 use backstay_files::exclude::Exclude;
 use backstay_files::touched::Touched;
@@ -32,6 +33,7 @@ use crate::failure::Failure;
 use crate::flows::Found;
 use crate::node::SeenPoints;
 use crate::proving::Prover;
+use crate::snapshot::{self, Snapshot};
 use crate::vaults::{Absent, ClockDebug, Vaults};
 
 /// Threads that walk a tree.
@@ -287,7 +289,15 @@ impl Engine {
         vaults: Vec<Arc<Vault>>,
         states: &Path,
     ) -> Result<Captured, CaptureFailure> {
-        let options = self.options(files, asked.touched)?;
+        // What is done from here on need not be in it.
+        let as_of = self.clock.moment();
+        let taken = files.snapshot.map(|kind| Snapshot::take(kind, &files.path, asked.source.name.as_str()));
+        let snapshot = taken.transpose()?;
+        let mut options = self.options(files, asked.touched)?;
+        if let Some(snapshot) = &snapshot {
+            options.walk.leave_out = snapshot.leave_out(&options.walk.leave_out);
+            options.snapshot = Some(SnapshotTree { root: snapshot.root().to_path_buf(), as_of });
+        }
         let opened = self.open_targets(asked, facts(files, &options), cursor, vaults);
         let (targets, standing) = opened.map_err(Failure::from)?;
         let means = CaptureMeans { pool: Arc::clone(&self.pool), states: states.to_path_buf() };
@@ -319,13 +329,17 @@ impl Engine {
 
     fn options(&self, files: &FilesSource, touched: &Touched) -> Result<CaptureOptions, Failure> {
         let (walk, touched) = (walk_options(&self.config, files)?, touched.clone());
-        Ok(CaptureOptions { root: files.path.clone(), walk, touched, part_limits: self.part_limits })
+        let (root, part_limits) = (files.path.clone(), self.part_limits);
+        Ok(CaptureOptions { root, snapshot: None, walk, touched, part_limits })
     }
 }
 
 /// How the tree of a source is walked.
 pub fn walk_options(config: &Config, files: &FilesSource) -> Result<WalkOptions, Failure> {
-    let exclude = Exclude::new(&files.exclude).map_err(Failure::usage)?;
+    // In it there are whole trees.
+    let snapshots = files.snapshot.map(|_| snapshot::FOLDER.to_owned());
+    let exclude: Vec<String> = files.exclude.iter().cloned().chain(snapshots).collect();
+    let exclude = Exclude::new(&exclude).map_err(Failure::usage)?;
     let vaults = config.vaults.values().filter_map(|vault| match &vault.kind {
         VaultKind::Dir(dir) => Some(dir.path.clone()),
         _ => None,

@@ -21,6 +21,7 @@ mod progress;
 mod proving;
 mod rights;
 mod serve;
+mod snapshot;
 mod terminal;
 mod upkeep;
 mod vaults;

@@ -11,6 +11,7 @@ mod options;
 mod problem;
 mod queue;
 mod reading;
+mod remarks;
 mod resume;
 mod rows;
 mod sink;
@@ -38,7 +39,8 @@ use self::large::LargeReader;
 use self::links::{LinkRows, Name};
 pub(crate) use self::observation::{Observation, Observer};
 pub use self::options::{
-    CaptureOptions, CaptureProgress, CaptureSummary, ExpectedSight, PartLimits, WARNINGS_MAX, Warnings,
+    CaptureOptions, CaptureProgress, CaptureSummary, ExpectedSight, PartLimits, SnapshotTree, WARNINGS_MAX,
+    Warnings,
 };
 pub use self::problem::CaptureError;
 pub(crate) use self::problem::ReadProblem;
@@ -48,10 +50,11 @@ use self::sink::RowSink;
 pub(crate) use self::sink::identity_of;
 use self::small::SmallReaders;
 use self::start::{Start, prepare};
+use crate::devices::{Devices, is_on_btrfs};
 use crate::heads::FoundRow;
-use crate::stat::{FileKind, FileStat};
+use crate::stat::{FileKind, FileStat, Identity};
 use crate::state::{RowsByInode, State};
-use crate::walk::{Found, Walk};
+use crate::walk::{Crossing, Found, Walk};
 
 /// Threads that read small files.
 const READER_THREADS: usize = 4;
@@ -135,7 +138,9 @@ struct CaptureRun<'p> {
     /// Chunks that a target has lost: what refers to them is read again.
     lost: HashSet<ChunkId>,
     start: Start,
-    root_device: u64,
+    devices: Devices,
+    /// Of a tree on Btrfs, its root: below it there may be other subvolumes.
+    btrfs_root: Option<Identity>,
     parts: Vec<PartRef>,
     /// Up to and with which the partial points of this capture came.
     resume_key: Option<Vec<u8>>,
@@ -182,7 +187,8 @@ impl<'p> CaptureRun<'p> {
             lost,
             part_start: start.now.wall,
             start,
-            root_device: 0,
+            devices: Devices::default(),
+            btrfs_root: None,
             parts: Vec::new(),
             resume_key: None,
             part_read_bytes: 0,
@@ -190,8 +196,12 @@ impl<'p> CaptureRun<'p> {
     }
 
     fn scan(&mut self, walk: Walk, resumed: Option<Vec<u8>>) -> Result<(), CaptureError> {
-        self.root_device = walk.root_stat().identity.device;
-        self.check_device();
+        let root = walk.root_stat().identity;
+        let known = self.previous.map(State::root).transpose()?.flatten();
+        self.devices = Devices::of_root(known, root);
+        self.check_device(known, root);
+        let stays = self.options.walk.crossing == Crossing::Stay;
+        self.btrfs_root = (stays && is_on_btrfs(self.options.tree()).unwrap_or(false)).then_some(root);
         let old = self.previous.map(State::paths).transpose()?;
         self.resume_key.clone_from(&resumed);
         let mut join = Join::new(walk, old, resumed);
@@ -240,6 +250,7 @@ impl<'p> CaptureRun<'p> {
 
     /// Decides what is to be done with an object that is there.
     fn look_at(&mut self, found: Found, old: Option<FoundRow>) -> Result<(), CaptureError> {
+        self.check_subvolume(&found);
         // The links of a directory are its subdirectories; it has one name.
         if found.stat.kind != FileKind::Directory && found.stat.links > 1 {
             return self.look_at_name(found, old);
@@ -257,7 +268,7 @@ impl<'p> CaptureRun<'p> {
 
     /// One of several names of an object: its row says which object, and that has a row of its own.
     fn look_at_name(&mut self, found: Found, old: Option<FoundRow>) -> Result<(), CaptureError> {
-        let (id, name) = self.links.name(&found.stat, &self.ring);
+        let (id, name) = self.links.name(&self.devices.known_stat(&found.stat), &self.ring);
         let task = Task::Name(id, Box::new(found.clone()));
         let place = Place::Path(found.key.clone());
         if name == Name::First {
@@ -331,7 +342,8 @@ impl<'p> CaptureRun<'p> {
 
     /// Whether an object is as its row says, and all its contents are in every target.
     fn still_holds(&self, row: &FoundRow, stat: &FileStat) -> Result<bool, CaptureError> {
-        Ok(rows::unchanged(row, stat, self.last_scan())? && !rows::refers_to(row, &self.lost)?)
+        let stat = self.devices.known_stat(stat);
+        Ok(rows::unchanged(row, &stat, self.last_scan())? && !rows::refers_to(row, &self.lost)?)
     }
 
     /// Whether every target has the groups in which the contents of an object are.
@@ -346,14 +358,16 @@ impl<'p> CaptureRun<'p> {
     /// The row before of an object with several names, whether it has changed since or not.
     fn old_link(&mut self, id: LinkId, stat: &FileStat) -> Result<Option<FoundRow>, CaptureError> {
         let Some(by_inode) = &mut self.by_inode else { return Ok(None) };
-        let found = by_inode.find(stat.identity, |value| rows::is_inode(value, stat.identity))?;
+        let known = self.devices.known(stat.identity);
+        let found = by_inode.find(known, |value| rows::is_inode(value, known))?;
         Ok(found.filter(|row| row.key == crate::keys::link_key(&id)))
     }
 
     /// The row of an unchanged file that had another name at the last scan.
     fn moved_from(&mut self, stat: &FileStat) -> Result<Option<FoundRow>, CaptureError> {
         let Some(by_inode) = &mut self.by_inode else { return Ok(None) };
-        let found = by_inode.find(stat.identity, |value| rows::is_of(value, stat))?;
+        let known = self.devices.known_stat(stat);
+        let found = by_inode.find(known.identity, |value| rows::is_of(value, &known))?;
         match found {
             // Its references go into the new run, and a custodian may have put what is in them elsewhere.
             Some(row) if self.still_holds(&row, stat)? && self.is_stored(&row)? => Ok(Some(row)),
@@ -448,33 +462,7 @@ impl<'p> CaptureRun<'p> {
             summary,
             run,
             state: self.sink.into_state(),
-            root_device: self.root_device,
             previous: self.previous.map(|state| state.header().point),
         })
-    }
-
-    /// A tree on another device than before is most likely an unmounted disk.
-    fn check_device(&mut self) {
-        let before = self.previous.map(|state| state.header().root_device);
-        if before.is_some_and(|before| before != self.root_device) {
-            let root = self.options.root.display();
-            self.warnings.remark(format!(
-                "{root}: the root is on another device than at the last capture; if a disk is not mounted, mount it. Points before stay restorable"
-            ));
-        }
-    }
-
-    /// A tree that has lost almost everything was most likely not meant to.
-    fn check_losses(&mut self) {
-        let Some(before) = self.previous.map(|state| state.header().entries) else { return };
-        // Also by the numbers: of what an interrupted capture found gone, only they know.
-        let gone =
-            self.sink.gone.saturating_sub(self.sink.moved).max(before.saturating_sub(self.sink.entries));
-        if gone > 10 && gone > before / 10 * 9 {
-            let root = self.options.root.display();
-            self.warnings.remark(format!(
-                "{root}: {gone} of {before} entries are gone since the last capture; if that was a mistake, restore the point before"
-            ));
-        }
     }
 }

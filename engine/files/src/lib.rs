@@ -6,6 +6,7 @@
 mod beneath;
 pub mod capture;
 pub mod content;
+pub mod devices;
 pub mod exclude;
 pub mod heads;
 pub mod keys;

@@ -17,7 +17,8 @@ use minicbor::{Decode, Encode};
 use self::inodes::{InodeSorter, InodeTable};
 use self::table::{BlockOffset, TableFault, TableReader, TableWriter, WhichTable};
 use crate::heads::{FoundRow, KeyValue, SingleRows};
-use crate::keys::is_further;
+use crate::keys::{PathKey, is_further};
+use crate::row::HeadRow;
 use crate::stat::Identity;
 
 const VERSION: u32 = 0;
@@ -93,9 +94,6 @@ pub struct StateHeader {
     /// Bytes that a restore writes.
     #[n(5)]
     pub bytes: u64,
-    /// Device of the root.
-    #[n(6)]
-    pub root_device: u64,
     #[n(7)]
     paths_length: u64,
     #[n(8)]
@@ -117,8 +115,6 @@ pub struct StateFacts {
     pub entries: u64,
     /// Bytes that a restore writes.
     pub bytes: u64,
-    /// Device of the root.
-    pub root_device: u64,
 }
 
 /// A state that is whole as far as its header tells.
@@ -184,6 +180,18 @@ impl State {
     pub fn confirm(&mut self, scan_start: Timestamp) -> Result<(), StateError> {
         self.header.scan_start = scan_start;
         write_header(&self.folder, &self.header)
+    }
+
+    /// Which object the root was, if the state has it.
+    pub fn root(&self) -> Result<Option<Identity>, StateError> {
+        let mut rows = self.paths()?;
+        if !rows.advance()? {
+            return Ok(None);
+        }
+        let (key, value) = rows.row();
+        // What is no row here is told by whoever reads all of them.
+        let head = HeadRow::decode(value).ok().filter(|_| key == PathKey::root().as_bytes());
+        Ok(head.and_then(|head| head.facts.seen).map(|seen| seen.identity))
     }
 
     fn rows(&self, name: &str, length: u64) -> Result<StateRows, StateError> {
@@ -346,7 +354,6 @@ impl StateWriter {
             digest: facts.digest,
             entries: facts.entries,
             bytes: facts.bytes,
-            root_device: facts.root_device,
             paths_length: self.paths.finish().map_err(io)?,
             links_length: self.links.finish().map_err(io)?,
             inodes: self.inodes.finish().map_err(io)?,

@@ -102,7 +102,13 @@ impl Scene {
             crossing: Crossing::Stay,
             threads: 1.try_into().expect("one"),
         };
-        let options = CaptureOptions { root: self.tree(), walk, touched: Touched::Everywhere, part_limits };
+        let options = CaptureOptions {
+            root: self.tree(),
+            snapshot: None,
+            walk,
+            touched: Touched::Everywhere,
+            part_limits,
+        };
         let means =
             CaptureMeans { pool: self.fixture.pool().clone(), states: self.folder.path().join("states") };
         let standing = standing.expect("a session");

@@ -108,6 +108,7 @@ impl Scene {
         };
         let options = CaptureOptions {
             root: self.tree(),
+            snapshot: None,
             walk,
             touched: Touched::Everywhere,
             part_limits: PartLimits::default(),

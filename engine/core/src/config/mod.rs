@@ -50,8 +50,8 @@ pub use problem::{ConfigErrors, PROBLEMS_MAX, Problem, ProblemKind};
 pub use secret::{SecretRef, VaultSecret};
 pub use service::Service;
 pub use source::{
-    COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX, CommandSource, FilesSource, PostgresSource, Source,
-    SourceKind, ZfsSource,
+    COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX, CommandSource, FilesSource, PostgresSource, SnapshotKind,
+    Source, SourceKind, ZfsSource,
 };
 pub use user::{UserName, UserNameError};
 pub use variable::{VARIABLE_BYTES_MAX, VariableName};

@@ -82,6 +82,15 @@ pub struct FilesSource {
     pub one_file_system: bool,
     /// Whether changes are watched for, and bring captures forward.
     pub watch: bool,
+    /// Of what it is read; of the tree itself when absent.
+    pub snapshot: Option<SnapshotKind>,
+}
+
+/// A snapshot that a file system makes of itself, from which a tree is read as it was at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotKind {
+    /// Of the Btrfs subvolume in which the tree is.
+    Btrfs,
 }
 
 /// A ZFS dataset with its children.
@@ -135,11 +144,25 @@ pub(super) fn read_files(value: &Value<'_>, context: &ServiceContext<'_>) -> Opt
         let mirror = table.get("mirror").and_then(|value| value.truth()).unwrap_or(false);
         let one_file_system = table.get("one_file_system").and_then(|value| value.truth()).unwrap_or(true);
         let watch = table.get("watch").and_then(|value| value.truth()).unwrap_or(true);
+        let snapshot = table.get("snapshot").and_then(|value| read_snapshot(value, one_file_system));
         let live = if mirror { LiveFlow::Always(Target::Replica) } else { LiveFlow::None };
         let flows = context.flows(table, &layers, live);
-        let kind = SourceKind::Files(FilesSource { path: path?, exclude, mirror, one_file_system, watch });
+        let path = path?;
+        let kind = SourceKind::Files(FilesSource { path, exclude, mirror, one_file_system, watch, snapshot });
         Some(resolved(context, "files", kind, flows, &layers))
     })?
+}
+
+fn read_snapshot(value: Value<'_>, one_file_system: bool) -> Option<SnapshotKind> {
+    let kind = value.choice(&[("btrfs", SnapshotKind::Btrfs)])?;
+    if !one_file_system {
+        value.problem(ProblemKind::Conflict, || {
+            let fix = "leave `one_file_system` true, and give what is mounted below a source of its own";
+            Refusal::new("a snapshot has nothing in it of other file systems", fix)
+        });
+        return None;
+    }
+    Some(kind)
 }
 
 pub(super) fn read_zfs(value: &Value<'_>, context: &ServiceContext<'_>) -> Option<Source> {

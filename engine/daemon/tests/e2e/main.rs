@@ -32,6 +32,7 @@ mod restore_rules;
 mod retention;
 mod sandbox;
 mod several;
+mod snapshot;
 mod status_watch;
 mod systemd;
 mod tree;

@@ -27,6 +27,11 @@ impl Mount {
         Some(bound)
     }
 
+    /// The file system in a file.
+    pub(crate) fn image(image: &Path, place: &Path) -> Option<Self> {
+        mount(&["-o", "loop", image.to_str().unwrap()], place)
+    }
+
     /// Changes the size of a file system in memory.
     pub(crate) fn resize(&self, size: &str) {
         let mut again = Command::new("mount");

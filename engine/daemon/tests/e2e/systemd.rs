@@ -17,7 +17,7 @@ use crate::sandbox::Sandbox;
 const WATCHDOG: Duration = Duration::from_secs(2);
 
 /// The unit, in its folder.
-const UNIT: &str = "backstay.service";
+pub(crate) const UNIT: &str = "backstay.service";
 
 /// The exposure that the unit may have, by the tool that judges it.
 const EXPOSURE_MAX: f64 = 2.0;
@@ -223,7 +223,7 @@ fn capabilities(file: &str) -> Vec<String> {
 }
 
 /// A command of the sandbox with what a unit or drop-ins leave of root.
-fn bounded(sandbox: &Sandbox, files: &[&str], arguments: &[&str]) -> Command {
+pub(crate) fn bounded(sandbox: &Sandbox, files: &[&str], arguments: &[&str]) -> Command {
     let kept: Vec<String> = files.iter().flat_map(|file| capabilities(file)).collect();
     let command = sandbox.command(arguments);
     let mut setpriv = Command::new("setpriv");

@@ -215,7 +215,7 @@ impl CaptureRun<'_> {
             Ok(content.finish())
         })?;
         let facts = RowFacts {
-            seen: Some(Seen::from(stat)),
+            seen: Some(Seen::from(&self.devices.known_stat(stat))),
             user,
             group,
             attribute_references,
@@ -312,7 +312,6 @@ pub(super) struct Finished {
     pub(super) run: Option<Vec<PartRef>>,
     /// The new local state; none when nothing differs.
     pub(super) state: Option<StateWriter>,
-    pub(super) root_device: u64,
     pub(super) previous: Option<PointId>,
 }
 
@@ -330,7 +329,6 @@ impl Finished {
                 digest: self.found.digest,
                 entries: self.found.entries,
                 bytes: self.found.bytes,
-                root_device: self.root_device,
             };
             let kept = keep_state(&means.states, self.state, facts, self.previous);
             // The state is a cache: the next capture rebuilds it from the vault.

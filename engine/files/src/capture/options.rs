@@ -1,6 +1,6 @@
 //! What a capture is asked to do, how it is watched and stopped, and what it reports.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub const WARNINGS_MAX: usize = 1000;
 pub struct CaptureOptions {
     /// Root of the tree.
     pub root: PathBuf,
+    /// A snapshot of the tree that is read in its place.
+    pub snapshot: Option<SnapshotTree>,
     /// What of it is visited.
     pub walk: WalkOptions,
     /// Where something has changed since the capture before. What is elsewhere is taken to be as it was, and the point says up
@@ -28,6 +30,22 @@ pub struct CaptureOptions {
     pub touched: Touched,
     /// When a partial point is committed.
     pub part_limits: PartLimits,
+}
+
+impl CaptureOptions {
+    /// The root of what is read.
+    pub(super) fn tree(&self) -> &Path {
+        self.snapshot.as_ref().map_or(&self.root, |snapshot| &snapshot.root)
+    }
+}
+
+/// A tree as it was at one moment.
+#[derive(Debug, Clone)]
+pub struct SnapshotTree {
+    /// Its root.
+    pub root: PathBuf,
+    /// A moment before the snapshot was made: everything that was done until then is in it.
+    pub as_of: Moment,
 }
 
 /// A long capture commits what it has done so far when one of these is reached.

@@ -63,7 +63,6 @@ pub(super) fn state_of(
         digest: point.common.digest.clone(),
         entries: point.common.entries,
         bytes: point.common.bytes,
-        root_device: point.common.facts.root_device.unwrap_or(0),
     };
     Ok(writer.finish(facts, &folder)?)
 }

@@ -30,7 +30,7 @@ pub(super) fn prepare(
         Some(point) => Some(state_of(&means.states, standing, point, progress)?),
         None => None,
     };
-    let now = clock.moment();
+    let now = options.snapshot.as_ref().map_or_else(|| clock.moment(), |snapshot| snapshot.as_of);
     let (touched, start) = match (&previous, &standing.parent) {
         // Without a state before, or where something of it is lost, everything is looked at.
         (Some(previous), Some(parent)) if !has_lost && options.touched != Touched::Everywhere => {
@@ -39,7 +39,7 @@ pub(super) fn prepare(
         }
         _ => (Touched::Everywhere, Start { now, whole_until: None, defects: Vec::new() }),
     };
-    Ok((Walk::start_where(&options.root, options.walk.clone(), touched)?, previous, start))
+    Ok((Walk::start_where(options.tree(), options.walk.clone(), touched)?, previous, start))
 }
 
 fn check_root(root: &Path) -> Result<(), CaptureError> {

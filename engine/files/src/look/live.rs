@@ -10,6 +10,7 @@ use super::difference::{Difference, aspects};
 use super::entry::ListedEntry;
 use super::names::{Named, ResolvedRow, ResolvedRows};
 use crate::capture::ReadProblem;
+use crate::devices::Devices;
 use crate::keys::PathKey;
 use crate::on_disk::{Expected, LookProblem, Looker};
 use crate::restore::{RestoreError, references};
@@ -51,6 +52,7 @@ pub enum Compared {
 pub struct Live {
     looker: Looker,
     reread: Reread,
+    devices: Devices,
     below: PathKey,
     walk: Walk,
     step: Option<Step>,
@@ -69,10 +71,14 @@ impl Live {
         below: PathKey,
         reread: Reread,
     ) -> Result<Self, LiveError> {
+        let walk = Walk::start(root, walk)?;
+        let root = ResolvedRows::open(reading, PathKey::root()).next()?.filter(|row| row.path.is_root());
+        let known = root.and_then(|row| row.head.facts.seen).map(|seen| seen.identity);
         Ok(Self {
             looker: Looker::new(reading.vault().ring()),
             reread,
-            walk: Walk::start(root, walk)?,
+            devices: Devices::of_root(known, walk.root_stat().identity),
+            walk,
             step: None,
             rows: ResolvedRows::open(reading, below.clone()),
             below,
@@ -149,7 +155,7 @@ impl Live {
             let why = "the point lacks the file of which this is a name; run `backstay vault check`";
             return Ok(Some(Compared::Unreadable(format!("{}: {why}", row.path))));
         };
-        if self.reread == Reread::WhenTouched && is_untouched(&row, &found.stat) {
+        if self.reread == Reread::WhenTouched && is_untouched(&row, &self.devices.known_stat(&found.stat)) {
             return Ok(None);
         }
         let references = references(object, &row.row, &row.head)?;

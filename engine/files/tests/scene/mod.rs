@@ -108,7 +108,7 @@ impl Scene {
             crossing: Crossing::Stay,
             threads: 1.try_into().expect("one"),
         };
-        let options = CaptureOptions { root: self.path(""), walk, touched, part_limits };
+        let options = CaptureOptions { root: self.path(""), snapshot: None, walk, touched, part_limits };
         let pool = self.fixture.pool().clone();
         let means = CaptureMeans { pool, states: self.folder.path().join("states") };
         let Some(standing) = standing else { return Err(targets.take_failure().to_string()) };

@@ -1,0 +1,132 @@
+//! Reading a tree from a snapshot that its file system makes: everything in it is of one moment, also a database that is
+//! being written to. Owns the snapshot, from before the first read until after the last; what is read is the capture's.
+//!
+//! Snapshots lie in a folder of their own at the top of the subvolume, so that making them changes nothing in the tree, and
+//! have the name of their source: one that a crash has left is found and removed by the next capture.
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use backstay_core::config::SnapshotKind;
+use backstay_files::devices::{is_on_btrfs, is_subvolume};
+
+use crate::failure::Failure;
+
+/// The folder at the top of a subvolume; it belongs to no source.
+pub const FOLDER: &str = ".backstay";
+
+/// How much of what a program says is repeated, bytes.
+const SAID_BYTES_MAX: usize = 500;
+
+/// A snapshot, until this is dropped.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The subvolume of which it is.
+    subvolume: PathBuf,
+    /// Where it is.
+    place: PathBuf,
+    /// The tree in it.
+    root: PathBuf,
+}
+
+impl Snapshot {
+    /// Makes a snapshot of the file system in which a tree is, for this source.
+    pub fn take(kind: SnapshotKind, tree: &Path, source: &str) -> Result<Self, Failure> {
+        let SnapshotKind::Btrfs = kind;
+        let refused = |why: String| {
+            Failure::failed(format!("no snapshot of {} could be made: {why}", tree.display()))
+                .of_class("snapshot")
+        };
+        let tree = tree.canonicalize().map_err(|error| refused(error.to_string()))?;
+        let subvolume = subvolume_of(&tree).map_err(refused)?;
+        let folder = subvolume.join(FOLDER);
+        make_folder(&folder).map_err(|error| refused(format!("{}: {error}", folder.display())))?;
+        let below = tree.strip_prefix(&subvolume).unwrap_or(Path::new(""));
+        let place = folder.join(source);
+        let snapshot = Self { root: place.join(below), subvolume, place };
+        if snapshot.place.symlink_metadata().is_ok() {
+            tracing::info!(source, place = %snapshot.place.display(), "removing a snapshot that was left");
+            delete(&snapshot.place).map_err(refused)?;
+        }
+        let (from, to) = (snapshot.subvolume.as_os_str(), snapshot.place.as_os_str());
+        btrfs(["subvolume".as_ref(), "snapshot".as_ref(), "-r".as_ref(), from, to]).map_err(refused)?;
+        Ok(snapshot)
+    }
+
+    /// The tree as it was at the moment of the snapshot.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What is left out of a tree, by the paths that it has in the snapshot as well.
+    pub fn leave_out(&self, live: &[PathBuf]) -> Vec<PathBuf> {
+        let inside = live.iter().filter_map(|path| {
+            let path = path.canonicalize().ok()?;
+            Some(self.place.join(path.strip_prefix(&self.subvolume).ok()?))
+        });
+        live.iter().cloned().chain(inside).collect()
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if let Err(why) = delete(&self.place) {
+            // The next capture tries again, and fails if it cannot.
+            tracing::warn!(place = %self.place.display(), "a snapshot is left: {why}");
+        }
+    }
+}
+
+/// The top of the subvolume in which a directory is.
+fn subvolume_of(tree: &Path) -> Result<PathBuf, String> {
+    if !is_on_btrfs(tree).map_err(|error| error.to_string())? {
+        return Err("it is not on Btrfs; take `snapshot = \"btrfs\"` out of the configuration of the source"
+            .to_owned());
+    }
+    let is_top = |path: &&Path| path.metadata().is_ok_and(|found: Metadata| is_subvolume(found.ino()));
+    tree.ancestors().find(is_top).map(Path::to_path_buf).ok_or_else(|| {
+        "the top of its subvolume is not mounted here, only a directory of it; mount the subvolume as a whole".to_owned()
+    })
+}
+
+/// Private, since what is in a snapshot was perhaps made private since.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = folder.symlink_metadata()?;
+    let is_ours =
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+    if is_ours {
+        Ok(())
+    } else {
+        Err(io::Error::other("it is there, and not a private directory of this user; remove it"))
+    }
+}
+
+fn delete(snapshot: &Path) -> Result<(), String> {
+    btrfs(["subvolume".as_ref(), "delete".as_ref(), snapshot.as_os_str()])
+}
+
+/// Runs `btrfs`; what it says when it fails.
+fn btrfs<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<(), String> {
+    let mut command = Command::new("btrfs");
+    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null());
+    let done = command.output().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "there is no program `btrfs`; install the package btrfs-progs".to_owned(),
+        _ => format!("`btrfs`: {error}"),
+    })?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said =
+        String::from_utf8_lossy(&done.stderr[..done.stderr.len().min(SAID_BYTES_MAX)]).trim().to_owned();
+    Err(format!(
+        "`btrfs` says: {said}; making and deleting snapshots takes root, or CAP_SYS_ADMIN (drop-in snapshots.conf of the unit)"
+    ))
+}
