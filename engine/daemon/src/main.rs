@@ -8,6 +8,7 @@ mod care;
 mod cli;
 mod clock;
 mod control;
+mod doctor;
 mod engine;
 mod failure;
 mod flow_counters;

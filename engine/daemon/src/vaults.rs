@@ -11,7 +11,7 @@ mod slot;
 mod tests;
 mod traffic;
 
-pub use init::Recovery;
+pub use init::{RECOVERY_HOLDER, Recovery, refuse_foreign_folder};
 pub use keys::Recipient;
 pub use recovery_file::read_key_file;
 pub use traffic::TrafficMeter;
@@ -153,6 +153,17 @@ impl Vaults {
     ) -> Result<T, Failure> {
         let vaults = Arc::clone(self);
         self.answers_of(name)?.of(name, move || ask(&vaults))
+    }
+
+    /// The same for who has less patience: an error when no request to the vault has ended for so long.
+    pub fn within<T: Send + 'static>(
+        self: &Arc<Self>,
+        patience: Duration,
+        name: &str,
+        ask: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let vaults = Arc::clone(self);
+        self.answers_of(name)?.within(patience, name, move || ask(&vaults))
     }
 
     /// Measures what is asked of a vault from now on.

@@ -145,9 +145,12 @@ fn own_sections(command: &Command) -> Roff {
 /// Exit codes and what they mean.
 const EXIT_CODES: &[(&str, &str)] = &[
     ("0", "Done."),
-    ("1", "Failed. Of `status --check`: a warning."),
+    ("1", "Failed. Of `status --check`: a warning. Of `doctor`: problems were found."),
     ("2", "Wrong usage or configuration. Of `status --check`: critical."),
-    ("3", "Partly done; the message says which part is not. Of `status --check`: unknown."),
+    (
+        "3",
+        "Partly done; the message says which part is not. Of `status --check`: unknown. Of `doctor`: warnings alone.",
+    ),
 ];
 
 /// Files that the program reads and writes.

@@ -10,6 +10,7 @@ mod custodian;
 mod daemon;
 mod demo;
 mod diff;
+mod doctor;
 mod export;
 mod find;
 mod keys;
@@ -71,6 +72,11 @@ enum Command {
     /// Parse the configuration and explain it.
     #[command(after_help = "Example: backstay --config ./backstay.toml check-config")]
     CheckConfig,
+    /// Test all that the protection of this host hangs on, and say how to mend what is wrong.
+    #[command(
+        after_help = "Examples: sudo backstay doctor\n          backstay doctor --quiet || notify-operator"
+    )]
+    Doctor(doctor::DoctorArgs),
     /// Run the daemon; with --once, do what is due and end.
     #[command(after_help = "Example: backstay run --once static.files")]
     Run(daemon::RunArgs),
@@ -186,6 +192,7 @@ fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
     match &arguments.command {
         Command::Demo(_) | Command::Completions(_) | Command::Man(_) => Ok(0),
         Command::CheckConfig => check_config::run(&context),
+        Command::Doctor(doctor) => doctor::run(&context, &arguments.config, doctor),
         Command::Run(run) => daemon::run(&context, run),
         Command::Status(status) => status::run(&context, status),
         Command::Now(now) => capture::now(&context, now),

@@ -238,10 +238,10 @@ impl Vaults {
 }
 
 /// Name of the recovery key's object in `keys/`.
-pub(super) const RECOVERY_HOLDER: &str = "recovery";
+pub const RECOVERY_HOLDER: &str = "recovery";
 
 /// A folder that holds something else does not become a vault.
-fn refuse_foreign_folder(name: &str, path: &Path) -> Result<(), Failure> {
+pub fn refuse_foreign_folder(name: &str, path: &Path) -> Result<(), Failure> {
     // What a making that was killed has left is not foreign.
     let ours = ["unfinished", "keys", "trust", "format", "lost+found"];
     let Ok(entries) = fs::read_dir(path) else { return Ok(()) };

@@ -74,7 +74,8 @@ impl Answers {
         self.within(PATIENCE, vault, ask)
     }
 
-    fn within<T: Send + 'static>(
+    /// The same with another patience.
+    pub(super) fn within<T: Send + 'static>(
         &self,
         patience: Duration,
         vault: &str,

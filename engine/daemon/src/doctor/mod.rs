@@ -1,0 +1,460 @@
+//! The examination of a node: what its protection hangs on, subject by subject. Each subject has a file, in which facts are
+//! gathered (by asking a disk, the daemon, a vault: with limits, because they may hang) and judged (pure). This file has the
+//! order, and hands facts of one subject to the others. Nothing is changed; a test of writing uses a file without a name.
+
+mod configuration;
+mod daemon;
+mod databases;
+mod disks;
+mod finding;
+mod flow;
+mod limit;
+mod metrics;
+mod mounts;
+mod place;
+mod program;
+mod sample;
+mod secrets;
+mod sources;
+mod state;
+mod system;
+mod tree;
+mod unit;
+mod vault_inside;
+mod vault_place;
+mod words;
+
+pub use finding::{Finding, Fix, Level};
+pub use words::{Words, counted};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::clock::Clock;
+use backstay_core::config::{Config, ListenAddress, SecretRef, SourceKind, Target, VaultKind, VerifyLevel};
+use backstay_core::units::format_duration;
+
+use crate::clock::SystemClock;
+use crate::failure::Failure;
+use crate::flows::Flows;
+use crate::node::{Identity, KnownVaults};
+use crate::vaults::Vaults;
+
+use daemon::{Answer, Restart};
+use limit::{ANSWER_TIME, LOOK_TIME, LOOKS_MAX, VAULT_TIME, begin, within};
+use mounts::Mounts;
+use place::{Place, Presence};
+use secrets::FileFacts;
+use state::{Keys, Largest};
+use unit::Unit;
+use vault_inside::{Asked, Inside, Unmade};
+
+/// How long the daemon may take to say how it is, and how long `/proc` and `/etc` may take.
+const DAEMON_TIME: Duration = Duration::from_secs(30);
+
+/// Where the kernel shows its block devices.
+const BLOCKS: &str = "/sys/class/block";
+
+/// An examination.
+#[derive(Debug)]
+pub struct Doctor {
+    config: Arc<Config>,
+    /// What `check-config` warns of.
+    warnings: Vec<String>,
+    words: Words,
+    /// The vaults, to be read; why not, where this user may not.
+    vaults: Result<Arc<Vaults>, Failure>,
+    /// Which vaults this node has seen, where that can be told.
+    known: Option<KnownVaults>,
+}
+
+/// What is told of it as it goes on.
+pub type Tell<'t> = &'t mut dyn FnMut(Vec<Finding>);
+
+/// What came of a look at a path.
+#[derive(Debug, Clone)]
+enum Looked {
+    Seen(Box<Place>),
+    Failed(String),
+    Hangs,
+}
+
+/// Looks at paths.
+type Looks = BTreeMap<PathBuf, Looked>;
+
+/// What vaults have said, by their names.
+#[derive(Debug, Default)]
+struct Asking {
+    inside: BTreeMap<String, Inside>,
+    /// Those that were not made yet.
+    unmade: BTreeSet<String>,
+}
+
+impl Doctor {
+    /// Of this configuration. `open` reads the state, on a thread of its own: its disk may hang.
+    pub fn new(
+        config: Arc<Config>,
+        warnings: Vec<String>,
+        words: Words,
+        open: impl FnOnce() -> Result<Vaults, Failure> + Send + 'static,
+    ) -> Self {
+        let state = config.node.state.clone();
+        let hangs = || Err(Failure::failed("node.state does not answer"));
+        let vaults = within(LOOK_TIME, open).unwrap_or_else(hangs).map(Arc::new);
+        let known = within(LOOK_TIME, move || KnownVaults::load(&state)).and_then(Result::ok);
+        Self { config, warnings, words, vaults, known }
+    }
+
+    /// Whether this node has seen a vault of this name before.
+    fn has_seen(&self, vault: &str) -> bool {
+        self.known.as_ref().is_some_and(|known| known.id(vault).is_some())
+    }
+
+    /// Examines everything, and tells findings as they come.
+    pub fn examine(&self, tell: Tell<'_>) {
+        let (config, words) = (&*self.config, &self.words);
+        let mounts = Mounts::read().unwrap_or_default();
+        let looks = look_at(self.paths(), &mounts);
+        let judged = configuration::judge(config, self.warnings.clone(), &self.lying(&looks), words);
+        let (of_all, of_sources) =
+            judged.into_iter().partition(|finding| finding.subject == configuration::SUBJECT);
+        tell(of_all);
+        tell(self.files_of_configuration());
+        tell(self.secrets());
+
+        let (state, own_words) = (config.node.state.clone(), words.clone());
+        let daemon = within(DAEMON_TIME, move || daemon::Facts::gather(&state, &own_words));
+        let unit = Unit::read(Path::new("/"));
+        match &daemon {
+            Some(facts) => tell(facts.judge(unit.as_ref(), words)),
+            None => tell(vec![hangs("daemon", "running", &config.node.state, DAEMON_TIME)]),
+        }
+        match unit::judge_of_user(words, Path::new("/")) {
+            Some(finding) if unit.is_none() => tell(vec![finding]),
+            _ => tell(unit::judge(unit.as_ref(), config, &directories(&looks), words)),
+        }
+        let holder = daemon.as_ref().and_then(|facts| facts.holder.as_ref());
+        tell(system::Facts::gather(holder.map(|holder| holder.pid)).judge(words));
+        let runs = |facts: &daemon::Facts| !matches!(facts.answer, Answer::None | Answer::Failed(_));
+        let is_running = daemon.as_ref().is_some_and(runs);
+        tell(self.metrics(is_running));
+        tell(self.state(&looks));
+
+        let restart = daemon.as_ref().map_or(Restart::NotNeeded, daemon::Facts::restart);
+        let mut asking = Asking::default();
+        for name in config.vaults.keys() {
+            tell(self.vault(name.as_str(), &looks, &restart, &mut asking));
+        }
+        let sources = sources::Sources {
+            config,
+            words,
+            looks: &looks,
+            mounts: &mounts,
+            configured: of_sources,
+            last_entries: asking.last_entries(),
+            daemon_uid: self.daemon_uid(&looks),
+        };
+        sources.examine(tell);
+        tell(self.scratch(&looks, &asking));
+        tell(self.flows(daemon.map(|facts| facts.answer), asking));
+    }
+
+    fn directories(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.config.vaults.values().filter_map(|vault| match &vault.kind {
+            VaultKind::Dir(dir) => Some((vault.name.as_str(), dir.path.as_path())),
+            _ => None,
+        })
+    }
+
+    /// All paths that are looked at.
+    fn paths(&self) -> Vec<PathBuf> {
+        let node = &self.config.node;
+        let roots = self.config.sources_at_home_on(&node.name).filter_map(|source| match &source.kind {
+            SourceKind::Files(files) => Some(files.path.clone()),
+            _ => None,
+        });
+        let own = [node.state.clone(), node.scratch.clone()];
+        own.into_iter().chain(self.directories().map(|(_, path)| path.to_path_buf())).chain(roots).collect()
+    }
+
+    /// Where paths lie, or will lie. Of a vault whose disk is missing that is not known: what is there now is another one.
+    fn lying(&self, looks: &Looks) -> configuration::Lying {
+        let is_missed = |place: &Place| {
+            let mut of_it = self.directories().filter(|(_, path)| *path == place.path);
+            let is_seen = of_it.any(|(name, _)| self.has_seen(name));
+            let is_there = matches!(place.presence, Presence::Directory { is_empty: false, .. });
+            place.missing_levels > 1 || (!is_there && (is_seen || place.unmounted.is_some()))
+        };
+        let seen = looks.iter().filter_map(|(path, looked)| match looked {
+            Looked::Seen(place) if !is_missed(place) => {
+                Some((path.clone(), disks::disks_of(place, Path::new(BLOCKS))))
+            }
+            _ => None,
+        });
+        seen.collect()
+    }
+
+    /// The user that the state belongs to is the daemon's.
+    fn daemon_uid(&self, looks: &Looks) -> u32 {
+        match looks.get(&self.config.node.state) {
+            Some(Looked::Seen(place)) => match place.presence {
+                Presence::Directory { uid, .. } => uid,
+                _ => self.words.uid,
+            },
+            _ => self.words.uid,
+        }
+    }
+
+    fn files_of_configuration(&self) -> Vec<Finding> {
+        let mut files = vec![&self.words.node_file];
+        if self.words.fleet_file != self.words.node_file {
+            files.push(&self.words.fleet_file);
+        }
+        files
+            .into_iter()
+            .map(|file| secrets::judge_configuration(file, &FileFacts::of(file), &self.words))
+            .collect()
+    }
+
+    fn secrets(&self) -> Vec<Finding> {
+        let looked = |reference: &SecretRef| match reference {
+            SecretRef::File(path) => {
+                let path = path.clone();
+                within(LOOK_TIME, move || FileFacts::of(&path))
+            }
+            _ => None,
+        };
+        let wanted = secrets::wanted(&self.config);
+        let judged = wanted.values().map(|(reference, wanted)| {
+            secrets::judge(reference, wanted, looked(reference).as_ref(), &self.words)
+        });
+        let key = self.words.recovery_key();
+        judged.chain(secrets::judge_recovery_key(&key, &FileFacts::of(&key))).collect()
+    }
+
+    fn metrics(&self, is_running: bool) -> Vec<Finding> {
+        let address = self.config.node.metrics;
+        let found = match address {
+            Some(ListenAddress::Socket(address)) => {
+                within(LOOK_TIME, move || metrics::Found::look(address, is_running))
+            }
+            _ => None,
+        };
+        metrics::judge(address, found.as_ref(), &self.words)
+    }
+
+    fn state(&self, looks: &Looks) -> Vec<Finding> {
+        let state = &self.config.node.state;
+        let place = match seen("state", looks, state) {
+            Ok(place) => place,
+            Err(finding) => return vec![*finding],
+        };
+        let folder = state.clone();
+        let keys = match within(LOOK_TIME, move || Identity::load(&folder)) {
+            Some(Ok(None)) => self.known_vault().map_or(Keys::None, |vault| Keys::Lost { vault }),
+            Some(Ok(Some(identity))) => Keys::Whole { has_domain: identity.bundle.is_some() },
+            Some(Err(failure)) => Keys::Unreadable(failure.message),
+            None => return vec![hangs("state", "keys", state, LOOK_TIME)],
+        };
+        state::judge(place, &keys, &self.words)
+    }
+
+    /// A vault that this node has seen before.
+    fn known_vault(&self) -> Option<String> {
+        let mut names = self.config.vaults.keys().map(|name| name.to_string());
+        names.find(|name| self.has_seen(name))
+    }
+
+    fn vault(&self, name: &str, looks: &Looks, restart: &Restart, asking: &mut Asking) -> Vec<Finding> {
+        let subject = format!("vault {name}");
+        let Some((_, path)) = self.directories().find(|(known, _)| *known == name) else { return Vec::new() };
+        let place = match seen(&subject, looks, path) {
+            Ok(place) => place,
+            Err(finding) => return vec![*finding],
+        };
+        let is_seen = self.has_seen(name);
+        let daemon_uid = self.daemon_uid(looks);
+        let mut findings =
+            vault_place::judge(vault_place::Known { name, is_seen, daemon_uid }, place, &self.words);
+        if findings.first().is_some_and(|finding| finding.level > Level::Ok) {
+            return findings;
+        }
+        let (node, state) = (self.config.node.name.as_str(), self.config.node.state.as_path());
+        let asked = Asked { name, node, path, state, restart, words: &self.words };
+        let Ok(opened) = &self.vaults else {
+            findings.push(asked.judge_unopened());
+            return findings;
+        };
+        let (vaults, config, vault) = (Arc::clone(opened), Arc::clone(&self.config), name.to_owned());
+        let answer = within(VAULT_TIME, move || {
+            let name = vault.clone();
+            vaults.within(ANSWER_TIME, &vault, move |vaults| Inside::ask(vaults, &config, &name))
+        });
+        match answer {
+            Some(Ok(inside)) => {
+                findings.extend(asked.judge(&inside));
+                asking.inside.insert(name.to_owned(), inside);
+            }
+            Some(Err(failure)) if failure.class == "no_vault" && !is_seen => {
+                let (vaults, config, vault) = (Arc::clone(opened), Arc::clone(&self.config), name.to_owned());
+                let folder = path.to_path_buf();
+                let look = move || Unmade::look(&vaults, &config, &vault, &folder);
+                let unmade = within(LOOK_TIME, look);
+                asking.unmade.insert(name.to_owned());
+                findings
+                    .push(unmade.map_or_else(|| asked.judge_hanging(), |unmade| asked.judge_unmade(&unmade)));
+            }
+            Some(Err(failure)) if failure.class != "unanswered" => {
+                findings.push(asked.judge_failure(&failure));
+            }
+            _ => findings.push(asked.judge_hanging()),
+        }
+        findings
+    }
+
+    fn scratch(&self, looks: &Looks, asking: &Asking) -> Vec<Finding> {
+        if self.vaults.is_err() {
+            // What would be restored there is not known.
+            return Vec::new();
+        }
+        let place = match seen("scratch", looks, &self.config.node.scratch) {
+            Ok(place) => place,
+            Err(finding) => return vec![*finding],
+        };
+        let restored = |largest: &&Largest| {
+            let of_it = self.config.sources.iter().find(|source| source.name.as_str() == largest.source);
+            of_it.is_some_and(|source| source.verify.level == VerifyLevel::Restore)
+        };
+        let largest =
+            asking.newest().map(|(_, largest)| largest).filter(restored).max_by_key(|largest| largest.bytes);
+        state::judge_scratch(place, largest, &self.words)
+    }
+
+    fn flows(&self, answer: Option<Answer>, asking: Asking) -> Vec<Finding> {
+        let mut known = Flows::awaited(&self.config);
+        let questions: Vec<_> =
+            known.records().iter().map(|record| (record.source.clone(), record.target.clone())).collect();
+        let mut found: BTreeMap<_, _> = asking
+            .inside
+            .into_iter()
+            .flat_map(|(vault, inside)| {
+                inside.held.into_iter().map(move |held| ((held.source, vault.clone()), held.found))
+            })
+            .collect();
+        for (source, target) in questions {
+            let told = target.vault().and_then(|vault| found.remove(&(source.clone(), vault.to_owned())));
+            let untold = || {
+                Err(Failure::failed(format!(
+                    "{} could not be asked: see what is said of it above",
+                    target_words(&target)
+                )))
+            };
+            known.learn(&source, &target, told.unwrap_or_else(untold));
+        }
+        let (status, teller) = match answer {
+            Some(Answer::Status(status)) => (*status, flow::Teller::Daemon),
+            // What this user may not see was said.
+            _ if self.vaults.is_err() => return Vec::new(),
+            _ => (known.status(false, &SystemClock), flow::Teller::Vaults),
+        };
+        let now = SystemClock.now();
+        let mut findings = Vec::new();
+        for report in &status.flows {
+            let Some(source) = flow::source_of(&self.config, report) else { continue };
+            if asking.unmade.contains(&report.target) && teller == flow::Teller::Vaults {
+                findings.push(flow::judge_unmade(report, &self.words));
+                continue;
+            }
+            let mut records = known.records().iter();
+            let record = records
+                .find(|record| record.source == source.name && record.target.as_str() == report.target);
+            let proofs_good = record.and_then(|record| record.proofs().are_good());
+            findings.extend(flow::Flow { report, source, proofs_good, teller, now }.judge(&self.words));
+        }
+        findings
+    }
+}
+
+fn target_words(target: &Target) -> String {
+    match target {
+        Target::Vault(name) => format!("vault {name}"),
+        other => format!("the {other}"),
+    }
+}
+
+impl Asking {
+    fn newest(&self) -> impl Iterator<Item = (&str, &Largest)> {
+        let held = self.inside.values().flat_map(|inside| &inside.held);
+        held.filter_map(|held| Some((held.source.as_str(), &held.newest.as_ref()?.1)))
+    }
+
+    /// Entries of the newest points, by source; of several vaults the most.
+    fn last_entries(&self) -> BTreeMap<String, u64> {
+        let mut entries: BTreeMap<String, u64> = BTreeMap::new();
+        for (source, newest) in self.newest() {
+            let most = entries.entry(source.to_owned()).or_default();
+            *most = (*most).max(newest.entries);
+        }
+        entries
+    }
+}
+
+/// Paths that are directories.
+fn directories(looks: &Looks) -> BTreeSet<PathBuf> {
+    let is_directory = |looked: &Looked| matches!(looked, Looked::Seen(place) if place.is_directory());
+    looks.iter().filter(|(_, looked)| is_directory(looked)).map(|(path, _)| path.clone()).collect()
+}
+
+/// Looks at all these paths at the same time, so that several that hang cost the time of one.
+fn look_at(mut paths: Vec<PathBuf>, mounts: &Mounts) -> Looks {
+    paths.sort();
+    paths.dedup();
+    let mut looks = Looks::new();
+    for some in paths.chunks(LOOKS_MAX) {
+        let begun: Vec<_> = some
+            .iter()
+            .map(|path| {
+                let (looked_at, mounts) = (path.clone(), mounts.clone());
+                (path.clone(), begin(move || Place::look(&looked_at, &mounts)))
+            })
+            .collect();
+        for (path, awaited) in begun {
+            let looked = match awaited.within(LOOK_TIME) {
+                Some(Ok(place)) => Looked::Seen(Box::new(place)),
+                Some(Err(error)) => Looked::Failed(error.to_string()),
+                None => Looked::Hangs,
+            };
+            looks.insert(path, looked);
+        }
+    }
+    looks
+}
+
+/// What was seen at a path, or what there is to say instead.
+fn seen<'l>(subject: &str, looks: &'l Looks, path: &Path) -> Result<&'l Place, Box<Finding>> {
+    match looks.get(path) {
+        Some(Looked::Seen(place)) => Ok(place),
+        Some(Looked::Failed(why)) => {
+            let finding = Finding::problem(
+                subject,
+                "present",
+                format!("{} cannot be looked at: {why}", path.display()),
+            );
+            let finding = finding.advise(format!(
+                "see what is wrong there: `ls -ld {0}`, `findmnt -T {0}`, `dmesg`",
+                words::quote(path)
+            ));
+            Err(Box::new(finding))
+        }
+        Some(Looked::Hangs) | None => Err(Box::new(hangs(subject, "present", path, LOOK_TIME))),
+    }
+}
+
+fn hangs(subject: &str, check: &'static str, path: &Path, limit: Duration) -> Finding {
+    let what = format!("{} does not answer within {}", path.display(), format_duration(limit));
+    Finding::problem(subject, check, what)
+        .because("its disk or its server hangs: nothing is captured from it or to it, and whoever looks at it hangs too")
+        .advise("see `dmesg | tail`; for a network file system whether its server answers; `umount -f -l` of its mount point lets others go on")
+}
