@@ -15,6 +15,7 @@ mod crash;
 mod daemon;
 mod damage;
 mod demo;
+mod doctor;
 mod exposition;
 mod fidelity;
 mod hanging;
