@@ -19,6 +19,9 @@ use crate::failure::Failure;
 /// The folder at the top of a subvolume; it belongs to no source.
 pub const FOLDER: &str = ".backstay";
 
+/// The program that makes and deletes snapshots.
+pub const PROGRAM: &str = "btrfs";
+
 /// How much of what a program says is repeated, bytes.
 const SAID_BYTES_MAX: usize = 500;
 
@@ -82,7 +85,7 @@ impl Drop for Snapshot {
 }
 
 /// The top of the subvolume in which a directory is.
-fn subvolume_of(tree: &Path) -> Result<PathBuf, String> {
+pub fn subvolume_of(tree: &Path) -> Result<PathBuf, String> {
     if !is_on_btrfs(tree).map_err(|error| error.to_string())? {
         return Err("it is not on Btrfs; take `snapshot = \"btrfs\"` out of the configuration of the source"
             .to_owned());
@@ -115,7 +118,7 @@ fn delete(snapshot: &Path) -> Result<(), String> {
 
 /// Runs `btrfs`; what it says when it fails.
 fn btrfs<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<(), String> {
-    let mut command = Command::new("btrfs");
+    let mut command = Command::new(PROGRAM);
     command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null());
     let done = command.output().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "there is no program `btrfs`; install the package btrfs-progs".to_owned(),

@@ -22,6 +22,8 @@ pub struct Found<'a> {
     /// Whether captures read the tree from a snapshot: then all files are of one instant, and what a database makes of them is
     /// what it makes of a loss of power.
     pub from_snapshot: bool,
+    /// Whether they could be.
+    pub is_on_btrfs: bool,
     /// The words of all programs of `command` sources of this node.
     pub dumped: &'a BTreeSet<String>,
     /// The names of the sources that there are.
@@ -133,6 +135,12 @@ impl Found<'_> {
                         self.free_name("mysqldump")
                     ),
                 ),
+            DatabaseKind::Sqlite | DatabaseKind::Rocks if self.is_on_btrfs => {
+                let kind = name(database.kind);
+                Finding::warning(&subject, check, format!("{path} is a database of {kind} that is written to"))
+                    .because("a copy that is taken between two of its writes may be torn. Read from a snapshot, it is as a power failure would leave it, which it survives")
+                    .set(format!("{}, in `files` of [service.{}]", words.fleet_file.display(), self.service), "snapshot = \"btrfs\"")
+            }
             DatabaseKind::Sqlite => {
                 let stem = database.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
                 let run = format!("[\"sqlite3\", \"-readonly\", {}, \".dump\"]", toml_text(&path));
@@ -212,6 +220,7 @@ mod tests {
             service: "app",
             databases,
             from_snapshot,
+            is_on_btrfs: false,
             dumped: &dumped,
             sources: &sources,
         };
@@ -259,6 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn on_btrfs_a_snapshot_is_what_mends_it() {
+        let (dumped, sources) = (BTreeSet::new(), BTreeSet::new());
+        let databases = [database(DatabaseKind::Rocks, "/srv/app/kv", true)];
+        let found = Found {
+            source: "app.files",
+            service: "app",
+            databases: &databases,
+            from_snapshot: false,
+            is_on_btrfs: true,
+            dumped: &dumped,
+            sources: &sources,
+        };
+        let found = found.judge(&Words::of_tests(0));
+        assert_eq!(found[0].fix.as_ref().map(Fix::text), Some("snapshot = \"btrfs\""));
+    }
+
+    #[test]
     fn of_many_some_are_named() {
         let many: Vec<Database> =
             (0..6).map(|n| database(DatabaseKind::Sqlite, &format!("/srv/app/{n}.db"), true)).collect();
@@ -275,6 +301,7 @@ mod tests {
             service: "a",
             databases: &[],
             from_snapshot: false,
+            is_on_btrfs: false,
             dumped: &dumped,
             sources: &sources,
         };

@@ -15,6 +15,7 @@ mod place;
 mod program;
 mod sample;
 mod secrets;
+mod snapshots;
 mod sources;
 mod state;
 mod system;

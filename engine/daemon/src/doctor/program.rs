@@ -221,6 +221,11 @@ impl Command<'_> {
     }
 }
 
+/// Whether a program is in the path of this process.
+pub fn is_on_path(name: &str) -> bool {
+    elsewhere(name).is_some()
+}
+
 /// Where a program is in the path of this process.
 fn elsewhere(name: &str) -> Option<PathBuf> {
     if name.contains('/') {

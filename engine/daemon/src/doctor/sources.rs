@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backstay_core::config::{Config, FilesSource, Source, SourceKind, VaultKind};
+use backstay_files::devices::is_on_btrfs;
 use backstay_files::walk::Crossing;
 
 use super::finding::Finding;
@@ -15,7 +16,7 @@ use super::program::{self, Tried};
 use super::sample::{self, TIME_MAX};
 use super::tree::{self, Watched};
 use super::words::Words;
-use super::{Looked, Looks, Tell, databases, hangs, seen, system};
+use super::{Looked, Looks, Tell, databases, hangs, seen, snapshots, system};
 use crate::engine::walk_options;
 
 /// How long the attempt to start a program may take, beside the limit that it has itself.
@@ -137,6 +138,10 @@ impl Sources<'_> {
             }
         };
         findings.extend(tree.judge_sample(&sample, self.words));
+        if files.snapshot.is_some() {
+            let facts = snapshots::Facts::of(&files.path, self.daemon_uid);
+            findings.push(facts.judge(&subject, service, self.words));
+        }
         findings.extend(tree.judge_foreign(&self.uncovered(&sample.foreign), self.words));
         if files.watch {
             watched.trees += 1;
@@ -147,7 +152,8 @@ impl Sources<'_> {
             source: name,
             service,
             databases: &sample.databases,
-            from_snapshot: false,
+            from_snapshot: files.snapshot.is_some(),
+            is_on_btrfs: is_on_btrfs(&files.path).unwrap_or(false),
             dumped: &self.dumped(),
             sources: &self.names(),
         };

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use backstay_core::config::{Config, ListenAddress, SecretRef, SourceKind, VaultKind};
 
 use super::finding::Finding;
+use super::limit::{LOOK_TIME, within};
 use super::words::{Words, quote, user_name};
+use crate::snapshot::subvolume_of;
 
 const SUBJECT: &str = "unit";
 
@@ -168,6 +170,7 @@ pub fn judge(unit: Option<&Unit>, config: &Config, there: &BTreeSet<PathBuf>, wo
     findings.push(writing(unit, config, there, words));
     findings.extend(network(unit, config, words));
     findings.extend(user(unit, config, words));
+    findings.extend(snapshots(unit, config, words));
     findings.extend(credentials(unit, config, words));
     findings
 }
@@ -286,6 +289,40 @@ fn user(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
         )
         .because("programs of `command` sources are not started: \"cannot become the user\"")
         .run(drop_in("commands", &lines, words)),
+    )
+}
+
+fn snapshots(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
+    let own = config.sources_at_home_on(&config.node.name);
+    let roots: Vec<&Path> = own
+        .filter_map(|source| match &source.kind {
+            SourceKind::Files(files) if files.snapshot.is_some() => Some(files.path.as_path()),
+            _ => None,
+        })
+        .collect();
+    if roots.is_empty() {
+        return None;
+    }
+    let held = unit.list("CapabilityBoundingSet");
+    let may_delete = held.is_empty() || held.contains(&"CAP_SYS_ADMIN");
+    // Where there is none that can be told, of the source more is said.
+    let top_of = |root: PathBuf| within(LOOK_TIME, move || subvolume_of(&root).ok()).flatten();
+    let tops = roots.iter().map(|root| top_of(root.to_path_buf()).unwrap_or_else(|| root.to_path_buf()));
+    let closed: BTreeSet<PathBuf> = tops.filter(|top| !unit.may_write(top)).collect();
+    if may_delete && closed.is_empty() {
+        return Some(Finding::ok(SUBJECT, "snapshots", "it may make snapshots and delete them"));
+    }
+    let capability = (!may_delete).then(|| "CapabilityBoundingSet=CAP_SYS_ADMIN".to_owned());
+    let paths = closed.iter().map(|top| format!("ReadWritePaths=-{}", unit_word(top)));
+    let lines: Vec<String> = capability.into_iter().chain(paths).collect();
+    Some(
+        Finding::problem(
+            SUBJECT,
+            "snapshots",
+            "the unit does not let the daemon make snapshots, or delete them",
+        )
+        .because("sources with `snapshot` are not captured, or snapshots are left")
+        .run(drop_in("snapshots", &lines, words)),
     )
 }
 

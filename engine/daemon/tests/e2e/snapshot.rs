@@ -6,11 +6,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::daemon::{Daemon, wait_for};
 use crate::judge::assert_same;
 use crate::mount::Mount;
 use crate::outcome::run;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, text};
 use crate::systemd::{UNIT, bounded};
 
 /// A node whose source is a Btrfs file system. `None` where mounting is not permitted.
@@ -188,6 +190,33 @@ fn making_snapshots_is_no_change_that_brings_captures() {
     wait_for("a change", || last_point() != before.0);
     daemon.running.terminate().good();
     assert_eq!(left(&sandbox), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn doctor_knows_what_a_snapshot_takes_and_what_it_is_good_for() {
+    let Some((mut sandbox, _mount)) = on_btrfs() else { return };
+    let finding = |sandbox: &Sandbox, check: &str| {
+        let mut command = sandbox.command(["doctor", "--json"]);
+        command.env("PATH", std::env::var_os("PATH").unwrap());
+        let told = run(command).json();
+        let of_source = |one: &&Value| one["check"] == check && one["subject"] == "source data.files";
+        told["checks"].as_array().unwrap().iter().find(of_source).cloned().unwrap_or_default()
+    };
+    assert_eq!(finding(&sandbox, "snapshot")["level"], "ok");
+    // A header is what they are known by.
+    fs::write(sandbox.source.join("app.db"), [b"SQLite format 3\0".as_slice(), &[0; 496]].concat()).unwrap();
+    assert_eq!(finding(&sandbox, "sqlite")["level"], "ok", "it is read from a snapshot");
+    sandbox.source_lines = "";
+    let told = finding(&sandbox, "sqlite");
+    assert_eq!(
+        (text(&told["level"]).as_str(), text(&told["fix"]).as_str()),
+        ("warning", "snapshot = \"btrfs\"")
+    );
+    let mut other = Sandbox::new();
+    other.source_lines = ", snapshot = \"btrfs\"";
+    let told = finding(&other, "snapshot");
+    assert_eq!(told["level"], "problem");
+    assert!(text(&told["what"]).contains("is not on Btrfs"), "{told}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -150,7 +151,7 @@ fn a_source_that_cannot_be_watched_is_captured_when_it_is_due_and_that_is_said()
     daemon.running.terminate().good();
 }
 
-/// Files whose contents only grow: the number of the change that was written last.
+/// Files that only grow by lines: the number of each change.
 struct Writer {
     files: Vec<PathBuf>,
     /// When each change was there, by file: since the epoch.
@@ -165,7 +166,7 @@ impl Writer {
             fs::create_dir_all(&folder).unwrap();
             all.extend((0..files).map(|file| folder.join(format!("file {file}"))));
         }
-        all.iter().for_each(|file| fs::write(file, "0").unwrap());
+        all.iter().for_each(|file| fs::write(file, "0\n").unwrap());
         let log = vec![Vec::new(); all.len()];
         Self { files: all, log }
     }
@@ -181,7 +182,8 @@ impl Writer {
             n += 1;
             let file = n as usize % self.files.len();
             // In one call: nobody reads half of it.
-            fs::write(&self.files[file], n.to_string()).unwrap();
+            let mut open = fs::OpenOptions::new().append(true).open(&self.files[file]).unwrap();
+            open.write_all(format!("{n}\n").as_bytes()).unwrap();
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
             self.log[file].push((now, n));
         }
@@ -212,9 +214,8 @@ fn observe(sandbox: &Sandbox, daemon: &Daemon, n: usize) -> Observed {
         }
         for file in fs::read_dir(&entry).unwrap() {
             let file = file.unwrap().path();
-            // An empty one was met between two writes: it is newer than what was there before.
             let contents = fs::read_to_string(&file).unwrap();
-            let number = if contents.is_empty() { u64::MAX } else { contents.parse().unwrap() };
+            let number = contents.lines().last().unwrap().parse().unwrap();
             restored.insert(file.strip_prefix(&folder).unwrap().to_path_buf(), number);
         }
     }
