@@ -12,6 +12,9 @@ use backstay_wire::control::{CaptureReport, TargetOutcome};
 use super::FlowRecord;
 use super::changes::RESCAN_PERIOD;
 
+/// This part of its RPO before it is due, a flow is due soon.
+const SOON_DIVISOR: u32 = 4;
+
 /// A scan of a source that has become durable.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scan {
@@ -69,12 +72,14 @@ impl FlowRecord {
         self.retry_at = None;
     }
 
-    /// A capture begins; where it is to look. Everywhere, unless it is begun only because of changes that were seen.
+    /// A capture begins; where it is to look. Everywhere, unless it is begun only because of changes that were seen, and what
+    /// the objective asks for is not due soon: it would have to wait until this one has ended.
     pub(super) fn begin(&mut self, now: Moment) -> Touched {
         let scheduled = self.scheduled(now);
         let is_wanted = scheduled.wanted_at.is_some_and(|wanted| wanted <= now.wall);
         let unseen = ScheduledFlow { wanted_at: None, ..scheduled };
-        let is_due = !due(std::slice::from_ref(&unseen), now.wall).is_empty();
+        let soon = now.wall.saturating_add(unseen.rpo / SOON_DIVISOR);
+        let is_due = !due(std::slice::from_ref(&unseen), soon).is_empty();
         self.capturing = true;
         let touched = self.changes.begin(self.rpo, now.wall);
         if is_wanted && !is_due && self.failures == 0 { touched } else { Touched::Everywhere }
