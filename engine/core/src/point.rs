@@ -76,9 +76,9 @@ pub struct Facts {
     /// `files`: path of the root.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub root_path: Option<Vec<u8>>,
-    /// `files`: device number of the root.
+    /// `files`: number of the file system of the root, the same after a boot.
     #[n(1)]
-    pub root_device: Option<u64>,
+    pub root_file_system: Option<u64>,
     /// Host name at the time of capture.
     #[n(2)]
     pub host: Option<String>,

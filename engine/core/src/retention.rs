@@ -26,7 +26,7 @@ pub struct Aged {
     /// Entries of its state; 0 where that is not known.
     pub entries: u64,
     /// The device on which the root of the source was, where there is one.
-    pub root_device: Option<u64>,
+    pub root_file_system: Option<u64>,
 }
 
 /// Of the points before almost everything was gone, so many are kept, the newest.
@@ -167,7 +167,7 @@ pub fn judge(keep: &Keep, points: &[Aged]) -> Vec<Vec<Reason>> {
 fn before_losses<'p>(points: &'p [Aged], by_age: &'p [usize]) -> impl Iterator<Item = usize> {
     let is_loss = |before: &Aged, after: &Aged| {
         let is_gone = before.entries > LOSS_ENTRIES_LEAST && after.entries < before.entries / 10;
-        let devices = before.root_device.zip(after.root_device);
+        let devices = before.root_file_system.zip(after.root_file_system);
         is_gone || devices.is_some_and(|(before, after)| before != after)
     };
     let pairs = by_age.windows(2).rev();

@@ -18,6 +18,7 @@ use backstay_files::capture::{
     CaptureError, CaptureMeans, CaptureOptions, CaptureProgress, Captured, ExpectedSight, PartLimits,
     SnapshotTree, capture,
 };
+use backstay_files::devices::file_system_of;
 use backstay_files::exclude::Exclude;
 use backstay_files::touched::Touched;
 use backstay_files::walk::{Crossing, WalkOptions};
@@ -120,8 +121,10 @@ impl Engine {
         if let Some(expected) = expected(source, &groups) {
             progress.expect(expected);
         }
-        for (cursor, group) in groups {
-            self.capture_group(&asked, cursor, group, &mut report);
+        for (n, (cursor, group)) in groups.into_iter().enumerate() {
+            // What was touched while the groups before were captured is not in what was said.
+            let touched = if n == 0 { touched } else { &Touched::Everywhere };
+            self.capture_group(&Asked { touched, ..asked }, cursor, group, &mut report);
         }
         report.read_bytes = progress.read_bytes();
         report.stored_bytes = progress.stored_bytes();
@@ -272,6 +275,10 @@ impl Engine {
         let source = asked.source;
         let states = self.config.node.state.join("sources").join(source.name.as_str());
         match self.try_capture_files(asked, files, cursor, vaults.clone(), &states) {
+            Err(CaptureFailure::Capture(CaptureError::LinkChanged)) => {
+                let everywhere = Asked { touched: &Touched::Everywhere, ..*asked };
+                self.capture_files(&everywhere, files, cursor, vaults)
+            }
             Err(CaptureFailure::Capture(CaptureError::State(error))) if error.is_torn() => {
                 tracing::warn!(source = %source.name, %error, "captured again with a state from the vault");
                 std::fs::remove_dir_all(&states)?;
@@ -345,12 +352,13 @@ pub fn walk_options(config: &Config, files: &FilesSource) -> Result<WalkOptions,
         _ => None,
     });
     let own = [config.node.state.clone(), config.node.scratch.clone()];
-    let leave_out: Vec<PathBuf> = vaults.chain(own).collect();
+    let leave_out: Vec<PathBuf> = vaults.chain(own).chain(snapshot::folders(config)).collect();
     let crossing = if files.one_file_system { Crossing::Stay } else { Crossing::Cross };
     Ok(WalkOptions { exclude, leave_out, crossing, threads: WALK_THREADS })
 }
 
 /// What is to be captured, and who is told.
+#[derive(Clone, Copy)]
 struct Asked<'a> {
     source: &'a Source,
     touched: &'a Touched,
@@ -454,10 +462,9 @@ fn rolled_back_line(vault: &RolledBack) -> String {
 
 fn facts(files: &FilesSource, options: &CaptureOptions) -> Facts {
     use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::MetadataExt;
     Facts {
         root_path: Some(files.path.as_os_str().as_bytes().to_vec()),
-        root_device: std::fs::metadata(&files.path).ok().map(|metadata| metadata.dev()),
+        root_file_system: file_system_of(&files.path),
         host: Some(host()),
         scope: Some(options.walk.scope_hash().to_vec()),
     }

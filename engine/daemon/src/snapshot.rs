@@ -5,13 +5,13 @@
 //! have the name of their source: one that a crash has left is found and removed by the next capture.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, Metadata};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use backstay_core::config::SnapshotKind;
+use backstay_core::config::{Config, SnapshotKind, SourceKind};
 use backstay_files::devices::{is_on_btrfs, is_subvolume};
 
 use crate::failure::Failure;
@@ -46,17 +46,23 @@ impl Snapshot {
         };
         let tree = tree.canonicalize().map_err(|error| refused(error.to_string()))?;
         let subvolume = subvolume_of(&tree).map_err(refused)?;
-        let folder = subvolume.join(FOLDER);
-        make_folder(&folder).map_err(|error| refused(format!("{}: {error}", folder.display())))?;
-        let below = tree.strip_prefix(&subvolume).unwrap_or(Path::new(""));
+        let folder = make_folder(&subvolume).map_err(refused)?;
         let place = folder.join(source);
-        let snapshot = Self { root: place.join(below), subvolume, place };
-        if snapshot.place.symlink_metadata().is_ok() {
-            tracing::info!(source, place = %snapshot.place.display(), "removing a snapshot that was left");
-            delete(&snapshot.place).map_err(refused)?;
+        if place.symlink_metadata().is_ok() {
+            tracing::info!(source, place = %place.display(), "removing a snapshot that was left");
+            delete(&place).map_err(refused)?;
         }
-        let (from, to) = (snapshot.subvolume.as_os_str(), snapshot.place.as_os_str());
+        let (from, to) = (subvolume.as_os_str(), place.as_os_str());
         btrfs(["subvolume".as_ref(), "snapshot".as_ref(), "-r".as_ref(), from, to]).map_err(refused)?;
+        let below = tree.strip_prefix(&subvolume).unwrap_or(Path::new(""));
+        let snapshot = Self { root: place.join(below), subvolume, place };
+        // Below the top of a subvolume something may be mounted, of which there is only an empty directory in the snapshot.
+        let inode = |path: &Path| {
+            path.metadata().map(|found| found.ino()).map_err(|error| refused(error.to_string()))
+        };
+        if inode(&snapshot.root)? != inode(&tree)? {
+            return Err(refused(format!("it is no part of the subvolume {}", snapshot.subvolume.display())));
+        }
         Ok(snapshot)
     }
 
@@ -84,32 +90,70 @@ impl Drop for Snapshot {
     }
 }
 
+/// The folders of snapshots of all sources that have them: they belong to no source.
+pub fn folders(config: &Config) -> impl Iterator<Item = PathBuf> {
+    tops(config).map(|top| top.join(FOLDER))
+}
+
+/// Makes these folders, so that whoever watches a tree around one knows it from the beginning. What cannot be made is told by
+/// the captures that need it.
+pub fn make_folders(config: &Config) {
+    for top in tops(config) {
+        if let Err(why) = make_folder(&top) {
+            tracing::warn!(top = %top.display(), "there is no folder for snapshots: {why}");
+        }
+    }
+}
+
+fn tops(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let own = config.sources_at_home_on(&config.node.name);
+    own.filter_map(|source| match &source.kind {
+        SourceKind::Files(files) if files.snapshot.is_some() => {
+            subvolume_of(&files.path.canonicalize().ok()?).ok()
+        }
+        _ => None,
+    })
+}
+
 /// The top of the subvolume in which a directory is.
 pub fn subvolume_of(tree: &Path) -> Result<PathBuf, String> {
     if !is_on_btrfs(tree).map_err(|error| error.to_string())? {
         return Err("it is not on Btrfs; take `snapshot = \"btrfs\"` out of the configuration of the source"
             .to_owned());
     }
-    let is_top = |path: &&Path| path.metadata().is_ok_and(|found: Metadata| is_subvolume(found.ino()));
-    tree.ancestors().find(is_top).map(Path::to_path_buf).ok_or_else(|| {
+    let device = tree.metadata().map_err(|error| error.to_string())?.dev();
+    let found = tree.ancestors().map_while(|path| Some((path, path.metadata().ok()?)));
+    let mut of_it = found.take_while(|(_, found)| found.dev() == device);
+    of_it.find(|(_, found)| is_subvolume(found.ino())).map(|(path, _)| path.to_path_buf()).ok_or_else(|| {
         "the top of its subvolume is not mounted here, only a directory of it; mount the subvolume as a whole".to_owned()
     })
 }
 
-/// Private, since what is in a snapshot was perhaps made private since.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+/// The folder of snapshots at the top of a subvolume. Private, since what is in a snapshot was perhaps made private since; and
+/// where nobody else can put something else in the place of what is made or deleted.
+fn make_folder(top: &Path) -> Result<PathBuf, String> {
+    let folder = top.join(FOLDER);
+    let user = rustix::process::geteuid().as_raw();
+    let shown = |path: &Path, error: &io::Error| format!("{}: {error}", path.display());
+    let found = top.metadata().map_err(|error| shown(top, &error))?;
+    if found.uid() != user || found.mode() & 0o022 != 0 {
+        return Err(format!(
+            "others than the user of the daemon can write to {}, the top of the subvolume, and could lead it astray; give it to that user alone, or read the tree without a snapshot",
+            top.display()
+        ));
+    }
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(shown(&folder, &error)),
         _ => {}
     }
-    let found = folder.symlink_metadata()?;
-    let is_ours =
-        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
-    if is_ours {
-        Ok(())
-    } else {
-        Err(io::Error::other("it is there, and not a private directory of this user; remove it"))
+    let found = folder.symlink_metadata().map_err(|error| shown(&folder, &error))?;
+    if !found.is_dir() || found.uid() != user || found.mode() & 0o077 != 0 {
+        return Err(format!(
+            "{} is there, and not a private directory of this user; remove it",
+            folder.display()
+        ));
     }
+    Ok(folder)
 }
 
 fn delete(snapshot: &Path) -> Result<(), String> {

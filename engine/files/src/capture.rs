@@ -198,7 +198,7 @@ impl<'p> CaptureRun<'p> {
     fn scan(&mut self, walk: Walk, resumed: Option<Vec<u8>>) -> Result<(), CaptureError> {
         let root = walk.root_stat().identity;
         let known = self.previous.map(State::root).transpose()?.flatten();
-        self.devices = Devices::of_root(known, root);
+        self.devices = Devices::of_root(known, root, self.start.is_same_file_system);
         self.check_device(known, root);
         let stays = self.options.walk.crossing == Crossing::Stay;
         self.btrfs_root = (stays && is_on_btrfs(self.options.tree()).unwrap_or(false)).then_some(root);
@@ -284,6 +284,9 @@ impl<'p> CaptureRun<'p> {
             Some(old) => self.still_holds(old, &found.stat)?,
             None => false,
         };
+        if !unchanged && old.is_some() && self.start.whole_until.is_some() {
+            return Err(CaptureError::LinkChanged);
+        }
         let place = Place::Link(id, found.key.clone());
         if unchanged {
             self.queue.push(Work { place, old, task: Task::Keep });

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::stat::{FileKind, FileStat, Identity};
+use crate::walk::Found;
 
 /// What `statfs` says of Btrfs (statfs(2)).
 const BTRFS_MAGIC: u64 = 0x9123_683e;
@@ -28,10 +29,17 @@ pub fn is_subvolume(inode: u64) -> bool {
     inode == SUBVOLUME_INODE
 }
 
-/// Whether what was found in a tree on Btrfs is a subvolume of its own, in which a walk that stays on one device finds nothing.
-pub(crate) fn is_other_subvolume(stat: &FileStat, root: Identity) -> bool {
-    let is_other = stat.identity.device != root.device && is_subvolume(stat.identity.inode);
-    stat.kind == FileKind::Directory && (is_other || stat.identity.inode == EMPTY_SUBVOLUME_INODE)
+/// A number that a file system keeps through boots, where it has one: `f_fsid` of statvfs(3). `None` where nobody can tell.
+pub fn file_system_of(path: &Path) -> Option<u64> {
+    rustix::fs::statvfs(path).ok().map(|system| system.f_fsid).filter(|number| *number != 0)
+}
+
+/// Whether what was found in a tree on Btrfs with this root is a subvolume of its own, in which a walk that stays on one device
+/// finds nothing; what is mounted there is not.
+pub(crate) fn is_other_subvolume(found: &Found, root: Identity) -> bool {
+    let Identity { device, inode } = found.stat.identity;
+    let is_other = device != root.device && (is_subvolume(inode) || inode == EMPTY_SUBVOLUME_INODE);
+    found.stat.kind == FileKind::Directory && is_other && !found.is_mount_point()
 }
 
 /// By which number the device of a tree is known in rows.
@@ -42,10 +50,10 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    /// Of a tree whose root is known as `recorded` and is `now` this object. Another object there is another tree, most likely
-    /// the empty place of a disk that is not mounted.
-    pub(crate) fn of_root(recorded: Option<Identity>, now: Identity) -> Self {
-        let recorded = recorded.filter(|recorded| recorded.inode == now.inode);
+    /// Of a tree whose root is known as `recorded` and is `now` this object, in the same file system as far as that has a number.
+    /// Another object there is another tree, most likely the empty place of a disk that is not mounted.
+    pub(crate) fn of_root(recorded: Option<Identity>, now: Identity, is_same_file_system: bool) -> Self {
+        let recorded = recorded.filter(|recorded| is_same_file_system && recorded.inode == now.inode);
         let renumbered = recorded.map(|recorded| (now.device, recorded.device)).filter(|(a, b)| a != b);
         Self { renumbered }
     }
@@ -71,11 +79,16 @@ mod tests {
     #[test]
     fn the_objects_of_a_tree_are_known_by_the_number_that_its_device_had_first() {
         let at = |device, inode| Identity { device, inode };
-        let devices = Devices::of_root(Some(at(40, 256)), at(57, 256));
+        let devices = Devices::of_root(Some(at(40, 256)), at(57, 256), true);
         assert_eq!(devices.known(at(57, 300)), at(40, 300));
         assert_eq!(devices.known(at(60, 300)), at(60, 300), "of another device nothing is known");
-        assert_eq!(Devices::of_root(Some(at(40, 256)), at(40, 256)), Devices::default());
-        assert_eq!(Devices::of_root(None, at(57, 256)), Devices::default());
-        assert_eq!(Devices::of_root(Some(at(40, 256)), at(57, 9)), Devices::default(), "another tree");
+        for (recorded, now, is_same, why) in [
+            (Some(at(40, 256)), at(40, 256), true, "the same number"),
+            (None, at(57, 256), true, "nothing was known"),
+            (Some(at(40, 256)), at(57, 9), true, "another tree"),
+            (Some(at(40, 256)), at(57, 256), false, "another file system"),
+        ] {
+            assert_eq!(Devices::of_root(recorded, now, is_same), Devices::default(), "{why}");
+        }
     }
 }

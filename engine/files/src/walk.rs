@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use crate::exclude::Exclude;
@@ -210,6 +210,17 @@ impl Walk {
         Ok(())
     }
 
+    /// Goes into the directory that was found last, by which it would pass.
+    pub(crate) fn look_into(&mut self) {
+        let Next::Passing(key) = &self.next else { return };
+        let key = key.clone();
+        // It is the last entry of the segment on top that was given out.
+        if let Some(Frame { segment, place }) = self.stack.last() {
+            self.schedule.add(&key, segment, place - 1);
+            self.next = Next::Listing(key);
+        }
+    }
+
     /// Goes into the directory at `key`; says so if it cannot be listed.
     fn descend(&mut self, key: PathKey) -> Option<Step> {
         match self.schedule.take(&TaskKey::list(&key)) {
@@ -321,6 +332,18 @@ impl Found {
         Ok(is_same.then_some(Pinned(fd)))
     }
 
+    /// Whether something is mounted there; also where nobody can tell.
+    pub(crate) fn is_mount_point(&self) -> bool {
+        let looked = self.open_parent().and_then(|parent| {
+            let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+            rustix::fs::statx(parent, self.name(), flags, StatxFlags::empty())
+        });
+        looked.is_ok_and(|found| {
+            !found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+                || found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+        })
+    }
+
     /// What has its name now.
     pub fn look_again(&self) -> Result<Self, Errno> {
         let stat = FileStat::at(self.open_parent()?, self.name())?;
@@ -361,7 +384,7 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(crate) fn new(options: &WalkOptions, root_device: u64) -> Result<Self, WalkError> {
+    pub(crate) fn new(options: &WalkOptions, root_file_system: u64) -> Result<Self, WalkError> {
         if options.leave_out.len() > LEAVE_OUT_MAX {
             return Err(WalkError::TooManyLeftOut);
         }
@@ -373,7 +396,7 @@ impl Scope {
             }
         }
         let device = match options.crossing {
-            Crossing::Stay => Some(root_device),
+            Crossing::Stay => Some(root_file_system),
             Crossing::Cross => None,
         };
         Ok(Self { exclude: options.exclude.clone(), left_out, device, touched: Touched::Everywhere })

@@ -13,7 +13,7 @@ fn at(text: &str) -> Timestamp {
 fn points(times: impl IntoIterator<Item = Timestamp>) -> Vec<Aged> {
     times
         .into_iter()
-        .map(|time| Aged { time, sequence: 0, is_held: false, entries: 0, root_device: None })
+        .map(|time| Aged { time, sequence: 0, is_held: false, entries: 0, root_file_system: None })
         .collect()
 }
 
@@ -244,7 +244,7 @@ fn a_year_of_captures_leaves_about_as_many_points_as_the_rules_name() {
     let mut kept: Vec<Aged> = Vec::new();
     let mut most = 0;
     for time in series("2026-01-01T00:00:00Z", hours(1) / 4, 400 * 96) {
-        kept.push(Aged { time, sequence: 0, is_held: false, entries: 0, root_device: None });
+        kept.push(Aged { time, sequence: 0, is_held: false, entries: 0, root_file_system: None });
         let mut reasons = judge(&keep, &kept).into_iter();
         kept.retain(|_| reasons.next().is_some_and(|reasons| !reasons.is_empty()));
         most = most.max(kept.len());
@@ -276,7 +276,7 @@ fn any_points() -> impl Strategy<Value = Vec<Aged>> {
         let mut time = at("2027-12-25");
         let next = |(minutes, is_held)| {
             time = time.saturating_add(Duration::from_secs(minutes * 60));
-            Aged { time, sequence: 0, is_held, entries: 0, root_device: None }
+            Aged { time, sequence: 0, is_held, entries: 0, root_file_system: None }
         };
         gaps.into_iter().map(next).collect()
     })
@@ -328,7 +328,7 @@ proptest! {
             sequence: 0,
             is_held: false,
             entries: 0,
-            root_device: None,
+            root_file_system: None,
         }));
         let after = kept(&keep, &flooded);
         for point in kept(&keep, &points) {
@@ -357,7 +357,7 @@ fn the_point_before_almost_everything_was_gone_is_kept() {
         sequence: 0,
         is_held: false,
         entries: *entries,
-        root_device: Some(*device),
+        root_file_system: Some(*device),
     };
     let keep = Keep::Rules(KeepRules { last: Some(1), ..KeepRules::default() });
     let kept = |points: &[(i64, u64, u64)]| {

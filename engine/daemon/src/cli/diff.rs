@@ -101,8 +101,9 @@ pub(super) fn run(context: &Context, arguments: &DiffArgs) -> Result<u8, Failure
         };
         let root = arguments.with.as_ref().unwrap_or(&files.path);
         let walk = walk_options(&context.config, files)?;
+        let file_system = old.common.facts.root_file_system;
         let reread = if arguments.reread { Reread::Always } else { Reread::WhenTouched };
-        let mut live = Live::open(&reading, root, walk, below, reread)?;
+        let mut live = Live::open(&reading, root, file_system, walk, below, reread)?;
         while let Some(compared) = live.next_difference()?
             && !nobody_reads()
         {

@@ -48,6 +48,9 @@ impl FlowRecord {
 
     fn succeed(&mut self, scan: Scan) {
         let is_first = self.has_lost || !matches!(self.durable, Durable::Since(_));
+        if self.changes.has_begun() {
+            self.changes.took(scan.took);
+        }
         match scan.whole_until {
             None => {
                 (self.durable, self.durable_steady) = (Durable::Since(scan.start.wall), scan.start.steady);
@@ -60,7 +63,6 @@ impl FlowRecord {
                 if self.durable != Durable::Since(until) {
                     (self.durable, self.durable_steady) = (Durable::Since(until), None);
                 }
-                self.changes.took(scan.took);
                 if self.failures > 0 {
                     self.problem = None;
                 }

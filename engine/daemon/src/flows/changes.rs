@@ -19,7 +19,7 @@ pub(super) struct SeenChanges {
     /// The same of both, after which the capture under way has begun.
     capturing: Option<(Option<Timestamp>, Touched)>,
     pace: Pace,
-    /// How long captures take that look only at what was touched.
+    /// How long captures take that are begun because of changes.
     took: DurationEstimate,
     /// Whether changes are seen.
     pub(super) is_watched: bool,
@@ -77,7 +77,12 @@ impl SeenChanges {
         }
     }
 
-    /// One that has looked only at what was touched took so long.
+    /// Whether the last capture was begun because of changes that were seen.
+    pub(super) fn has_begun(&self) -> bool {
+        self.capturing.as_ref().is_some_and(|(first, _)| first.is_some())
+    }
+
+    /// One that was begun because of changes took so long.
     pub(super) fn took(&mut self, took: Duration) {
         self.took.observe(took);
     }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::{Daemon, Event};
 use crate::engine::walk_options;
 use crate::failure::Failure;
+use crate::snapshot;
 
 /// The watchers, for as long as the daemon serves.
 pub(super) struct Watching {
@@ -19,6 +20,7 @@ pub(super) struct Watching {
 
 impl Watching {
     pub(super) fn new(daemon: Arc<Daemon>, events: &mpsc::Sender<Event>) -> Self {
+        snapshot::make_folders(&daemon.config);
         let mut watchers = Vec::new();
         for source in daemon.config.sources_at_home_on(&daemon.config.node.name) {
             match watch(&daemon, source, events) {

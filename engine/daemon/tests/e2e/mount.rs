@@ -27,6 +27,11 @@ impl Mount {
         Some(bound)
     }
 
+    /// A directory in another place as well.
+    pub(crate) fn bind(directory: &Path, place: &Path) -> Option<Self> {
+        mount(&["--bind", directory.to_str().unwrap()], place)
+    }
+
     /// The file system in a file.
     pub(crate) fn image(image: &Path, place: &Path) -> Option<Self> {
         mount(&["-o", "loop", image.to_str().unwrap()], place)

@@ -1,6 +1,7 @@
 //! Trees that are read from a snapshot of their file system: Btrfs, on a file behind a loop device.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -217,6 +218,59 @@ fn doctor_knows_what_a_snapshot_takes_and_what_it_is_good_for() {
     let told = finding(&other, "snapshot");
     assert_eq!(told["level"], "problem");
     assert!(text(&told["what"]).contains("is not on Btrfs"), "{told}");
+}
+
+#[test]
+fn what_is_mounted_in_a_subvolume_is_neither_taken_for_a_part_of_it_nor_for_a_subvolume_of_its_own() {
+    let Some((mut sandbox, _mount)) = on_btrfs() else { return };
+    let (top, elsewhere) = (sandbox.source.clone(), sandbox.path("elsewhere"));
+    fs::create_dir_all(elsewhere.join("data")).unwrap();
+    for name in ["bound", "other"] {
+        fs::create_dir(top.join(name)).unwrap();
+    }
+    fs::write(top.join("file"), "contents").unwrap();
+    // A directory of the same file system, and another subvolume, mounted where a path goes through the top.
+    fs::create_dir_all(top.join("somewhere/below")).unwrap();
+    fs::write(top.join("somewhere/below/file"), "contents").unwrap();
+    btrfs(["subvolume", "create"], &[&top.join("sub")]);
+    let bound = Mount::bind(&top.join("somewhere/below"), &top.join("bound")).unwrap();
+    let other = Mount::bind(&top.join("sub"), &top.join("other")).unwrap();
+    sandbox.source_lines = ", exclude = [\"sub\"]";
+    sandbox.run(["now"]).good();
+    sandbox.source_lines = ", snapshot = \"btrfs\"";
+    sandbox.source = top.join("bound");
+    sandbox.run(["now"]).refused(1, &["no snapshot of", "no part of the subvolume"]);
+    assert_eq!(fs::read_dir(top.join(".backstay")).unwrap().count(), 0);
+    drop((bound, other));
+    // Others could put something else in the place of what root deletes.
+    sandbox.source = top.clone();
+    fs::set_permissions(&top, fs::Permissions::from_mode(0o777)).unwrap();
+    sandbox.run(["now"]).refused(1, &["others than the user of the daemon can write to"]);
+}
+
+#[test]
+fn snapshots_of_one_source_are_no_change_of_another_around_it() {
+    let Some((mut sandbox, _mount)) = on_btrfs() else { return };
+    fs::create_dir(sandbox.source.join("db")).unwrap();
+    fs::write(sandbox.source.join("db/file"), "contents").unwrap();
+    sandbox.source_lines = "";
+    let path = sandbox.source.join("db");
+    sandbox.more =
+        format!("[service.db]\nfiles = {{ path = {path:?}, snapshot = \"btrfs\", watch = false }}\n");
+    sandbox.watch = true;
+    let daemon = Daemon::start(&mut sandbox);
+    let last_point = |source: &str| daemon.flow(source, "local")["last_point"].clone();
+    wait_for("the first points", || !last_point("data.files").is_null() && !last_point("db.files").is_null());
+    std::thread::sleep(Duration::from_secs(3));
+    let before = last_point("data.files");
+    for _ in 0..3 {
+        sandbox.run(["now", "db"]).good();
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(last_point("data.files"), before);
+    let found = sandbox.run(["find", "data", "*"]).good().text();
+    assert!(!found.contains(".backstay"), "{found}");
+    daemon.running.terminate().good();
 }
 
 #[test]

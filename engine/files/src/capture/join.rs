@@ -3,6 +3,7 @@
 
 use crate::heads::{FoundRow, HeadRows};
 use crate::keys::PathKey;
+use crate::row::HeadRow;
 use crate::state::{StateError, StateRows};
 use crate::walk::{Found, Step, Unreadable, UnreadablePart, Walk};
 
@@ -57,7 +58,12 @@ impl Join {
                 Choice::Old => self.old.take().map(|row| self.judge_old(row)),
                 Choice::Walk => self.step.take().and_then(|step| self.judge_step(step)),
                 Choice::Both => match (self.step.take(), self.old.take()) {
-                    (Some(Step::Found(found)), Some(row)) => Some(Joined::Both(found, row)),
+                    (Some(Step::Found(found)), Some(row)) => {
+                        if !is_as_before(&row, &found) {
+                            self.walk.look_into();
+                        }
+                        Some(Joined::Both(found, row))
+                    }
                     _ => None,
                 },
                 Choice::End => return Ok(None),
@@ -92,7 +98,11 @@ impl Join {
 
     fn judge_step(&mut self, step: Step) -> Option<Joined> {
         Some(match step {
-            Step::Found(found) => Joined::New(found),
+            Step::Found(found) => {
+                // Nothing is known of what is in it.
+                self.walk.look_into();
+                Joined::New(found)
+            }
             Step::LeftOut(key) => Joined::LeftOut(key),
             Step::Passed(key) => {
                 self.keep_below = Some(key);
@@ -117,6 +127,14 @@ impl Join {
         };
         key <= skip_to.as_slice()
     }
+}
+
+/// Whether a directory has the entries that it had. One that does not, and was not to be looked into, was changed after it was
+/// said what was touched; or another one has its name by now.
+fn is_as_before(row: &FoundRow, found: &Found) -> bool {
+    let seen = HeadRow::decode(&row.value).ok().and_then(|head| head.facts.seen);
+    let (inode, ctime) = (found.stat.identity.inode, found.stat.ctime);
+    seen.is_some_and(|seen| seen.identity.inode == inode && seen.ctime == ctime)
 }
 
 enum Choice {

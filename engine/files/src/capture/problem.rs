@@ -54,6 +54,10 @@ pub enum CaptureError {
         "the source got a new point from elsewhere while it was captured; it is captured again from there"
     )]
     CursorMoved,
+    /// It has met a file with several names that has changed, and does not look at all names. Which of them lead to the file
+    /// still it cannot tell: another one may have its inode by now.
+    #[error("a file with several names has changed: everything has to be looked at")]
+    LinkChanged,
     /// It was asked to stop.
     #[error(
         "stopped; nothing of this capture counts but its partial points, from which the next one goes on"
@@ -71,6 +75,7 @@ impl CaptureError {
             Self::Row(_) | Self::Key(_) => "damaged",
             Self::Thread(_) => "resources",
             Self::CursorMoved => "cursor_moved",
+            Self::LinkChanged => "source",
             Self::Stopped => "stopped",
         }
     }

@@ -8,7 +8,7 @@ use crate::walk::Found;
 impl CaptureRun<'_> {
     /// What a walk passes by that is no mount point.
     pub(super) fn check_subvolume(&mut self, found: &Found) {
-        if self.btrfs_root.is_some_and(|root| is_other_subvolume(&found.stat, root)) {
+        if self.btrfs_root.is_some_and(|root| is_other_subvolume(found, root)) {
             let path = rows::shown(&self.options.root, &found.key);
             self.warnings.remark(format!(
                 "{path}: a Btrfs subvolume of its own, of which nothing is captured with what is around it; give it a source of its own, or exclude it"

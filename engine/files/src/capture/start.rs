@@ -9,6 +9,7 @@ use backstay_vault::targets::Standing;
 
 use super::resume::state_of;
 use super::{CaptureError, CaptureMeans, CaptureOptions, CaptureProgress};
+use crate::devices::file_system_of;
 use crate::state::State;
 use crate::touched::Touched;
 use crate::walk::Walk;
@@ -31,15 +32,29 @@ pub(super) fn prepare(
         None => None,
     };
     let now = options.snapshot.as_ref().map_or_else(|| clock.moment(), |snapshot| snapshot.as_of);
-    let (touched, start) = match (&previous, &standing.parent) {
-        // Without a state before, or where something of it is lost, everything is looked at.
-        (Some(previous), Some(parent)) if !has_lost && options.touched != Touched::Everywhere => {
-            let (whole_until, defects) = (Some(previous.header().scan_start), parent.common.defects.clone());
-            (options.touched.clone(), Start { now, whole_until, defects })
+    let parent = standing.parent.as_ref().map(|point| &point.common);
+    let is_same_file_system =
+        parent.is_some_and(|common| common.facts.root_file_system == file_system_of(&options.root));
+    let mut start = Start { now, whole_until: None, defects: Vec::new(), is_same_file_system };
+    let touched = match (&previous, parent) {
+        (Some(previous), Some(common)) if !has_lost && builds_on(previous, options, now)? => {
+            start.whole_until = Some(previous.header().scan_start);
+            start.defects.clone_from(&common.defects);
+            options.touched.clone()
         }
-        _ => (Touched::Everywhere, Start { now, whole_until: None, defects: Vec::new() }),
+        _ => Touched::Everywhere,
     };
     Ok((Walk::start_where(options.tree(), options.walk.clone(), touched)?, previous, start))
+}
+
+/// Whether what is not looked at can be taken to be as the state before says: not in another tree than it is of, and not if it is
+/// of a time to come, since nobody would know then up to when it is complete.
+fn builds_on(previous: &State, options: &CaptureOptions, now: Moment) -> Result<bool, CaptureError> {
+    if options.touched == Touched::Everywhere || previous.header().scan_start > now.wall {
+        return Ok(false);
+    }
+    let root = rustix::fs::stat(options.tree()).ok().map(|stat| stat.st_ino);
+    Ok(root.is_some() && root == previous.root()?.map(|root| root.inode))
 }
 
 fn check_root(root: &Path) -> Result<(), CaptureError> {
@@ -60,4 +75,6 @@ pub(super) struct Start {
     pub(super) whole_until: Option<Timestamp>,
     /// And what was not as it should be in the point before, which may be where nobody looks now.
     pub(super) defects: Vec<DefectCount>,
+    /// Whether the root is in the file system in which it was then.
+    pub(super) is_same_file_system: bool,
 }

@@ -10,7 +10,7 @@ use super::difference::{Difference, aspects};
 use super::entry::ListedEntry;
 use super::names::{Named, ResolvedRow, ResolvedRows};
 use crate::capture::ReadProblem;
-use crate::devices::Devices;
+use crate::devices::{Devices, file_system_of};
 use crate::keys::PathKey;
 use crate::on_disk::{Expected, LookProblem, Looker};
 use crate::restore::{RestoreError, references};
@@ -63,21 +63,24 @@ pub struct Live {
 }
 
 impl Live {
-    /// What differs at and below a path of the point that is read, from the point to the tree with this root.
+    /// What differs at and below a path of the point that is read, from the point to the tree with this root; `file_system` is
+    /// that in which the point found it.
     pub fn open(
         reading: &Arc<Reading>,
         root: &Path,
+        file_system: Option<u64>,
         walk: WalkOptions,
         below: PathKey,
         reread: Reread,
     ) -> Result<Self, LiveError> {
         let walk = Walk::start(root, walk)?;
+        let is_same = file_system.is_some_and(|number| file_system_of(root) == Some(number));
         let root = ResolvedRows::open(reading, PathKey::root()).next()?.filter(|row| row.path.is_root());
         let known = root.and_then(|row| row.head.facts.seen).map(|seen| seen.identity);
         Ok(Self {
             looker: Looker::new(reading.vault().ring()),
             reread,
-            devices: Devices::of_root(known, walk.root_stat().identity),
+            devices: Devices::of_root(known, walk.root_stat().identity, is_same),
             walk,
             step: None,
             rows: ResolvedRows::open(reading, below.clone()),

@@ -47,7 +47,15 @@ impl TaskKey {
 #[derive(Debug)]
 enum Task {
     ListRoot,
-    ListEntry { segment: Arc<Segment>, place: usize },
+    ListEntry {
+        segment: Arc<Segment>,
+        place: usize,
+    },
+    /// Of an entry that is in no queue: nothing follows it.
+    ListPassed {
+        segment: Arc<Segment>,
+        place: usize,
+    },
     Describe(Rest),
 }
 
@@ -148,6 +156,12 @@ impl Schedule {
         }
     }
 
+    /// Has the directory listed that the entry of `segment` at `place` stands for, which was not to be.
+    pub(super) fn add(&self, key: &PathKey, segment: &Arc<Segment>, place: usize) {
+        let task = Task::ListPassed { segment: Arc::clone(segment), place };
+        self.lock().waiting.insert(TaskKey::list(key), task);
+    }
+
     /// How many tasks wait or were not taken, and names are held.
     #[cfg(test)]
     pub(super) fn left_over(&self) -> (usize, usize, usize) {
@@ -176,7 +190,9 @@ impl Schedule {
     fn run(&self, task: Task) -> (Output, usize) {
         let listed = match task {
             Task::ListRoot => list_root(&self.root, &self.scope),
-            Task::ListEntry { segment, place } => list_entry(&self.root, &segment, place, &self.scope),
+            Task::ListEntry { segment, place } | Task::ListPassed { segment, place } => {
+                list_entry(&self.root, &segment, place, &self.scope)
+            }
             Task::Describe(rest) => {
                 let segment = rest.describe(&self.scope);
                 let names = segment.entries.len();
@@ -216,7 +232,7 @@ impl State {
     /// be millions.
     fn queue_successor(&mut self, task: &Task) {
         match task {
-            Task::ListRoot => {}
+            Task::ListRoot | Task::ListPassed { .. } => {}
             Task::ListEntry { segment, place } => self.queue_descent(segment, place + 1),
             Task::Describe(rest) => self.queue_rest(rest.after()),
         }

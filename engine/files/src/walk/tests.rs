@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -271,6 +272,32 @@ fn where_nothing_was_touched_a_walk_passes_by() {
     let walk = Walk::start_where(dir.path(), options(), Touched::nowhere()).unwrap();
     let expected = [".", "a", "a: passed", "whole", "whole: passed", "z", "z: passed"];
     assert_eq!(walk.map(line).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_directory_that_it_passes_by_can_be_looked_into_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    touch(dir.path(), &["a/deep/x", "b/deep/x", "b/y", "c/x", "d/x"]);
+    for seen_first in [false, true] {
+        let mut touched = Touched::nowhere();
+        touched.touch(PathKey::root().child(b"d").unwrap());
+        let mut walk = Walk::start_where(dir.path(), options(), touched).unwrap();
+        let mut steps = Vec::new();
+        while let Some(step) = walk.next() {
+            if seen_first {
+                // What reads ahead has done all that it can.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if matches!(&step, Step::Found(found) if found.key.to_string() == "b") {
+                walk.look_into();
+            }
+            steps.push(line(step));
+        }
+        let expected =
+            [".", "a", "a: passed", "b", "b/deep", "b/deep: passed", "b/y", "c", "c: passed", "d", "d/x"];
+        assert_eq!(steps, expected);
+        assert_eq!(walk.schedule.left_over(), (0, 0, 0));
+    }
 }
 
 #[test]

@@ -16,13 +16,13 @@ use self::watches::Watches;
 use crate::touched::Touched;
 use crate::walk::WalkOptions;
 
-/// Changes are told no more often than this: who is told looks at everything anyway.
+/// Changes are told no more often than this: many are told together.
 const TELL_PERIOD: Duration = Duration::from_millis(250);
 
 /// How long after a failure it is tried again to watch the tree.
 const RETRY_PERIOD: Duration = Duration::from_secs(60);
 
-/// How often the thread looks whether it is wanted still, when nothing happens.
+/// How often the thread looks whether the root is what it was; that a link leads elsewhere is told by no event.
 const LOOK_PERIOD: Duration = Duration::from_secs(60);
 
 /// Why a tree is not watched.
@@ -128,7 +128,12 @@ impl Watching {
         self.tell_at_last(Told::Watched { directories: watches.count() });
         let mut tried: Option<Instant> = None;
         let mut untold = Touched::nowhere();
+        let mut looked = Instant::now();
         loop {
+            if looked.elapsed() >= LOOK_PERIOD {
+                looked = Instant::now();
+                watches.check_root(&self.root)?;
+            }
             let rest = tried.map_or(Duration::ZERO, |tried| TELL_PERIOD.saturating_sub(tried.elapsed()));
             let is_told = untold.is_nowhere();
             if !is_told && rest.is_zero() {

@@ -82,6 +82,15 @@ impl Watches {
         self.watch_below(PathKey::root())
     }
 
+    /// Whether the path of the root leads to what is watched.
+    pub(super) fn check_root(&self, root: &Path) -> Result<(), WatchProblem> {
+        let refused = |cause| WatchProblem::Refused { what: "the root is not what it was".to_owned(), cause };
+        let now = rustix::fs::stat(root).map_err(refused)?;
+        let watched = FileStat::of(&self.root).map_err(refused)?.identity;
+        let is_same = (now.st_dev, now.st_ino) == (watched.device, watched.inode);
+        if is_same { Ok(()) } else { Err(refused(Errno::STALE)) }
+    }
+
     /// Reads what is there, and adds where it has happened.
     pub(super) fn read(&mut self, touched: &mut Touched) -> Result<(), WatchProblem> {
         let mut has_overflown = false;
@@ -149,7 +158,7 @@ impl Watches {
                 touched.touch_all_below(path.clone());
                 self.watch_below(path)?;
             }
-        } else if has(ReadFlags::CREATE) && self.has_other_names(&directory, &path) {
+        } else if has(ReadFlags::CREATE | ReadFlags::MOVED_TO) && self.has_other_names(&directory, &path) {
             *touched = Touched::Everywhere;
         }
         touched.touch(directory);
@@ -379,6 +388,21 @@ mod tests {
         assert_eq!(paths(&watches), [".", "came", "came/meanwhile"]);
         fs::write(dir.path().join("came/meanwhile/file"), "").unwrap();
         assert_eq!(seen(&mut watches), ["came/meanwhile"]);
+    }
+
+    #[test]
+    fn a_link_that_leads_to_another_root_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, there) = (dir.path().join("link"), |name: &str| dir.path().join(name));
+        for name in ["one", "other"] {
+            fs::create_dir(there(name)).unwrap();
+        }
+        std::os::unix::fs::symlink(there("one"), &link).unwrap();
+        let watches = watched(&link, &[], &[]);
+        watches.check_root(&link).unwrap();
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(there("other"), &link).unwrap();
+        assert!(watches.check_root(&link).unwrap_err().to_string().contains("not what it was"));
     }
 
     #[test]

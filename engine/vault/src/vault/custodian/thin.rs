@@ -304,7 +304,7 @@ pub(super) fn judged<'l>(
             sequence: common.map_or(0, |common| common.sequence),
             is_held: !accepted.holds.is_empty(),
             entries: common.map_or(0, |common| common.entries),
-            root_device: common.and_then(|common| common.facts.root_device),
+            root_file_system: common.and_then(|common| common.facts.root_file_system),
         }
     };
     let aged: Vec<Aged> = points.iter().map(aged).collect();
