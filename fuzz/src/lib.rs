@@ -24,7 +24,7 @@ pub use files::{files_further_row, files_key, files_row};
 pub use pack::{index, pack, record, sealed_pack, sealed_record};
 pub use segment::{SEALED_SEGMENT_HEAD_BYTES, SEGMENT_VAULT, sealed_segment, segment};
 pub use table::{block, index_block, live_table, part_root, table};
-pub use wire::frame;
+pub use wire::{frame, peer_message};
 
 /// A decoder under test.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "name", run: name },
     Target { name: "pack", run: pack },
     Target { name: "part_root", run: part_root },
+    Target { name: "peer_message", run: peer_message },
     Target { name: "record", run: record },
     Target { name: "sealed_commit", run: sealed_commit },
     Target { name: "sealed_head", run: sealed_head },

@@ -1,7 +1,10 @@
-//! Messages on the control socket.
+//! Messages on the control socket, and between nodes.
+
+use std::fmt::Debug;
 
 use backstay_wire::control::{Reply, Request};
 use backstay_wire::frame::{MESSAGE_BYTES_MAX, body_length, decode, encode};
+use backstay_wire::peer::{self, Answer, Hello};
 
 /// A frame: its prefix, and its body as request and as reply.
 pub fn frame(data: &[u8]) {
@@ -14,4 +17,27 @@ pub fn frame(data: &[u8]) {
         assert_eq!(decode::<Request>(&again[4..]).ok(), Some(request));
     }
     let _ = decode::<Reply>(body);
+}
+
+/// A frame between nodes: its prefix, and its body as each kind of message.
+pub fn peer_message(data: &[u8]) {
+    let Some((prefix, body)) = data.split_first_chunk() else { return };
+    if let Ok(length) = peer::body_length(*prefix) {
+        assert!((1..=peer::MESSAGE_BYTES_MAX).contains(&length));
+    }
+    said_again::<Hello>(body);
+    said_again::<peer::Request>(body);
+    said_again::<Answer>(body);
+}
+
+/// What was understood is the same when it is sent on.
+fn said_again<T>(body: &[u8])
+where
+    T: for<'b> minicbor::Decode<'b, ()> + minicbor::Encode<()> + PartialEq + Debug,
+{
+    if let Ok(message) = peer::decode::<T>(body) {
+        // Not longer than it came: each key and number is in its shortest form.
+        let again = peer::encode(&message).expect("what was short enough is");
+        assert_eq!(peer::decode::<T>(&again[peer::PREFIX_BYTES..]).as_ref(), Ok(&message));
+    }
 }

@@ -3,6 +3,7 @@
 
 pub mod control;
 pub mod frame;
+pub mod peer;
 pub mod progress;
 pub mod secret;
 pub mod status;

@@ -330,6 +330,37 @@ fn clear_text(seeds: &mut Seeds) {
         hold: Some("undeleted".into()),
     };
     seeds.push(("frame", "undelete", frame(Ask::Upkeep(undelete))));
+    peer_messages(seeds);
+}
+
+/// One of each kind.
+fn peer_messages(seeds: &mut Seeds) {
+    use backstay_wire::peer::{
+        Answer, ConnectionKind, Hello, Listed, MAJOR, MINOR, Reason, Refusal, Request, encode,
+    };
+    let hello = Hello {
+        major: MAJOR,
+        minor: MINOR,
+        software: "0.1.0".into(),
+        kind: ConnectionKind::Live,
+        fleet: "home".into(),
+        node: "alpha".into(),
+        capabilities: vec!["append".into()],
+        time_nanos: 1_700_000_000_000_000_000,
+    };
+    seeds.push(("peer_message", "hello", encode(&hello).expect("short")));
+    let (space, name) = ("alpha".to_owned(), "format/0000000000000000".to_owned());
+    let put = Request::Put { space: space.clone(), name: name.clone(), length: 5, hash: [9; 32] };
+    let delete = Request::Delete { space: space.clone(), names: vec![name.clone()] };
+    let list = Request::List { space, folder: "format/".into(), after: Some(name.clone()) };
+    for (what, request) in [("put", put), ("delete", delete), ("list", list)] {
+        seeds.push(("peer_message", what, encode(&request).expect("short")));
+    }
+    let page = Answer::Page { entries: vec![Listed { name, bytes: 5 }], has_more: true };
+    let refusal = Refusal { reason: Reason::Quota, text: "no".into(), retry_after: None };
+    for (what, answer) in [("page", page), ("refused", Answer::Refused(refusal))] {
+        seeds.push(("peer_message", what, encode(&answer).expect("short")));
+    }
 }
 
 const FLEET: &str = r#"[fleet]

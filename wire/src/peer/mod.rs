@@ -1,0 +1,16 @@
+//! Messages between nodes (docs/protocol.md): their shapes, encoding, limits and versions. Sans-I/O: no sockets, no clock, no
+//! runtime. What is in objects is none of their business, and who may ask for what is the holder's.
+
+mod answer;
+mod frame;
+mod hello;
+mod request;
+mod text;
+
+pub use answer::{Answer, Listed, Reason, Refusal, WAIT_MAX};
+pub use frame::{FrameError, MESSAGE_BYTES_MAX, PREFIX_BYTES, body_length, decode, encode};
+pub use hello::{CAPABILITIES_MAX, ConnectionKind, Hello, MAJOR, MINOR};
+pub use request::{DELETE_NAMES_MAX, PAYLOAD_BYTES_MAX, Request};
+
+#[cfg(test)]
+mod tests;

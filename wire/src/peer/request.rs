@@ -1,0 +1,191 @@
+//! What one node asks of another (docs/protocol.md, section 4). Names are texts here: whether they are names of objects is for
+//! whoever has objects.
+
+use minicbor::bytes::ByteArray;
+use minicbor::decode::Error;
+use minicbor::{Decode, Decoder, Encode, Encoder};
+
+use super::text::NAME_BYTES_MAX;
+
+/// Longest payload, bytes.
+pub const PAYLOAD_BYTES_MAX: u64 = 128 << 20;
+
+/// Most names of one request to delete.
+pub const DELETE_NAMES_MAX: usize = 256;
+
+/// What is asked, of the objects of the node `space`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Put an object: the payload follows.
+    Put {
+        /// Whose.
+        space: String,
+        /// Of which name.
+        name: String,
+        /// Of the payload, bytes.
+        length: u64,
+        /// BLAKE3-256 of it.
+        hash: [u8; 32],
+    },
+    /// Get an object whole.
+    Get {
+        /// Whose.
+        space: String,
+        /// Of which name.
+        name: String,
+    },
+    /// Get a stretch of an object.
+    GetRange {
+        /// Whose.
+        space: String,
+        /// Of which name.
+        name: String,
+        /// Where it begins, bytes.
+        offset: u64,
+        /// How long it is, bytes.
+        length: u64,
+    },
+    /// List a folder.
+    List {
+        /// Whose.
+        space: String,
+        /// With a `/` at its end.
+        folder: String,
+        /// Behind this name; from the first one when absent.
+        after: Option<String>,
+    },
+    /// Delete objects.
+    Delete {
+        /// Whose.
+        space: String,
+        /// At most [`DELETE_NAMES_MAX`].
+        names: Vec<String>,
+    },
+    /// Ask how much room there is.
+    Room {
+        /// Whose.
+        space: String,
+    },
+    /// Something that this version does not know.
+    Unknown {
+        /// Its number.
+        what: u64,
+    },
+}
+
+/// All keys that a request can have.
+#[derive(Debug, Default, Encode, Decode)]
+#[cbor(map)]
+struct Raw {
+    #[n(0)]
+    what: u64,
+    #[n(1)]
+    space: Option<String>,
+    #[n(2)]
+    name: Option<String>,
+    #[n(3)]
+    length: Option<u64>,
+    #[n(4)]
+    hash: Option<ByteArray<32>>,
+    #[n(5)]
+    offset: Option<u64>,
+    #[n(6)]
+    folder: Option<String>,
+    #[n(7)]
+    after: Option<String>,
+    #[n(8)]
+    names: Option<Vec<String>>,
+}
+
+impl<C> Encode<C> for Request {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        out: &mut Encoder<W>,
+        context: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let raw = match self.clone() {
+            Self::Put { space, name, length, hash } => Raw {
+                what: 1,
+                space: Some(space),
+                name: Some(name),
+                length: Some(length),
+                hash: Some(hash.into()),
+                ..Raw::default()
+            },
+            Self::Get { space, name } => {
+                Raw { what: 2, space: Some(space), name: Some(name), ..Raw::default() }
+            }
+            Self::GetRange { space, name, offset, length } => Raw {
+                what: 3,
+                space: Some(space),
+                name: Some(name),
+                offset: Some(offset),
+                length: Some(length),
+                ..Raw::default()
+            },
+            Self::List { space, folder, after } => {
+                Raw { what: 4, space: Some(space), folder: Some(folder), after, ..Raw::default() }
+            }
+            Self::Delete { space, names } => {
+                Raw { what: 5, space: Some(space), names: Some(names), ..Raw::default() }
+            }
+            Self::Room { space } => Raw { what: 6, space: Some(space), ..Raw::default() },
+            Self::Unknown { what } => Raw { what, ..Raw::default() },
+        };
+        raw.encode(out, context)
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Request {
+    fn decode(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Self, Error> {
+        // What it is comes first: the keys of what is not known may mean something else.
+        let mut begin = decoder.clone();
+        if begin.map()?.is_none_or(|entries| entries == 0) || begin.u64()? != 0 {
+            return Err(Error::message("it does not begin with what it asks for"));
+        }
+        let what = begin.u64()?;
+        if !(1..=6).contains(&what) {
+            decoder.skip()?;
+            return Ok(Self::Unknown { what });
+        }
+        let raw = Raw::decode(decoder, context)?;
+        let space = named(raw.space, "space", NAME_BYTES_MAX)?;
+        let name = |name| named(name, "name", usize::MAX);
+        let length = |length: Option<u64>| match length {
+            Some(length) if length <= PAYLOAD_BYTES_MAX => Ok(length),
+            Some(length) => Err(Error::message(format!("{length} bytes are more than {PAYLOAD_BYTES_MAX}"))),
+            None => Err(Error::message("it has no length")),
+        };
+        Ok(match what {
+            1 => {
+                let hash = raw.hash.ok_or_else(|| Error::message("it has no hash"))?;
+                Self::Put { space, name: name(raw.name)?, length: length(raw.length)?, hash: *hash }
+            }
+            2 => Self::Get { space, name: name(raw.name)? },
+            3 => {
+                let offset = raw.offset.ok_or_else(|| Error::message("it has no offset"))?;
+                Self::GetRange { space, name: name(raw.name)?, offset, length: length(raw.length)? }
+            }
+            4 => Self::List { space, folder: named(raw.folder, "folder", usize::MAX)?, after: raw.after },
+            5 => {
+                let names = raw.names.unwrap_or_default();
+                if !(1..=DELETE_NAMES_MAX).contains(&names.len()) {
+                    return Err(Error::message(format!(
+                        "{} names: 1 to {DELETE_NAMES_MAX} can be",
+                        names.len()
+                    )));
+                }
+                Self::Delete { space, names }
+            }
+            _ => Self::Room { space },
+        })
+    }
+}
+
+fn named(text: Option<String>, what: &str, bytes_max: usize) -> Result<String, Error> {
+    match text {
+        Some(text) if (1..=bytes_max).contains(&text.len()) => Ok(text),
+        Some(_) => Err(Error::message(format!("its {what} is empty or too long"))),
+        None => Err(Error::message(format!("it has no {what}"))),
+    }
+}
