@@ -11,7 +11,8 @@ use backstay_wire::control::{Ask, Reply};
 use backstay_wire::status::NodeStatus;
 
 use super::finding::Finding;
-use super::unit::Unit;
+use super::schedule;
+use super::unit_file::Unit;
 use super::words::Words;
 use crate::clock::SystemClock;
 use crate::control::Conversation;
@@ -20,10 +21,6 @@ const SUBJECT: &str = "daemon";
 
 /// Parts of a second in which `/proc` counts: fixed for programs on Linux, whatever the kernel uses (proc_pid_stat(5)).
 const TICKS: u64 = 100;
-
-/// Files that are looked through for something that runs Backstay, at most, and bytes of each.
-const SCHEDULES_MAX: usize = 500;
-const SCHEDULE_BYTES_MAX: u64 = 64 << 10;
 
 /// Clocks of files and of processes differ a little.
 const SLACK: Duration = Duration::from_secs(2);
@@ -98,7 +95,7 @@ impl Facts {
         let files = [&words.node_file, &words.fleet_file];
         let changed =
             files.iter().filter_map(|file| timestamp(fs::metadata(file).ok()?.modified().ok()?)).max();
-        Self { answer, holder: holder(state), changed, schedule: schedule() }
+        Self { answer, holder: holder(state), changed, schedule: schedule::find(Path::new("/")) }
     }
 
     /// How the daemon would be stopped.
@@ -188,20 +185,21 @@ impl Facts {
             return Finding::note(SUBJECT, "running", what)
                 .because("the daemon can be started when that has ended");
         }
-        if let Some(schedule) = &self.schedule {
-            let what = format!("no daemon runs; {} starts Backstay at times", schedule.display());
-            return Finding::note(SUBJECT, "running", what)
-                .because("the objective holds only if that is often enough: see the flows below");
-        }
-        match unit {
-            Some(unit) => Finding::problem(
+        // Where a unit is installed, a daemon is meant to run, whatever else starts Backstay at times.
+        match (unit, &self.schedule) {
+            (None, Some(schedule)) => {
+                let what = format!("no daemon runs; {} captures at times", schedule.display());
+                Finding::note(SUBJECT, "running", what)
+                    .because("the objective holds only if that is often enough: see the flows below")
+            }
+            (Some(unit), _) => Finding::problem(
                 SUBJECT,
                 "running",
                 format!("no daemon runs, although {} is installed", unit.file.display()),
             )
             .because("nothing is captured. `journalctl -u backstay` says why it ended")
             .run(words.as_root("systemctl enable --now backstay")),
-            None => Finding::warning(
+            (None, None) => Finding::warning(
                 SUBJECT,
                 "running",
                 "no daemon runs, and nothing was found that starts Backstay at times",
@@ -260,30 +258,6 @@ fn config_of(cmdline: &[u8]) -> Option<PathBuf> {
         word => word.strip_prefix("--config=").map(PathBuf::from),
     });
     Some(named.unwrap_or_else(|| "/etc/backstay".into()))
-}
-
-/// A timer or a line of cron in which Backstay is named.
-fn schedule() -> Option<PathBuf> {
-    let folders =
-        ["/etc/systemd/system", "/usr/lib/systemd/system", "/etc/cron.d", "/var/spool/cron/crontabs"];
-    let mut files = vec![PathBuf::from("/etc/crontab")];
-    for folder in folders {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let is_wanted = |path: &PathBuf| {
-            !folder.ends_with("system") || path.extension().is_some_and(|extension| extension == "timer")
-        };
-        files.extend(entries.map(|entry| entry.path()).filter(is_wanted).take(SCHEDULES_MAX));
-    }
-    files.into_iter().take(SCHEDULES_MAX).find(|file| names_backstay(file))
-}
-
-fn names_backstay(file: &Path) -> bool {
-    let is_named = |text: &str| {
-        text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains("backstay"))
-    };
-    let is_timer_of_it = file.file_name().is_some_and(|name| name.to_string_lossy().contains("backstay"));
-    let is_small = fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() <= SCHEDULE_BYTES_MAX);
-    is_small && (is_timer_of_it || fs::read_to_string(file).is_ok_and(|text| is_named(&text)))
 }
 
 #[cfg(test)]
@@ -361,6 +335,10 @@ mod tests {
         assert_eq!(bad(&none, None), [("running", Level::Warning, "backstay run".to_owned())]);
         let cron = Facts { schedule: Some("/etc/cron.d/backup".into()), ..none };
         assert_eq!(bad(&cron, None)[0].1, Level::Note);
+        // A line of cron does not stand for a daemon that is meant to run and has died.
+        let start = "systemctl enable --now backstay".to_owned();
+        let unit = Unit::of_tests("/etc/systemd/system/backstay.service");
+        assert_eq!(bad(&cron, Some(&unit)), [("running", Level::Problem, start)]);
         let busy = Facts { holder: Some(holder()), ..cron };
         assert!(busy.judge(None, &Words::of_tests(0))[0].what.contains("process 7"));
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::finding::Finding;
+use super::names::Names;
 use super::sample::{Database, DatabaseKind};
 use super::words::{Words, toml_text};
 
@@ -26,22 +27,20 @@ pub struct Found<'a> {
     pub is_on_btrfs: bool,
     /// The words of all programs of `command` sources of this node.
     pub dumped: &'a BTreeSet<String>,
-    /// The names of the sources that there are.
-    pub sources: &'a BTreeSet<String>,
 }
 
 impl Found<'_> {
-    /// Judges each kind.
-    pub fn judge(&self, words: &Words) -> Vec<Finding> {
+    /// Judges each kind. What is proposed as a name is taken in `names`.
+    pub fn judge(&self, names: &mut Names, words: &Words) -> Vec<Finding> {
         let kinds = [DatabaseKind::Postgres, DatabaseKind::MySql, DatabaseKind::Sqlite, DatabaseKind::Rocks];
-        kinds.into_iter().flat_map(|kind| self.of_kind(kind, words)).collect()
+        kinds.into_iter().flat_map(|kind| self.of_kind(kind, names, words)).collect()
     }
 
     fn subject(&self) -> String {
         format!("source {}", self.source)
     }
 
-    fn of_kind(&self, kind: DatabaseKind, words: &Words) -> Vec<Finding> {
+    fn of_kind(&self, kind: DatabaseKind, names: &mut Names, words: &Words) -> Vec<Finding> {
         let of_it: Vec<&Database> = self.databases.iter().filter(|database| database.kind == kind).collect();
         if of_it.is_empty() {
             return Vec::new();
@@ -67,7 +66,7 @@ impl Found<'_> {
             return vec![Finding::ok(&subject, check(kind), what)];
         }
         let mut findings: Vec<Finding> =
-            live.iter().take(NAMED_MAX).map(|database| self.finding(database, words)).collect();
+            live.iter().take(NAMED_MAX).map(|database| self.finding(database, names, words)).collect();
         if live.len() > NAMED_MAX {
             findings.push(Finding::warning(&subject, check(kind), format!("there are more databases of {name}")).advise(
                 "see to each of them, or read the tree from a snapshot: of those that are named here, this looks for more the next time",
@@ -95,7 +94,7 @@ impl Found<'_> {
         self.dumped.iter().any(names_it)
     }
 
-    fn finding(&self, database: &Database, words: &Words) -> Finding {
+    fn finding(&self, database: &Database, names: &mut Names, words: &Words) -> Finding {
         let (subject, path) = (self.subject(), database.path.display().to_string());
         let place = format!("{}, in [service.{}]", words.fleet_file.display(), self.service);
         let check = check(database.kind);
@@ -106,7 +105,7 @@ impl Found<'_> {
                     true => Finding::problem(&subject, check, what),
                     false => Finding::warning(&subject, check, format!("{what}, which is stopped now")),
                 };
-                let name = self.free_name("pgdump");
+                let name = names.source(self.service, "pgdump");
                 // Whose server runs in a container is asked there.
                 let is_contained = ["/docker/", "/containers/", "/podman/"].iter().any(|mark| path.contains(mark));
                 let (run, takes) = match is_contained {
@@ -132,7 +131,7 @@ impl Found<'_> {
                     place,
                     format!(
                         "command.{} = {{ run = [\"mariadb-dump\", \"--all-databases\", \"--single-transaction\", \"--routines\", \"--events\"], rpo = \"1h\" }}",
-                        self.free_name("mysqldump")
+                        names.source(self.service, "mysqldump")
                     ),
                 ),
             DatabaseKind::Sqlite | DatabaseKind::Rocks if self.is_on_btrfs => {
@@ -146,7 +145,7 @@ impl Found<'_> {
                 let run = format!("[\"sqlite3\", \"-readonly\", {}, \".dump\"]", toml_text(&path));
                 let line = format!(
                     "command.{} = {{ run = {run}, rpo = \"1h\" }}",
-                    self.free_name(&stem.unwrap_or_default())
+                    names.source(self.service, &stem.unwrap_or_default())
                 );
                 Finding::warning(&subject, check, format!("{path} is a database of SQLite that is written to"))
                     .because("a copy that is taken between two of its writes may be torn. The line dumps it besides, which is whole; it takes `commands = true` in [allow]")
@@ -158,27 +157,6 @@ impl Found<'_> {
                     .advise("have the program that owns it write a backup or checkpoint of its own into the tree, or stop it for a capture (`backstay now`)")
             }
         }
-    }
-
-    /// A name for a `command` source that the service has not got.
-    fn free_name(&self, wish: &str) -> String {
-        let kept: String = wish
-            .to_ascii_lowercase()
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
-            .take(50)
-            .collect();
-        let kept = kept.trim_matches(['-', '_']).to_owned();
-        let base = if kept.is_empty() || ["files", "zfs", "postgres"].contains(&kept.as_str()) {
-            "dump".to_owned()
-        } else {
-            kept
-        };
-        let is_free = |name: &str| !self.sources.contains(&format!("{}.{name}", self.service));
-        if is_free(&base) {
-            return base;
-        }
-        (2..).map(|n| format!("{base}-{n}")).find(|name| is_free(name)).unwrap_or(base)
     }
 }
 
@@ -214,7 +192,7 @@ mod tests {
 
     fn judge(databases: &[Database], from_snapshot: bool, dumped: &[&str]) -> Vec<Finding> {
         let dumped = dumped.iter().map(|word| (*word).to_owned()).collect();
-        let sources = ["app.files".to_owned(), "app.data".to_owned()].into();
+        let mut names = Names::of([("app", "app.files"), ("app", "app.data")]);
         let found = Found {
             source: "app.files",
             service: "app",
@@ -222,9 +200,8 @@ mod tests {
             from_snapshot,
             is_on_btrfs: false,
             dumped: &dumped,
-            sources: &sources,
         };
-        found.judge(&Words::of_tests(0))
+        found.judge(&mut names, &Words::of_tests(0))
     }
 
     fn database(kind: DatabaseKind, path: &str, is_in_use: bool) -> Database {
@@ -269,7 +246,7 @@ mod tests {
 
     #[test]
     fn on_btrfs_a_snapshot_is_what_mends_it() {
-        let (dumped, sources) = (BTreeSet::new(), BTreeSet::new());
+        let dumped = BTreeSet::new();
         let databases = [database(DatabaseKind::Rocks, "/srv/app/kv", true)];
         let found = Found {
             source: "app.files",
@@ -278,9 +255,8 @@ mod tests {
             from_snapshot: false,
             is_on_btrfs: true,
             dumped: &dumped,
-            sources: &sources,
         };
-        let found = found.judge(&Words::of_tests(0));
+        let found = found.judge(&mut Names::default(), &Words::of_tests(0));
         assert_eq!(found[0].fix.as_ref().map(Fix::text), Some("snapshot = \"btrfs\""));
     }
 
@@ -294,21 +270,12 @@ mod tests {
     }
 
     #[test]
-    fn names_for_sources_are_valid_whatever_files_are_called() {
-        let (dumped, sources) = (BTreeSet::new(), BTreeSet::new());
-        let found = Found {
-            source: "a.files",
-            service: "a",
-            databases: &[],
-            from_snapshot: false,
-            is_on_btrfs: false,
-            dumped: &dumped,
-            sources: &sources,
-        };
-        for (wish, name) in
-            [("My Data.v2", "my-data-v2"), ("files", "dump"), ("", "dump"), ("日本", "dump"), ("_x", "x")]
-        {
-            assert_eq!(found.free_name(wish), name);
-        }
+    fn lines_that_are_pasted_together_have_names_of_their_own() {
+        let same = ["a", "b", "c"]
+            .map(|folder| database(DatabaseKind::Sqlite, &format!("/srv/app/{folder}/data.db"), true));
+        let lines = judge(&same, false, &[]).into_iter().filter_map(|found| found.fix);
+        let names: Vec<String> =
+            lines.filter_map(|fix| fix.text().split(' ').next().map(str::to_owned)).collect();
+        assert_eq!(names, ["command.data-2", "command.data-3", "command.data-4"]);
     }
 }

@@ -80,11 +80,31 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
 pub fn judge(address: Option<ListenAddress>, found: Option<&Found>, words: &Words) -> Vec<Finding> {
     let setting =
         |finding: Finding, line: &str| finding.set(format!("{}, in [node]", words.node_file.display()), line);
-    let (Some(ListenAddress::Socket(address)), Some(found)) = (address, found) else {
-        let finding = Finding::note(SUBJECT, "address", "no metrics are served").because(
-            "nobody is told when something is late, unless something runs `backstay status --check`",
-        );
-        return vec![setting(finding, "metrics = \"127.0.0.1:9420\"")];
+    let untold = "nobody is told when something is late, unless something runs `backstay status --check`";
+    let address = match address {
+        Some(ListenAddress::Socket(address)) => address,
+        // That it has no effect is said of the configuration.
+        Some(ListenAddress::Tailnet { port }) => {
+            let what =
+                format!("no metrics are served: this version does not listen on tailnet:{port} by name");
+            let finding = Finding::note(SUBJECT, "address", what).because(untold);
+            return vec![finding.advise(format!(
+                "give the address itself: `metrics = \"IP:{port}\"` in [node] of {}, with what `tailscale ip -4` prints",
+                words.node_file.display()
+            ))];
+        }
+        None => {
+            let finding = Finding::note(SUBJECT, "address", "no metrics are served").because(untold);
+            return vec![setting(finding, "metrics = \"127.0.0.1:9420\"")];
+        }
+    };
+    let Some(found) = found else {
+        let what = format!("whether something answers at {address} was not known in time");
+        return vec![
+            Finding::warning(SUBJECT, "address", what)
+                .because("nobody can scrape metrics or see the status page, if it goes on")
+                .advise(format!("see what listens there: `ss -ltnp 'sport = :{}'`", address.port())),
+        ];
     };
     let next = format!(
         "metrics = \"{}\"",
@@ -117,7 +137,7 @@ pub fn judge(address: Option<ListenAddress>, found: Option<&Found>, words: &Word
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Level;
+    use super::super::finding::{Fix, Level};
     use super::*;
 
     fn judged(address: &str, found: &Found) -> Vec<Level> {
@@ -134,6 +154,22 @@ mod tests {
         assert_eq!(judged(local, &Found::Other("x".into())), [Level::Problem]);
         assert_eq!(judged(local, &Found::Refused("x".into())), [Level::Warning]);
         assert_eq!(judged("0.0.0.0:9420", &Found::Answers), [Level::Ok, Level::Warning]);
+    }
+
+    #[test]
+    fn what_is_not_configured_is_told_from_what_does_not_answer() {
+        let judged = |address| judge(address, None, &Words::of_tests(0)).remove(0);
+        let none = judged(None);
+        assert_eq!(
+            (none.level, none.fix.as_ref().map(Fix::text)),
+            (Level::Note, Some("metrics = \"127.0.0.1:9420\""))
+        );
+        let late = judged(Some(ListenAddress::Socket("127.0.0.1:9420".parse().expect("an address"))));
+        assert_eq!(late.level, Level::Warning);
+        assert!(late.what.contains("127.0.0.1:9420 was not known in time"), "{late:?}");
+        let tailnet = judged(Some(ListenAddress::Tailnet { port: 9420 }));
+        assert!(tailnet.what.contains("tailnet:9420"), "{tailnet:?}");
+        assert!(matches!(tailnet.fix, Some(Fix::Advice(_))), "{tailnet:?}");
     }
 
     #[test]

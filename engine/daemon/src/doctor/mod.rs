@@ -9,11 +9,14 @@ mod disks;
 mod finding;
 mod flow;
 mod limit;
+mod looks;
 mod metrics;
 mod mounts;
+mod names;
 mod place;
 mod program;
 mod sample;
+mod schedule;
 mod secrets;
 mod snapshots;
 mod sources;
@@ -21,8 +24,10 @@ mod state;
 mod system;
 mod tree;
 mod unit;
+mod unit_file;
 mod vault_inside;
 mod vault_place;
+mod whose;
 mod words;
 
 pub use finding::{Finding, Fix, Level};
@@ -44,12 +49,12 @@ use crate::node::{Identity, KnownVaults};
 use crate::vaults::Vaults;
 
 use daemon::{Answer, Restart};
-use limit::{ANSWER_TIME, LOOK_TIME, LOOKS_MAX, VAULT_TIME, begin, within};
+use limit::{ANSWER_TIME, LOOK_TIME, VAULT_TIME, within};
+use looks::{Looked, Looks, look_at, look_at_files};
 use mounts::Mounts;
 use place::{Place, Presence};
-use secrets::FileFacts;
 use state::{Keys, Largest};
-use unit::Unit;
+use unit_file::Unit;
 use vault_inside::{Asked, Inside, Unmade};
 
 /// How long the daemon may take to say how it is, and how long `/proc` and `/etc` may take.
@@ -73,17 +78,6 @@ pub struct Doctor {
 
 /// What is told of it as it goes on.
 pub type Tell<'t> = &'t mut dyn FnMut(Vec<Finding>);
-
-/// What came of a look at a path.
-#[derive(Debug, Clone)]
-enum Looked {
-    Seen(Box<Place>),
-    Failed(String),
-    Hangs,
-}
-
-/// Looks at paths.
-type Looks = BTreeMap<PathBuf, Looked>;
 
 /// What vaults have said, by their names.
 #[derive(Debug, Default)]
@@ -118,12 +112,16 @@ impl Doctor {
         let (config, words) = (&*self.config, &self.words);
         let mounts = Mounts::read().unwrap_or_default();
         let looks = look_at(self.paths(), &mounts);
+        let daemon_uid = self.daemon_uid(&looks);
+        let tell: Tell<'_> = &mut |findings: Vec<Finding>| {
+            tell(findings.into_iter().map(|finding| whose::restrained(finding, daemon_uid, words)).collect());
+        };
         let judged = configuration::judge(config, self.warnings.clone(), &self.lying(&looks), words);
         let (of_all, of_sources) =
             judged.into_iter().partition(|finding| finding.subject == configuration::SUBJECT);
         tell(of_all);
         tell(self.files_of_configuration());
-        tell(self.secrets());
+        tell(self.secrets(daemon_uid));
 
         let (state, own_words) = (config.node.state.clone(), words.clone());
         let daemon = within(DAEMON_TIME, move || daemon::Facts::gather(&state, &own_words));
@@ -132,9 +130,11 @@ impl Doctor {
             Some(facts) => tell(facts.judge(unit.as_ref(), words)),
             None => tell(vec![hangs("daemon", "running", &config.node.state, DAEMON_TIME)]),
         }
-        match unit::judge_of_user(words, Path::new("/")) {
+        tell(whose::warning(daemon_uid, words).into_iter().collect());
+        let own_words = words.clone();
+        match within(LOOK_TIME, move || unit::judge_of_user(&own_words, Path::new("/"))).flatten() {
             Some(finding) if unit.is_none() => tell(vec![finding]),
-            _ => tell(unit::judge(unit.as_ref(), config, &directories(&looks), words)),
+            _ => tell(unit::judge(unit.as_ref(), config, &self.written(&looks), words)),
         }
         let holder = daemon.as_ref().and_then(|facts| facts.holder.as_ref());
         tell(system::Facts::gather(holder.map(|holder| holder.pid)).judge(words));
@@ -155,7 +155,7 @@ impl Doctor {
             mounts: &mounts,
             configured: of_sources,
             last_entries: asking.last_entries(),
-            daemon_uid: self.daemon_uid(&looks),
+            daemon_uid,
         };
         sources.examine(tell);
         tell(self.scratch(&looks, &asking));
@@ -182,19 +182,38 @@ impl Doctor {
 
     /// Where paths lie, or will lie. Of a vault whose disk is missing that is not known: what is there now is another one.
     fn lying(&self, looks: &Looks) -> configuration::Lying {
-        let is_missed = |place: &Place| {
-            let mut of_it = self.directories().filter(|(_, path)| *path == place.path);
-            let is_seen = of_it.any(|(name, _)| self.has_seen(name));
-            let is_there = matches!(place.presence, Presence::Directory { is_empty: false, .. });
-            place.missing_levels > 1 || (!is_there && (is_seen || place.unmounted.is_some()))
-        };
         let seen = looks.iter().filter_map(|(path, looked)| match looked {
-            Looked::Seen(place) if !is_missed(place) => {
+            Looked::Seen(place) if !self.is_missed(place) => {
                 Some((path.clone(), disks::disks_of(place, Path::new(BLOCKS))))
             }
             _ => None,
         });
         seen.collect()
+    }
+
+    /// Whether what belongs in a place is missing there, most likely with its disk.
+    fn is_missed(&self, place: &Place) -> bool {
+        let mut of_it = self.directories().filter(|(_, path)| *path == place.path);
+        let is_seen = of_it.any(|(name, _)| self.has_seen(name));
+        let is_there = matches!(place.presence, Presence::Directory { is_empty: false, .. });
+        place.missing_levels > 1 || (!is_there && (is_seen || place.unmounted.is_some()))
+    }
+
+    /// What is known of the directories that the daemon writes to. What is above its own it makes itself; above a vault only
+    /// the operator does.
+    fn written(&self, looks: &Looks) -> unit::Places {
+        let mut places = unit::Places { daemon_uid: self.daemon_uid(looks), ..unit::Places::default() };
+        for (path, looked) in looks {
+            let Looked::Seen(place) = looked else { continue };
+            let is_own = [&self.config.node.state, &self.config.node.scratch].contains(&path);
+            let is_missed = if is_own { place.unmounted.is_some() } else { self.is_missed(place) };
+            if place.is_directory() {
+                places.there.insert(path.clone());
+            } else if place.presence == Presence::Missing && !is_missed {
+                places.makeable.insert(path.clone());
+            }
+        }
+        places
     }
 
     /// The user that the state belongs to is the daemon's.
@@ -213,26 +232,33 @@ impl Doctor {
         if self.words.fleet_file != self.words.node_file {
             files.push(&self.words.fleet_file);
         }
+        let facts = look_at_files(files.iter().map(|file| file.as_path()));
         files
             .into_iter()
-            .map(|file| secrets::judge_configuration(file, &FileFacts::of(file), &self.words))
+            .map(|file| match facts.get(file) {
+                Some(facts) => secrets::judge_configuration(file, facts, &self.words),
+                None => hangs("configuration", "rights", file, LOOK_TIME),
+            })
             .collect()
     }
 
-    fn secrets(&self) -> Vec<Finding> {
-        let looked = |reference: &SecretRef| match reference {
-            SecretRef::File(path) => {
-                let path = path.clone();
-                within(LOOK_TIME, move || FileFacts::of(&path))
-            }
-            _ => None,
-        };
+    fn secrets(&self, daemon_uid: u32) -> Vec<Finding> {
         let wanted = secrets::wanted(&self.config);
-        let judged = wanted.values().map(|(reference, wanted)| {
-            secrets::judge(reference, wanted, looked(reference).as_ref(), &self.words)
+        let files = wanted.values().filter_map(|(reference, _)| match reference {
+            SecretRef::File(path) => Some(path.as_path()),
+            _ => None,
         });
         let key = self.words.recovery_key();
-        judged.chain(secrets::judge_recovery_key(&key, &FileFacts::of(&key))).collect()
+        let facts = look_at_files(files.chain([key.as_path()]));
+        let looked = |reference: &SecretRef| match reference {
+            SecretRef::File(path) => facts.get(path),
+            _ => None,
+        };
+        let judged = wanted.values().map(|(reference, wanted)| {
+            secrets::judge(reference, wanted, looked(reference), daemon_uid, &self.words)
+        });
+        let of_key = facts.get(&key).and_then(|facts| secrets::judge_recovery_key(&key, facts));
+        judged.chain(of_key).collect()
     }
 
     fn metrics(&self, is_running: bool) -> Vec<Finding> {
@@ -400,37 +426,6 @@ impl Asking {
         }
         entries
     }
-}
-
-/// Paths that are directories.
-fn directories(looks: &Looks) -> BTreeSet<PathBuf> {
-    let is_directory = |looked: &Looked| matches!(looked, Looked::Seen(place) if place.is_directory());
-    looks.iter().filter(|(_, looked)| is_directory(looked)).map(|(path, _)| path.clone()).collect()
-}
-
-/// Looks at all these paths at the same time, so that several that hang cost the time of one.
-fn look_at(mut paths: Vec<PathBuf>, mounts: &Mounts) -> Looks {
-    paths.sort();
-    paths.dedup();
-    let mut looks = Looks::new();
-    for some in paths.chunks(LOOKS_MAX) {
-        let begun: Vec<_> = some
-            .iter()
-            .map(|path| {
-                let (looked_at, mounts) = (path.clone(), mounts.clone());
-                (path.clone(), begin(move || Place::look(&looked_at, &mounts)))
-            })
-            .collect();
-        for (path, awaited) in begun {
-            let looked = match awaited.within(LOOK_TIME) {
-                Some(Ok(place)) => Looked::Seen(Box::new(place)),
-                Some(Err(error)) => Looked::Failed(error.to_string()),
-                None => Looked::Hangs,
-            };
-            looks.insert(path, looked);
-        }
-    }
-    looks
 }
 
 /// What was seen at a path, or what there is to say instead.

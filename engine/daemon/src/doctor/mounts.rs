@@ -1,5 +1,5 @@
-//! What is mounted where, as the kernel says, and what `/etc/fstab` says should be. Pure but for the reading of the two files,
-//! neither of which hangs when a file system does.
+//! What is mounted where, as the kernel says, and what `/etc/fstab` says should be. Neither of the two files hangs when a file
+//! system does; where a mount point leads, its file system is asked.
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -111,11 +111,14 @@ impl Mounts {
         nearest.map(|(_, mount)| mount)
     }
 
-    /// The nearest place at or above this path where `/etc/fstab` wants something, and nothing is mounted.
+    /// The nearest place at or above this path where `/etc/fstab` wants something, and nothing is mounted. May hang as long as
+    /// the file system does.
     pub fn missing_at(&self, path: &Path) -> Option<&Path> {
         let above = self.wanted.iter().filter(|point| path.starts_with(point));
         let nearest = above.max_by_key(|point| point.components().count())?;
-        let is_mounted = self.mounted.iter().any(|mount| mount.point == *nearest);
+        let has = |point: &Path| self.mounted.iter().any(|mount| mount.point == point);
+        // The kernel knows mount points without links.
+        let is_mounted = has(nearest) || fs::canonicalize(nearest).is_ok_and(|real| has(&real));
         (!is_mounted).then_some(nearest.as_path())
     }
 }
@@ -136,11 +139,15 @@ fn mount(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// The mount point of a line of `/etc/fstab`.
+/// The mount point of a line of `/etc/fstab`, unless it waits for somebody who mounts it.
 fn wanted(line: &[u8]) -> Option<PathBuf> {
     let mut fields = line.split(|byte| byte.is_ascii_whitespace()).filter(|field| !field.is_empty());
     let device = fields.next()?;
     let point = unescaped(fields.next()?);
+    let options = fields.nth(1).unwrap_or_default();
+    if options.split(|byte| *byte == b',').any(|option| option == b"noauto") {
+        return None;
+    }
     (!device.starts_with(b"#") && point.is_absolute() && point != Path::new("/")).then_some(point)
 }
 
@@ -197,6 +204,25 @@ mod tests {
         assert_eq!(mounts.missing_at(Path::new("/mnt/my disk/vault")), None);
         assert_eq!(mounts.missing_at(Path::new("/mnt/other")), None);
         assert_eq!(mounts.missing_at(Path::new("/mnt/usbstick")), None);
+    }
+
+    #[test]
+    fn what_waits_for_somebody_or_is_mounted_through_a_link_is_not_missing() {
+        let fstab = b"UUID=1 /mnt/cold ext4 rw,noauto,user 0 0\n";
+        assert_eq!(Mounts::of(MOUNTINFO, fstab).missing_at(Path::new("/mnt/cold/vault")), None);
+        let folder = tempfile::tempdir().expect("a folder");
+        let (real, link) =
+            (folder.path().canonicalize().expect("is there").join("real"), folder.path().join("link"));
+        fs::create_dir(&real).expect("makes");
+        std::os::unix::fs::symlink(&real, &link).expect("links");
+        let fstab = format!("UUID=1 {} ext4 defaults 0 0\n", link.display());
+        let missing = |mountinfo: &[u8]| {
+            let mounts = Mounts::of(mountinfo, fstab.as_bytes());
+            mounts.missing_at(&link.join("vault")).map(Path::to_path_buf)
+        };
+        let mounted = format!("30 1 8:1 / {} rw - ext4 /dev/sda1 rw\n", real.display());
+        assert_eq!(missing(mounted.as_bytes()), None);
+        assert_eq!(missing(b""), Some(link.clone()));
     }
 
     #[test]

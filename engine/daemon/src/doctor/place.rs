@@ -42,8 +42,8 @@ pub enum Writing {
     Tried,
     /// It is permitted; it was not tried, because the file system has no files without names.
     Permitted,
-    /// It cannot.
-    Refused(String),
+    /// It cannot. The reason decides what mends it: rights do not help where a disk is full or broken.
+    Refused(Errno),
 }
 
 /// Room on a file system.
@@ -151,7 +151,7 @@ fn presence(path: &Path) -> Presence {
 /// A file without a name is written and synced; it is gone when it is closed, also when this process is killed.
 fn try_writing(folder: &Path) -> (Writing, Option<Attributes>) {
     if let Err(errno) = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
-        return (Writing::Refused(words_of(errno)), None);
+        return (Writing::Refused(errno), None);
     }
     let unnamed =
         OpenOptions::new().write(true).mode(0o600).custom_flags(OFlags::TMPFILE.bits() as i32).open(folder);
@@ -161,13 +161,13 @@ fn try_writing(folder: &Path) -> (Writing, Option<Attributes>) {
             Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
                 return (Writing::Permitted, None);
             }
-            _ => return (Writing::Refused(error.to_string()), None),
+            errno => return (Writing::Refused(errno.unwrap_or(Errno::IO)), None),
         },
     };
     let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_all());
     match written {
         Ok(()) => (Writing::Tried, Some(attributes(&file))),
-        Err(error) => (Writing::Refused(error.to_string()), None),
+        Err(error) => (Writing::Refused(Errno::from_io_error(&error).unwrap_or(Errno::IO)), None),
     }
 }
 
@@ -184,8 +184,14 @@ fn attributes(file: &File) -> Attributes {
     Attributes { extended: set("user.backstay-doctor", b"x"), acl: set("system.posix_acl_access", &acl) }
 }
 
-fn words_of(errno: Errno) -> String {
+/// The reason of a refusal, in words.
+pub fn words_of(errno: Errno) -> String {
     std::io::Error::from(errno).to_string()
+}
+
+/// Whether it is rights that lack: nothing else is mended by giving some.
+pub fn is_permission(errno: Errno) -> bool {
+    matches!(errno, Errno::ACCESS | Errno::PERM)
 }
 
 /// How little room is too little.

@@ -14,6 +14,7 @@ use backstay_core::config::{Allow, CommandSource, SecretRef};
 use backstay_core::units::format_duration;
 
 use super::finding::{Finding, Level};
+use super::limit::{LOOK_TIME, within};
 use super::words::{Words, quote, toml_text};
 
 /// How long the launcher and a shell may take.
@@ -156,7 +157,9 @@ impl Command<'_> {
             let place = format!("{}, in the source {}", words.fleet_file.display(), self.name);
             return finding.set(place, format!("run = [{}]", run.join(", ")));
         }
-        if fs::metadata(name).is_ok_and(|found| found.is_file()) {
+        let file = PathBuf::from(name);
+        let is_file = move || fs::metadata(file).is_ok_and(|found| found.is_file());
+        if within(LOOK_TIME, is_file) == Some(true) {
             return finding.run(words.as_root(&format!("chmod a+rx {}", quote(Path::new(name)))));
         }
         let base =

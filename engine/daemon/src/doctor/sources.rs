@@ -12,6 +12,7 @@ use backstay_files::walk::Crossing;
 use super::finding::Finding;
 use super::limit::{LOOK_TIME, TREES_TIME, within};
 use super::mounts::{Mount, Mounts};
+use super::names::Names;
 use super::program::{self, Tried};
 use super::sample::{self, TIME_MAX};
 use super::tree::{self, Watched};
@@ -42,11 +43,12 @@ impl Sources<'_> {
     pub(super) fn examine(&self, tell: Tell<'_>) {
         let end = Instant::now() + TREES_TIME;
         let mut watched = Watched::default();
+        let mut names = self.names();
         for source in self.config.sources_at_home_on(&self.config.node.name) {
             let subject = format!("source {}", source.name);
             tell(self.configured.iter().filter(|finding| finding.subject == subject).cloned().collect());
             match &source.kind {
-                SourceKind::Files(files) => tell(self.tree(source, files, end, &mut watched)),
+                SourceKind::Files(files) => tell(self.tree(source, files, end, (&mut watched, &mut names))),
                 SourceKind::Command(command) => {
                     let rpo = source.flows.iter().map(|flow| flow.rpo).min().unwrap_or(Duration::MAX);
                     let of_it = program::Command {
@@ -87,7 +89,7 @@ impl Sources<'_> {
         source: &Source,
         files: &FilesSource,
         end: Instant,
-        watched: &mut Watched,
+        (watched, names): (&mut Watched, &mut Names),
     ) -> Vec<Finding> {
         let (name, service) = (source.name.as_str(), source.service.as_str());
         let subject = format!("source {name}");
@@ -139,25 +141,29 @@ impl Sources<'_> {
         };
         findings.extend(tree.judge_sample(&sample, self.words));
         if files.snapshot.is_some() {
-            let facts = snapshots::Facts::of(&files.path, self.daemon_uid);
-            findings.push(facts.judge(&subject, service, self.words));
+            let (root, daemon_uid) = (files.path.clone(), self.daemon_uid);
+            let facts = within(LOOK_TIME, move || snapshots::Facts::of(&root, daemon_uid));
+            findings.push(match facts {
+                Some(facts) => facts.judge(&subject, service, self.words),
+                None => hangs(&subject, "snapshot", &files.path, LOOK_TIME),
+            });
         }
-        findings.extend(tree.judge_foreign(&self.uncovered(&sample.foreign), self.words));
+        findings.extend(tree.judge_foreign(&self.uncovered(&sample.foreign), names, self.words));
         if files.watch {
             watched.trees += 1;
             watched.directories += sample.directories;
             watched.is_least |= sample.stopped.is_some();
         }
+        let root = files.path.clone();
         let found = databases::Found {
             source: name,
             service,
             databases: &sample.databases,
             from_snapshot: files.snapshot.is_some(),
-            is_on_btrfs: is_on_btrfs(&files.path).unwrap_or(false),
+            is_on_btrfs: within(LOOK_TIME, move || is_on_btrfs(&root).is_ok_and(|is| is)).unwrap_or(false),
             dumped: &self.dumped(),
-            sources: &self.names(),
         };
-        findings.extend(found.judge(self.words));
+        findings.extend(found.judge(names, self.words));
         findings
     }
 
@@ -197,7 +203,9 @@ impl Sources<'_> {
         runs.flatten().collect()
     }
 
-    fn names(&self) -> BTreeSet<String> {
-        self.config.sources.iter().map(|source| source.name.to_string()).collect()
+    /// Names that are taken, by any source of the fleet.
+    fn names(&self) -> Names {
+        let sources = self.config.sources.iter();
+        Names::of(sources.map(|source| (source.service.as_str(), source.name.as_str())))
     }
 }

@@ -1,10 +1,12 @@
 //! The state directory and the scratch directory: where they lie, whose they are, what they must have room for. Pure: facts
 //! in, findings out.
 
+use rustix::io::Errno;
+
 use super::finding::Finding;
 use super::mounts::Medium;
-use super::place::{Least, Place, Presence, Writing};
-use super::words::{Words, needs, quote, user};
+use super::place::{Least, Place, Presence, Writing, is_permission, words_of};
+use super::words::{Words, needs, owner, quote, user};
 
 const STATE: &str = "state";
 const SCRATCH: &str = "scratch";
@@ -44,14 +46,8 @@ pub fn judge(place: &Place, keys: &Keys, words: &Words) -> Vec<Finding> {
     let (mode, uid) = match &place.presence {
         Presence::Directory { mode, uid, .. } => (*mode, *uid),
         Presence::Missing => {
-            let finding = match &place.writing {
-                Writing::Refused(why) => Finding::problem(
-                    STATE,
-                    "present",
-                    format!("{path} is not there and cannot be made: {why}"),
-                )
-                .because("identity, keys and notes of this node are kept there")
-                .run(words.as_root(&format!("install -d -m 700 {}", quote(&place.path)))),
+            let finding = match place.writing {
+                Writing::Refused(errno) => unmakeable(place, errno, words),
                 _ => Finding::note(
                     STATE,
                     "present",
@@ -86,7 +82,8 @@ pub fn judge(place: &Place, keys: &Keys, words: &Words) -> Vec<Finding> {
         findings.push(match &place.writing {
             Writing::Tried => Finding::ok(STATE, "writing", "a file was written and synced there"),
             Writing::Permitted => Finding::ok(STATE, "writing", "this user may write there"),
-            Writing::Refused(why) => {
+            Writing::Refused(errno) => {
+                let why = words_of(*errno);
                 Finding::problem(STATE, "writing", format!("nothing can be written there: {why}"))
                     .because("nothing can be captured: what was captured is noted there")
                     .advise(format!(
@@ -100,6 +97,26 @@ pub fn judge(place: &Place, keys: &Keys, words: &Words) -> Vec<Finding> {
     let advice = format!("make room, or move it: `state` in [node] of {}", words.node_file.display());
     findings.extend(place.room.judge(STATE, &place.nearest, LEAST, grows, &advice));
     findings
+}
+
+/// Where there is no state yet, the daemon is of whoever looks, as far as can be told.
+fn unmakeable(place: &Place, errno: Errno, words: &Words) -> Finding {
+    let what = format!("{} is not there and cannot be made: {}", place.path.display(), words_of(errno));
+    let finding = Finding::problem(STATE, "present", what)
+        .because("identity, keys and notes of this node are kept there");
+    match is_permission(errno) && words.uid != 0 {
+        // What root makes for itself, a daemon of this user could not write.
+        true => finding.run(words.as_root(&format!(
+            "install -d -o {} -m 700 {}",
+            owner(words.uid),
+            quote(&place.path)
+        ))),
+        false => finding.advise(format!(
+            "see why it is refused: `findmnt -T {0}`, `df -h {0}`, `dmesg`; or give another `state` in [node] of {1}",
+            quote(&place.nearest),
+            words.node_file.display()
+        )),
+    }
 }
 
 fn medium(place: &Place, words: &Words) -> Option<Finding> {
@@ -181,12 +198,12 @@ pub fn judge_scratch(place: &Place, largest: Option<&Largest>, words: &Words) ->
     let node_file = words.node_file.display();
     let mut findings = Vec::new();
     let elsewhere = "scratch = \"/DIRECTORY/WITH/ROOM\"";
-    if let Writing::Refused(why) = &place.writing
+    if let Writing::Refused(errno) = place.writing
         && (place.presence == Presence::Missing || place.is_directory())
         && words.uid == 0
     {
         findings.push(
-            Finding::problem(SCRATCH, "writing", format!("{path} cannot be written: {why}"))
+            Finding::problem(SCRATCH, "writing", format!("{path} cannot be written: {}", words_of(errno)))
                 .because("points are restored there to prove them")
                 .set(format!("{node_file}, in [node]"), elsewhere),
         );
@@ -304,9 +321,15 @@ mod tests {
             bad(judge(&missing, &Keys::None, &Words::of_tests(0))),
             [("present", Level::Note, String::new())]
         );
-        let refused = Place { writing: Writing::Refused("Permission denied".into()), ..missing };
-        let found = bad(judge(&refused, &Keys::None, &Words::of_tests(1000)));
-        assert_eq!(found[0].2, "sudo sh -c 'install -d -m 700 /var/lib/backstay'");
+        let refused = |errno| Place { writing: Writing::Refused(errno), ..missing.clone() };
+        let found = bad(judge(&refused(Errno::ACCESS), &Keys::None, &Words::of_tests(4_000_000)));
+        // Of whom the daemon is: root's own it could not write.
+        assert_eq!(found[0].2, "sudo sh -c 'install -d -o 4000000 -m 700 /var/lib/backstay'");
+        // Rights do not help where something else refuses it.
+        for (errno, uid) in [(Errno::NOSPC, 1000), (Errno::ROFS, 0), (Errno::ACCESS, 0)] {
+            let found = bad(judge(&refused(errno), &Keys::None, &Words::of_tests(uid)));
+            assert!(found[0].2.starts_with("see why it is refused"), "{found:?}");
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum Synchronisation {
     Other(&'static str),
     /// Nothing was found.
     None,
+    /// Nothing was found, and this user cannot look everywhere.
+    Unknown,
 }
 
 /// What was found.
@@ -70,7 +72,7 @@ impl Facts {
             open_files,
             of_daemon: of_daemon.map(|(pid, _)| pid),
             now: SystemClock.now(),
-            synchronisation: synchronisation(Path::new("/run")),
+            synchronisation: synchronisation(Path::new("/run"), rustix::process::geteuid().is_root()),
         }
     }
 
@@ -137,6 +139,10 @@ impl Facts {
                     .because("systemd-timesyncd runs and has reached no server: a clock that is wrong gives points wrong times")
                     .advise("see `timedatectl timesync-status`, and whether UDP port 123 gets out")
             }
+            Synchronisation::Unknown => {
+                Finding::note(SUBJECT, "clock", format!("the clock shows {now}; what sets it is not known"))
+                    .because("one that runs away gives points wrong times. Programs that set clocks hide from ordinary users; root sees more")
+            }
             Synchronisation::None => {
                 Finding::note(SUBJECT, "clock", format!("the clock shows {now}; nothing was found that sets it"))
                     .because("one that runs away gives points wrong times. In a virtual machine or a container the host may set it")
@@ -169,11 +175,11 @@ fn limit_of(limits: &str) -> Option<Option<u64>> {
     }
 }
 
-/// By what such programs leave in `/run`.
-fn synchronisation(run: &Path) -> Synchronisation {
+/// By what such programs leave in `/run`. The directory of chrony is there while it runs, and closed to ordinary users.
+fn synchronisation(run: &Path, is_root: bool) -> Synchronisation {
     let has = |name: &str| run.join(name).exists();
     let others = [
-        ("chrony/chronyd.pid", "chronyd"),
+        ("chrony", "chronyd"),
         ("chronyd.pid", "chronyd"),
         ("ntpd.pid", "ntpd"),
         ("ntpsec/ntpd.pid", "ntpd"),
@@ -186,7 +192,8 @@ fn synchronisation(run: &Path) -> Synchronisation {
     match others.into_iter().find(|(file, _)| has(file)) {
         Some((_, by)) => Synchronisation::Other(by),
         None if has("systemd/timesync") => Synchronisation::Awaited,
-        None => Synchronisation::None,
+        None if is_root => Synchronisation::None,
+        None => Synchronisation::Unknown,
     }
 }
 
@@ -234,17 +241,25 @@ mod tests {
             levels(&Facts { synchronisation: Synchronisation::Awaited, ..facts() }),
             [Ok, Ok, Warning]
         );
-        assert_eq!(levels(&Facts { synchronisation: Synchronisation::None, ..facts() }), [Ok, Ok, Note]);
+        let fix = |synchronisation| {
+            let facts = Facts { synchronisation, ..facts() };
+            assert_eq!(levels(&facts), [Ok, Ok, Note]);
+            facts.clock(&Words::of_tests(0)).fix
+        };
+        assert!(fix(Synchronisation::None).is_some());
+        // Where it is not known whether something sets it, nothing is to be installed.
+        assert_eq!(fix(Synchronisation::Unknown), None);
     }
 
     #[test]
     fn what_sets_the_clock_is_known_by_what_it_leaves() {
         let run = tempfile::tempdir().expect("a folder");
+        let synchronisation = |run: &Path| synchronisation(run, true);
         assert_eq!(synchronisation(run.path()), Synchronisation::None);
+        assert_eq!(super::synchronisation(run.path(), false), Synchronisation::Unknown);
         fs::create_dir_all(run.path().join("systemd/timesync")).expect("makes");
         assert_eq!(synchronisation(run.path()), Synchronisation::Awaited);
         fs::create_dir(run.path().join("chrony")).expect("makes");
-        fs::write(run.path().join("chrony/chronyd.pid"), "7").expect("writes");
         assert_eq!(synchronisation(run.path()), Synchronisation::Other("chronyd"));
         fs::write(run.path().join("systemd/timesync/synchronized"), "").expect("writes");
         assert_eq!(synchronisation(run.path()), Synchronisation::Set);

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use super::finding::Finding;
 use super::mounts::Medium;
+use super::names::Names;
 use super::place::{Place, Presence};
 use super::sample::{ENTRIES_MAX, Sample, TIME_MAX};
-use super::words::{Words, quote, toml_text, user, user_name};
+use super::words::{Words, quote, toml_text, user};
 
 /// So much more than it has directories is proposed as a limit: trees grow.
 const ROOM_TO_GROW: u64 = 2;
@@ -46,7 +47,10 @@ impl Tree<'_> {
         let root = self.root.display();
         let setting =
             format!("correct `path` of [service.{}] in {}", self.service, words.fleet_file.display());
-        if let Some(point) = &place.unmounted {
+        // What is there is there, whatever fstab wants.
+        let has_nothing =
+            matches!(place.presence, Presence::Missing | Presence::Directory { is_empty: true, .. });
+        if let (true, Some(point)) = (has_nothing, &place.unmounted) {
             return vec![
                 Finding::problem(
                     &subject,
@@ -124,11 +128,11 @@ impl Tree<'_> {
                 ))
                 .run(words.as_user(self.daemon_uid, &words.backstay("doctor")));
         }
-        let name = user_name(words.uid).unwrap_or_else(|| words.uid.to_string());
-        let root = quote(&self.root);
+        // No line gives the rights in the tree itself: that would change the mode of everything in it, which is what is
+        // protected, and some programs refuse files that others may read (keys of ssh).
         Finding { level: super::Level::Problem, ..finding }
-            .because("what cannot be read is not captured, and each capture ends with 3. The line lets this user read all of it, and what comes later; or run the daemon as root")
-            .run(format!("sudo setfacl -R -m u:{name}:rX -m d:u:{name}:rX {root}"))
+            .because("what cannot be read is not captured, and each capture ends with 3")
+            .advise("run the daemon as root, or let it read everything: `AmbientCapabilities=CAP_DAC_READ_SEARCH` below [Service] of its unit. What need not be captured, name in `exclude`")
     }
 
     /// Judges what a look through the tree has found.
@@ -159,7 +163,7 @@ impl Tree<'_> {
 
 impl Tree<'_> {
     /// Judges other file systems in the tree that are no part of it; those that another source has are not among them.
-    pub fn judge_foreign(&self, foreign: &[PathBuf], words: &Words) -> Option<Finding> {
+    pub fn judge_foreign(&self, foreign: &[PathBuf], names: &mut Names, words: &Words) -> Option<Finding> {
         let (first, others) = foreign.split_first()?;
         let named: Vec<String> =
             foreign.iter().take(NAMED_MAX).map(|path| path.display().to_string()).collect();
@@ -168,11 +172,8 @@ impl Tree<'_> {
             more => format!(" and {more} more"),
         };
         let what = format!("other file systems in its tree are not captured: {}{more}", named.join(", "));
-        let name: String =
-            first.file_name().map_or(String::new(), |name| name.to_string_lossy().to_ascii_lowercase());
-        let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        let name = name.trim_matches('-');
-        let name = if name.is_empty() { "more" } else { name };
+        let name =
+            names.service(&first.file_name().map_or(String::new(), |name| name.to_string_lossy().into()));
         Some(
             Finding::warning(&self.subject(), "file_systems", what)
                 .because(format!(
@@ -308,8 +309,13 @@ mod tests {
             assert_eq!(levels(&tree().judge_root(&gone, &words)), [("present", Level::Problem)]);
         }
         let unmounted = Place { unmounted: Some("/srv".into()), ..place(true) };
-        let found = tree().judge_root(&unmounted, &words);
-        assert_eq!(found[0].fix, Some(Fix::Command("mount /srv".into())));
+        let missing = Place { presence: Presence::Missing, ..unmounted.clone() };
+        for place in [unmounted, missing] {
+            let found = tree().judge_root(&place, &words);
+            assert_eq!(found[0].fix, Some(Fix::Command("mount /srv".into())));
+        }
+        let there = Place { unmounted: Some("/srv".into()), ..place(false) };
+        assert_eq!(levels(&tree().judge_root(&there, &words)), [("present", Level::Ok)]);
         let mount = Mount { kind: "nfs4".into(), ..place(false).mount.expect("one") };
         let far = Place { mount: Some(mount), ..place(false) };
         assert_eq!(levels(&tree().judge_root(&far, &words))[1], ("network", Level::Note));
@@ -327,7 +333,8 @@ mod tests {
         let found = &own.judge_sample(&sample, &Words::of_tests(1000))[0];
         assert_eq!(found.level, Level::Problem);
         assert!(found.what.contains("/srv/mail/a and 2 more"), "{found:?}");
-        assert!(found.fix.as_ref().is_some_and(|fix| fix.text().contains("setfacl -R -m u:")), "{found:?}");
+        let is_advice = |fix: &Fix| matches!(fix, Fix::Advice(text) if text.contains("CAP_DAC_READ_SEARCH"));
+        assert!(found.fix.as_ref().is_some_and(is_advice), "{found:?}");
         let found = &tree().judge_sample(&sample, &Words::of_tests(1000))[0];
         assert_eq!(
             (found.level, found.fix.clone()),
@@ -338,13 +345,17 @@ mod tests {
 
     #[test]
     fn file_systems_that_are_left_out_are_told_with_a_source_for_the_first() {
-        assert_eq!(tree().judge_foreign(&[], &Words::of_tests(0)), None);
+        let mut names = Names::default();
+        assert_eq!(tree().judge_foreign(&[], &mut names, &Words::of_tests(0)), None);
         let foreign: Vec<PathBuf> = (0..7).map(|n| format!("/srv/mail/My Disk{n}").into()).collect();
-        let found = tree().judge_foreign(&foreign, &Words::of_tests(0)).expect("a finding");
+        let found = tree().judge_foreign(&foreign, &mut names, &Words::of_tests(0)).expect("a finding");
         assert!(found.what.ends_with("/srv/mail/My Disk4 and 2 more"), "{found:?}");
         let lines = "[service.my-disk0]\nfiles = { path = \"/srv/mail/My Disk0\" }";
         let place = "/etc/backstay/fleet.toml".to_owned();
         assert_eq!(found.fix, Some(Fix::Setting { place, lines: lines.to_owned() }));
+        // A table that is there already cannot be there twice.
+        let again = tree().judge_foreign(&foreign, &mut names, &Words::of_tests(0)).expect("a finding");
+        assert!(again.fix.is_some_and(|fix| fix.text().starts_with("[service.my-disk0-2]\n")));
     }
 
     #[test]

@@ -1,126 +1,22 @@
-//! The systemd unit: whether it is installed, and whether its drop-ins allow what the configuration takes. Reads the unit's
-//! files; judging them is pure. Asks systemd nothing: it may not run, and what is written is what it will do after a
+//! The systemd unit: whether it is installed, and whether its drop-ins allow what the configuration takes. Pure, but for the
+//! looks at a program, at the home of a user and at subvolumes; the unit's files are read by `unit_file`. Asks systemd nothing: it may not run, and what is written is what it will do after a
 //! `daemon-reload`.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use backstay_core::config::{Config, ListenAddress, SecretRef, SourceKind, VaultKind};
 
 use super::finding::Finding;
 use super::limit::{LOOK_TIME, within};
-use super::words::{Words, quote, user_name};
+use super::unit_file::{NAME, Unit};
+use super::words::{Words, owner, quote, user_name};
 use crate::snapshot::subvolume_of;
 
 const SUBJECT: &str = "unit";
 
-/// Where units are looked for, the first found counts.
-const FOLDERS: [&str; 4] =
-    ["etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system"];
-
-/// Its name.
-const NAME: &str = "backstay.service";
-
 /// The folder of drop-ins that an operator writes.
 const DROP_INS: &str = "/etc/systemd/system/backstay.service.d";
-
-/// What the unit's files say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
-    /// The file.
-    pub file: PathBuf,
-    /// Whether it starts with the system.
-    pub is_enabled: bool,
-    /// Keys and values, in their order, drop-ins last.
-    settings: Vec<(String, String)>,
-}
-
-impl Unit {
-    /// Reads the unit and its drop-ins below `root`, which is `/` but in tests.
-    pub fn read(root: &Path) -> Option<Self> {
-        let folders: Vec<PathBuf> = FOLDERS.iter().map(|folder| root.join(folder)).collect();
-        let file = folders.iter().map(|folder| folder.join(NAME)).find(|file| file.is_file())?;
-        let mut settings = settings(&fs::read_to_string(&file).ok()?);
-        let mut drop_ins: Vec<PathBuf> = Vec::new();
-        for folder in &folders {
-            let entries = fs::read_dir(folder.join(format!("{NAME}.d"))).into_iter().flatten().flatten();
-            let is_drop_in = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "conf");
-            // One of the same name in a folder before hides it.
-            for path in entries.map(|entry| entry.path()).filter(is_drop_in) {
-                if drop_ins.iter().all(|known| known.file_name() != path.file_name()) {
-                    drop_ins.push(path);
-                }
-            }
-        }
-        drop_ins.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
-        for drop_in in drop_ins {
-            settings
-                .extend(fs::read_to_string(drop_in).map(|text| self::settings(&text)).unwrap_or_default());
-        }
-        let wants = "etc/systemd/system/multi-user.target.wants";
-        let is_enabled = fs::symlink_metadata(root.join(wants).join(NAME)).is_ok();
-        Some(Self { file, is_enabled, settings })
-    }
-
-    /// The last value of a key.
-    fn last(&self, key: &str) -> Option<&str> {
-        self.settings.iter().rev().find(|(of, _)| of == key).map(|(_, value)| value.as_str())
-    }
-
-    /// The words of all values of a list; an empty value empties it.
-    fn list(&self, key: &str) -> Vec<&str> {
-        let mut words = Vec::new();
-        for (_, value) in self.settings.iter().filter(|(of, _)| of == key) {
-            match value.is_empty() {
-                true => words.clear(),
-                false => words.extend(value.split_whitespace()),
-            }
-        }
-        words
-    }
-
-    /// The configuration that it runs with.
-    fn config(&self) -> Option<PathBuf> {
-        let words: Vec<&str> = self.last("ExecStart")?.split_whitespace().collect();
-        let option = words.iter().position(|word| *word == "--config");
-        match option {
-            Some(place) => words.get(place + 1).map(PathBuf::from),
-            None => Some("/etc/backstay".into()),
-        }
-    }
-
-    /// The program that it starts.
-    fn program(&self) -> Option<&Path> {
-        let first = self.last("ExecStart")?.split_whitespace().next()?;
-        Some(Path::new(first.trim_start_matches(['-', '@', ':', '+', '!'])))
-    }
-
-    fn may_write(&self, path: &Path) -> bool {
-        if self.last("ProtectSystem") != Some("strict") {
-            return true;
-        }
-        let listed = self.list("ReadWritePaths").into_iter().map(|path| path.trim_start_matches(['-', '+']));
-        let own = self.list("StateDirectory").into_iter().map(|name| format!("/var/lib/{name}"));
-        let mut allowed = listed.map(str::to_owned).chain(own);
-        allowed.any(|allowed| path.starts_with(allowed))
-    }
-}
-
-fn settings(text: &str) -> Vec<(String, String)> {
-    let mut settings = Vec::new();
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
-    while let Some(line) = lines.next() {
-        let mut line = line.to_owned();
-        while let Some(begun) = line.strip_suffix('\\') {
-            line = format!("{begun} {}", lines.next().unwrap_or_default());
-        }
-        if let Some((key, value)) = line.split_once('=') {
-            settings.push((key.trim().to_owned(), value.trim().to_owned()));
-        }
-    }
-    settings
-}
 
 /// Whether a unit of a user's own goes on when that one has logged out; `None` where there is none.
 pub fn judge_of_user(words: &Words, root: &Path) -> Option<Finding> {
@@ -135,8 +31,20 @@ pub fn judge_of_user(words: &Words, root: &Path) -> Option<Finding> {
     })
 }
 
-/// Judges the unit by the configuration; `there` has the configured paths that are directories.
-pub fn judge(unit: Option<&Unit>, config: &Config, there: &BTreeSet<PathBuf>, words: &Words) -> Vec<Finding> {
+/// What is known of the directories that are written to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Those that are there.
+    pub there: BTreeSet<PathBuf>,
+    /// Those that are not, and may be made where they belong. Of others, such as those whose disk is missing, something else
+    /// has to be seen to first.
+    pub makeable: BTreeSet<PathBuf>,
+    /// The user of the daemon.
+    pub daemon_uid: u32,
+}
+
+/// Judges the unit by the configuration.
+pub fn judge(unit: Option<&Unit>, config: &Config, places: &Places, words: &Words) -> Vec<Finding> {
     let Some(unit) = unit else {
         return vec![
             Finding::note(SUBJECT, "installed", "the systemd unit is not installed")
@@ -167,7 +75,7 @@ pub fn judge(unit: Option<&Unit>, config: &Config, there: &BTreeSet<PathBuf>, wo
         .run(words.as_root("systemctl enable --now backstay")),
     }];
     findings.extend(program(unit, words));
-    findings.push(writing(unit, config, there, words));
+    findings.push(writing(unit, config, places, words));
     findings.extend(network(unit, config, words));
     findings.extend(user(unit, config, words));
     findings.extend(snapshots(unit, config, words));
@@ -175,14 +83,14 @@ pub fn judge(unit: Option<&Unit>, config: &Config, there: &BTreeSet<PathBuf>, wo
     findings
 }
 
-/// A command that writes lines below `[Service]` of a drop-in and has systemd take it up.
-fn drop_in(name: &str, lines: &[String], words: &Words) -> String {
-    let lines: Vec<String> =
-        lines.iter().map(|line| line.replace('%', "%%").replace('\'', r"'\''")).collect();
-    // Appended: what an operator has put there stays.
+/// A command that does `first`, writes lines below `[Service]` of a drop-in and has systemd take it up.
+fn drop_in(name: &str, first: &str, lines: &[String], words: &Words) -> String {
+    // For systemd a percent sign begins what it fills in itself.
+    let lines: Vec<String> = lines.iter().map(|line| quote(Path::new(&line.replace('%', "%%")))).collect();
+    // Appended: what an operator has put there stays, and may lack an end of its last line.
     words.as_root(&format!(
-        "mkdir -p {DROP_INS} && printf '[Service]\\n{}\\n' >> {DROP_INS}/{name}.conf && systemctl daemon-reload && systemctl restart backstay",
-        lines.join("\\n")
+        "{first}mkdir -p {DROP_INS} && printf '%s\\n' '' '[Service]' {} >> {DROP_INS}/{name}.conf && systemctl daemon-reload && systemctl restart backstay",
+        lines.join(" ")
     ))
 }
 
@@ -197,7 +105,7 @@ fn program(unit: &Unit, words: &Words) -> Option<Finding> {
     }
     let own = std::env::current_exe().unwrap_or_else(|_| "backstay".into());
     let what = format!("it starts {}, which is not there", program.display());
-    let line = format!("install -m 755 {} {}", quote(&own), quote(program));
+    let line = format!("install -m 755 {} {}", quote(&own), quote(&program));
     Some(
         Finding::problem(SUBJECT, "program", what)
             .because("the daemon cannot start")
@@ -205,7 +113,7 @@ fn program(unit: &Unit, words: &Words) -> Option<Finding> {
     )
 }
 
-fn writing(unit: &Unit, config: &Config, there: &BTreeSet<PathBuf>, words: &Words) -> Finding {
+fn writing(unit: &Unit, config: &Config, places: &Places, words: &Words) -> Finding {
     let vaults = config.vaults.values().filter_map(|vault| match &vault.kind {
         VaultKind::Dir(dir) => Some((format!("vault {}", vault.name), dir.path.as_path())),
         _ => None,
@@ -221,25 +129,41 @@ fn writing(unit: &Unit, config: &Config, there: &BTreeSet<PathBuf>, words: &Word
     }
     let named: Vec<String> =
         refused.iter().map(|(what, path)| format!("{what} in {}", path.display())).collect();
-    // Of a directory that is not there yet, the one above must be writable.
-    let paths = refused
-        .iter()
-        .map(|(_, path)| if there.contains(*path) { *path } else { path.parent().unwrap_or(path) });
-    let mut lines: Vec<String> = paths.map(|path| format!("ReadWritePaths=-{}", unit_word(path))).collect();
-    lines.dedup();
-    Finding::problem(
+    let finding = Finding::problem(
         SUBJECT,
         "writing",
         format!("the unit does not let the daemon write to {}", named.join(", ")),
     )
-    .because("captures there fail with \"Read-only file system\", although the same works from a shell")
-    .run(drop_in("vaults", &lines, words))
+    .because("captures there fail with \"Read-only file system\", although the same works from a shell");
+    let is_makeable = |path: &Path| places.makeable.contains(path);
+    let known: BTreeSet<&Path> = refused
+        .iter()
+        .map(|(_, path)| *path)
+        .filter(|path| places.there.contains(*path) || is_makeable(path))
+        .collect();
+    if known.is_empty() {
+        // Made without its disk, it would hide that there is none.
+        return finding.advise(format!(
+            "it is not there as it should be: see to that first, as is said of it, then `{}` prints the line that permits it",
+            words.backstay("doctor")
+        ));
+    }
+    // Nothing above it is permitted, which could be all of the system: it is made, so that it can be permitted itself.
+    let of_daemon = match places.daemon_uid {
+        0 => String::new(),
+        uid => format!("-o {} ", owner(uid)),
+    };
+    let make = |path: &&Path| format!("install -d {of_daemon}-m 700 {} && ", quote(path));
+    let first: String = known.iter().filter(|path| is_makeable(path)).map(make).collect();
+    let lines: Vec<String> =
+        known.iter().map(|path| format!("ReadWritePaths=-{}", unit_word(path))).collect();
+    finding.run(drop_in("vaults", &first, &lines, words))
 }
 
 /// A path as a word of a unit.
 fn unit_word(path: &Path) -> String {
     let text = path.display().to_string();
-    match text.contains([' ', '"', '\\']) {
+    match text.contains([' ', '\t', '"', '\'', '\\']) {
         true => format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\"")),
         false => text,
     }
@@ -256,7 +180,7 @@ fn network(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
         "IPAddressAllow=localhost link-local 10.0.0.0/8 100.64.0.0/10 172.16.0.0/12 192.168.0.0/16 fc00::/7"
             .to_owned(),
     ];
-    let line = drop_in("network", &lines, words);
+    let line = drop_in("network", "", &lines, words);
     match (is_cut_off, serves, runs) {
         (true, true, _) => Some(
             Finding::problem(SUBJECT, "network", "the unit gives the daemon no network, and node.metrics wants one")
@@ -275,9 +199,8 @@ fn network(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
 fn user(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
     let wanted = config.allow.command_user.as_ref().filter(|_| config.allow.commands)?;
     let own = unit.last("User").filter(|user| !user.is_empty()).unwrap_or("root");
-    let held = unit.list("CapabilityBoundingSet");
-    let has = |capability: &str| held.is_empty() || held.contains(&capability);
-    if own == wanted.as_str() || ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"].into_iter().all(has) {
+    let becomes = ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"];
+    if own == wanted.as_str() || becomes.into_iter().all(|capability| unit.may(capability)) {
         return Some(Finding::ok(SUBJECT, "command_user", format!("it may run programs as {wanted}")));
     }
     let lines = ["CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL".to_owned()];
@@ -288,7 +211,7 @@ fn user(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
             format!("the unit does not let the daemon become {wanted}"),
         )
         .because("programs of `command` sources are not started: \"cannot become the user\"")
-        .run(drop_in("commands", &lines, words)),
+        .run(drop_in("commands", "", &lines, words)),
     )
 }
 
@@ -303,8 +226,7 @@ fn snapshots(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
     if roots.is_empty() {
         return None;
     }
-    let held = unit.list("CapabilityBoundingSet");
-    let may_delete = held.is_empty() || held.contains(&"CAP_SYS_ADMIN");
+    let may_delete = unit.may("CAP_SYS_ADMIN");
     // Where there is none that can be told, of the source more is said.
     let top_of = |root: PathBuf| within(LOOK_TIME, move || subvolume_of(&root).ok()).flatten();
     let tops = roots.iter().map(|root| top_of(root.to_path_buf()).unwrap_or_else(|| root.to_path_buf()));
@@ -322,7 +244,7 @@ fn snapshots(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
             "the unit does not let the daemon make snapshots, or delete them",
         )
         .because("sources with `snapshot` are not captured, or snapshots are left")
-        .run(drop_in("snapshots", &lines, words)),
+        .run(drop_in("snapshots", "", &lines, words)),
     )
 }
 
@@ -341,13 +263,15 @@ fn credentials(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
         .collect();
     wanted.sort_unstable();
     wanted.dedup();
-    let given = |key: &str| unit.list(key).into_iter().filter_map(|word| word.split(':').next());
-    let given: Vec<&str> =
+    let name_of = |word: String| word.split(':').next().map(str::to_owned);
+    let given = |key: &str| unit.list(key).into_iter().filter_map(name_of);
+    let given: Vec<String> =
         ["LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"]
             .into_iter()
             .flat_map(given)
             .collect();
-    let missing: Vec<&&str> = wanted.iter().filter(|name| !given.contains(name)).collect();
+    let missing: Vec<&&str> =
+        wanted.iter().filter(|name| !given.iter().any(|known| known == *name)).collect();
     if wanted.is_empty() {
         return None;
     }
@@ -360,7 +284,7 @@ fn credentials(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
     Some(
         Finding::problem(SUBJECT, "credentials", format!("the unit is not given {}", names.join(", ")))
             .because(format!("captures that need it fail. The lines take the secret from /etc/backstay/secrets/{first}: put it there first, mode 0600"))
-            .run(drop_in("credentials", &lines, words)),
+            .run(drop_in("credentials", "", &lines, words)),
     )
 }
 
@@ -368,7 +292,10 @@ fn credentials(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
 mod tests {
     use backstay_core::config::{ConfigTexts, SourceText};
 
+    use std::fs;
+
     use super::super::finding::Level;
+    use super::super::words::toml_text;
     use super::*;
 
     const SHIPPED: &str =
@@ -376,7 +303,8 @@ mod tests {
 
     fn config(vault: &str, node: &str, rest: &str) -> Config {
         let text = format!(
-            "[fleet]\nname = \"f\"\n[node]\nname = \"n\"\n{node}\n[vault.v]\nkind = \"dir\"\npath = \"{vault}\"\n{rest}\n"
+            "[fleet]\nname = \"f\"\n[node]\nname = \"n\"\n{node}\n[vault.v]\nkind = \"dir\"\npath = {}\n{rest}\n",
+            toml_text(vault)
         );
         let config = Config::parse(ConfigTexts::Single(SourceText { name: "test", text: &text }));
         config.unwrap_or_else(|errors| panic!("{errors}"))
@@ -398,7 +326,11 @@ mod tests {
     }
 
     fn bad(unit: &Unit, config: &Config) -> Vec<(&'static str, Level, String)> {
-        let found = judge(Some(unit), config, &BTreeSet::new(), &Words::of_tests(0));
+        bad_at(unit, config, &Places::default())
+    }
+
+    fn bad_at(unit: &Unit, config: &Config, places: &Places) -> Vec<(&'static str, Level, String)> {
+        let found = judge(Some(unit), config, places, &Words::of_tests(0));
         // Whether the program is there is of this machine.
         let bad =
             found.into_iter().filter(|finding| finding.level != Level::Ok && finding.check != "program");
@@ -417,14 +349,50 @@ mod tests {
     }
 
     #[test]
-    fn a_vault_elsewhere_takes_a_drop_in_which_the_printed_line_writes() {
-        let elsewhere = config("/nonexistent/usb/vault", "", FILES);
-        let found = bad(&installed(&[]), &elsewhere);
-        assert_eq!((found[0].0, found[0].1), ("writing", Level::Problem));
-        let line = "printf '[Service]\\nReadWritePaths=-/nonexistent/usb\\n' >> /etc/systemd/system/backstay.service.d/vaults.conf";
-        assert!(found[0].2.contains(line), "{}", found[0].2);
-        let mended = installed(&[("vaults.conf", "[Service]\nReadWritePaths=-/nonexistent/usb\n")]);
+    fn a_vault_elsewhere_takes_a_drop_in_with_its_own_path_and_nothing_above_it() {
+        let elsewhere = config("/nonexistent/vault", "", FILES);
+        let vault: BTreeSet<PathBuf> = ["/nonexistent/vault".into()].into();
+        let line = |places: &Places| {
+            let found = bad_at(&installed(&[]), &elsewhere, places);
+            assert_eq!((found[0].0, found[0].1), ("writing", Level::Problem));
+            found[0].2.clone()
+        };
+        let write = "mkdir -p /etc/systemd/system/backstay.service.d && printf '%s\\n' '' '[Service]' ReadWritePaths=-/nonexistent/vault >> /etc/systemd/system/backstay.service.d/vaults.conf && ";
+        let there = Places { there: vault.clone(), ..Places::default() };
+        assert!(line(&there).starts_with(write), "{}", line(&there));
+        let made = Places { makeable: vault, ..Places::default() };
+        let make = "install -d -m 700 /nonexistent/vault && ";
+        assert!(line(&made).starts_with(&format!("{make}{write}")), "{}", line(&made));
+        let of_another = Places { daemon_uid: 4_000_000, ..made };
+        assert!(line(&of_another).starts_with("install -d -o 4000000 -m 700 /nonexistent/vault && "));
+        // One whose disk is missing is neither made nor permitted.
+        assert!(line(&Places::default()).starts_with("it is not there as it should be"));
+        let mended = installed(&[("vaults.conf", "[Service]\nReadWritePaths=-/nonexistent/vault\n")]);
         assert_eq!(bad(&mended, &elsewhere), []);
+    }
+
+    #[test]
+    fn whatever_a_path_has_the_printed_line_writes_what_systemd_and_this_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let drop_ins = folder.path().join("backstay.service.d");
+        for name in ["a b", "it's", "say \"x\"", "100%", "back\\slash", "all ' \" %s \\ $HOME"] {
+            let vault = folder.path().join(name);
+            let config = config(vault.to_str().expect("text"), "", FILES);
+            let places = Places { makeable: [vault.clone()].into(), ..Places::default() };
+            let line = bad_at(&installed(&[]), &config, &places)[0].2.clone();
+            let (line, _) = line.split_once(" && systemctl").expect("systemd takes it up");
+            // What was there has no end of its last line.
+            fs::create_dir_all(&drop_ins).expect("makes");
+            fs::write(drop_ins.join("vaults.conf"), "[Service]\nReadWritePaths=-/x").expect("writes");
+            let line = line.replace(DROP_INS, drop_ins.to_str().expect("text"));
+            let done = std::process::Command::new("sh").args(["-ec", &line]).status().expect("runs");
+            assert!(done.success(), "{line}");
+            assert!(vault.is_dir(), "{line}");
+            let written = fs::read_to_string(drop_ins.join("vaults.conf")).expect("reads");
+            let mended = installed(&[("vaults.conf", written.as_str())]);
+            assert_eq!(bad_at(&mended, &config, &places), [], "{written}");
+            assert!(mended.may_write(Path::new("/x")), "{written}");
+        }
     }
 
     #[test]
@@ -460,13 +428,5 @@ mod tests {
             "[Service]\nExecStart=\nExecStart=/usr/bin/backstay --config /etc/other run\n",
         )]);
         assert_eq!(bad(&other, &config("/nonexistent/v", "", FILES))[0].0, "configuration");
-    }
-
-    #[test]
-    fn lines_that_go_on_and_comments_are_read_as_systemd_does() {
-        let read = settings("# A=1\n; B=2\n[Service]\nC = 3 \\\n  4\nD=\n");
-        let pairs: Vec<(&str, &str)> =
-            read.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        assert_eq!(pairs, [("C", "3  4"), ("D", "")]);
     }
 }

@@ -4,8 +4,8 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::finding::Finding;
 use super::mounts::Medium;
-use super::place::{Least, Place, Presence, Writing};
-use super::words::{Words, quote, user};
+use super::place::{Least, Place, Presence, Writing, is_permission, words_of};
+use super::words::{Words, owner, quote, user};
 
 /// Less room than that is warned of, unless a fifth of the disk is free, and is a problem.
 const LEAST: Least = Least { warning_bytes: 10 << 30, problem_bytes: 64 << 20 };
@@ -86,7 +86,12 @@ fn presence(subject: &str, known: Known<'_>, place: &Place, words: &Words) -> Co
                 format!("the directory {}, in which the vault belongs, is not there", parent.display());
             let finding = Finding::problem(subject, "present", what)
                 .because("Backstay makes the vault's own directory only: a missing one above it is most likely a disk that is not mounted");
-            let make = words.as_root(&format!("mkdir -p {}", quote(parent)));
+            // What root makes, a daemon of another user could not write: the vault itself is made as that one's, and what is
+            // above it stays root's.
+            let make = words.as_root(&match known.daemon_uid {
+                0 => format!("mkdir -p {}", quote(parent)),
+                uid => format!("install -d -o {} -m 700 {}", owner(uid), quote(&place.path)),
+            });
             // Where disks are mounted, a directory that is made hides that there is none.
             let is_for_disks = ["/mnt", "/media", "/run/media"].iter().any(|top| parent.starts_with(top));
             Break(match is_for_disks {
@@ -147,10 +152,10 @@ fn medium(subject: &str, name: &str, place: &Place, words: &Words) -> Finding {
 
 fn writing(subject: &str, known: Known<'_>, place: &Place, words: &Words) -> Finding {
     let nearest = place.nearest.display();
-    let tried = match &place.writing {
+    let errno = match place.writing {
         Writing::Tried => return Finding::ok(subject, "writing", "a file was written and synced there"),
         Writing::Permitted => return Finding::ok(subject, "writing", "this user may write there"),
-        Writing::Refused(why) => why,
+        Writing::Refused(errno) => errno,
     };
     if let Some(mount) = place.mount.as_ref().filter(|mount| mount.is_read_only) {
         let point = &mount.point;
@@ -159,21 +164,41 @@ fn writing(subject: &str, known: Known<'_>, place: &Place, words: &Words) -> Fin
             .because("nothing can be captured to this vault. A disk with errors becomes so by itself: look into `dmesg` first")
             .run(words.as_root(&format!("mount -o remount,rw {}", quote(point))));
     }
-    if words.uid != known.daemon_uid {
+    // Root is refused what others may do where a server gives it no rights, and is given what others are refused.
+    if words.uid != known.daemon_uid && (words.uid != 0 || is_permission(errno)) {
         let what = format!("whether {nearest} can be written is not known: this runs as {}", user(words.uid));
         let look = words.as_user(known.daemon_uid, &words.backstay("doctor"));
         return Finding::warning(subject, "writing", what)
             .because(format!("the daemon runs as {}", user(known.daemon_uid)))
             .run(look);
     }
-    let give = format!("chown -R {} {}", user_word(words.uid), quote(&place.nearest));
-    Finding::problem(subject, "writing", format!("nothing can be written to {nearest}: {tried}"))
-        .because("nothing can be captured to this vault")
-        .run(format!("sudo {give}"))
+    let what = format!("nothing can be written to {nearest}: {}", words_of(errno));
+    let finding = Finding::problem(subject, "writing", what).because("nothing can be captured to this vault");
+    match giving(known, place).filter(|_| is_permission(errno)) {
+        Some(line) => finding.run(words.as_root(&line)),
+        None => finding.advise(format!(
+            "see why it is refused: `ls -ld {0}`, `findmnt -T {0}`, `df -h {0}`, `dmesg`; a server of NFS gives root no rights unless it exports with `no_root_squash`",
+            quote(&place.nearest)
+        )),
+    }
 }
 
-fn user_word(uid: u32) -> String {
-    super::words::user_name(uid).unwrap_or_else(|| uid.to_string())
+/// The line that gives a daemon which is not root its vault; never what is above it or in it. `None` where nobody but the
+/// operator knows whose it is.
+fn giving(known: Known<'_>, place: &Place) -> Option<String> {
+    if known.daemon_uid == 0 {
+        return None;
+    }
+    let (name, path) = (owner(known.daemon_uid), quote(&place.path));
+    match place.presence {
+        Presence::Missing => Some(format!("install -d -o {name} -m 700 {path}")),
+        Presence::Directory { uid, .. } if uid == known.daemon_uid => Some(format!("chmod u+rwx {path}")),
+        // One of another user may be the vault of that one's daemon, and one with something else in it is no vault.
+        Presence::Directory { uid: 0, is_empty, .. } if is_empty || known.is_seen => {
+            Some(format!("chown {name} {path}"))
+        }
+        _ => None,
+    }
 }
 
 fn rights(subject: &str, place: &Place, words: &Words) -> Option<Finding> {
@@ -203,6 +228,8 @@ fn rights(subject: &str, place: &Place, words: &Words) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::super::finding::{Fix, Level};
     use super::super::mounts::Mount;
     use super::super::place::Room;
@@ -276,6 +303,10 @@ mod tests {
         let no_parent =
             Place { path, presence: Presence::Missing, nearest: "/".into(), missing_levels: 3, ..place() };
         assert_eq!(bad(&no_parent, false, 0), line("present", Level::Problem, "mkdir -p /nonexistent/a"));
+        let known = Known { name: "usb", is_seen: false, daemon_uid: 4_000_000 };
+        let found = judge(known, &no_parent, &Words::of_tests(0));
+        let own = "install -d -o 4000000 -m 700 /nonexistent/a/vault";
+        assert_eq!(found[0].fix, Some(Fix::Command(own.into())));
     }
 
     #[test]
@@ -293,17 +324,56 @@ mod tests {
     }
 
     #[test]
+    fn rights_are_given_to_the_vault_alone_and_only_where_rights_lack() {
+        let known = |is_seen, daemon_uid| Known { name: "usb", is_seen, daemon_uid };
+        let fix = |known, place: &Place, uid| {
+            let found = judge(known, place, &Words::of_tests(uid));
+            let mut writing = found.into_iter().filter(|finding| finding.check == "writing");
+            writing.next().and_then(|finding| finding.fix).expect("something to do")
+        };
+        let (uid, name) = (4_000_000, "4000000");
+        let refused = |presence, errno| Place { presence, writing: Writing::Refused(errno), ..place() };
+        let own = |uid, is_empty| Presence::Directory { mode: 0o700, uid, is_empty };
+        for (presence, is_seen, line) in [
+            (Presence::Missing, false, format!("install -d -o {name} -m 700 /mnt/usb/vault")),
+            (own(0, true), false, format!("chown {name} /mnt/usb/vault")),
+            (own(0, false), true, format!("chown {name} /mnt/usb/vault")),
+            (own(uid, false), true, "chmod u+rwx /mnt/usb/vault".to_owned()),
+        ] {
+            for errno in [Errno::ACCESS, Errno::PERM] {
+                let place = Place { nearest: "/mnt/usb".into(), ..refused(presence.clone(), errno) };
+                let expected = Fix::Command(format!("sudo sh -c '{line}'"));
+                assert_eq!(fix(known(is_seen, uid), &place, uid), expected, "{presence:?}");
+            }
+        }
+        let is_advice = |fix: Fix| matches!(fix, Fix::Advice(text) if text.contains("findmnt -T"));
+        // Another user's, something that is no vault, a disk that is full or broken, and a server that refuses root.
+        for (presence, errno, uid) in [
+            (own(7, true), Errno::ACCESS, uid),
+            (own(0, false), Errno::ACCESS, uid),
+            (Presence::Missing, Errno::NOSPC, uid),
+            (own(uid, true), Errno::IO, uid),
+            (Presence::Missing, Errno::ACCESS, 0),
+            (own(0, true), Errno::PERM, 0),
+        ] {
+            assert!(
+                is_advice(fix(known(false, uid), &refused(presence.clone(), errno), uid)),
+                "{presence:?}"
+            );
+        }
+        // As root it is not known for another user, but that a disk is full is.
+        let at_root = |errno| fix(known(true, uid), &refused(own(uid, false), errno), 0);
+        assert_eq!(at_root(Errno::ACCESS), Fix::Command("sudo -u '#4000000' backstay doctor".into()));
+        assert!(is_advice(at_root(Errno::NOSPC)));
+    }
+
+    #[test]
     fn what_cannot_be_written_is_mended_where_the_reason_is() {
-        let refused = Place { writing: Writing::Refused("Permission denied".into()), ..place() };
-        assert!(bad(&refused, true, 0)[0].2.starts_with("sudo chown -R "));
+        let refused = Place { writing: Writing::Refused(Errno::ACCESS), ..place() };
         let found = bad(&refused, true, 1000);
         assert_eq!((found[0].1, found[0].2.as_str()), (Level::Warning, "sudo backstay doctor"));
         let mount = Mount { is_read_only: true, ..place().mount.expect("one") };
-        let read_only = Place {
-            mount: Some(mount),
-            writing: Writing::Refused("Read-only file system".into()),
-            ..place()
-        };
+        let read_only = Place { mount: Some(mount), writing: Writing::Refused(Errno::ROFS), ..place() };
         assert_eq!(bad(&read_only, true, 0), line("writing", Level::Problem, "mount -o remount,rw /mnt/usb"));
         let closed = Place { presence: Presence::Closed("Permission denied".into()), ..place() };
         let known = Known { name: "usb", is_seen: true, daemon_uid: 0 };

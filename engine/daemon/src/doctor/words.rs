@@ -100,6 +100,25 @@ pub fn toml_text(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// A user as `chown` and `install` take it: by name, or by number.
+pub fn owner(uid: u32) -> String {
+    user_name(uid).unwrap_or_else(|| uid.to_string())
+}
+
+/// Whether a group has nobody in it but this user: the group of that name that many systems make with each user. Where it is
+/// not known to these two files, others may be in it.
+pub fn is_private_group(passwd: &str, groups: &str, uid: u32, gid: u32) -> bool {
+    let number = |field: Option<&&str>| field.and_then(|field| field.parse::<u32>().ok());
+    let users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let mut of_it = users.filter(|fields| number(fields.get(3)) == Some(gid));
+    let is_own = of_it.next().is_some_and(|fields| number(fields.get(2)) == Some(uid));
+    let mut groups = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let has_members = groups
+        .find(|fields| number(fields.get(2)) == Some(gid))
+        .is_none_or(|fields| fields.get(3).is_none_or(|members| !members.trim().is_empty()));
+    is_own && of_it.next().is_none() && !has_members
+}
+
 /// The name of a user as /etc/passwd has it.
 pub fn user_name(uid: u32) -> Option<String> {
     let text = fs::read_to_string("/etc/passwd").ok()?;
@@ -174,6 +193,19 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\n";
         assert_eq!(name_in(passwd, 1000).as_deref(), Some("anna"));
         assert_eq!(name_in(passwd, 7), None);
+    }
+
+    #[test]
+    fn a_group_is_private_where_nobody_else_is_in_it() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\nben:x:1001:100::/:/bin/sh\ncleo:x:1002:100::/:/bin/sh\n";
+        let groups = "root:x:0:\nanna:x:1000:\nusers:x:100:\nadm:x:4:ben\n";
+        assert!(is_private_group(passwd, groups, 1000, 1000));
+        assert!(is_private_group(passwd, groups, 0, 0));
+        for (uid, gid) in [(1000, 0), (1001, 100), (1000, 4), (1000, 7)] {
+            assert!(!is_private_group(passwd, groups, uid, gid), "{uid} {gid}");
+        }
+        let with_ben = "anna:x:1000:ben\n";
+        assert!(!is_private_group(passwd, with_ben, 1000, 1000));
     }
 
     #[test]
