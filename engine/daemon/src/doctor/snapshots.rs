@@ -1,13 +1,22 @@
-//! Sources that are read from a snapshot of their file system: whether one can be made.
+//! Sources that are read from a snapshot of their file system: whether one can be made, and which were left.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use backstay_files::devices::is_on_btrfs;
+use backstay_files::devices::{is_on_btrfs, is_subvolume};
 
 use super::finding::Finding;
 use super::program::is_on_path;
-use super::words::Words;
-use crate::snapshot::PROGRAM;
+use super::words::{Words, quote};
+use crate::snapshot::{FOLDER, PROGRAM, subvolume_of};
+
+/// Snapshots that were left, which are named one by one.
+const NAMED_MAX: usize = 10;
+
+/// Entries beside which no more are looked at.
+const LOOKED_AT_MAX: usize = 10_000;
 
 /// What a snapshot of a tree hangs on.
 #[derive(Debug)]
@@ -60,6 +69,49 @@ impl Facts {
     }
 }
 
+/// Snapshots at the top of the subvolume of this tree that belong to none of these sources: the next capture of a source
+/// removes its own, and nobody those of a source that is read from snapshots no more. Nothing where it cannot be looked.
+pub fn left(root: &Path, sources: &BTreeSet<String>) -> Vec<PathBuf> {
+    let Some(top) = root.canonicalize().ok().and_then(|root| subvolume_of(&root).ok()) else {
+        return Vec::new();
+    };
+    strange(&top.join(FOLDER), sources, |entry| {
+        entry.metadata().is_ok_and(|found| found.is_dir() && is_subvolume(found.ino()))
+    })
+}
+
+fn strange(
+    folder: &Path,
+    sources: &BTreeSet<String>,
+    is_snapshot: impl Fn(&fs::DirEntry) -> bool,
+) -> Vec<PathBuf> {
+    let is_own = |entry: &fs::DirEntry| entry.file_name().to_str().is_some_and(|name| sources.contains(name));
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(LOOKED_AT_MAX);
+    let mut strange: Vec<PathBuf> =
+        entries.filter(|entry| !is_own(entry) && is_snapshot(entry)).map(|entry| entry.path()).collect();
+    strange.sort();
+    strange
+}
+
+/// Judges all that were left on this host.
+pub fn judge_left(left: &BTreeSet<PathBuf>, words: &Words) -> Vec<Finding> {
+    const SUBJECT: &str = "snapshots";
+    let one = |path: &PathBuf| {
+        let what = format!("{} is a snapshot of no source that is read from one", path.display());
+        Finding::warning(SUBJECT, "left", what)
+            .because("it keeps what was deleted since, and its room. Where another configuration of this host has a source of that name, leave it")
+            .run(words.as_root(&format!("{PROGRAM} subvolume delete {}", quote(path))))
+    };
+    let mut findings: Vec<Finding> = left.iter().take(NAMED_MAX).map(one).collect();
+    if let Some(more) = left.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        findings.push(
+            Finding::warning(SUBJECT, "left", format!("there are {more} more such snapshots"))
+                .advise("delete those that are named here: this names more the next time"),
+        );
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::finding::Level;
@@ -80,5 +132,29 @@ mod tests {
             assert_eq!(finding.level, Level::Problem);
             assert!(finding.what.contains(mentions), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn snapshots_of_no_source_are_left_and_some_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["db.files", "gone.files", "no snapshot"] {
+            fs::create_dir(folder.path().join(name)).expect("makes");
+        }
+        let own = ["db.files".to_owned()].into();
+        let found = strange(folder.path(), &own, |entry| entry.file_name() != "no snapshot");
+        assert_eq!(found, [folder.path().join("gone.files")]);
+        assert_eq!(strange(Path::new("/nonexistent"), &own, |_| true), Vec::<PathBuf>::new());
+
+        let judged = |count| {
+            let left = (0..count).map(|n| format!("/srv/.backstay/gone {n:02}").into()).collect();
+            judge_left(&left, &Words::of_tests(0))
+        };
+        assert_eq!(judged(0), []);
+        let line = "btrfs subvolume delete '/srv/.backstay/gone 00'";
+        assert_eq!(judged(1)[0].fix.as_ref().map(|fix| fix.text()), Some(line));
+        assert_eq!(judged(NAMED_MAX).len(), NAMED_MAX);
+        let many = judged(NAMED_MAX + 5);
+        assert_eq!(many.len(), NAMED_MAX + 1);
+        assert!(many[NAMED_MAX].what.contains("5 more"), "{many:?}");
     }
 }

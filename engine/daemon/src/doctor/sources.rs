@@ -66,6 +66,26 @@ impl Sources<'_> {
             }
         }
         tell(tree::judge_watches(watched, system::watch_limits(), self.words).into_iter().collect());
+        tell(snapshots::judge_left(&self.left_snapshots(), self.words));
+    }
+
+    /// Snapshots beside the trees that are read from one, which belong to none of these.
+    fn left_snapshots(&self) -> BTreeSet<PathBuf> {
+        let own = self.config.sources_at_home_on(&self.config.node.name);
+        let trees: Vec<(String, PathBuf)> = own
+            .filter_map(|source| match &source.kind {
+                SourceKind::Files(files) if files.snapshot.is_some() => {
+                    Some((source.name.to_string(), files.path.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        let names: BTreeSet<String> = trees.iter().map(|(name, _)| name.clone()).collect();
+        let found = trees.into_iter().filter(|(_, root)| !self.hangs(root)).filter_map(|(_, root)| {
+            let names = names.clone();
+            within(LOOK_TIME, move || snapshots::left(&root, &names))
+        });
+        found.flatten().collect()
     }
 
     /// Starts the launcher on a thread of its own: the look-up of users may ask a server.

@@ -890,6 +890,40 @@ fn a_file_system_that_hangs_holds_nothing_up() {
 }
 
 #[test]
+fn snapshots_that_no_source_removes_are_deleted_by_the_printed_lines() {
+    let mut sandbox = Sandbox::new();
+    sandbox.source_lines = ", snapshot = \"btrfs\"";
+    let image = sandbox.path("btrfs.img");
+    fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+    if !is_root() || !is_installed("mkfs.btrfs") {
+        return;
+    }
+    let mut make = Command::new("mkfs.btrfs");
+    make.arg("--quiet").arg(&image);
+    run(make).good();
+    let Some(_mount) = Mount::image(&image, &sandbox.source) else { return };
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    sandbox.capture();
+    examine(&sandbox).assert_none("snapshots", "left");
+    let folder = sandbox.source.join(".backstay");
+    // Of this source, which its next capture removes; of one that was renamed; and what is no snapshot.
+    for name in ["data.files", "old name.files"] {
+        let mut take = Command::new("btrfs");
+        take.args(["subvolume", "snapshot", "-r"]).arg(&sandbox.source).arg(folder.join(name));
+        run(take).good();
+    }
+    fs::create_dir(folder.join("mine")).unwrap();
+    let told = examine(&sandbox);
+    let of_it: Vec<&Value> = told.checks().filter(|found| found["subject"] == "snapshots").collect();
+    assert_eq!(of_it.len(), 1, "{of_it:#?}");
+    let line = told.fix("snapshots", "left", "warning", "old name.files is a snapshot of no source");
+    assert_eq!(line, format!("btrfs subvolume delete '{}'", folder.join("old name.files").display()));
+    paste(&line);
+    examine(&sandbox).assert_none("snapshots", "left");
+    assert!(folder.join("data.files").exists() && folder.join("mine").exists());
+}
+
+#[test]
 fn a_configuration_that_is_wrong_ends_as_with_every_command() {
     let mut sandbox = Sandbox::new();
     sandbox.more = "[service.other]\nfiles = { path = \"/srv\", exlude = [] }\n".to_owned();
