@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use backstay_wire::control::{Reply, Request};
 use backstay_wire::frame::{MESSAGE_BYTES_MAX, body_length, decode, encode};
-use backstay_wire::peer::{self, Answer, Hello};
+use backstay_wire::peer::{self, Answer, Greeting};
 
 /// A frame: its prefix, and its body as request and as reply.
 pub fn frame(data: &[u8]) {
@@ -25,7 +25,7 @@ pub fn peer_message(data: &[u8]) {
     if let Ok(length) = peer::body_length(*prefix) {
         assert!((1..=peer::MESSAGE_BYTES_MAX).contains(&length));
     }
-    said_again::<Hello>(body);
+    said_again::<Greeting>(body);
     said_again::<peer::Request>(body);
     said_again::<Answer>(body);
 }

@@ -76,8 +76,8 @@ pub struct Facts {
     /// `files`: path of the root.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub root_path: Option<Vec<u8>>,
-    /// `files`: number of the file system of the root, the same after a boot.
-    #[n(1)]
+    /// `files`: a number that the file system of the root keeps through boots; none where it has none.
+    #[n(4)]
     pub root_file_system: Option<u64>,
     /// Host name at the time of capture.
     #[n(2)]

@@ -167,8 +167,8 @@ pub fn judge(keep: &Keep, points: &[Aged]) -> Vec<Vec<Reason>> {
 fn before_losses<'p>(points: &'p [Aged], by_age: &'p [usize]) -> impl Iterator<Item = usize> {
     let is_loss = |before: &Aged, after: &Aged| {
         let is_gone = before.entries > LOSS_ENTRIES_LEAST && after.entries < before.entries / 10;
-        let devices = before.root_file_system.zip(after.root_file_system);
-        is_gone || devices.is_some_and(|(before, after)| before != after)
+        // Also where one of them has no number: another kind of file system.
+        is_gone || before.root_file_system != after.root_file_system
     };
     let pairs = by_age.windows(2).rev();
     let losses = pairs.filter(move |pair| is_loss(&points[pair[0]], &points[pair[1]]));

@@ -10,6 +10,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
 
 use backstay_core::config::{Config, SnapshotKind, SourceKind};
 use backstay_files::devices::{is_on_btrfs, is_subvolume};
@@ -90,29 +93,63 @@ impl Drop for Snapshot {
     }
 }
 
-/// The folders of snapshots of all sources that have them: they belong to no source.
-pub fn folders(config: &Config) -> impl Iterator<Item = PathBuf> {
-    tops(config).map(|top| top.join(FOLDER))
+/// So long the folders of snapshots are looked for, before it is gone on without them.
+const LOOK_TIME: Duration = Duration::from_secs(5);
+
+/// The folders of snapshots, once all of them are known.
+static FOLDERS: OnceLock<Vec<PathBuf>> = OnceLock::new();
+
+/// Somebody looks for them.
+static LOOKING: AtomicBool = AtomicBool::new(false);
+
+/// The folders of snapshots of all sources that have them: they belong to no source. The disk of one source may hang, and what
+/// is asked for another does not wait for it: then those of which nothing is known yet are not among them.
+pub fn folders(config: &Config) -> Vec<PathBuf> {
+    let own = config.sources_at_home_on(&config.node.name);
+    let roots: Vec<PathBuf> = own
+        .filter_map(|source| match &source.kind {
+            SourceKind::Files(files) if files.snapshot.is_some() => Some(files.path.clone()),
+            _ => None,
+        })
+        .collect();
+    if roots.is_empty() {
+        return Vec::new();
+    }
+    if let Some(folders) = FOLDERS.get() {
+        return folders.clone();
+    }
+    if LOOKING.swap(true, Ordering::SeqCst) {
+        return Vec::new();
+    }
+    let (send, receive) = mpsc::channel();
+    let look = move || {
+        let folder = |root: &PathBuf| Some(subvolume_of(&root.canonicalize().ok()?).ok()?.join(FOLDER));
+        let found: Vec<PathBuf> = roots.iter().filter_map(folder).collect();
+        if found.len() == roots.len() {
+            // Nobody else has set it: one looks at a time.
+            let _ = FOLDERS.set(found.clone());
+        }
+        LOOKING.store(false, Ordering::SeqCst);
+        // Nobody may wait any more.
+        let _ = send.send(found);
+    };
+    match std::thread::Builder::new().name("snapshots".into()).spawn(look) {
+        Ok(_) => receive.recv_timeout(LOOK_TIME).unwrap_or_default(),
+        Err(_) => {
+            LOOKING.store(false, Ordering::SeqCst);
+            Vec::new()
+        }
+    }
 }
 
 /// Makes these folders, so that whoever watches a tree around one knows it from the beginning. What cannot be made is told by
 /// the captures that need it.
 pub fn make_folders(config: &Config) {
-    for top in tops(config) {
-        if let Err(why) = make_folder(&top) {
+    for top in folders(config).iter().filter_map(|folder| folder.parent()) {
+        if let Err(why) = make_folder(top) {
             tracing::warn!(top = %top.display(), "there is no folder for snapshots: {why}");
         }
     }
-}
-
-fn tops(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let own = config.sources_at_home_on(&config.node.name);
-    own.filter_map(|source| match &source.kind {
-        SourceKind::Files(files) if files.snapshot.is_some() => {
-            subvolume_of(&files.path.canonicalize().ok()?).ok()
-        }
-        _ => None,
-    })
 }
 
 /// The top of the subvolume in which a directory is.
@@ -129,24 +166,35 @@ pub fn subvolume_of(tree: &Path) -> Result<PathBuf, String> {
     })
 }
 
-/// The folder of snapshots at the top of a subvolume. Private, since what is in a snapshot was perhaps made private since; and
-/// where nobody else can put something else in the place of what is made or deleted.
-fn make_folder(top: &Path) -> Result<PathBuf, String> {
-    let folder = top.join(FOLDER);
-    let user = rustix::process::geteuid().as_raw();
-    let shown = |path: &Path, error: &io::Error| format!("{}: {error}", path.display());
-    let found = top.metadata().map_err(|error| shown(top, &error))?;
-    if found.uid() != user || found.mode() & 0o022 != 0 {
-        return Err(format!(
-            "others than the user of the daemon can write to {}, the top of the subvolume, and could lead it astray; give it to that user alone, or read the tree without a snapshot",
-            top.display()
-        ));
+/// Whether nobody but this user can put something else in the place of what is made or deleted at the top of a subvolume: it, and
+/// all directories above it, belong to that user or to root, and others cannot write to them. Above, a sticky one will do.
+pub fn check_top(top: &Path, user: u32) -> Result<(), String> {
+    const STICKY: u32 = 0o1000;
+    for (depth, directory) in top.ancestors().enumerate() {
+        let found = directory.metadata().map_err(|error| format!("{}: {error}", directory.display()))?;
+        let is_open = found.mode() & 0o022 != 0 && (depth == 0 || found.mode() & STICKY == 0);
+        if is_open || (found.uid() != user && (depth == 0 || found.uid() != 0)) {
+            return Err(format!(
+                "others than the user of the daemon can write to {}, and could lead it astray when it deletes a snapshot in {}; read the tree without one, or take the directory from them",
+                directory.display(),
+                top.display()
+            ));
+        }
     }
+    Ok(())
+}
+
+/// The folder of snapshots at the top of a subvolume. Private, since what is in a snapshot was perhaps made private since.
+fn make_folder(top: &Path) -> Result<PathBuf, String> {
+    let user = rustix::process::geteuid().as_raw();
+    check_top(top, user)?;
+    let folder = top.join(FOLDER);
+    let shown = |error: &io::Error| format!("{}: {error}", folder.display());
     match DirBuilder::new().mode(0o700).create(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(shown(&folder, &error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(shown(&error)),
         _ => {}
     }
-    let found = folder.symlink_metadata().map_err(|error| shown(&folder, &error))?;
+    let found = folder.symlink_metadata().map_err(|error| shown(&error))?;
     if !found.is_dir() || found.uid() != user || found.mode() & 0o077 != 0 {
         return Err(format!(
             "{} is there, and not a private directory of this user; remove it",

@@ -217,7 +217,13 @@ impl<'p> CaptureRun<'p> {
                 self.commit_part(&[])?;
             }
         }
-        self.work(Drain::All)
+        self.work(Drain::All)?;
+        // What cannot be found any more was taken for gone.
+        let is_there = |path: &Path| rustix::fs::stat(path).is_ok_and(|stat| stat.st_ino == root.inode);
+        match &self.options.snapshot {
+            Some(snapshot) if !is_there(&snapshot.root) => Err(CaptureError::SnapshotGone),
+            _ => Ok(()),
+        }
     }
 
     fn take(&mut self, joined: Joined) -> Result<(), CaptureError> {

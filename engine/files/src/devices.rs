@@ -29,9 +29,14 @@ pub fn is_subvolume(inode: u64) -> bool {
     inode == SUBVOLUME_INODE
 }
 
-/// A number that a file system keeps through boots, where it has one: `f_fsid` of statvfs(3). `None` where nobody can tell.
+/// File systems whose `f_fsid` (statvfs(3)) comes from what is on the disk: ext4, Btrfs, ZFS. Others make it from the number of the
+/// device, or have none.
+const LASTING: [u64; 3] = [0xef53, BTRFS_MAGIC, 0x2fc1_2fc1];
+
+/// A number that a file system keeps through boots, where it has one and somebody can tell.
 pub fn file_system_of(path: &Path) -> Option<u64> {
-    rustix::fs::statvfs(path).ok().map(|system| system.f_fsid).filter(|number| *number != 0)
+    let is_lasting = LASTING.contains(&(rustix::fs::statfs(path).ok()?.f_type as u64 & 0xffff_ffff));
+    rustix::fs::statvfs(path).ok().map(|system| system.f_fsid).filter(|number| is_lasting && *number != 0)
 }
 
 /// Whether what was found in a tree on Btrfs with this root is a subvolume of its own, in which a walk that stays on one device

@@ -210,6 +210,11 @@ impl Walk {
         Ok(())
     }
 
+    /// Whether what was found last is a directory by which it passes.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self.next, Next::Passing(_))
+    }
+
     /// Goes into the directory that was found last, by which it would pass.
     pub(crate) fn look_into(&mut self) {
         let Next::Passing(key) = &self.next else { return };

@@ -350,7 +350,13 @@ fn peer_messages(seeds: &mut Seeds) {
     };
     seeds.push(("peer_message", "hello", encode(&hello).expect("short")));
     let (space, name) = ("alpha".to_owned(), "format/0000000000000000".to_owned());
-    let put = Request::Put { space: space.clone(), name: name.clone(), length: 5, hash: [9; 32] };
+    let put = Request::Put {
+        space: space.clone(),
+        name: name.clone(),
+        length: 5,
+        hash: [9; 32],
+        renews: Some([8; 32]),
+    };
     let delete = Request::Delete { space: space.clone(), names: vec![name.clone()] };
     let list = Request::List { space, folder: "format/".into(), after: Some(name.clone()) };
     for (what, request) in [("put", put), ("delete", delete), ("list", list)] {

@@ -3,10 +3,14 @@
 use minicbor::decode::Error;
 use minicbor::{Decode, Decoder, Encode};
 
+use super::answer::{Answer, Refusal};
 use super::text::{NAME_BYTES_MAX, bounded};
 
 /// Major version of the protocol. Another one is refused.
 pub const MAJOR: u64 = 0;
+
+/// Major versions are below this: what has more there is no hello, but an answer.
+const MAJOR_END: u64 = 16;
 
 /// Minor version. The smaller of both sides' is spoken.
 pub const MINOR: u64 = 1;
@@ -27,6 +31,43 @@ pub enum ConnectionKind {
     Live,
     /// Everything else.
     Bulk,
+}
+
+/// What comes first from the other side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Greeting {
+    /// It goes on.
+    Hello(Hello),
+    /// It does not.
+    Refused(Refusal),
+}
+
+impl<C> Encode<C> for Greeting {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        out: &mut minicbor::Encoder<W>,
+        context: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        match self {
+            Self::Hello(hello) => hello.encode(out, context),
+            Self::Refused(refusal) => Answer::Refused(refusal.clone()).encode(out, context),
+        }
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Greeting {
+    fn decode(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Self, Error> {
+        let mut begin = decoder.clone();
+        let is_answer =
+            begin.map()?.is_some_and(|entries| entries > 0) && begin.u64()? == 0 && begin.u64()? >= MAJOR_END;
+        if !is_answer {
+            return Hello::decode(decoder, context).map(Self::Hello);
+        }
+        match Answer::decode(decoder, context)? {
+            Answer::Refused(refusal) => Ok(Self::Refused(refusal)),
+            other => Err(Error::message(format!("{other:?} in the place of a hello"))),
+        }
+    }
 }
 
 /// Who speaks, and what it understands.
@@ -82,7 +123,8 @@ impl<'b, C> Decode<'b, C> for Hello {
             let key = decoder.u64()?;
             let is_ours = major.is_none_or(|major| major == MAJOR);
             match key {
-                0 => major = Some(decoder.u64()?),
+                0 if major.is_none() => major = Some(decoder.u64()?),
+                _ if major.is_none() => return Err(Error::message("it does not begin with its version")),
                 1 if is_ours => minor = Some(decoder.u64()?),
                 2 if is_ours => software = Some(bounded(decoder, SOFTWARE_BYTES_MAX)?.to_owned()),
                 3 if is_ours => {
@@ -100,6 +142,9 @@ impl<'b, C> Decode<'b, C> for Hello {
             }
         }
         let major = major.ok_or_else(|| Error::message("it has no version"))?;
+        if major >= MAJOR_END {
+            return Err(Error::message(format!("{major} is no version")));
+        }
         if major != MAJOR {
             let (software, fleet, node) = (String::new(), String::new(), String::new());
             let (minor, kind) = (0, ConnectionKind::Live);

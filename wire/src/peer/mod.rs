@@ -9,7 +9,7 @@ mod text;
 
 pub use answer::{Answer, Listed, Reason, Refusal, WAIT_MAX};
 pub use frame::{FrameError, MESSAGE_BYTES_MAX, PREFIX_BYTES, body_length, decode, encode};
-pub use hello::{CAPABILITIES_MAX, ConnectionKind, Hello, MAJOR, MINOR};
+pub use hello::{CAPABILITIES_MAX, ConnectionKind, Greeting, Hello, MAJOR, MINOR};
 pub use request::{DELETE_NAMES_MAX, PAYLOAD_BYTES_MAX, Request};
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub enum Request {
         length: u64,
         /// BLAKE3-256 of it.
         hash: [u8; 32],
+        /// BLAKE3-256 of the object that is replaced; none where none is there.
+        renews: Option<[u8; 32]>,
     },
     /// Get an object whole.
     Get {
@@ -95,6 +97,8 @@ struct Raw {
     after: Option<String>,
     #[n(8)]
     names: Option<Vec<String>>,
+    #[n(9)]
+    renews: Option<ByteArray<32>>,
 }
 
 impl<C> Encode<C> for Request {
@@ -104,12 +108,13 @@ impl<C> Encode<C> for Request {
         context: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
         let raw = match self.clone() {
-            Self::Put { space, name, length, hash } => Raw {
+            Self::Put { space, name, length, hash, renews } => Raw {
                 what: 1,
                 space: Some(space),
                 name: Some(name),
                 length: Some(length),
                 hash: Some(hash.into()),
+                renews: renews.map(Into::into),
                 ..Raw::default()
             },
             Self::Get { space, name } => {
@@ -159,7 +164,16 @@ impl<'b, C> Decode<'b, C> for Request {
         Ok(match what {
             1 => {
                 let hash = raw.hash.ok_or_else(|| Error::message("it has no hash"))?;
-                Self::Put { space, name: name(raw.name)?, length: length(raw.length)?, hash: *hash }
+                {
+                    let renews = raw.renews.map(|renews| *renews);
+                    Self::Put {
+                        space,
+                        name: name(raw.name)?,
+                        length: length(raw.length)?,
+                        hash: *hash,
+                        renews,
+                    }
+                }
             }
             2 => Self::Get { space, name: name(raw.name)? },
             3 => {

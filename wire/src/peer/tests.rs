@@ -38,7 +38,7 @@ fn each_message_has_the_bytes_of_the_specification() {
     let space = || "alpha".to_owned();
     let requests = [
         (
-            Request::Put { space: space(), name: "a/b".into(), length: 9, hash: [7; 32] },
+            Request::Put { space: space(), name: "a/b".into(), length: 9, hash: [7; 32], renews: None },
             "a5000101656 16c7068610263612f6203090458200707070707070707070707070707070707070707070707070707070707070707",
         ),
         (Request::Get { space: space(), name: "a/b".into() }, "a300020165616c7068610263612f62"),
@@ -109,8 +109,29 @@ fn of_another_major_version_nothing_else_is_read() {
 }
 
 #[test]
+fn a_refusal_in_the_place_of_a_hello_is_one() {
+    let refusal = Refusal {
+        reason: Reason::Denied,
+        text: "not held".into(),
+        retry_after: Some(Duration::from_secs(5)),
+    };
+    for greeting in [Greeting::Hello(hello()), Greeting::Refused(refusal)] {
+        let frame = encode(&greeting).unwrap();
+        assert_eq!(decode(&frame[PREFIX_BYTES..]), Ok(greeting));
+    }
+    let done = encode(&Answer::Done).unwrap();
+    assert!(decode::<Greeting>(&done[PREFIX_BYTES..]).is_err());
+}
+
+#[test]
 fn what_breaks_the_rules_is_refused_with_the_reason() {
-    let put = |length: u64| Request::Put { space: "a".into(), name: "b".into(), length, hash: [0; 32] };
+    let put = |length: u64| Request::Put {
+        space: "a".into(),
+        name: "b".into(),
+        length,
+        hash: [0; 32],
+        renews: None,
+    };
     let of = |frame: Vec<u8>| frame[PREFIX_BYTES..].to_vec();
     let request = |body: &[u8]| decode::<Request>(body).unwrap_err().to_string();
     assert!(request(&of(encode(&put(PAYLOAD_BYTES_MAX + 1)).unwrap())).contains("are more than"));
@@ -176,8 +197,9 @@ fn name() -> impl Strategy<Value = String> {
 
 fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
-        (name(), name(), 0..=PAYLOAD_BYTES_MAX, any::<[u8; 32]>())
-            .prop_map(|(space, name, length, hash)| Request::Put { space, name, length, hash }),
+        (name(), name(), 0..=PAYLOAD_BYTES_MAX, any::<[u8; 32]>(), any::<Option<[u8; 32]>>()).prop_map(
+            |(space, name, length, hash, renews)| Request::Put { space, name, length, hash, renews }
+        ),
         (name(), name()).prop_map(|(space, name)| Request::Get { space, name }),
         (name(), name(), any::<u64>(), 0..=PAYLOAD_BYTES_MAX)
             .prop_map(|(space, name, offset, length)| Request::GetRange { space, name, offset, length }),

@@ -24,7 +24,7 @@ pub struct Found<'a> {
     /// what it makes of a loss of power.
     pub from_snapshot: bool,
     /// Whether they could be.
-    pub is_on_btrfs: bool,
+    pub could_be: bool,
     /// The words of all programs of `command` sources of this node.
     pub dumped: &'a BTreeSet<String>,
 }
@@ -134,11 +134,29 @@ impl Found<'_> {
                         names.source(self.service, "mysqldump")
                     ),
                 ),
-            DatabaseKind::Sqlite | DatabaseKind::Rocks if self.is_on_btrfs => {
+            DatabaseKind::Sqlite | DatabaseKind::Rocks if self.could_be => {
                 let kind = name(database.kind);
-                Finding::warning(&subject, check, format!("{path} is a database of {kind} that is written to"))
-                    .because("a copy that is taken between two of its writes may be torn. Read from a snapshot, it is as a power failure would leave it, which it survives")
-                    .set(format!("{}, in `files` of [service.{}]", words.fleet_file.display(), self.service), "snapshot = \"btrfs\"")
+                let finding = Finding::warning(
+                    &subject,
+                    check,
+                    format!("{path} is a database of {kind} that is written to"),
+                )
+                .because("a copy that is taken between two of its writes may be torn. Read from a snapshot, it is as a power failure would leave it, which it survives");
+                let is_mended = |other: &&Database| {
+                    matches!(other.kind, DatabaseKind::Sqlite | DatabaseKind::Rocks)
+                        && self.matters(other)
+                        && !self.is_dumped(other)
+                };
+                // One line for all of them.
+                match self.databases.iter().find(is_mended) {
+                    Some(first) if first.path != database.path => {
+                        finding.advise(format!("what mends {} mends this as well", first.path.display()))
+                    }
+                    _ => finding.set(
+                        format!("{}, in `files` of [service.{}]", words.fleet_file.display(), self.service),
+                        "snapshot = \"btrfs\"",
+                    ),
+                }
             }
             DatabaseKind::Sqlite => {
                 let stem = database.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -198,7 +216,7 @@ mod tests {
             service: "app",
             databases,
             from_snapshot,
-            is_on_btrfs: false,
+            could_be: false,
             dumped: &dumped,
         };
         found.judge(&mut names, &Words::of_tests(0))
@@ -253,7 +271,7 @@ mod tests {
             service: "app",
             databases: &databases,
             from_snapshot: false,
-            is_on_btrfs: true,
+            could_be: true,
             dumped: &dumped,
         };
         let found = found.judge(&mut Names::default(), &Words::of_tests(0));

@@ -160,7 +160,11 @@ impl Command<'_> {
         let file = PathBuf::from(name);
         let is_file = move || fs::metadata(file).is_ok_and(|found| found.is_file());
         if within(LOOK_TIME, is_file) == Some(true) {
-            return finding.run(words.as_root(&format!("chmod a+rx {}", quote(Path::new(name)))));
+            // No line to run: a script that dumps may have a password in it, which is for nobody else.
+            let name = quote(Path::new(name));
+            return finding.advise(format!(
+                "let {as_whom} alone run it, for example `chgrp GROUP {name} && chmod 0750 {name}` with a group of that user; `namei -l {name}` shows which directory above it is closed"
+            ));
         }
         let base =
             Path::new(name).file_name().map_or(name.to_owned(), |base| base.to_string_lossy().into_owned());

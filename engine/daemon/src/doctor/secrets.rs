@@ -178,10 +178,11 @@ fn missing(path: &Path, of: &str, reader: Option<&str>, daemon_uid: u32, words: 
     let file = quote(path);
     let own = (daemon_uid != 0).then(|| owner(daemon_uid));
     let reader = reader.map(str::to_owned).or(own);
-    let give = reader.map_or(String::new(), |reader| format!("chown {reader} {file} && "));
-    let line = format!("[ -e {file} ] || install -m 600 /dev/null {file} && {give}${{EDITOR:-vi}} {file}");
+    let give = reader.map_or(String::new(), |reader| format!(" && chown {reader} {file}"));
+    // No editor: other lines may be pasted behind this one.
+    let line = format!("[ -e {file} ] || install -m 600 /dev/null {file}{give}");
     Finding::problem(SUBJECT, "there", format!("{} ({of}) is not there", path.display()))
-        .because("captures that need it fail")
+        .because("captures that need it fail. The line makes it, empty: write the secret into it then")
         .run(words.as_root(&line))
 }
 
@@ -225,7 +226,7 @@ fn judge_file(path: &Path, of: &str, reader: Option<&str>, facts: &FileFacts, wo
     if is_empty {
         return Finding::problem(SUBJECT, "there", format!("{shown} ({of}) is empty"))
             .because("captures that need it fail, or ask without a secret")
-            .run(format!("${{EDITOR:-vi}} {}", quote(path)));
+            .advise(format!("write the secret into {}", path.display()));
     }
     if let (Some(reader), 0) = (reader.filter(|_| !chown.is_empty()), mode & READABLE_BY_GROUP) {
         return Finding::problem(SUBJECT, "rights", format!("the user {reader} cannot read {shown} ({of})"))
@@ -331,11 +332,10 @@ mod tests {
             assert_eq!(found.level, Level::Problem);
             found.fix.expect("a line").text().to_owned()
         };
-        let make = "[ -e /etc/backstay/pw ] || install -m 600 /dev/null /etc/backstay/pw && ";
-        let edit = "${EDITOR:-vi} /etc/backstay/pw";
-        assert_eq!(line(None, 0), format!("{make}{edit}"));
-        assert_eq!(line(Some("postgres"), 0), format!("{make}chown postgres /etc/backstay/pw && {edit}"));
-        assert_eq!(line(None, 4_000_000), format!("{make}chown 4000000 /etc/backstay/pw && {edit}"));
+        let make = "[ -e /etc/backstay/pw ] || install -m 600 /dev/null /etc/backstay/pw";
+        assert_eq!(line(None, 0), make);
+        assert_eq!(line(Some("postgres"), 0), format!("{make} && chown postgres /etc/backstay/pw"));
+        assert_eq!(line(None, 4_000_000), format!("{make} && chown 4000000 /etc/backstay/pw"));
         let wanted = Wanted { of: vec!["PW of s.dump".into()], reader: None };
         let unset = SecretRef::Env("BACKSTAY_NOT_SET_ANYWHERE".into());
         assert_eq!(judge(&unset, &wanted, None, 0, &Words::of_tests(0)).level, Level::Note);

@@ -10,7 +10,7 @@ use backstay_files::devices::{is_on_btrfs, is_subvolume};
 use super::finding::Finding;
 use super::program::is_on_path;
 use super::words::{Words, quote};
-use crate::snapshot::{FOLDER, PROGRAM, subvolume_of};
+use crate::snapshot::{FOLDER, PROGRAM, check_top, subvolume_of};
 
 /// Snapshots that were left, which are named one by one.
 const NAMED_MAX: usize = 10;
@@ -25,6 +25,8 @@ pub struct Facts {
     pub root: PathBuf,
     /// Whether it is on Btrfs; none where that could not be asked.
     pub is_on_btrfs: Option<bool>,
+    /// Why none can be made at the top of its subvolume, if that is so.
+    pub refused: Option<String>,
     /// Whether there is the program that makes them.
     pub has_program: bool,
     /// The user of the daemon.
@@ -34,8 +36,10 @@ pub struct Facts {
 impl Facts {
     /// Asks.
     pub fn of(root: &Path, daemon_uid: u32) -> Self {
+        let top = root.canonicalize().map_err(|error| error.to_string()).and_then(|root| subvolume_of(&root));
+        let refused = top.and_then(|top| check_top(&top, daemon_uid)).err();
         let (is_on_btrfs, has_program) = (is_on_btrfs(root).ok(), is_on_path(PROGRAM));
-        Self { root: root.to_path_buf(), is_on_btrfs, has_program, daemon_uid }
+        Self { root: root.to_path_buf(), is_on_btrfs, refused, has_program, daemon_uid }
     }
 
     /// What follows for a source of this service.
@@ -65,7 +69,24 @@ impl Facts {
                 .because("deleting a snapshot takes root: captures fail, and snapshots are left")
                 .advise("run the daemon as root, or take `snapshot` out of the source");
         }
+        if let Some(why) = &self.refused {
+            return Finding::problem(
+                subject,
+                "snapshot",
+                format!("no snapshot of {root} can be made: {why}"),
+            )
+            .because("nothing is captured")
+            .advise(format!(
+                "take `snapshot` out of `files` of [service.{service}] in {}, or mend what is said",
+                words.fleet_file.display()
+            ));
+        }
         Finding::ok(subject, "snapshot", format!("{root} is on Btrfs, and is read from a snapshot"))
+    }
+
+    /// Whether a snapshot of a tree that is not read from one could be made.
+    pub fn could_be(&self) -> bool {
+        self.is_on_btrfs == Some(true) && self.has_program && self.daemon_uid == 0 && self.refused.is_none()
     }
 }
 
@@ -99,8 +120,12 @@ pub fn judge_left(left: &BTreeSet<PathBuf>, words: &Words) -> Vec<Finding> {
     let one = |path: &PathBuf| {
         let what = format!("{} is a snapshot of no source that is read from one", path.display());
         Finding::warning(SUBJECT, "left", what)
-            .because("it keeps what was deleted since, and its room. Where another configuration of this host has a source of that name, leave it")
-            .run(words.as_root(&format!("{PROGRAM} subvolume delete {}", quote(path))))
+            .because("it keeps what was deleted since, and its room")
+            // No line to run: a daemon that was started before the configuration changed may be reading it.
+            .advise(format!(
+                "when no daemon has it in use any more (restart it after a change of the configuration; another configuration on this host may have a source of that name): {}",
+                words.as_root(&format!("{PROGRAM} subvolume delete {}", quote(path)))
+            ))
     };
     let mut findings: Vec<Finding> = left.iter().take(NAMED_MAX).map(one).collect();
     if let Some(more) = left.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
@@ -114,21 +139,27 @@ pub fn judge_left(left: &BTreeSet<PathBuf>, words: &Words) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Level;
+    use super::super::finding::{Fix, Level};
     use super::*;
 
     #[test]
     fn each_thing_that_a_snapshot_takes_is_told_when_it_lacks() {
-        let judged = |is_on_btrfs, has_program, daemon_uid| {
-            let facts = Facts { root: "/srv/db".into(), is_on_btrfs, has_program, daemon_uid };
-            facts.judge("source db.files", "db", &Words::of_tests(0))
+        let facts = |is_on_btrfs, refused: Option<&str>, has_program, daemon_uid| {
+            let refused = refused.map(str::to_owned);
+            Facts { root: "/srv/db".into(), is_on_btrfs, refused, has_program, daemon_uid }
         };
-        assert_eq!(judged(Some(true), true, 0).level, Level::Ok);
-        for (finding, mentions) in [
-            (judged(Some(false), true, 0), "not on Btrfs"),
-            (judged(Some(true), false, 0), "no program `btrfs`"),
-            (judged(Some(true), true, 1000), "not run as root"),
+        let judged =
+            |facts: Facts| (facts.could_be(), facts.judge("source db.files", "db", &Words::of_tests(0)));
+        let (could_be, finding) = judged(facts(Some(true), None, true, 0));
+        assert!(could_be && finding.level == Level::Ok);
+        for (facts, mentions) in [
+            (facts(Some(false), None, true, 0), "not on Btrfs"),
+            (facts(Some(true), None, false, 0), "no program `btrfs`"),
+            (facts(Some(true), None, true, 1000), "not run as root"),
+            (facts(Some(true), Some("others can write"), true, 0), "others can write"),
         ] {
+            let (could_be, finding) = judged(facts);
+            assert!(!could_be);
             assert_eq!(finding.level, Level::Problem);
             assert!(finding.what.contains(mentions), "{finding:?}");
         }
@@ -150,8 +181,9 @@ mod tests {
             judge_left(&left, &Words::of_tests(0))
         };
         assert_eq!(judged(0), []);
+        let fix = judged(1)[0].fix.clone();
         let line = "btrfs subvolume delete '/srv/.backstay/gone 00'";
-        assert_eq!(judged(1)[0].fix.as_ref().map(|fix| fix.text()), Some(line));
+        assert!(matches!(fix, Some(Fix::Advice(advice)) if advice.ends_with(line)), "it may be in use");
         assert_eq!(judged(NAMED_MAX).len(), NAMED_MAX);
         let many = judged(NAMED_MAX + 5);
         assert_eq!(many.len(), NAMED_MAX + 1);

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backstay_core::config::{Config, FilesSource, Source, SourceKind, VaultKind};
-use backstay_files::devices::is_on_btrfs;
 use backstay_files::walk::Crossing;
 
 use super::finding::Finding;
@@ -174,13 +173,14 @@ impl Sources<'_> {
             watched.directories += sample.directories;
             watched.is_least |= sample.stopped.is_some();
         }
-        let root = files.path.clone();
+        let (root, daemon_uid) = (files.path.clone(), self.daemon_uid);
         let found = databases::Found {
             source: name,
             service,
             databases: &sample.databases,
             from_snapshot: files.snapshot.is_some(),
-            is_on_btrfs: within(LOOK_TIME, move || is_on_btrfs(&root).is_ok_and(|is| is)).unwrap_or(false),
+            could_be: within(LOOK_TIME, move || snapshots::Facts::of(&root, daemon_uid).could_be())
+                .unwrap_or(false),
             dumped: &self.dumped(),
         };
         findings.extend(found.judge(names, self.words));

@@ -45,6 +45,20 @@ pub fn judge(place: &Place, keys: &Keys, words: &Words) -> Vec<Finding> {
     let path = place.path.display();
     let (mode, uid) = match &place.presence {
         Presence::Directory { mode, uid, .. } => (*mode, *uid),
+        Presence::Missing if place.unmounted.is_some() => {
+            let point = place.unmounted.as_ref().unwrap_or(&place.path).display();
+            let what = format!("{point} is not mounted, and the state belongs in {path}");
+            return vec![
+                Finding::problem(STATE, "present", what)
+                    .because(
+                        "a state that is made anew in its place has another identity, which no vault trusts",
+                    )
+                    .run(words.as_root(&format!(
+                        "mount {}",
+                        quote(place.unmounted.as_ref().unwrap_or(&place.path))
+                    ))),
+            ];
+        }
         Presence::Missing => {
             let finding = match place.writing {
                 Writing::Refused(errno) => unmakeable(place, errno, words),

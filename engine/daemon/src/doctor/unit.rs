@@ -11,7 +11,7 @@ use super::finding::Finding;
 use super::limit::{LOOK_TIME, within};
 use super::unit_file::{NAME, Unit};
 use super::words::{Words, owner, quote, user_name};
-use crate::snapshot::subvolume_of;
+use crate::snapshot::{FOLDER, subvolume_of};
 
 const SUBJECT: &str = "unit";
 
@@ -228,14 +228,22 @@ fn snapshots(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
     }
     let may_delete = unit.may("CAP_SYS_ADMIN");
     // Where there is none that can be told, of the source more is said.
-    let top_of = |root: PathBuf| within(LOOK_TIME, move || subvolume_of(&root).ok()).flatten();
-    let tops = roots.iter().map(|root| top_of(root.to_path_buf()).unwrap_or_else(|| root.to_path_buf()));
-    let closed: BTreeSet<PathBuf> = tops.filter(|top| !unit.may_write(top)).collect();
+    let top_of =
+        |root: PathBuf| within(LOOK_TIME, move || subvolume_of(&root.canonicalize().ok()?).ok()).flatten();
+    let tops: BTreeSet<PathBuf> = roots.iter().filter_map(|root| top_of(root.to_path_buf())).collect();
+    if tops.is_empty() {
+        return None;
+    }
+    let folders: Vec<PathBuf> = tops.iter().map(|top| top.join(FOLDER)).collect();
+    let closed: Vec<&PathBuf> = folders.iter().filter(|folder| !unit.may_write(folder)).collect();
     if may_delete && closed.is_empty() {
         return Some(Finding::ok(SUBJECT, "snapshots", "it may make snapshots and delete them"));
     }
+    // The folder alone: what is protected the daemon only reads.
+    let make: String =
+        closed.iter().map(|folder| format!("install -d -m 700 {} && ", quote(folder))).collect();
     let capability = (!may_delete).then(|| "CapabilityBoundingSet=CAP_SYS_ADMIN".to_owned());
-    let paths = closed.iter().map(|top| format!("ReadWritePaths=-{}", unit_word(top)));
+    let paths = closed.iter().map(|folder| format!("ReadWritePaths=-{}", unit_word(folder)));
     let lines: Vec<String> = capability.into_iter().chain(paths).collect();
     Some(
         Finding::problem(
@@ -244,7 +252,7 @@ fn snapshots(unit: &Unit, config: &Config, words: &Words) -> Option<Finding> {
             "the unit does not let the daemon make snapshots, or delete them",
         )
         .because("sources with `snapshot` are not captured, or snapshots are left")
-        .run(drop_in("snapshots", "", &lines, words)),
+        .run(drop_in("snapshots", &make, &lines, words)),
     )
 }
 

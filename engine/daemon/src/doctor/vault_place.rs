@@ -161,8 +161,12 @@ fn writing(subject: &str, known: Known<'_>, place: &Place, words: &Words) -> Fin
         let point = &mount.point;
         let what = format!("{} is mounted for reading only", point.display());
         return Finding::problem(subject, "writing", what)
-            .because("nothing can be captured to this vault. A disk with errors becomes so by itself: look into `dmesg` first")
-            .run(words.as_root(&format!("mount -o remount,rw {}", quote(point))));
+            .because("nothing can be captured to this vault")
+            // No line to run: writing to a disk with errors makes them worse.
+            .advise(format!(
+                "look into `dmesg`: a disk with errors becomes so by itself, and is to be replaced. If it is sound: {}",
+                words.as_root(&format!("mount -o remount,rw {}", quote(point)))
+            ));
     }
     // Root is refused what others may do where a server gives it no rights, and is given what others are refused.
     if words.uid != known.daemon_uid && (words.uid != 0 || is_permission(errno)) {
@@ -374,7 +378,14 @@ mod tests {
         assert_eq!((found[0].1, found[0].2.as_str()), (Level::Warning, "sudo backstay doctor"));
         let mount = Mount { is_read_only: true, ..place().mount.expect("one") };
         let read_only = Place { mount: Some(mount), writing: Writing::Refused(Errno::ROFS), ..place() };
-        assert_eq!(bad(&read_only, true, 0), line("writing", Level::Problem, "mount -o remount,rw /mnt/usb"));
+        let known = Known { name: "usb", is_seen: true, daemon_uid: 0 };
+        let fix =
+            judge(known, &read_only, &Words::of_tests(0)).into_iter().find(|one| one.check == "writing");
+        let fix = fix.and_then(|finding| finding.fix);
+        assert!(
+            matches!(&fix, Some(Fix::Advice(advice)) if advice.ends_with("mount -o remount,rw /mnt/usb")),
+            "{fix:?}"
+        );
         let closed = Place { presence: Presence::Closed("Permission denied".into()), ..place() };
         let known = Known { name: "usb", is_seen: true, daemon_uid: 0 };
         let found = judge(known, &closed, &Words::of_tests(1000));

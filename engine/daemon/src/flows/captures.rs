@@ -10,7 +10,7 @@ use backstay_files::touched::Touched;
 use backstay_wire::control::{CaptureReport, TargetOutcome};
 
 use super::FlowRecord;
-use super::changes::RESCAN_PERIOD;
+use super::changes::{RESCAN_PERIOD, Why};
 
 /// This part of its RPO before it is due, a flow is due soon.
 const SOON_DIVISOR: u32 = 4;
@@ -48,9 +48,7 @@ impl FlowRecord {
 
     fn succeed(&mut self, scan: Scan) {
         let is_first = self.has_lost || !matches!(self.durable, Durable::Since(_));
-        if self.changes.has_begun() {
-            self.changes.took(scan.took);
-        }
+        self.changes.succeeded(scan.took, scan.whole_until.is_none());
         match scan.whole_until {
             None => {
                 (self.durable, self.durable_steady) = (Durable::Since(scan.start.wall), scan.start.steady);
@@ -83,8 +81,8 @@ impl FlowRecord {
         let soon = now.wall.saturating_add(unseen.rpo / SOON_DIVISOR);
         let is_due = !due(std::slice::from_ref(&unseen), soon).is_empty();
         self.capturing = true;
-        let touched = self.changes.begin(self.rpo, now.wall);
-        if is_wanted && !is_due && self.failures == 0 { touched } else { Touched::Everywhere }
+        let why = if is_wanted && !is_due && self.failures == 0 { Why::Changes } else { Why::Due };
+        self.changes.begin(why, self.rpo, now.wall)
     }
 
     /// What was captured with defects is captured, and still to be looked at.

@@ -9,6 +9,15 @@ use backstay_files::touched::Touched;
 /// So often a source that is watched is looked at as a whole, however long its objective: not everything is seen.
 pub(super) const RESCAN_PERIOD: Duration = Duration::from_secs(3600);
 
+/// Why a capture is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Something was seen to change.
+    Changes,
+    /// The objective asks for it, or somebody, or one has failed.
+    Due,
+}
+
 /// What was seen.
 #[derive(Debug, Clone)]
 pub(super) struct SeenChanges {
@@ -18,6 +27,12 @@ pub(super) struct SeenChanges {
     touched: Touched,
     /// The same of both, after which the capture under way has begun.
     capturing: Option<(Option<Timestamp>, Touched)>,
+    /// Why the last capture was begun.
+    why: Why,
+    /// Whether it was to look only where something was seen.
+    looks_where_seen: bool,
+    /// One that was had to look at everything.
+    is_unsettled: bool,
     pace: Pace,
     /// How long captures take that are begun because of changes.
     took: DurationEstimate,
@@ -34,6 +49,9 @@ impl Default for SeenChanges {
             first: None,
             touched: Touched::Everywhere,
             capturing: None,
+            why: Why::Due,
+            looks_where_seen: false,
+            is_unsettled: false,
             pace: Pace::default(),
             took: DurationEstimate::default(),
             is_watched: false,
@@ -61,12 +79,25 @@ impl SeenChanges {
         self.touched = Touched::Everywhere;
     }
 
-    /// A capture begins; where something has changed since the last.
-    pub(super) fn begin(&mut self, rpo: Duration, now: Timestamp) -> Touched {
+    /// A capture begins, for `why`; where it is to look.
+    pub(super) fn begin(&mut self, why: Why, rpo: Duration, now: Timestamp) -> Touched {
         self.pace.take(self.period(rpo), now);
         let touched = std::mem::replace(&mut self.touched, Touched::nowhere());
         self.capturing = Some((self.first.take(), touched.clone()));
-        touched
+        self.why = why;
+        self.is_unsettled &= why == Why::Changes;
+        let looks = if why == Why::Changes && !self.is_unsettled { touched } else { Touched::Everywhere };
+        self.looks_where_seen = looks != Touched::Everywhere;
+        looks
+    }
+
+    /// The capture has succeeded, and took so long; whether it has looked at everything.
+    pub(super) fn succeeded(&mut self, took: Duration, is_whole: bool) {
+        if self.why == Why::Changes {
+            self.took.observe(took);
+        }
+        // What was seen was not enough. It is not tried again before the next scan that is due: each try may read much.
+        self.is_unsettled |= self.looks_where_seen && is_whole;
     }
 
     /// It has failed: what was seen still has to be captured.
@@ -75,16 +106,6 @@ impl SeenChanges {
             self.first = first.or(self.first);
             self.touched.merge(touched);
         }
-    }
-
-    /// Whether the last capture was begun because of changes that were seen.
-    pub(super) fn has_begun(&self) -> bool {
-        self.capturing.as_ref().is_some_and(|(first, _)| first.is_some())
-    }
-
-    /// One that was begun because of changes took so long.
-    pub(super) fn took(&mut self, took: Duration) {
-        self.took.observe(took);
     }
 
     /// When a capture is wanted because of them.
@@ -117,11 +138,11 @@ mod tests {
         changes.note(touched("a"), at(10));
         changes.note(touched("b"), at(12));
         assert_eq!(changes.wanted_at(rpo, at(12)), Some(at(11)), "the first counts");
-        changes.begin(rpo, at(20));
+        changes.begin(Why::Changes, rpo, at(20));
         assert_eq!(changes.wanted_at(rpo, at(20)), None);
         changes.failed();
         assert_eq!(changes.wanted_at(rpo, at(30)), Some(at(11)));
-        changes.begin(rpo, at(40));
+        changes.begin(Why::Changes, rpo, at(40));
         changes.note(touched("a"), at(41));
         assert_eq!(
             changes.wanted_at(rpo, at(50)),
@@ -140,18 +161,42 @@ mod tests {
     fn a_capture_is_told_of_what_has_changed_since_the_last_that_became_durable_began() {
         let (rpo, at) = (Duration::from_secs(900), Timestamp::from_seconds);
         let mut changes = SeenChanges::default();
-        assert_eq!(changes.begin(rpo, at(1)), Touched::Everywhere, "nobody has watched");
+        assert_eq!(changes.begin(Why::Changes, rpo, at(1)), Touched::Everywhere, "nobody has watched");
         changes.watched(None);
-        assert_eq!(changes.begin(rpo, at(2)), Touched::Everywhere, "what came before nobody has seen");
+        assert_eq!(
+            changes.begin(Why::Changes, rpo, at(2)),
+            Touched::Everywhere,
+            "what came before nobody has seen"
+        );
         changes.note(touched("a"), at(3));
-        assert_eq!(changes.begin(rpo, at(4)), touched("a"));
+        assert_eq!(changes.begin(Why::Changes, rpo, at(4)), touched("a"));
         changes.note(touched("b"), at(5));
         changes.failed();
         let mut both = touched("a");
         both.merge(touched("b"));
-        assert_eq!(changes.begin(rpo, at(6)), both);
-        assert_eq!(changes.begin(rpo, at(7)), Touched::nowhere());
+        assert_eq!(changes.begin(Why::Changes, rpo, at(6)), both);
+        assert_eq!(changes.begin(Why::Changes, rpo, at(7)), Touched::nowhere());
         changes.watched(Some("no more watches"));
-        assert_eq!(changes.begin(rpo, at(8)), Touched::Everywhere);
+        assert_eq!(changes.begin(Why::Changes, rpo, at(8)), Touched::Everywhere);
+    }
+
+    #[test]
+    fn what_had_to_look_at_everything_is_not_tried_again_before_a_whole_scan() {
+        let (rpo, at) = (Duration::from_secs(900), Timestamp::from_seconds);
+        let mut changes = SeenChanges::default();
+        changes.begin(Why::Due, rpo, at(1));
+        changes.succeeded(Duration::from_secs(500), true);
+        for (why, second, is_whole, looks) in [
+            (Why::Changes, 2, false, touched("a")),
+            (Why::Changes, 3, true, touched("a")),
+            (Why::Changes, 4, true, Touched::Everywhere),
+            (Why::Due, 5, true, Touched::Everywhere),
+            (Why::Changes, 6, false, touched("a")),
+        ] {
+            changes.note(touched("a"), at(second));
+            assert_eq!(changes.begin(why, rpo, at(second)), looks, "{second}");
+            changes.succeeded(Duration::from_secs(1), is_whole);
+        }
+        assert_eq!(changes.took.expected(), Duration::from_secs(1), "those that were due do not count");
     }
 }

@@ -59,7 +59,7 @@ impl Join {
                 Choice::Walk => self.step.take().and_then(|step| self.judge_step(step)),
                 Choice::Both => match (self.step.take(), self.old.take()) {
                     (Some(Step::Found(found)), Some(row)) => {
-                        if !is_as_before(&row, &found) {
+                        if self.walk.is_passing() && !is_as_before(&row, &found) {
                             self.walk.look_into();
                         }
                         Some(Joined::Both(found, row))

@@ -58,6 +58,11 @@ pub enum CaptureError {
     /// still it cannot tell: another one may have its inode by now.
     #[error("a file with several names has changed: everything has to be looked at")]
     LinkChanged,
+    /// Somebody has taken away the snapshot that was read.
+    #[error(
+        "the snapshot that was read is gone, and what was in it would count as gone as well; nothing of this capture counts"
+    )]
+    SnapshotGone,
     /// It was asked to stop.
     #[error(
         "stopped; nothing of this capture counts but its partial points, from which the next one goes on"
@@ -75,7 +80,7 @@ impl CaptureError {
             Self::Row(_) | Self::Key(_) => "damaged",
             Self::Thread(_) => "resources",
             Self::CursorMoved => "cursor_moved",
-            Self::LinkChanged => "source",
+            Self::LinkChanged | Self::SnapshotGone => "source",
             Self::Stopped => "stopped",
         }
     }

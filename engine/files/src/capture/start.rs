@@ -37,7 +37,9 @@ pub(super) fn prepare(
         parent.is_some_and(|common| common.facts.root_file_system == file_system_of(&options.root));
     let mut start = Start { now, whole_until: None, defects: Vec::new(), is_same_file_system };
     let touched = match (&previous, parent) {
-        (Some(previous), Some(common)) if !has_lost && builds_on(previous, options, now)? => {
+        (Some(previous), Some(common))
+            if !has_lost && is_same_file_system && builds_on(previous, options, now)? =>
+        {
             start.whole_until = Some(previous.header().scan_start);
             start.defects.clone_from(&common.defects);
             options.touched.clone()

@@ -74,7 +74,7 @@ impl Live {
         reread: Reread,
     ) -> Result<Self, LiveError> {
         let walk = Walk::start(root, walk)?;
-        let is_same = file_system.is_some_and(|number| file_system_of(root) == Some(number));
+        let is_same = file_system == file_system_of(root);
         let root = ResolvedRows::open(reading, PathKey::root()).next()?.filter(|row| row.path.is_root());
         let known = root.and_then(|row| row.head.facts.seen).map(|seen| seen.identity);
         Ok(Self {

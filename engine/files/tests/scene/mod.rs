@@ -12,6 +12,7 @@ use backstay_core::kind::{KindRules, Kinds};
 use backstay_core::point::Facts;
 use backstay_core::units::Timestamp;
 use backstay_files::capture::{CaptureMeans, CaptureOptions, CaptureProgress, PartLimits, capture};
+use backstay_files::devices::file_system_of;
 use backstay_files::exclude::Exclude;
 use backstay_files::kind::FilesKind;
 use backstay_files::place::Existing;
@@ -93,7 +94,7 @@ impl Scene {
         let source = CaptureSource {
             name: SOURCE.into(),
             kind: FilesKind::NAME,
-            facts: Facts::default(),
+            facts: Facts { root_file_system: file_system_of(&self.path("")), ..Facts::default() },
             holds: Vec::new(),
             seen: Vec::new(),
         };
