@@ -198,11 +198,12 @@ impl Flows {
         known.map(|record| record.scheduled(now)).collect()
     }
 
-    /// Notes that a capture of a source for these targets begins now; where it is to look.
-    pub fn begin(&mut self, source: &str, targets: &[Target], now: Moment) -> Touched {
+    /// Notes that a capture of a source for these targets begins now, because somebody has asked for it or not; where it is to
+    /// look. Who asks wants what is there, seen or not.
+    pub fn begin(&mut self, source: &str, targets: &[Target], is_asked: bool, now: Moment) -> Touched {
         let mut touched = Touched::nowhere();
         for record in self.of(source).filter(|record| targets.contains(&record.target)) {
-            touched.merge(record.begin(now));
+            touched.merge(record.begin(is_asked, now));
         }
         touched
     }
@@ -483,7 +484,7 @@ files = { path = "/srv/data" }
         let nothing = TargetReport::without_work("local".into(), outcome);
         let target = TargetReport { scan_start_nanos, took_millis: 10_000, ..nothing };
         report.targets.push(target);
-        flows.begin(SOURCE, &[flows.records[0].target.clone()], began);
+        flows.begin(SOURCE, &[flows.records[0].target.clone()], false, began);
         let end = clock.advance(by);
         flows.captured(SOURCE, "local", began);
         flows.end(&report, began.wall, end, Jitter(0));
@@ -525,7 +526,7 @@ files = { path = "/srv/data" }
         flows.changed(SOURCE, &touched, clock.now());
         clock.advance(2 * SECOND);
         let (began, durable) = (clock.moment(), flows.records[0].restorable());
-        let looked = flows.begin(SOURCE, &[flows.records[0].target.clone()], began);
+        let looked = flows.begin(SOURCE, &[flows.records[0].target.clone()], false, began);
         let mut report = CaptureReport::of_nothing(SOURCE);
         report.targets.push(TargetReport {
             scan_start_nanos: Some(began.wall.as_nanos()),
@@ -555,6 +556,28 @@ files = { path = "/srv/data" }
         clock.advance(600 * SECOND);
         assert_eq!(touched_capture(&mut flows, &clock, unchanged), Touched::Everywhere);
         assert_eq!(exposure(&flows, &clock), Some(0.0));
+    }
+
+    #[test]
+    fn who_asks_gets_everything_and_that_says_nothing_of_what_was_seen() {
+        let clock = ManualClock::new(at(10_000));
+        let mut flows = flows(Durable::Nothing);
+        flows.watched(SOURCE, None);
+        capture(&mut flows, &clock);
+        let mut touched = Touched::nowhere();
+        touched.touch(backstay_files::keys::PathKey::root());
+        flows.changed(SOURCE, &touched, clock.now());
+        clock.advance(2 * SECOND);
+        let (began, target) = (clock.moment(), flows.records[0].target.clone());
+        assert_eq!(flows.begin(SOURCE, &[target], true, began), Touched::Everywhere);
+        let unchanged = TargetOutcome::Unchanged { point: None };
+        let mut report = CaptureReport::of_nothing(SOURCE);
+        report.targets.push(TargetReport {
+            scan_start_nanos: Some(began.wall.as_nanos()),
+            ..TargetReport::without_work("local".into(), unchanged.clone())
+        });
+        flows.end(&report, began.wall, clock.now(), Jitter(0));
+        assert_ne!(touched_capture(&mut flows, &clock, unchanged), Touched::Everywhere);
     }
 
     #[test]

@@ -74,14 +74,15 @@ impl FlowRecord {
 
     /// A capture begins; where it is to look. Everywhere, unless it is begun only because of changes that were seen, and what
     /// the objective asks for is not due soon: it would have to wait until this one has ended.
-    pub(super) fn begin(&mut self, now: Moment) -> Touched {
+    pub(super) fn begin(&mut self, is_asked: bool, now: Moment) -> Touched {
         let scheduled = self.scheduled(now);
         let is_wanted = scheduled.wanted_at.is_some_and(|wanted| wanted <= now.wall);
         let unseen = ScheduledFlow { wanted_at: None, ..scheduled };
         let soon = now.wall.saturating_add(unseen.rpo / SOON_DIVISOR);
         let is_due = !due(std::slice::from_ref(&unseen), soon).is_empty();
         self.capturing = true;
-        let why = if is_wanted && !is_due && self.failures == 0 { Why::Changes } else { Why::Due };
+        let is_by_changes = is_wanted && !is_due && !is_asked && self.failures == 0;
+        let why = if is_by_changes { Why::Changes } else { Why::Due };
         self.changes.begin(why, self.rpo, now.wall)
     }
 

@@ -93,6 +93,7 @@ impl SeenChanges {
 
     /// The capture has succeeded, and took so long; whether it has looked at everything.
     pub(super) fn succeeded(&mut self, took: Duration, is_whole: bool) {
+        self.capturing = None;
         if self.why == Why::Changes {
             self.took.observe(took);
         }

@@ -344,9 +344,7 @@ impl Captures {
         for asker in &askers {
             asker.tell(Told::Started { source: name.clone(), progress: Arc::clone(&progress) });
         }
-        let touched = self.daemon.board().flows.begin(&name, &job.targets, now);
-        // Who asks for a capture wants what is there, seen or not.
-        let touched = if askers.is_empty() { touched } else { Touched::Everywhere };
+        let touched = self.daemon.board().flows.begin(&name, &job.targets, !askers.is_empty(), now);
         let load = job.started_at(start);
         let progress_shown = Arc::clone(&progress);
         let (came, is_wanted) = ((Instant::now(), 0), !askers.is_empty());

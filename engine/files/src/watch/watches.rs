@@ -158,7 +158,10 @@ impl Watches {
                 touched.touch_all_below(path.clone());
                 self.watch_below(path)?;
             }
-        } else if has(ReadFlags::CREATE | ReadFlags::MOVED_TO) && self.has_other_names(&directory, &path) {
+        } else if *touched != Touched::Everywhere
+            && has(ReadFlags::CREATE | ReadFlags::MOVED_TO)
+            && self.has_other_names(&directory, &path)
+        {
             *touched = Touched::Everywhere;
         }
         touched.touch(directory);
