@@ -139,8 +139,10 @@ struct CaptureRun<'p> {
     lost: HashSet<ChunkId>,
     start: Start,
     devices: Devices,
-    /// Of a tree on Btrfs, its root: below it there may be other subvolumes.
-    btrfs_root: Option<Identity>,
+    /// The root of what is read, once the walk has begun.
+    root: Option<Identity>,
+    /// Of a tree on Btrfs that stays on one device: below its root there may be other subvolumes.
+    is_on_btrfs: bool,
     parts: Vec<PartRef>,
     /// Up to and with which the partial points of this capture came.
     resume_key: Option<Vec<u8>>,
@@ -188,7 +190,8 @@ impl<'p> CaptureRun<'p> {
             part_start: start.now.wall,
             start,
             devices: Devices::default(),
-            btrfs_root: None,
+            root: None,
+            is_on_btrfs: false,
             parts: Vec::new(),
             resume_key: None,
             part_read_bytes: 0,
@@ -201,7 +204,8 @@ impl<'p> CaptureRun<'p> {
         self.devices = Devices::of_root(known, root, self.start.is_same_file_system);
         self.check_device(known, root);
         let stays = self.options.walk.crossing == Crossing::Stay;
-        self.btrfs_root = (stays && is_on_btrfs(self.options.tree()).unwrap_or(false)).then_some(root);
+        self.is_on_btrfs = stays && is_on_btrfs(self.options.tree()).unwrap_or(false);
+        self.root = Some(root);
         let old = self.previous.map(State::paths).transpose()?;
         self.resume_key.clone_from(&resumed);
         let mut join = Join::new(walk, old, resumed);
@@ -218,12 +222,7 @@ impl<'p> CaptureRun<'p> {
             }
         }
         self.work(Drain::All)?;
-        // What cannot be found any more was taken for gone.
-        let is_there = |path: &Path| rustix::fs::stat(path).is_ok_and(|stat| stat.st_ino == root.inode);
-        match &self.options.snapshot {
-            Some(snapshot) if !is_there(&snapshot.root) => Err(CaptureError::SnapshotGone),
-            _ => Ok(()),
-        }
+        self.check_snapshot()
     }
 
     fn take(&mut self, joined: Joined) -> Result<(), CaptureError> {
@@ -408,6 +407,7 @@ impl<'p> CaptureRun<'p> {
     /// Commits everything up to the last path whose row has left as a partial point, and chunks to which no row refers yet.
     /// Whether there was anything to go on from.
     fn commit_part(&mut self, unreferred: &[ChunkId]) -> Result<bool, CaptureError> {
+        self.check_snapshot()?;
         let nothing_read = self.progress.read_bytes() == self.part_read_bytes;
         let Some(resume_key) = self.resume_key.clone() else { return Ok(false) };
         let mut chunks = self.chunks.take().ok_or(VaultError::GivenUp)?;

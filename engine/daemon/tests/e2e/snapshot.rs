@@ -249,6 +249,31 @@ fn what_is_mounted_in_a_subvolume_is_neither_taken_for_a_part_of_it_nor_for_a_su
 }
 
 #[test]
+fn a_snapshot_that_is_taken_away_while_it_is_read_makes_no_point_in_which_everything_is_gone() {
+    let Some((sandbox, _mount)) = on_btrfs() else { return };
+    for folder in 0..60 {
+        fs::create_dir(sandbox.source.join(format!("{folder:02}"))).unwrap();
+        for file in 0..50 {
+            fs::write(sandbox.source.join(format!("{folder:02}/{file}")), vec![folder; 20_000]).unwrap();
+        }
+    }
+    let snapshot = sandbox.source.join(".backstay/data.files");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the snapshot", || snapshot.exists());
+            std::thread::sleep(Duration::from_millis(50));
+            btrfs(["subvolume", "delete"], &[&snapshot]);
+        });
+        sandbox.run(["now"]).refused(1, &[]);
+    });
+    assert_eq!(sandbox.points(), Vec::<String>::new());
+    sandbox.run(["now"]).good();
+    let restored = sandbox.restore("restored");
+    assert_eq!(fs::read_dir(&restored).unwrap().count(), 60);
+    assert_eq!(fs::read(restored.join("59/49")).unwrap(), vec![59; 20_000]);
+}
+
+#[test]
 fn snapshots_of_one_source_are_no_change_of_another_around_it() {
     let Some((mut sandbox, _mount)) = on_btrfs() else { return };
     fs::create_dir(sandbox.source.join("db")).unwrap();

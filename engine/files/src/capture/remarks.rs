@@ -1,14 +1,23 @@
 //! What is remarked of a source as a whole: that it is most likely not what it is meant to be.
 
-use super::{CaptureRun, rows};
+use super::{CaptureError, CaptureRun, rows};
 use crate::devices::is_other_subvolume;
 use crate::stat::Identity;
 use crate::walk::Found;
 
 impl CaptureRun<'_> {
+    /// What could not be found because the snapshot that is read was taken away would count as gone, and whoever goes on from a
+    /// part would not look again.
+    pub(super) fn check_snapshot(&self) -> Result<(), CaptureError> {
+        let Some(snapshot) = &self.options.snapshot else { return Ok(()) };
+        let found = rustix::fs::stat(&snapshot.root).ok().map(|stat| stat.st_ino);
+        let is_there = found.is_some() && found == self.root.map(|root| root.inode);
+        if is_there { Ok(()) } else { Err(CaptureError::SnapshotGone) }
+    }
+
     /// What a walk passes by that is no mount point.
     pub(super) fn check_subvolume(&mut self, found: &Found) {
-        if self.btrfs_root.is_some_and(|root| is_other_subvolume(found, root)) {
+        if self.is_on_btrfs && self.root.is_some_and(|root| is_other_subvolume(found, root)) {
             let path = rows::shown(&self.options.root, &found.key);
             self.warnings.remark(format!(
                 "{path}: a Btrfs subvolume of its own, of which nothing is captured with what is around it; give it a source of its own, or exclude it"
