@@ -41,6 +41,11 @@ impl SteadyTime {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// So much later.
+    pub const fn saturating_add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+
     /// So much earlier, but not before the clock's own beginning.
     pub const fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(duration))

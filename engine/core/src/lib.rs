@@ -11,6 +11,7 @@ pub mod kind;
 pub mod layout;
 pub mod point;
 pub mod proof;
+pub mod rate;
 pub mod retention;
 pub mod rpo;
 pub mod run;

@@ -14,3 +14,4 @@ pub mod random;
 pub mod rows;
 pub mod seals;
 pub mod sim;
+pub mod udp_relay;

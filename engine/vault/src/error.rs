@@ -307,9 +307,10 @@ impl VaultError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Store(error) => match error.kind {
-                StoreErrorKind::NoSpace => "no_space",
+                StoreErrorKind::NoSpace | StoreErrorKind::Quota => "no_space",
                 StoreErrorKind::ReadOnly => "read_only",
                 StoreErrorKind::Denied => "denied",
+                StoreErrorKind::Refused => "refused",
                 StoreErrorKind::Gone => "no_vault",
                 StoreErrorKind::Transient => "transient",
                 _ => "store",

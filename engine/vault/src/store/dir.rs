@@ -1,8 +1,10 @@
 //! The embedded store: a directory of the local file system. An object is written beside, fsynced,
 //! renamed into place and its folder fsynced before `put` returns.
 
+mod arriving;
 mod disk;
 mod durable;
+mod listing;
 mod trash;
 
 use std::collections::{BTreeSet, HashSet};
@@ -19,12 +21,13 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+pub use arriving::Arriving;
 pub use disk::{Disk, SystemDisk, Writing};
 use durable::{Settled, sync_all};
+pub use listing::Page;
 
 use super::{
-    Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
-    Trashed, is_kept,
+    Folder, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed, is_kept,
 };
 use crate::buffer::ALIGNMENT_BYTES;
 use crate::keys::random_bytes;
@@ -42,9 +45,6 @@ const DIRECT_BYTES_LEAST: usize = 1 << 20;
 
 /// Greatest session or fence that is read, bytes; they have some hundreds.
 const SMALL_BYTES_MAX: u64 = 1 << 20;
-
-/// How deep folders are: `packs/ab/…`, `points/…/…`.
-const FOLDER_DEPTH_MAX: usize = 3;
 
 /// A directory that holds a vault.
 #[derive(Debug, Clone)]
@@ -89,6 +89,23 @@ impl DirStore {
         &self.inner.root
     }
 
+    /// How long an object is, bytes.
+    pub async fn length(&self, name: &ObjectName) -> Result<u64, StoreError> {
+        let path = name.to_string();
+        let work = move |_: &Inner, root: &Path| Ok(fs::metadata(root.join(&path))?.len());
+        self.run(Operation::GetRange, name.to_string(), work).await
+    }
+
+    /// Makes durable that an object is there: whoever has put it may have died before it was.
+    pub async fn make_durable(&self, name: &ObjectName) -> Result<(), StoreError> {
+        let path = name.to_string();
+        let work = move |inner: &Inner, root: &Path| {
+            let folders = Path::new(&path).ancestors().skip(1);
+            folders.into_iter().try_for_each(|folder| inner.disk.sync_folder(&root.join(folder)))
+        };
+        self.run(Operation::Put, name.to_string(), work).await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -131,7 +148,7 @@ impl Store for DirStore {
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         let path = folder.as_str().trim_end_matches('/').to_owned();
         let work = move |inner: &Inner, root: &Path| {
-            let listed = list(root, &path)?;
+            let listed = listing::list(root, &path)?;
             inner.make_durable(root, &path, &listed)?;
             Ok(listed)
         };
@@ -334,46 +351,6 @@ fn get_range(root: &Path, name: &str, stretch: Stretch) -> io::Result<Bytes> {
     let mut content = vec![0; stretch.length as usize];
     file.read_exact_at(&mut content, stretch.offset)?;
     Ok(content.into())
-}
-
-fn list(root: &Path, folder: &str) -> io::Result<Vec<Listed>> {
-    let mut listed = Vec::new();
-    list_below(root, folder, FOLDER_DEPTH_MAX, &mut listed)?;
-    Ok(listed)
-}
-
-pub(super) fn list_below(
-    root: &Path,
-    folder: &str,
-    depth: usize,
-    listed: &mut Vec<Listed>,
-) -> io::Result<()> {
-    let entries = match fs::read_dir(root.join(folder)) {
-        // A folder that nobody has written to yet is empty; a root that is gone is not.
-        Err(error) if error.kind() == ErrorKind::NotFound && root.is_dir() => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let name = format!("{folder}/{name}");
-        if entry.file_type()?.is_dir() {
-            if depth > 1 {
-                list_below(root, &name, depth - 1, listed)?;
-            }
-        } else if let Some((name, named)) = ObjectName::parse(&name) {
-            let bytes = match entry.metadata() {
-                // Deleted between the two calls.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                metadata => metadata?.len(),
-            };
-            if listed.len() == LISTING_MAX {
-                return Err(ErrorKind::FileTooLarge.into());
-            }
-            listed.push(Listed { name, named, bytes });
-        }
-    }
-    Ok(())
 }
 
 /// Each folder is made durable once.

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use count::{Counted, RequestCounts, RequestObserver};
-pub use dir::{DirStore, Disk, SystemDisk, Writing};
+pub use dir::{Arriving, DirStore, Disk, Page, SystemDisk, Writing};
 pub use mem::MemStore;
 pub use retry::{Retried, RetryPolicy};
 pub use trash::{Trashed, is_kept};
@@ -55,6 +55,23 @@ impl Folder {
     /// One of the top folders, such as `index`, or a folder below it, such as `packs/ab`.
     pub fn new(parts: &[&dyn fmt::Display]) -> Self {
         Self(parts.iter().map(|part| format!("{part}/")).collect())
+    }
+
+    /// Takes a text for a folder, if names of objects can be below it: those of a vault's top folders, and one level below.
+    pub fn parse(text: &str) -> Option<Self> {
+        const TOPS: [&str; 13] = [
+            "format", "trust", "keys", "packs", "index", "points", "layout", "heads", "sessions", "fences",
+            "gc", "bad", "proofs",
+        ];
+        let mut parts = text.strip_suffix('/')?.split('/');
+        let top = parts.next().filter(|top| TOPS.contains(top))?;
+        let below = parts.next();
+        let is_plain = |part: &str| {
+            let plain = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            matches!((top, part.len()), ("packs", 2) | ("points" | "layout" | "heads" | "proofs", 32))
+                && part.bytes().all(plain)
+        };
+        (below.is_none_or(is_plain) && parts.next().is_none()).then(|| Self(text.to_owned()))
     }
 
     /// The common beginning of the names, with a `/` at its end.
@@ -186,12 +203,16 @@ pub enum StoreErrorKind {
     Truncated,
     /// The object or listing is larger than the limits allow.
     TooLarge,
-    /// The store is full, or a quota is reached.
+    /// The store is full.
     NoSpace,
+    /// A quota is reached; what to do, the other side has said.
+    Quota,
     /// The store or this part of it cannot be written.
     ReadOnly,
-    /// Permission was refused.
+    /// Permission was refused by the system.
     Denied,
+    /// The other side does not do it, and has said why.
+    Refused,
     /// The place of the store is not what it was: a disk is not mounted any more, or another one is.
     Gone,
     /// A fault that may pass: try again.
@@ -247,7 +268,7 @@ impl StoreErrorKind {
             }
             Self::Gone => "; mount the disk of the vault again. Nothing is written in its place",
             Self::Denied => "; give the user that runs backstay access to it",
-            Self::TooLarge | Self::Transient | Self::Permanent => "",
+            Self::TooLarge | Self::Quota | Self::Refused | Self::Transient | Self::Permanent => "",
         }
     }
 }

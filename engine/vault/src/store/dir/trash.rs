@@ -7,7 +7,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Disk, FOLDER_DEPTH_MAX, Trashed, list_below, sync_all};
+use super::listing::{FOLDER_DEPTH_MAX, list_below};
+use super::{Disk, Trashed, sync_all};
 use crate::store::Listed;
 
 /// Where it is, below the root.

@@ -1,0 +1,186 @@
+//! A UDP socket on which nodes speak QUIC: how it is tuned, and what it never does. Owns the parameters of the transport.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::clock::Clock;
+use backstay_core::config::NodeName;
+use backstay_wire::peer::ConnectionKind;
+use quinn::{ClientConfig, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
+
+use crate::identity::{CertificateFault, OwnCertificate, PeerIdentity, RosterWatch};
+use crate::tls::{self, Judge};
+
+/// Requests at once on one connection (docs/protocol.md, section 6).
+pub(crate) const STREAMS_MAX: u32 = 64;
+
+/// What is under way unacknowledged on a bulk connection: 1 Gbit/s for 100 ms, and somewhat more.
+const BULK_WINDOW_BYTES: u32 = 16 << 20;
+
+/// The same for a live connection: what it carries is small.
+const LIVE_WINDOW_BYTES: u32 = 2 << 20;
+
+/// A connection on which nothing comes for so long is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How often whoever made a connection shows that it is there. It closes what it does not use.
+const KEPT_ALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// How long the end of all connections is waited for.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// What the system is asked to keep of datagrams that come faster than they are read.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+/// Handshakes that may be under way.
+pub(crate) const HANDSHAKES_MAX: usize = 64;
+
+/// Datagrams of handshakes are kept, until somebody looks at them, up to so many bytes in all.
+const INCOMING_BYTES_MAX: u64 = 4 << 20;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The address cannot be used.
+    #[error("cannot listen on UDP {address}: {cause}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// TLS cannot be set up with this certificate.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Whether others may connect to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepting {
+    /// They may.
+    Yes,
+    /// It only connects to others.
+    No,
+}
+
+/// A socket, and what is shown and believed on it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    quinn: quinn::Endpoint,
+    judge: Judge,
+    own: OwnCertificate,
+}
+
+impl Endpoint {
+    /// Opens one; within a runtime.
+    pub fn open(
+        address: SocketAddr,
+        own: OwnCertificate,
+        roster: RosterWatch,
+        clock: Arc<dyn Clock>,
+        accepting: Accepting,
+    ) -> Result<Self, EndpointError> {
+        let judge = Judge::new(roster, clock);
+        let server = match accepting {
+            Accepting::Yes => Some(server_config(&judge, &own)?),
+            Accepting::No => None,
+        };
+        let bind = |cause| EndpointError::Bind { address, cause };
+        let socket = UdpSocket::bind(address).map_err(bind)?;
+        // As much as the system gives.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+        let quinn = quinn::Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime));
+        Ok(Self { quinn: quinn.map_err(bind)?, judge, own })
+    }
+
+    /// The address that it has.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.quinn.local_addr()
+    }
+
+    /// The members of the fleet, as this node knows them.
+    pub(crate) fn roster(&self) -> &RosterWatch {
+        &self.judge.roster
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.judge.clock
+    }
+
+    pub(crate) fn quinn(&self) -> &quinn::Endpoint {
+        &self.quinn
+    }
+
+    /// Ends all connections, tells the nodes at their other ends, and takes no more.
+    pub async fn close(&self) {
+        self.quinn.close(VarInt::from_u32(0), b"the node is stopping");
+        // Whoever does not hear it finds out by itself.
+        let _ = tokio::time::timeout(FAREWELL_MAX, self.quinn.wait_idle()).await;
+    }
+
+    /// Begins to connect to a node.
+    pub(crate) fn connect(
+        &self,
+        node: &NodeName,
+        address: SocketAddr,
+        kind: ConnectionKind,
+    ) -> Result<quinn::Connecting, ConnectError> {
+        let tls = tls::client(&self.judge, &self.own, node)?;
+        let mut config = ClientConfig::new(Arc::new(tls));
+        let mut transport = transport(kind);
+        transport.keep_alive_interval(Some(KEPT_ALIVE_EVERY));
+        config.transport_config(Arc::new(transport));
+        // The name is not sent, and not what the certificate is judged by.
+        Ok(self.quinn.connect_with(config, address, "backstay.invalid")?)
+    }
+
+    /// Who is at the other end of a connection.
+    pub(crate) fn identity(&self, connection: &quinn::Connection) -> Result<PeerIdentity, CertificateFault> {
+        let shown = connection
+            .peer_identity()
+            .and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+        self.judge.identity(&shown.map(|chain| *chain).unwrap_or_default())
+    }
+}
+
+/// Why a connection was not begun.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("{0}")]
+    Begin(#[from] quinn::ConnectError),
+}
+
+fn server_config(judge: &Judge, own: &OwnCertificate) -> Result<ServerConfig, EndpointError> {
+    let mut config = ServerConfig::with_crypto(Arc::new(tls::server(judge, own)?));
+    // Which kind a connection is, is known by its hello: a live one just uses less of its windows.
+    config.transport_config(Arc::new(transport(ConnectionKind::Bulk)));
+    // It would leave the address that was vouched for.
+    config.migration(false);
+    config.max_incoming(HANDSHAKES_MAX);
+    config.incoming_buffer_size(INCOMING_BYTES_MAX / HANDSHAKES_MAX as u64);
+    config.incoming_buffer_size_total(INCOMING_BYTES_MAX);
+    Ok(config)
+}
+
+/// Packets begin with 1200 bytes, which any tunnel for IPv6 carries, and grow where the way carries more.
+fn transport(kind: ConnectionKind) -> TransportConfig {
+    let window = match kind {
+        ConnectionKind::Live => LIVE_WINDOW_BYTES,
+        ConnectionKind::Bulk => BULK_WINDOW_BYTES,
+    };
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(window))
+        .receive_window(VarInt::from_u32(window))
+        .send_window(u64::from(window))
+        .max_idle_timeout(IdleTimeout::try_from(SILENCE_MAX).ok());
+    transport
+}

@@ -1,0 +1,17 @@
+//! What this node holds for others: a space for each of them, in which it may do what the rules say and no more. The objects are
+//! opaque; hashes, and signatures of a few, are all that is looked at.
+
+mod changes;
+mod objects;
+mod receive;
+mod room;
+mod rules;
+mod space;
+
+pub use room::{Room, RoomLimits};
+pub use rules::Rights;
+pub use space::{Space, Writer};
+
+pub(crate) use changes::Offered;
+pub(crate) use objects::Opened;
+pub(crate) use receive::{Lost, NotTaken, Payload};

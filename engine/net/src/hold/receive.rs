@@ -1,0 +1,161 @@
+//! A payload that comes: bounded, hashed while it comes, small ones into memory and others to the disk.
+
+use backstay_vault::buffer::BufferPool;
+use backstay_vault::name::ObjectName;
+use backstay_vault::store::{Arriving, DirStore, StoreError};
+use backstay_wire::peer::{Reason, Refusal};
+use bytes::{Bytes, BytesMut};
+use tokio::task::spawn_blocking;
+
+use super::space::{fault, refusal_of};
+
+/// A payload up to this length is taken into memory, bytes. What has to be looked into is no longer than that.
+pub(super) const SMALL_BYTES_MAX: u64 = 1 << 20;
+
+/// So much is handed to the disk at once, bytes, more or less.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// What comes from the other side.
+pub(crate) trait Payload: Send {
+    /// The next piece; none at the end of the stream.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Lost>> + Send;
+}
+
+/// The stream is no more, or has stalled. Nobody is there to whom it could be said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lost(pub(crate) String);
+
+/// Why something was not taken.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// It is answered with this.
+    Refused(Refusal),
+    /// There is nobody to answer.
+    Lost(Lost),
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Lost> for NotTaken {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+/// A payload that is here whole, and whose hash is right; not durable yet.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// In memory.
+    Small(Bytes),
+    /// On the disk.
+    Large(Box<Arriving>),
+}
+
+/// Takes a payload of this length and hash.
+pub(super) async fn receive(
+    store: &DirStore,
+    pool: &BufferPool,
+    name: &ObjectName,
+    length: u64,
+    hash: [u8; 32],
+    payload: &mut impl Payload,
+) -> Result<Received, NotTaken> {
+    let (received, found) = if length <= SMALL_BYTES_MAX {
+        let content = into_memory(length, payload).await?;
+        let found = blake3::hash(&content);
+        (Received::Small(content), found)
+    } else {
+        let (arriving, found) = to_disk(store, pool, name, length, payload).await?;
+        (Received::Large(Box::new(arriving)), found)
+    };
+    // Of hashes of what was sent in clear over the connection: nothing is given away by the time that this takes.
+    if *found.as_bytes() != hash {
+        let text = format!(
+            "what came for {name} has the hash {found} and not the one that was announced: send it again"
+        );
+        return Err(Refusal { reason: Reason::Mismatch, text, retry_after: None }.into());
+    }
+    Ok(received)
+}
+
+async fn into_memory(length: u64, payload: &mut impl Payload) -> Result<Bytes, NotTaken> {
+    // Grows with what comes: whoever announces much and sends little gets no memory for it.
+    let mut content = BytesMut::new();
+    while let Some(piece) = payload.next().await? {
+        if content.len() as u64 + piece.len() as u64 > length {
+            return Err(longer(length).into());
+        }
+        content.extend_from_slice(&piece);
+    }
+    ended_at(content.len() as u64, length)?;
+    Ok(content.freeze())
+}
+
+async fn to_disk(
+    store: &DirStore,
+    pool: &BufferPool,
+    name: &ObjectName,
+    length: u64,
+    payload: &mut impl Payload,
+) -> Result<(Arriving, blake3::Hash), NotTaken> {
+    let (begun, pool, name) = (store.clone(), pool.clone(), name.clone());
+    let mut arriving = blocking(move || begun.begin(&name, length, &pool)).await?;
+    let mut hasher = blake3::Hasher::new();
+    let mut came = 0u64;
+    loop {
+        let (mut batch, mut batch_bytes, mut is_over) = (Vec::new(), 0, false);
+        while batch_bytes < BATCH_BYTES && !is_over {
+            match payload.next().await? {
+                Some(piece) => {
+                    batch_bytes += piece.len();
+                    batch.push(piece);
+                }
+                None => is_over = true,
+            }
+            if came + batch_bytes as u64 > length {
+                return Err(longer(length).into());
+            }
+        }
+        came += batch_bytes as u64;
+        (arriving, hasher) = blocking(move || {
+            for piece in batch {
+                hasher.update(&piece);
+                arriving.write(&piece)?;
+            }
+            Ok((arriving, hasher))
+        })
+        .await?;
+        if is_over {
+            break;
+        }
+    }
+    ended_at(came, length)?;
+    Ok((arriving, hasher.finalize()))
+}
+
+/// Runs what waits for the disk.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Refusal> {
+    match spawn_blocking(work).await {
+        Ok(done) => done.map_err(refusal_of),
+        Err(_) => Err(fault("the holder is stopping".to_owned())),
+    }
+}
+
+fn longer(length: u64) -> Refusal {
+    super::space::malformed(format!("more than the {length} bytes that were announced"))
+}
+
+fn ended_at(came: u64, length: u64) -> Result<(), Refusal> {
+    match came == length {
+        true => Ok(()),
+        false => {
+            Err(super::space::malformed(format!("{came} bytes came of the {length} that were announced")))
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Who is at the other end: certificates of the fleet's authority, what they say, and the roster of the nodes that belong to it.
+//! Owns the judgement of certificates; what a node may do is not decided here.
+
+mod issue;
+mod judge;
+mod own;
+mod roster;
+
+pub use issue::{Authority, IssueError, NodeKey};
+pub use judge::{CertificateFault, PeerIdentity, TlsKeyHash, judge};
+pub use own::{Certificate, OwnCertificate};
+pub use roster::{Member, NotAMember, Roster, RosterWatch};

@@ -1,0 +1,93 @@
+//! This node's own certificate and key. A certificate that was renewed is shown from the next connection on.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, SignatureScheme};
+
+use super::issue::{IssueError, NodeKey, PrivateKey};
+
+/// A certificate with those above it, and its private key.
+pub struct Certificate {
+    /// The node's own first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({} in its chain)", self.chain.len())
+    }
+}
+
+impl Certificate {
+    /// A new private key (PKCS #8) and its public half, for which an authority issues a certificate.
+    pub fn new_key() -> Result<(Vec<u8>, NodeKey), IssueError> {
+        let (private, public) = PrivateKey::generate()?;
+        Ok((private.0.secret_pkcs8_der().to_vec(), public))
+    }
+
+    /// From a chain and a key in PKCS #8.
+    pub fn from_pkcs8(chain: Vec<CertificateDer<'static>>, key: Vec<u8>) -> Self {
+        Self { chain, key: PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key)) }
+    }
+}
+
+/// What this node shows to others. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone)]
+pub struct OwnCertificate(Arc<RwLock<Arc<CertifiedKey>>>);
+
+impl OwnCertificate {
+    /// Shows this certificate.
+    pub fn new(certificate: Certificate) -> Result<Self, Error> {
+        Ok(Self(Arc::new(RwLock::new(Arc::new(certified(certificate)?)))))
+    }
+
+    /// Shows another one from now on.
+    pub fn replace(&self, certificate: Certificate) -> Result<(), Error> {
+        let certified = Arc::new(certified(certificate)?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        Ok(())
+    }
+
+    /// The chain that is shown now.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.current().cert.clone()
+    }
+
+    fn current(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ResolvesServerCert for OwnCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+impl ResolvesClientCert for OwnCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Fails where the key is not that of the certificate.
+fn certified(certificate: Certificate) -> Result<CertifiedKey, Error> {
+    CertifiedKey::from_der(certificate.chain, certificate.key, &provider())
+}
+
+/// The one library of cryptography.
+pub(crate) fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}

@@ -1,0 +1,200 @@
+//! The side that asks: the connections from this node to another one, made when they are needed, made again when they are lost,
+//! and closed when nobody uses them.
+
+mod ask;
+mod backoff;
+mod dial;
+mod pace;
+mod peer_store;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstay_core::config::{NodeAddress, NodeName};
+use backstay_wire::peer::{ConnectionKind, Refusal};
+use quinn::{Connection, VarInt};
+use tokio::sync::Mutex;
+
+pub use pace::Pace;
+pub use peer_store::PeerStore;
+
+use crate::endpoint::Endpoint;
+use backoff::Backoff;
+
+/// A connection that nobody uses for so long is closed: it costs nothing then.
+const UNUSED_MAX: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a connection is used.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Why a node was not reached.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkError {
+    /// It cannot be reached, or does not answer.
+    #[error("cannot reach node {node} at {address}: {why}")]
+    Unreachable {
+        /// The node.
+        node: NodeName,
+        /// Where it should be.
+        address: NodeAddress,
+        /// What happened.
+        why: String,
+    },
+    /// It was reached, and does not let this node in.
+    #[error("node {node} refuses: {}", .refusal.text)]
+    Refused {
+        /// The node.
+        node: NodeName,
+        /// What it says.
+        refusal: Refusal,
+    },
+}
+
+/// What is known of a node from its hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The version of its software.
+    pub software: String,
+    /// By how much its clock is ahead of this node's, nanoseconds; with an error of half the time that the hello took.
+    pub clock_ahead_nanos: i64,
+    /// The time that the hello took.
+    pub round_trip: Duration,
+}
+
+/// A node, and the connections to it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Link {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    endpoint: Endpoint,
+    own: NodeName,
+    node: NodeName,
+    address: NodeAddress,
+    live: Mutex<Way>,
+    bulk: Mutex<Way>,
+}
+
+/// One of the two connections.
+#[derive(Debug, Default)]
+struct Way {
+    open: Option<Arc<Open>>,
+    failed: Option<Failed>,
+    backoff: Backoff,
+}
+
+/// It was tried, and will not be before then.
+#[derive(Debug)]
+struct Failed {
+    error: LinkError,
+    until: Instant,
+}
+
+/// A connection with its hello done.
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    known: Known,
+    used: std::sync::Mutex<Instant>,
+}
+
+impl Link {
+    /// A link to a node, which connects to nobody yet.
+    pub fn new(endpoint: Endpoint, own: NodeName, node: NodeName, address: NodeAddress) -> Self {
+        let (live, bulk) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { endpoint, own, node, address, live, bulk }) }
+    }
+
+    /// The node at its other end.
+    pub fn node(&self) -> &NodeName {
+        &self.inner.node
+    }
+
+    /// This node.
+    pub fn own(&self) -> &NodeName {
+        &self.inner.own
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &NodeAddress {
+        &self.inner.address
+    }
+
+    /// Reaches the node, and tells what it says of itself.
+    pub async fn greet(&self) -> Result<Known, LinkError> {
+        Ok(self.open(ConnectionKind::Live).await?.known.clone())
+    }
+
+    /// Closes its connections; the next request makes new ones.
+    pub async fn close(&self) {
+        for way in [&self.inner.live, &self.inner.bulk] {
+            if let Some(open) = way.lock().await.open.take() {
+                open.connection.close(VarInt::from_u32(0), b"done");
+            }
+        }
+    }
+
+    /// The connection of this kind: the one that is there, or a new one. After a failure it is not tried again before its time.
+    async fn open(&self, kind: ConnectionKind) -> Result<Arc<Open>, LinkError> {
+        let way = match kind {
+            ConnectionKind::Live => &self.inner.live,
+            ConnectionKind::Bulk => &self.inner.bulk,
+        };
+        // Whoever comes meanwhile waits for the same attempt.
+        let mut way = way.lock().await;
+        if let Some(open) = way.open.as_ref().filter(|open| open.connection.close_reason().is_none()) {
+            open.touch();
+            return Ok(Arc::clone(open));
+        }
+        way.open = None;
+        if let Some(failed) = way.failed.as_ref().filter(|failed| Instant::now() < failed.until) {
+            return Err(failed.error.clone());
+        }
+        match dial::dial(&self.inner, kind).await {
+            Ok(open) => {
+                let open = Arc::new(open);
+                way.backoff = Backoff::default();
+                way.failed = None;
+                way.open = Some(Arc::clone(&open));
+                tokio::spawn(close_unused(Arc::downgrade(&open)));
+                Ok(open)
+            }
+            Err(error) => {
+                let asked = match &error {
+                    LinkError::Refused { refusal, .. } => refusal.retry_after.unwrap_or_default(),
+                    LinkError::Unreachable { .. } => Duration::ZERO,
+                };
+                let until = Instant::now() + way.backoff.next().max(asked);
+                way.failed = Some(Failed { error: error.clone(), until });
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Open {
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+    }
+
+    fn unused_for(&self) -> Duration {
+        self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed()
+    }
+}
+
+/// Closes a connection when nobody has used it for long.
+async fn close_unused(open: std::sync::Weak<Open>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(open) = open.upgrade() else { return };
+        if open.connection.close_reason().is_some() {
+            return;
+        }
+        // Whoever uses it has a share of it: this one, the link's, and then theirs.
+        if Arc::strong_count(&open) <= 2 && open.unused_for() >= UNUSED_MAX {
+            return open.connection.close(VarInt::from_u32(0), b"unused");
+        }
+    }
+}

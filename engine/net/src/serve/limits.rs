@@ -1,0 +1,164 @@
+//! How many connections there are at once, of one node and in all, and how much is written to the log of those that are refused.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use backstay_core::config::NodeName;
+use backstay_wire::peer::ConnectionKind;
+
+use crate::endpoint::HANDSHAKES_MAX;
+
+/// Connections of one node and kind. More than one, since one that is half open may be there for a while still.
+const OF_ONE_NODE_MAX: usize = 4;
+
+/// Refusals that are written to the log in each interval; the rest is counted.
+const REFUSALS_LOGGED_MAX: u32 = 20;
+
+/// That interval.
+const REFUSALS_EVERY: Duration = Duration::from_secs(60);
+
+/// The connections that there are.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Connections(Arc<Mutex<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    handshakes: usize,
+    of_nodes: HashMap<(NodeName, ConnectionKind), usize>,
+}
+
+/// One handshake that is under way.
+#[derive(Debug)]
+pub(super) struct Handshake(Connections);
+
+/// One connection of a node.
+#[derive(Debug)]
+pub(super) struct Place(Connections, (NodeName, ConnectionKind));
+
+impl Connections {
+    /// Handshakes that are under way.
+    pub(super) fn handshakes(&self) -> usize {
+        self.counts().handshakes
+    }
+
+    /// Begins one more, if there is room.
+    pub(super) fn begin_handshake(&self) -> Option<Handshake> {
+        let mut counts = self.counts();
+        if counts.handshakes >= HANDSHAKES_MAX {
+            return None;
+        }
+        counts.handshakes += 1;
+        drop(counts);
+        Some(Handshake(self.clone()))
+    }
+
+    /// One more connection of this node and kind, if it may have one.
+    pub(super) fn enter(&self, node: &NodeName, kind: ConnectionKind) -> Option<Place> {
+        let key = (node.clone(), kind);
+        let mut counts = self.counts();
+        let count = counts.of_nodes.entry(key.clone()).or_default();
+        if *count >= OF_ONE_NODE_MAX {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Place(self.clone(), key))
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.counts().handshakes -= 1;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.0.counts();
+        if let Some(count) = counts.of_nodes.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.of_nodes.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// What was refused, in the log: each with its reason, but not without bound.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<Option<Interval>>);
+
+#[derive(Debug)]
+struct Interval {
+    began: Instant,
+    logged: u32,
+    left_out: u64,
+}
+
+impl Refusals {
+    /// Somebody, a node where that is known, was refused.
+    pub(super) fn note(&self, from: SocketAddr, node: Option<&NodeName>, why: &str) {
+        if !self.may_log() {
+            return;
+        }
+        let node = node.map_or("-", |node| node.as_str());
+        tracing::warn!(%from, node, "refused: {}", plain(why));
+    }
+
+    fn may_log(&self) -> bool {
+        let mut interval = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some(over) = interval.take_if(|interval| now.duration_since(interval.began) >= REFUSALS_EVERY)
+            && over.left_out > 0
+        {
+            tracing::warn!(count = over.left_out, "further refusals were not written to the log");
+        }
+        let interval = interval.get_or_insert(Interval { began: now, logged: 0, left_out: 0 });
+        if interval.logged < REFUSALS_LOGGED_MAX {
+            interval.logged += 1;
+            return true;
+        }
+        interval.left_out += 1;
+        false
+    }
+}
+
+/// A text of which parts may come from the other side, as one line.
+fn plain(text: &str) -> String {
+    text.chars().take(500).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_so_many_connections_of_a_kind_and_gets_a_place_back_when_one_ends() {
+        let connections = Connections::default();
+        let node: NodeName = "nullstone".parse().expect("a name");
+        let places: Vec<_> = (0..OF_ONE_NODE_MAX)
+            .map(|_| connections.enter(&node, ConnectionKind::Bulk).expect("there is room"))
+            .collect();
+        assert!(connections.enter(&node, ConnectionKind::Bulk).is_none());
+        assert!(
+            connections.enter(&node, ConnectionKind::Live).is_some(),
+            "the other kind is counted by itself"
+        );
+        drop(places);
+        assert!(connections.enter(&node, ConnectionKind::Bulk).is_some());
+        assert!(connections.counts().of_nodes.is_empty(), "who has none is not remembered");
+    }
+
+    #[test]
+    fn refusals_are_written_to_the_log_up_to_a_bound() {
+        let refusals = Refusals::default();
+        let logged = (0..1000).filter(|_| refusals.may_log()).count();
+        assert_eq!(logged as u32, REFUSALS_LOGGED_MAX);
+    }
+}

@@ -1,0 +1,88 @@
+//! The side that is asked: takes connections of the fleet's nodes, and answers their requests. Owns the limits on how much of
+//! that is done at once; what is granted to whom is the host's to say.
+
+mod connection;
+mod limits;
+mod request;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backstay_core::config::NodeName;
+use backstay_wire::peer::Refusal;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::endpoint::{Endpoint, HANDSHAKES_MAX};
+use crate::hold::{Rights, Space, Writer};
+use crate::identity::{Member, PeerIdentity};
+use limits::{Connections, Refusals};
+
+/// What this node grants to others.
+#[async_trait]
+pub trait Host: Send + Sync + fmt::Debug {
+    /// This node.
+    fn name(&self) -> &NodeName;
+
+    /// Whether a node may connect at all, from that address. Asked once for each connection.
+    async fn admit(&self, peer: &PeerIdentity, member: &Member, from: SocketAddr) -> Result<(), Refusal>;
+
+    /// What a node may do in the space of that one. Asked for each request; must not wait.
+    fn grant(&self, peer: &PeerIdentity, member: &Member, space: &NodeName) -> Result<Granted, Refusal>;
+}
+
+/// A space, and what may be done in it.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    /// Where the objects are.
+    pub space: Arc<Space>,
+    /// What may be done.
+    pub rights: Rights,
+    /// Who writes there.
+    pub writer: Writer,
+}
+
+/// What the connections of an endpoint have in common.
+#[derive(Debug)]
+struct Shared {
+    endpoint: Endpoint,
+    host: Arc<dyn Host>,
+    connections: Connections,
+    refusals: Refusals,
+}
+
+/// Takes connections until the endpoint is closed; within a runtime.
+pub fn serve(endpoint: Endpoint, host: Arc<dyn Host>) -> JoinHandle<()> {
+    let (connections, refusals) = (Connections::default(), Refusals::default());
+    let shared = Arc::new(Shared { endpoint, host, connections, refusals });
+    tokio::spawn(accept(shared))
+}
+
+async fn accept(shared: Arc<Shared>) {
+    let mut open = JoinSet::new();
+    while let Some(incoming) = shared.endpoint.quinn().accept().await {
+        // What has ended makes room.
+        while open.try_join_next().is_some() {}
+        let from = incoming.remote_address();
+        // Where many knock at once, each has to show that it can be reached where it says it is.
+        if shared.connections.handshakes() >= HANDSHAKES_MAX / 4 && !incoming.remote_address_validated() {
+            // Who cannot be told so tries again by itself.
+            let _ = incoming.retry();
+            continue;
+        }
+        let Some(handshake) = shared.connections.begin_handshake() else {
+            shared.refusals.note(from, None, "too many connections are being made at once");
+            incoming.refuse();
+            continue;
+        };
+        match incoming.accept() {
+            Ok(connecting) => {
+                let shared = Arc::clone(&shared);
+                open.spawn(connection::serve(shared, connecting, from, handshake));
+            }
+            Err(error) => shared.refusals.note(from, None, &error.to_string()),
+        }
+    }
+    while open.join_next().await.is_some() {}
+}

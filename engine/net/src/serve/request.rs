@@ -1,0 +1,201 @@
+//! One request: read, looked at by whom it is from, done, answered.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::config::NodeName;
+use backstay_wire::peer::{Answer, Reason, Refusal, Request};
+use bytes::Bytes;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::time::{Instant, timeout};
+
+use super::Granted;
+use super::connection::{Peer, denied};
+use crate::frames::{self, MessageError, SILENCE_MAX};
+use crate::hold::{Lost, NotTaken, Offered, Opened, Payload, Rights};
+
+/// With which code a stream ends whose payload cannot go on (docs/protocol.md, section 1).
+const FAULT: VarInt = VarInt::from_u32(1);
+
+/// With which code a stream is not read further.
+const ENOUGH: VarInt = VarInt::from_u32(0);
+
+/// What a payload has for every second, bytes, at the least.
+const PAYLOAD_BYTES_PER_SECOND: u64 = 64 << 10;
+
+/// How much of a stream is taken at once, bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Answers one request.
+pub(super) async fn answer(peer: Arc<Peer>, connection: Connection, send: SendStream, receive: RecvStream) {
+    let mut exchange = Exchange { peer, send, receive };
+    let request = match frames::read(&mut exchange.receive, SILENCE_MAX).await {
+        Ok(request) => request,
+        Err(error) => return exchange.not_a_request(&connection, &error).await,
+    };
+    match exchange.perform(request).await {
+        Ok(Done::Answered(answer)) => exchange.reply(&answer).await,
+        Ok(Done::Object(opened)) => exchange.send_object(opened).await,
+        Err(NotTaken::Refused(refusal)) => {
+            if refusal.reason == Reason::Malformed && exchange.peer.is_too_malformed() {
+                exchange.peer.note(&refusal.text);
+                return connection.close(VarInt::from_u32(1), b"malformed");
+            }
+            exchange.refuse(refusal).await;
+        }
+        // Nobody is there any more to whom it could be said.
+        Err(NotTaken::Lost(Lost(why))) => {
+            tracing::debug!(node = %exchange.peer.identity.node, why, "a request was cut off");
+        }
+    }
+}
+
+struct Exchange {
+    peer: Arc<Peer>,
+    send: SendStream,
+    receive: RecvStream,
+}
+
+enum Done {
+    Answered(Answer),
+    Object(Opened),
+}
+
+impl Exchange {
+    async fn perform(&mut self, request: Request) -> Result<Done, NotTaken> {
+        Ok(match request {
+            Request::Put { space, name, length, hash, renews } => {
+                let granted = self.grant(&space)?;
+                let offered = Offered { name, length, hash, renews };
+                let allowed = SILENCE_MAX + Duration::from_secs(length / PAYLOAD_BYTES_PER_SECOND);
+                let mut payload = Incoming { receive: &mut self.receive, until: Instant::now() + allowed };
+                let put = granted.space.put(granted.rights, &granted.writer, &offered, &mut payload);
+                Done::Answered(put.await?)
+            }
+            Request::Get { space, name } => {
+                self.nothing_follows().await?;
+                Done::Object(self.grant(&space)?.space.open(&name, None).await?)
+            }
+            Request::GetRange { space, name, offset, length } => {
+                self.nothing_follows().await?;
+                Done::Object(self.grant(&space)?.space.open(&name, Some((offset, length))).await?)
+            }
+            Request::List { space, folder, after } => {
+                self.nothing_follows().await?;
+                Done::Answered(self.grant(&space)?.space.list(&folder, after.as_deref()).await?)
+            }
+            Request::Delete { space, names } => {
+                self.nothing_follows().await?;
+                let granted = self.grant(&space)?;
+                Done::Answered(granted.space.delete(granted.rights, &granted.writer, &names).await?)
+            }
+            Request::Room { space } => {
+                self.nothing_follows().await?;
+                Done::Answered(self.grant(&space)?.space.tell_room().await?)
+            }
+            Request::Unknown { what } => {
+                let text =
+                    format!("request {what} is not known to this version: bring both nodes to the same one");
+                return Err(Refusal { reason: Reason::Unknown, text, retry_after: None }.into());
+            }
+        })
+    }
+
+    /// All but a put consist of their message.
+    async fn nothing_follows(&mut self) -> Result<(), NotTaken> {
+        frames::end(&mut self.receive, SILENCE_MAX).await.map_err(|error| match error.is_fault_of_peer() {
+            true => NotTaken::Refused(malformed(&error)),
+            false => NotTaken::Lost(Lost(error.to_string())),
+        })
+    }
+
+    /// What the node may do in a space, as roster and configuration are now.
+    fn grant(&self, space: &str) -> Result<Granted, Refusal> {
+        let member = self.peer.member()?;
+        let space =
+            NodeName::from_str(space).map_err(|error| denied(format!("no node has this name: {error}")))?;
+        let mut granted = self.peer.shared.host.grant(&self.peer.identity, &member, &space)?;
+        if self.peer.identity.expired_since.is_some() {
+            granted.rights = Rights::Read;
+        }
+        Ok(granted)
+    }
+
+    async fn reply(&mut self, answer: &Answer) {
+        // Whoever has given up is not told.
+        if frames::write(&mut self.send, answer, SILENCE_MAX).await.is_ok() {
+            let _ = self.send.finish();
+            // Not dropped before it was taken: that would reset it.
+            let _ = timeout(SILENCE_MAX, self.send.stopped()).await;
+        }
+    }
+
+    async fn refuse(&mut self, refusal: Refusal) {
+        if !matches!(refusal.reason, Reason::NotFound | Reason::Truncated | Reason::Busy) {
+            self.peer.note(&refusal.text);
+        }
+        // What is still on its way is not read.
+        let _ = self.receive.stop(ENOUGH);
+        self.reply(&Answer::Refused(refusal)).await;
+    }
+
+    async fn not_a_request(&mut self, connection: &Connection, error: &MessageError) {
+        if !error.is_fault_of_peer() {
+            return;
+        }
+        if self.peer.is_too_malformed() {
+            self.peer.note(&error.to_string());
+            return connection.close(VarInt::from_u32(1), b"malformed");
+        }
+        self.refuse(malformed(error)).await;
+    }
+
+    async fn send_object(&mut self, mut opened: Opened) {
+        let answer = Answer::Object { length: opened.remaining() };
+        if frames::write(&mut self.send, &answer, SILENCE_MAX).await.is_err() {
+            return;
+        }
+        loop {
+            match opened.next().await {
+                Ok(Some(piece)) => match timeout(SILENCE_MAX, self.send.write_chunk(piece)).await {
+                    Ok(Ok(())) => {}
+                    // It was given up, or is not read.
+                    _ => {
+                        let _ = self.send.reset(FAULT);
+                        return;
+                    }
+                },
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "an object that is held cannot be read to its end");
+                    let _ = self.send.reset(FAULT);
+                    return;
+                }
+            }
+        }
+        let _ = self.send.finish();
+        let _ = timeout(SILENCE_MAX, self.send.stopped()).await;
+    }
+}
+
+/// The payload of a request, which has until then.
+struct Incoming<'s> {
+    receive: &'s mut RecvStream,
+    until: Instant,
+}
+
+impl Payload for Incoming<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Lost> {
+        let within = self.until.saturating_duration_since(Instant::now()).min(SILENCE_MAX);
+        match timeout(within, self.receive.read_chunk(PIECE_BYTES, true)).await {
+            Ok(Ok(piece)) => Ok(piece.map(|chunk| chunk.bytes)),
+            Ok(Err(error)) => Err(Lost(error.to_string())),
+            Err(_) => Err(Lost("the payload has stalled".to_owned())),
+        }
+    }
+}
+
+fn malformed(error: &MessageError) -> Refusal {
+    Refusal { reason: Reason::Malformed, text: error.to_string(), retry_after: None }
+}

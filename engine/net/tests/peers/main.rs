@@ -1,0 +1,9 @@
+//! Nodes that hold each other's objects, over real QUIC on loopback: what a store must do, what a writer may do, and what becomes
+//! of whoever breaks the rules.
+
+mod fleet;
+mod intruders;
+mod losses;
+mod rights;
+mod room;
+mod store;

@@ -1,0 +1,189 @@
+//! What a node may do at another one: nothing by which its own history could be undone, and nothing in the space of others.
+
+use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
+use backstay_net::hold::Rights;
+use backstay_net::link::PeerStore;
+use backstay_testkit::random::Random;
+use backstay_vault::envelope::{self, EnvelopeKind};
+use backstay_vault::keys::{Bundle, KeyRing, Secret, Signer};
+use backstay_vault::name::{Named, ObjectName};
+use backstay_vault::store::{Store, StoreError, StoreErrorKind};
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use crate::fleet::{Caller, Fleet, Holder, node};
+
+struct Held {
+    fleet: Fleet,
+    holder: Holder,
+    caller: Caller,
+    store: PeerStore,
+    folder: TempDir,
+    /// Keys of some domain: the holder has none of them.
+    ring: KeyRing,
+}
+
+fn held() -> Held {
+    let mut fleet = Fleet::new();
+    let ring = KeyRing::new(&Bundle::generate());
+    fleet.domain = ring.domain();
+    let folder = tempfile::tempdir().expect("a folder");
+    let holder = Holder::start(&fleet, "cobblestone");
+    holder.hold("nullstone", &folder.path().join("nullstone"), Rights::Write);
+    let caller = fleet.caller("nullstone");
+    let store = caller.store(&holder);
+    Held { fleet, holder, caller, store, folder, ring }
+}
+
+fn refused(outcome: Result<(), StoreError>, words: &str) {
+    let error = outcome.expect_err("it is refused");
+    assert_eq!(error.kind, StoreErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+fn pack(seed: u64) -> (ObjectName, Bytes) {
+    let content = Bytes::from(Random::new(seed).bytes(9000));
+    (Named::Pack(PackId::new(*blake3::hash(&content).as_bytes())).to_name(), content)
+}
+
+fn session(held: &Held, by: &str, id: u8, text: &[u8]) -> (ObjectName, Bytes) {
+    let name = Named::Session(SessionId::new([id; 16])).to_name();
+    let content = held
+        .fleet
+        .sign(by, |signer| envelope::seal(&held.ring, signer, EnvelopeKind::Session, name.stem(), text));
+    (name, content)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_is_neither_replaced_nor_deleted_by_its_writer() {
+    let held = held();
+    let (name, content) = pack(1);
+    held.store.put(&name, content.clone()).await.expect("put");
+    held.store.put(&name, content.clone()).await.expect("the same again is done already");
+    refused(held.store.delete(&name).await, "retention is the holder's");
+    let damaged = Bytes::from_static(b"something else");
+    let other = held.store.put(&name, damaged).await.expect_err("its name says what it is");
+    assert!(other.to_string().contains("the hash in it is another one"), "{other}");
+    assert_eq!(held.store.get(&name).await.expect("is there"), content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_the_holders_is_written_by_nobody_else() {
+    let held = held();
+    let (source, hash) = (SourceId::new([1; 16]), *blake3::hash(b"x").as_bytes());
+    let hash = ObjectHash::new(hash);
+    for named in [Named::Layout(source, 1, hash), Named::Bad(1, hash)] {
+        let name = named.to_name();
+        refused(held.store.put(&name, Bytes::from_static(b"x")).await, "are the holder's");
+        refused(held.store.delete(&name).await, "are the holder's");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_renewed_and_deleted_by_whoever_has_signed_them() {
+    let held = held();
+    held.fleet.enrol("millstone");
+    let (name, first) = session(&held, "nullstone", 1, b"begun");
+    let (_, second) = session(&held, "nullstone", 1, b"ended");
+    held.store.put(&name, first).await.expect("put");
+    held.store.put(&name, second.clone()).await.expect("renewed");
+    assert_eq!(held.store.get(&name).await.expect("get"), second);
+    let (_, of_another) = session(&held, "millstone", 1, b"forged");
+    refused(held.store.put(&name, of_another.clone()).await, "only what the node that asks has signed");
+    refused(held.store.put(&name, Bytes::from_static(b"no envelope")).await, "has signed");
+    held.store.delete(&name).await.expect("its own");
+    // One that the holder itself has left there, as its custodian.
+    let path = held.folder.path().join("nullstone").join(name.as_str());
+    std::fs::write(&path, &of_another).expect("writes");
+    refused(held.store.delete(&name).await, "has signed");
+    let (_, third) = session(&held, "nullstone", 1, b"again");
+    refused(held.store.put(&name, third).await, "has signed");
+    assert_eq!(std::fs::read(&path).expect("is there"), of_another);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_comes_late_undoes_nothing() {
+    let held = held();
+    // A second store knows nothing of what the first has put, as a process that begins anew.
+    let other = held.caller.store(&held.holder);
+    let (name, first) = session(&held, "nullstone", 1, b"1");
+    let (_, second) = session(&held, "nullstone", 1, b"2");
+    let (_, third) = session(&held, "nullstone", 1, b"3");
+    held.store.put(&name, first).await.expect("put");
+    other.put(&name, second).await.expect("renewed by the other");
+    held.store.put(&name, third.clone()).await.expect("what is there is looked at, and renewed");
+    assert_eq!(other.get(&name).await.expect("get"), third);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_come_and_go_with_their_holders() {
+    let held = held();
+    let name = Named::Key("nullstone".to_owned()).to_name();
+    for content in ["one", "two", "two"] {
+        held.store.put(&name, Bytes::from(content)).await.expect("put");
+        assert_eq!(held.store.get(&name).await.expect("get"), content);
+    }
+    held.store.delete(&name).await.expect("gone");
+    held.store.delete(&name).await.expect("is gone already");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_admin_says_what_a_vault_is_and_who_may_write_to_it() {
+    use backstay_vault::clear::{ClearKind, Custodian, TrustObject, sign};
+    let held = held();
+    let trust = |n| TrustObject {
+        n,
+        previous: None,
+        nodes: Vec::new(),
+        custodian: Custodian { node: "cobblestone".to_owned(), term: 1, signer: None },
+    };
+    let name = Named::Trust(1).to_name();
+    let forged = sign(&Signer::from_seed(&Secret::random()), ClearKind::Trust, &trust(1));
+    refused(held.store.put(&name, forged).await, "only what the admin of the fleet has signed");
+    held.store.put(&name, sign(&held.fleet.admin, ClearKind::Trust, &trust(1))).await.expect("put");
+    refused(
+        held.store.put(&name, sign(&held.fleet.admin, ClearKind::Trust, &trust(2))).await,
+        "what is there stays",
+    );
+    refused(held.store.delete(&name).await, "neither replaced nor deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_space_of_another_node_is_not_even_read() {
+    let held = held();
+    let (name, content) = pack(3);
+    held.store.put(&name, content).await.expect("put");
+    let other = held.fleet.caller("millstone");
+    held.holder.hold("millstone", &held.folder.path().join("millstone"), Rights::Write);
+    let store = other.store_of(&node("nullstone"), &held.holder);
+    for outcome in [
+        store.get(&name).await.map(|_| ()),
+        store.put(&name, Bytes::from_static(b"x")).await,
+        store.delete(&name).await,
+        store.list(&backstay_vault::store::Folder::new(&[&"packs"])).await.map(|_| ()),
+    ] {
+        refused(outcome, "the space of nullstone is not that of millstone");
+    }
+    assert!(other.store(&held.holder).get(&name).await.expect_err("it has none").is_not_found());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_was_damaged_at_the_holder_is_put_again_by_its_writer() {
+    let held = held();
+    let (name, content) = pack(5);
+    held.store.put(&name, content.clone()).await.expect("put");
+    let path = held.folder.path().join("nullstone").join(name.as_str());
+    std::fs::write(&path, b"damaged").expect("writes");
+    held.store.put(&name, content.clone()).await.expect("put again");
+    assert_eq!(std::fs::read(&path).expect("is there"), content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_has_the_name_of_its_content() {
+    let held = held();
+    let content = Bytes::from_static(b"a point, sealed");
+    let hash = ObjectHash::new(*blake3::hash(&content).as_bytes());
+    let name = Named::Point(SourceId::new([1; 16]), PointId::new([2; 16]), hash).to_name();
+    held.store.put(&name, content.clone()).await.expect("put");
+    assert_eq!(held.store.get(&name).await.expect("get"), content);
+}
