@@ -31,6 +31,7 @@ pub fn bundle() -> Bundle {
         data: vec![epoch(DATA_KEY)],
         meta: vec![epoch(META_KEY)],
         compromised: Vec::new(),
+        authority_seed: None,
         admin_seed: Some(admin_seed),
     }
 }

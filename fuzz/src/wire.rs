@@ -28,6 +28,8 @@ pub fn peer_message(data: &[u8]) {
     said_again::<Greeting>(body);
     said_again::<peer::Request>(body);
     said_again::<Answer>(body);
+    said_again::<peer::JoinRequest>(body);
+    said_again::<peer::JoinAnswer>(body);
 }
 
 /// What was understood is the same when it is sent on.

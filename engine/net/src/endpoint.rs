@@ -7,10 +7,11 @@ use std::time::Duration;
 use backstay_core::clock::Clock;
 use backstay_core::config::NodeName;
 use backstay_wire::peer::ConnectionKind;
+use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{ClientConfig, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 
-use crate::identity::{CertificateFault, OwnCertificate, PeerIdentity, RosterWatch};
+use crate::identity::{CertificateFault, OwnCertificate, PeerIdentity, RosterKeeper, RosterWatch};
 use crate::tls::{self, Judge};
 
 /// Requests at once on one connection (docs/protocol.md, section 6).
@@ -70,6 +71,7 @@ pub enum Accepting {
 pub struct Endpoint {
     quinn: quinn::Endpoint,
     judge: Judge,
+    rosters: Arc<RosterKeeper>,
     own: OwnCertificate,
 }
 
@@ -78,11 +80,11 @@ impl Endpoint {
     pub fn open(
         address: SocketAddr,
         own: OwnCertificate,
-        roster: RosterWatch,
+        rosters: Arc<RosterKeeper>,
         clock: Arc<dyn Clock>,
         accepting: Accepting,
     ) -> Result<Self, EndpointError> {
-        let judge = Judge::new(roster, clock);
+        let judge = Judge::new(rosters.watch(), clock);
         let server = match accepting {
             Accepting::Yes => Some(server_config(&judge, &own)?),
             Accepting::No => None,
@@ -92,8 +94,8 @@ impl Endpoint {
         // As much as the system gives.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-        let quinn = quinn::Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime));
-        Ok(Self { quinn: quinn.map_err(bind)?, judge, own })
+        let quinn = quinn::Endpoint::new(endpoint_config(), server, socket, Arc::new(TokioRuntime));
+        Ok(Self { quinn: quinn.map_err(bind)?, judge, rosters, own })
     }
 
     /// The address that it has.
@@ -104,6 +106,11 @@ impl Endpoint {
     /// The members of the fleet, as this node knows them.
     pub(crate) fn roster(&self) -> &RosterWatch {
         &self.judge.roster
+    }
+
+    /// Who keeps the roster.
+    pub fn rosters(&self) -> &RosterKeeper {
+        &self.rosters
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -137,12 +144,16 @@ impl Endpoint {
         Ok(self.quinn.connect_with(config, address, "backstay.invalid")?)
     }
 
-    /// Who is at the other end of a connection.
-    pub(crate) fn identity(&self, connection: &quinn::Connection) -> Result<PeerIdentity, CertificateFault> {
-        let shown = connection
-            .peer_identity()
-            .and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
-        self.judge.identity(&shown.map(|chain| *chain).unwrap_or_default())
+    /// What was shown at the other end of a connection.
+    pub(crate) fn shown(&self, connection: &quinn::Connection) -> Vec<CertificateDer<'static>> {
+        let shown = connection.peer_identity();
+        let chain = shown.and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+        chain.map(|chain| *chain).unwrap_or_default()
+    }
+
+    /// Who that is, by the authorities and the time of now.
+    pub(crate) fn judge(&self, chain: &[CertificateDer<'_>]) -> Result<PeerIdentity, CertificateFault> {
+        self.judge.identity(chain)
     }
 }
 
@@ -155,6 +166,13 @@ pub(crate) enum ConnectError {
     Begin(#[from] quinn::ConnectError),
 }
 
+/// Version 1 of QUIC, and none of the drafts before it.
+fn endpoint_config() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config.supported_versions(vec![1]);
+    config
+}
+
 fn server_config(judge: &Judge, own: &OwnCertificate) -> Result<ServerConfig, EndpointError> {
     let mut config = ServerConfig::with_crypto(Arc::new(tls::server(judge, own)?));
     // Which kind a connection is, is known by its hello: a live one just uses less of its windows.
@@ -165,6 +183,18 @@ fn server_config(judge: &Judge, own: &OwnCertificate) -> Result<ServerConfig, En
     config.incoming_buffer_size(INCOMING_BYTES_MAX / HANDSHAKES_MAX as u64);
     config.incoming_buffer_size_total(INCOMING_BYTES_MAX);
     Ok(config)
+}
+
+/// A socket on which others may connect that are not known yet, and which connects to nobody.
+pub(crate) fn bare_server(
+    address: SocketAddr,
+    crypto: QuicServerConfig,
+) -> Result<quinn::Endpoint, EndpointError> {
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport(ConnectionKind::Live)));
+    config.migration(false);
+    config.max_incoming(HANDSHAKES_MAX);
+    quinn::Endpoint::server(config, address).map_err(|cause| EndpointError::Bind { address, cause })
 }
 
 /// Packets begin with 1200 bytes, which any tunnel for IPv6 carries, and grow where the way carries more.

@@ -84,3 +84,8 @@ fn lost(error: ReadExactError) -> MessageError {
         ReadExactError::ReadError(error) => MessageError::Lost(error.to_string()),
     }
 }
+
+/// A text of which parts come from the other side, as one line without anything by which a terminal could be led astray.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().take(1024).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

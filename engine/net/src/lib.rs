@@ -1,6 +1,7 @@
 //! How nodes of a fleet reach each other: connections over QUIC with mutual TLS, who is at the other end, and the two sides of
 //! a vault that another node holds. What is in objects is none of its business.
 
+pub mod enrol;
 pub mod hold;
 pub mod identity;
 pub mod link;
@@ -8,6 +9,7 @@ pub mod serve;
 
 mod endpoint;
 mod frames;
+mod outgoing;
 mod tls;
 
 pub use endpoint::{Accepting, Endpoint, EndpointError};

@@ -23,6 +23,11 @@ use crate::identity::{CertificateFault, OwnCertificate, PeerIdentity, RosterWatc
 /// What both sides call the protocol.
 pub(crate) const ALPN: &[u8] = b"backstay/0";
 
+/// The one library of cryptography.
+pub(crate) fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
 /// Judges certificates by the roster as it is at that moment.
 #[derive(Clone)]
 pub(crate) struct Judge {
@@ -39,7 +44,7 @@ impl std::fmt::Debug for Judge {
 
 impl Judge {
     pub(crate) fn new(roster: RosterWatch, clock: Arc<dyn Clock>) -> Self {
-        Self { roster, clock, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
+        Self { roster, clock, provider: Arc::new(provider()) }
     }
 
     /// Who this is. That it is a member is asked later, where it can be said in words.
@@ -164,7 +169,7 @@ impl ServerCertVerifier for ServerJudge {
     }
 }
 
-fn only_tls13() -> Error {
+pub(crate) fn only_tls13() -> Error {
     Error::General("only TLS 1.3 is spoken".to_owned())
 }
 
@@ -196,7 +201,7 @@ pub(crate) fn client(judge: &Judge, own: &OwnCertificate, to: &NodeName) -> Resu
     QuicClientConfig::try_from(config).map_err(no_suite)
 }
 
-fn no_suite(error: NoInitialCipherSuite) -> Error {
+pub(crate) fn no_suite(error: NoInitialCipherSuite) -> Error {
     Error::General(error.to_string())
 }
 
@@ -213,7 +218,7 @@ impl std::fmt::Debug for Words {
     }
 }
 
-fn not_believed(why: &dyn std::fmt::Display) -> Error {
+pub(crate) fn not_believed(why: &dyn std::fmt::Display) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Words(why.to_string())))))
 }
 

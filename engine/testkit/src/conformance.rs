@@ -98,9 +98,33 @@ async fn what_is_there_again_stays(store: &dyn Store) {
     assert_eq!(store.trash().await.expect("trash").len(), 1);
 }
 
+/// The same name, with the hash of this content where it has one: a store may look.
+fn honest(name: &ObjectName, content: &[u8]) -> ObjectName {
+    let hash = ObjectHash::new(*blake3::hash(content).as_bytes());
+    let (_, named) = ObjectName::parse(name.as_str()).expect("a name");
+    match named {
+        Named::Pack(_) => pack_of(content),
+        Named::Index(session, _) => Named::Index(session, hash).to_name(),
+        Named::Point(source, point, _) => Named::Point(source, point, hash).to_name(),
+        Named::Layout(source, generation, _) => Named::Layout(source, generation, hash).to_name(),
+        Named::Head(source, sequence, _) => Named::Head(source, sequence, hash).to_name(),
+        Named::Gc(n, _) => Named::Gc(n, hash).to_name(),
+        Named::Bad(n, _) => Named::Bad(n, hash).to_name(),
+        Named::Proof(source, time, _) => Named::Proof(source, time, hash).to_name(),
+        Named::Format(_) | Named::Trust(_) | Named::Key(_) | Named::Session(_) | Named::Fence(_) => {
+            name.clone()
+        }
+    }
+}
+
+fn pack_of(content: &[u8]) -> ObjectName {
+    Named::Pack(PackId::new(*blake3::hash(content).as_bytes())).to_name()
+}
+
 async fn what_is_put_is_read_and_listed(store: &dyn Store) {
     for (number, name) in names_of_every_kind().into_iter().enumerate() {
         let content = Bytes::from(vec![number as u8; 100 + number]);
+        let name = honest(&name, &content);
         store.put(&name, content.clone()).await.expect("put");
         assert_eq!(store.get(&name).await.expect("get"), content, "{name}");
         let folder = name.as_str().split('/').next().expect("names have folders").to_owned();
@@ -118,10 +142,11 @@ async fn a_folder_lists_in_order_what_is_below_it_and_nothing_else(store: &dyn S
     let mut names: Vec<ObjectName> = (0..40)
         .map(|n| {
             let source = if n % 2 == 0 { one } else { other };
-            Named::Head(source, random.number() >> 2, ObjectHash::new([n; 32])).to_name()
+            honest(&Named::Head(source, random.number() >> 2, ObjectHash::new([n; 32])).to_name(), b"x")
         })
         .collect();
-    for name in names.iter().chain(&names_of_every_kind()[4..7]) {
+    let others: Vec<ObjectName> = names_of_every_kind()[4..7].iter().map(|name| honest(name, b"x")).collect();
+    for name in names.iter().chain(&others) {
         store.put(name, Bytes::from_static(b"x")).await.expect("put");
     }
     names.sort();
@@ -147,16 +172,16 @@ async fn the_last_put_stands(store: &dyn Store) {
 
 async fn empty_and_large_objects_are_kept(store: &dyn Store) {
     let large = Bytes::from(Random::new(2).bytes(LARGE_BYTES));
-    for (number, content) in [Bytes::new(), large].into_iter().enumerate() {
-        let name = Named::Pack(PackId::new([number as u8; 32])).to_name();
+    for content in [Bytes::new(), large] {
+        let name = pack_of(&content);
         store.put(&name, content.clone()).await.expect("put");
         assert!(store.get(&name).await.expect("get") == content, "{} bytes come back", content.len());
     }
 }
 
 async fn ranges_are_exact(store: &dyn Store) {
-    let name = Named::Pack(PackId::new([1; 32])).to_name();
     let content = Bytes::from(Random::new(3).bytes(10_000));
+    let name = pack_of(&content);
     store.put(&name, content.clone()).await.expect("put");
     for (offset, length) in [(0, 1), (0, 10_000), (1, 9_999), (4_096, 4_096), (9_999, 1)] {
         let stretch = Stretch { offset, length };

@@ -17,6 +17,9 @@ use crate::random::Random;
 /// The longest datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
 
+/// Errors of a socket one after the other, after which it is given up.
+const ERRORS_MAX: usize = 1000;
+
 /// Senders that are told apart.
 const SENDERS_MAX: usize = 1024;
 
@@ -49,7 +52,8 @@ struct Shared {
     late_of_10_000: AtomicU32,
     delay_micros: AtomicU64,
     is_cut: AtomicBool,
-    random: Mutex<Random>,
+    /// For each direction, so that what becomes of one does not hang on the other.
+    random: [Mutex<Random>; 2],
     passed: AtomicU64,
     lost: AtomicU64,
 }
@@ -65,7 +69,7 @@ impl UdpRelay {
             late_of_10_000: AtomicU32::new(0),
             delay_micros: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
-            random: Mutex::new(Random::new(seed)),
+            random: [seed, seed.wrapping_add(1)].map(|seed| Mutex::new(Random::new(seed))),
             passed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         });
@@ -111,7 +115,7 @@ async fn relay(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     let mut under_way = JoinSet::new();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+        let Some((length, from)) = receive(&socket, &mut buffer).await else { return };
         if !outs.contains_key(&from) {
             if outs.len() >= SENDERS_MAX {
                 continue;
@@ -122,7 +126,7 @@ async fn relay(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
             backs.spawn(back(out, Arc::clone(&socket), from, Arc::clone(&shared)));
         }
         let out = Arc::clone(&outs[&from]);
-        pass(&shared, &mut under_way, out, shared.to, buffer[..length].to_vec());
+        pass(&shared, 0, &mut under_way, out, shared.to, buffer[..length].to_vec());
     }
 }
 
@@ -130,20 +134,21 @@ async fn back(out: Arc<UdpSocket>, socket: Arc<UdpSocket>, to: SocketAddr, share
     let mut under_way = JoinSet::new();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
-        let Ok((length, _)) = out.recv_from(&mut buffer).await else { continue };
-        pass(&shared, &mut under_way, Arc::clone(&socket), to, buffer[..length].to_vec());
+        let Some((length, _)) = receive(&out, &mut buffer).await else { return };
+        pass(&shared, 1, &mut under_way, Arc::clone(&socket), to, buffer[..length].to_vec());
     }
 }
 
 fn pass(
     shared: &Arc<Shared>,
+    direction: usize,
     under_way: &mut JoinSet<()>,
     by: Arc<UdpSocket>,
     to: SocketAddr,
     datagram: Vec<u8>,
 ) {
     while under_way.try_join_next().is_some() {}
-    let mut random = shared.random.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut random = shared.random[direction].lock().unwrap_or_else(PoisonError::into_inner);
     let mut happens =
         |of_10_000: &AtomicU32| random.number() % 10_000 < u64::from(of_10_000.load(Ordering::Relaxed));
     let is_lost = happens(&shared.lost_of_10_000);
@@ -161,8 +166,21 @@ fn pass(
         let _ = by.try_send_to(&datagram, to);
         return;
     }
+    let shared = Arc::clone(shared);
     under_way.spawn(async move {
         sleep(delay).await;
-        let _ = by.send_to(&datagram, to).await;
+        if !shared.is_cut.load(Ordering::Relaxed) {
+            let _ = by.send_to(&datagram, to).await;
+        }
     });
+}
+
+/// The next datagram. What the system tells of one that was refused at its other end is passed over, a few times.
+async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    for _ in 0..ERRORS_MAX {
+        if let Ok(received) = socket.recv_from(buffer).await {
+            return Some(received);
+        }
+    }
+    None
 }

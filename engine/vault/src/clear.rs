@@ -23,6 +23,8 @@ pub enum ClearKind {
     Format = 1,
     /// `trust/<n>`.
     Trust = 2,
+    /// The roster of a fleet: in no vault (docs/protocol.md, section 7).
+    Roster = 3,
 }
 
 /// `format/<n>`: what a reader and a writer must know.

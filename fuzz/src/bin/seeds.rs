@@ -336,7 +336,8 @@ fn clear_text(seeds: &mut Seeds) {
 /// One of each kind.
 fn peer_messages(seeds: &mut Seeds) {
     use backstay_wire::peer::{
-        Answer, ConnectionKind, Hello, Listed, MAJOR, MINOR, Reason, Refusal, Request, encode,
+        Answer, ConnectionKind, Hello, JoinAnswer, JoinRequest, Listed, MAJOR, MINOR, Reason, Refusal,
+        Request, Welcome, encode,
     };
     let hello = Hello {
         major: MAJOR,
@@ -347,6 +348,7 @@ fn peer_messages(seeds: &mut Seeds) {
         node: "alpha".into(),
         capabilities: vec!["append".into()],
         time_nanos: 1_700_000_000_000_000_000,
+        roster: 3,
     };
     seeds.push(("peer_message", "hello", encode(&hello).expect("short")));
     let (space, name) = ("alpha".to_owned(), "format/0000000000000000".to_owned());
@@ -364,9 +366,26 @@ fn peer_messages(seeds: &mut Seeds) {
     }
     let page = Answer::Page { entries: vec![Listed { name, bytes: 5 }], has_more: true };
     let refusal = Refusal { reason: Reason::Quota, text: "no".into(), retry_after: None };
-    for (what, answer) in [("page", page), ("refused", Answer::Refused(refusal))] {
+    let certificate = Answer::Certificate { chain: vec![vec![1; 40], vec![2; 40]] };
+    for (what, answer) in
+        [("page", page), ("refused", Answer::Refused(refusal)), ("certificate", certificate)]
+    {
         seeds.push(("peer_message", what, encode(&answer).expect("short")));
     }
+    let roster = Request::OfferRoster { length: 900, hash: [7; 32] };
+    seeds.push(("peer_message", "offer_roster", encode(&roster).expect("short")));
+    let join = JoinRequest {
+        node: "alpha".into(),
+        tls_key: [1; 32],
+        signing_key: [2; 32],
+        recipient: "age1x".into(),
+        authority: vec![3; 40],
+        proof: [4; 32],
+    };
+    seeds.push(("peer_message", "join", encode(&join).expect("short")));
+    let welcome =
+        Welcome { chain: vec![vec![1; 40]], bundle: vec![2; 40], roster_length: 3, fleet_file_length: 4 };
+    seeds.push(("peer_message", "welcome", encode(&JoinAnswer::Welcome(welcome)).expect("short")));
 }
 
 const FLEET: &str = r#"[fleet]

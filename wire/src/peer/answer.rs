@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use minicbor::bytes::ByteVec;
 use minicbor::decode::Error;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
@@ -9,6 +10,9 @@ use super::request::PAYLOAD_BYTES_MAX;
 
 /// Longest text of a refusal, bytes; more of it is cut off when it is sent.
 const TEXT_BYTES_MAX: usize = 1024;
+
+/// Most certificates of a chain.
+pub const CHAIN_LENGTH_MAX: usize = 8;
 
 /// No answer makes anybody wait for longer.
 pub const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -36,6 +40,11 @@ pub enum Answer {
         free_bytes: u64,
         /// Bytes that are there.
         used_bytes: u64,
+    },
+    /// A certificate, with those above it.
+    Certificate {
+        /// The node's own first, DER; at most [`CHAIN_LENGTH_MAX`].
+        chain: Vec<Vec<u8>>,
     },
     /// It is not done.
     Refused(Refusal),
@@ -146,6 +155,8 @@ struct Raw {
     text: Option<String>,
     #[n(15)]
     retry_nanos: Option<u64>,
+    #[n(16)]
+    chain: Option<Vec<ByteVec>>,
 }
 
 impl<C> Encode<C> for Answer {
@@ -167,6 +178,11 @@ impl<C> Encode<C> for Answer {
                 outcome: 3,
                 free_bytes: Some(free_bytes),
                 used_bytes: Some(used_bytes),
+                ..Raw::default()
+            },
+            Self::Certificate { chain } => Raw {
+                outcome: 4,
+                chain: Some(chain.into_iter().map(ByteVec::from).collect()),
                 ..Raw::default()
             },
             Self::Refused(Refusal { reason, mut text, retry_after }) => {
@@ -214,6 +230,13 @@ impl<'b, C> Decode<'b, C> for Answer {
                 free_bytes: raw.free_bytes.ok_or_else(|| missing("room"))?,
                 used_bytes: raw.used_bytes.ok_or_else(|| missing("room"))?,
             },
+            4 => {
+                let chain = raw.chain.ok_or_else(|| missing("certificate"))?;
+                if !(1..=CHAIN_LENGTH_MAX).contains(&chain.len()) {
+                    return Err(Error::message(format!("{} certificates", chain.len())));
+                }
+                Self::Certificate { chain: chain.into_iter().map(Vec::from).collect() }
+            }
             16 => {
                 let mut text = raw.text.unwrap_or_default();
                 shorten(&mut text);

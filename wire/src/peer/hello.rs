@@ -89,6 +89,8 @@ pub struct Hello {
     pub capabilities: Vec<String>,
     /// Its clock, nanoseconds since 1970 UTC.
     pub time_nanos: i64,
+    /// Number of the newest roster that it has.
+    pub roster: u64,
 }
 
 impl<C> Encode<C> for Hello {
@@ -101,13 +103,13 @@ impl<C> Encode<C> for Hello {
             ConnectionKind::Live => 0u8,
             ConnectionKind::Bulk => 1,
         };
-        out.map(8)?.u8(0)?.u64(self.major)?.u8(1)?.u64(self.minor)?.u8(2)?.str(&self.software)?;
+        out.map(9)?.u8(0)?.u64(self.major)?.u8(1)?.u64(self.minor)?.u8(2)?.str(&self.software)?;
         out.u8(3)?.u8(kind)?.u8(4)?.str(&self.fleet)?.u8(5)?.str(&self.node)?;
         out.u8(6)?.array(self.capabilities.len() as u64)?;
         for capability in &self.capabilities {
             out.str(capability)?;
         }
-        out.u8(7)?.i64(self.time_nanos)?;
+        out.u8(7)?.i64(self.time_nanos)?.u8(8)?.u64(self.roster)?;
         Ok(())
     }
 }
@@ -115,7 +117,7 @@ impl<C> Encode<C> for Hello {
 /// Of another major version only that is read: the rest may mean something else there.
 impl<'b, C> Decode<'b, C> for Hello {
     fn decode(decoder: &mut Decoder<'b>, _: &mut C) -> Result<Self, Error> {
-        let (mut major, mut minor, mut kind, mut time_nanos) = (None, None, None, None);
+        let (mut major, mut minor, mut kind, mut time_nanos, mut roster) = (None, None, None, None, 0);
         let (mut software, mut fleet, mut node) = (None, None, None);
         let mut capabilities = Vec::new();
         let entries = decoder.map()?.ok_or_else(|| Error::message("a map of an unknown length"))?;
@@ -138,6 +140,7 @@ impl<'b, C> Decode<'b, C> for Hello {
                 5 if is_ours => node = Some(bounded(decoder, NAME_BYTES_MAX)?.to_owned()),
                 6 if is_ours => capabilities = read_capabilities(decoder)?,
                 7 if is_ours => time_nanos = Some(decoder.i64()?),
+                8 if is_ours => roster = decoder.u64()?,
                 _ => decoder.skip()?,
             }
         }
@@ -157,6 +160,7 @@ impl<'b, C> Decode<'b, C> for Hello {
                 node,
                 capabilities: Vec::new(),
                 time_nanos: 0,
+                roster: 0,
             });
         }
         let missing = |what| move || Error::message(format!("it has no {what}"));
@@ -169,6 +173,7 @@ impl<'b, C> Decode<'b, C> for Hello {
             node: node.ok_or_else(missing("node"))?,
             capabilities,
             time_nanos: time_nanos.ok_or_else(missing("time"))?,
+            roster,
         })
     }
 }

@@ -4,13 +4,15 @@
 mod answer;
 mod frame;
 mod hello;
+mod join;
 mod request;
 mod text;
 
-pub use answer::{Answer, Listed, Reason, Refusal, WAIT_MAX};
+pub use answer::{Answer, CHAIN_LENGTH_MAX, Listed, Reason, Refusal, WAIT_MAX};
 pub use frame::{FrameError, MESSAGE_BYTES_MAX, PREFIX_BYTES, body_length, decode, encode};
 pub use hello::{CAPABILITIES_MAX, ConnectionKind, Greeting, Hello, MAJOR, MINOR};
-pub use request::{DELETE_NAMES_MAX, PAYLOAD_BYTES_MAX, Request};
+pub use join::{FLEET_FILE_BYTES_MAX, JoinAnswer, JoinRequest, Welcome};
+pub use request::{DELETE_NAMES_MAX, PAYLOAD_BYTES_MAX, ROSTER_BYTES_MAX, Request};
 
 #[cfg(test)]
 mod tests;

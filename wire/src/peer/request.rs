@@ -13,7 +13,13 @@ pub const PAYLOAD_BYTES_MAX: u64 = 128 << 20;
 /// Most names of one request to delete.
 pub const DELETE_NAMES_MAX: usize = 256;
 
-/// What is asked, of the objects of the node `space`.
+/// Longest roster, bytes.
+pub const ROSTER_BYTES_MAX: u64 = 4 << 20;
+
+/// The numbers of requests that this version knows.
+const KNOWN: [u64; 9] = [1, 2, 3, 4, 5, 6, 8, 9, 10];
+
+/// What is asked: of the objects of the node `space`, or of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Put an object: the payload follows.
@@ -68,6 +74,17 @@ pub enum Request {
         /// Whose.
         space: String,
     },
+    /// Ask for the newest roster.
+    Roster,
+    /// Offer a newer one: the payload follows.
+    OfferRoster {
+        /// Of the payload, bytes.
+        length: u64,
+        /// BLAKE3-256 of it.
+        hash: [u8; 32],
+    },
+    /// Ask for a new certificate for the key of the one that the connection was made with.
+    Renew,
     /// Something that this version does not know.
     Unknown {
         /// Its number.
@@ -135,6 +152,11 @@ impl<C> Encode<C> for Request {
                 Raw { what: 5, space: Some(space), names: Some(names), ..Raw::default() }
             }
             Self::Room { space } => Raw { what: 6, space: Some(space), ..Raw::default() },
+            Self::Roster => Raw { what: 8, ..Raw::default() },
+            Self::OfferRoster { length, hash } => {
+                Raw { what: 9, length: Some(length), hash: Some(hash.into()), ..Raw::default() }
+            }
+            Self::Renew => Raw { what: 10, ..Raw::default() },
             Self::Unknown { what } => Raw { what, ..Raw::default() },
         };
         raw.encode(out, context)
@@ -149,38 +171,44 @@ impl<'b, C> Decode<'b, C> for Request {
             return Err(Error::message("it does not begin with what it asks for"));
         }
         let what = begin.u64()?;
-        if !(1..=6).contains(&what) {
+        if !KNOWN.contains(&what) {
             decoder.skip()?;
             return Ok(Self::Unknown { what });
         }
         let raw = Raw::decode(decoder, context)?;
-        let space = named(raw.space, "space", NAME_BYTES_MAX)?;
+        let space = |space| named(space, "space", NAME_BYTES_MAX);
         let name = |name| named(name, "name", usize::MAX);
         let length = |length: Option<u64>| match length {
             Some(length) if length <= PAYLOAD_BYTES_MAX => Ok(length),
             Some(length) => Err(Error::message(format!("{length} bytes are more than {PAYLOAD_BYTES_MAX}"))),
             None => Err(Error::message("it has no length")),
         };
+        let hash = |hash: Option<ByteArray<32>>| {
+            hash.map(|hash| *hash).ok_or_else(|| Error::message("it has no hash"))
+        };
         Ok(match what {
-            1 => {
-                let hash = raw.hash.ok_or_else(|| Error::message("it has no hash"))?;
-                {
-                    let renews = raw.renews.map(|renews| *renews);
-                    Self::Put {
-                        space,
-                        name: name(raw.name)?,
-                        length: length(raw.length)?,
-                        hash: *hash,
-                        renews,
-                    }
-                }
-            }
-            2 => Self::Get { space, name: name(raw.name)? },
+            1 => Self::Put {
+                space: space(raw.space)?,
+                name: name(raw.name)?,
+                length: length(raw.length)?,
+                hash: hash(raw.hash)?,
+                renews: raw.renews.map(|renews| *renews),
+            },
+            2 => Self::Get { space: space(raw.space)?, name: name(raw.name)? },
             3 => {
                 let offset = raw.offset.ok_or_else(|| Error::message("it has no offset"))?;
-                Self::GetRange { space, name: name(raw.name)?, offset, length: length(raw.length)? }
+                Self::GetRange {
+                    space: space(raw.space)?,
+                    name: name(raw.name)?,
+                    offset,
+                    length: length(raw.length)?,
+                }
             }
-            4 => Self::List { space, folder: named(raw.folder, "folder", usize::MAX)?, after: raw.after },
+            4 => Self::List {
+                space: space(raw.space)?,
+                folder: named(raw.folder, "folder", usize::MAX)?,
+                after: raw.after,
+            },
             5 => {
                 let names = raw.names.unwrap_or_default();
                 if !(1..=DELETE_NAMES_MAX).contains(&names.len()) {
@@ -189,9 +217,15 @@ impl<'b, C> Decode<'b, C> for Request {
                         names.len()
                     )));
                 }
-                Self::Delete { space, names }
+                Self::Delete { space: space(raw.space)?, names }
             }
-            _ => Self::Room { space },
+            6 => Self::Room { space: space(raw.space)? },
+            8 => Self::Roster,
+            9 => match length(raw.length)? {
+                length if length <= ROSTER_BYTES_MAX => Self::OfferRoster { length, hash: hash(raw.hash)? },
+                length => return Err(Error::message(format!("a roster of {length} bytes"))),
+            },
+            _ => Self::Renew,
         })
     }
 }

@@ -17,6 +17,7 @@ fn hello() -> Hello {
         node: "alpha".into(),
         capabilities: vec!["a".into(), "b".into()],
         time_nanos: -1,
+        roster: 3,
     }
 }
 
@@ -52,6 +53,12 @@ fn each_message_has_the_bytes_of_the_specification() {
         ),
         (Request::Delete { space: space(), names: vec!["a/b".into()] }, "a300050165616c706861088163612f62"),
         (Request::Room { space: space() }, "a200060165616c706861"),
+        (Request::Roster, "a10008"),
+        (
+            Request::OfferRoster { length: 9, hash: [7; 32] },
+            "a300090309045820 0707070707070707070707070707070707070707070707070707070707070707",
+        ),
+        (Request::Renew, "a1000a"),
     ];
     for (request, bytes) in requests {
         let frame = encode(&request).unwrap();
@@ -67,13 +74,47 @@ fn each_message_has_the_bytes_of_the_specification() {
         (Answer::Page { entries: vec![listed.clone()], has_more: false }, "a20002098182 63612f6209"),
         (Answer::Page { entries: vec![listed], has_more: true }, "a30002098182 63612f62090af5"),
         (Answer::Room { free_bytes: 1, used_bytes: 2 }, "a300030b010c02"),
+        (Answer::Certificate { chain: vec![vec![1, 2]] }, "a2000410 81420102"),
         (Answer::Refused(refusal), "a400100d0c0e656c617465720f05"),
     ];
     for (answer, bytes) in answers {
         assert_eq!(hex(&encode(&answer).unwrap()[PREFIX_BYTES..]), bytes.replace(' ', ""), "{answer:?}");
     }
-    let bytes = "a8000001010265302e312e3003010464686f6d650565616c70686106826161616207 20".replace(' ', "");
+    let bytes =
+        "a9000001010265302e312e3003010464686f6d650565616c70686106826161616207 200803".replace(' ', "");
     assert_eq!(hex(&encode(&hello()).unwrap()[PREFIX_BYTES..]), bytes);
+}
+
+#[test]
+fn what_enrols_a_node_has_the_bytes_of_the_specification() {
+    let request = JoinRequest {
+        node: "alpha".into(),
+        tls_key: [1; 32],
+        signing_key: [2; 32],
+        recipient: "age1x".into(),
+        authority: vec![3],
+        proof: [4; 32],
+    };
+    let key = |byte: &str| format!("5820{}", byte.repeat(32));
+    let bytes = format!(
+        "a70000 0165616c706861 02{} 03{} 04 65 6167653178 05 4103 06{}",
+        key("01"),
+        key("02"),
+        key("04")
+    );
+    let frame = encode(&request).unwrap();
+    assert_eq!(hex(&frame[PREFIX_BYTES..]), bytes.replace(' ', ""));
+    assert_eq!(decode(&frame[PREFIX_BYTES..]), Ok(request));
+    let welcome = Welcome { chain: vec![vec![1]], bundle: vec![2], roster_length: 3, fleet_file_length: 4 };
+    let refusal = Refusal { reason: Reason::Denied, text: "over".into(), retry_after: None };
+    for (answer, bytes) in [
+        (JoinAnswer::Welcome(welcome), "a5000001814101024102 03030404"),
+        (JoinAnswer::Refused(refusal), "a300100d040e646f766572"),
+    ] {
+        let frame = encode(&answer).unwrap();
+        assert_eq!(hex(&frame[PREFIX_BYTES..]), bytes.replace(' ', ""), "{answer:?}");
+        assert_eq!(decode(&frame[PREFIX_BYTES..]), Ok(answer));
+    }
 }
 
 #[test]

@@ -9,6 +9,9 @@ use super::problem::{FromText, ProblemKind, Refusal, excerpt};
 use super::table::Table;
 use super::value::Value;
 
+/// The least rate: objects have a time in which they have to come.
+const RATE_LEAST: ByteRate = ByteRate(64 << 10);
+
 /// Minutes in a day.
 pub const MINUTES_PER_DAY: u16 = 24 * 60;
 
@@ -90,9 +93,10 @@ pub(super) fn read_limit(value: &Value<'_>) -> Option<RateLimit> {
 
 fn read_rate(value: &Value<'_>) -> Option<ByteRate> {
     let rate = value.parse::<ByteRate>()?;
-    if rate.as_bytes_per_second() == 0 {
+    if rate < RATE_LEAST {
         value.problem(ProblemKind::BadValue, || {
-            Refusal::new("nothing could ever be transferred", "write more than 0, or leave the key out")
+            let what = format!("at {rate} no transfer would come to its end in time");
+            Refusal::new(what, format!("write {RATE_LEAST} or more, or leave the key out"))
         });
     }
     Some(rate)

@@ -16,6 +16,7 @@ mod nearest;
 mod node;
 mod order;
 mod path;
+mod peers;
 mod policy;
 mod problem;
 mod read;
@@ -31,7 +32,7 @@ mod vault;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use address::{ListenAddress, NodeAddress};
 pub use fleet::Fleet;
@@ -55,7 +56,7 @@ pub use source::{
 };
 pub use user::{UserName, UserNameError};
 pub use variable::{VARIABLE_BYTES_MAX, VariableName};
-pub use vault::{DirVault, PeerVault, S3Access, S3Vault, Vault, VaultKind};
+pub use vault::{DirVault, HeldVaultOf, PeerVault, S3Access, S3Vault, Vault, VaultKind};
 
 /// How long a text of the configuration may be, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -104,6 +105,8 @@ pub struct Config {
     pub secrets: BTreeMap<VaultName, VaultSecret>,
     /// What this node accepts from which other.
     pub holds: BTreeMap<NodeName, Hold>,
+    /// Nodes whose sources go to vaults at others, each with the node that holds them.
+    pub peer_pairs: BTreeSet<(NodeName, NodeName)>,
     /// What this node runs, and when.
     pub hooks: Hooks,
     /// What fleet.toml may make this node do.

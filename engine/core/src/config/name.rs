@@ -95,6 +95,13 @@ name!(
     /// The name of a vault.
     VaultName, "vault"
 );
+impl VaultName {
+    /// A vault that goes by a node as well. With a point, which no name has that is written.
+    pub(super) fn prefixed(what: &str, node: &NodeName) -> Self {
+        Self(format!("{what}.{node}"))
+    }
+}
+
 name!(
     /// The name of a policy.
     PolicyName, "policy"

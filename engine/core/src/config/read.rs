@@ -130,7 +130,20 @@ fn read_tables(tables: &Tables<'_>) -> Option<Config> {
     let hooks = tables.get("hook").and_then(read_hooks).unwrap_or_default();
     let allow = tables.get("allow").and_then(read_allow).unwrap_or_default();
     let (fleet, node, vaults) = (fleet.finish()?, node?, declared.vaults);
-    Some(Config { fleet, vaults, services, sources, node, secrets, holds, hooks, allow })
+    let mut config = Config {
+        fleet,
+        vaults,
+        services,
+        sources,
+        node,
+        secrets,
+        holds,
+        peer_pairs: BTreeSet::new(),
+        hooks,
+        allow,
+    };
+    config.resolve_peers();
+    Some(config)
 }
 
 fn read_declared(

@@ -8,6 +8,7 @@ use crate::units::Span;
 
 use super::limit::{RateLimit, read_limit};
 use super::name::{NodeName, VaultName};
+use super::node::HeldVault;
 use super::problem::{FromText, ProblemKind, Refusal, excerpt};
 use super::table::Table;
 use super::value::Value;
@@ -28,6 +29,8 @@ pub enum VaultKind {
     Dir(DirVault),
     /// A directory vault that the service's other node holds; follows the role.
     Peer(PeerVault),
+    /// A directory vault that this node holds for another one.
+    Held(HeldVaultOf),
     /// A bucket.
     S3(S3Vault),
 }
@@ -38,6 +41,7 @@ impl VaultKind {
         match self {
             Self::Dir(_) => "dir",
             Self::Peer(_) => "peer",
+            Self::Held(_) => "held",
             Self::S3(_) => "s3",
         }
     }
@@ -55,10 +59,21 @@ pub struct DirVault {
 /// The keys of a `peer` vault. Its directory, quota and trash are the holder's to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerVault {
+    /// The node that holds it; absent where no source of this node goes there.
+    pub holder: Option<NodeName>,
     /// The node that may delete in it.
     pub custodian: Option<NodeName>,
     /// How fast it may be used.
     pub limit: Option<RateLimit>,
+}
+
+/// A vault that this node holds, from its `[hold.NODE]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldVaultOf {
+    /// The node whose vault it is.
+    pub writer: NodeName,
+    /// Where it is, and how much it may have.
+    pub held: HeldVault,
 }
 
 /// The keys of an `s3` vault.
@@ -107,6 +122,7 @@ pub(super) fn read_vault(name: &VaultName, value: &Value<'_>, nodes: &BTreeSet<N
         match written.and_then(|v| v.choice(&[("dir", Kind::Dir), ("peer", Kind::Peer), ("s3", Kind::S3)])) {
             Some(Kind::Dir) => read_dir(table).map(VaultKind::Dir),
             Some(Kind::Peer) => Some(VaultKind::Peer(PeerVault {
+                holder: None,
                 custodian: table.get("custodian").and_then(|v| v.reference(nodes)),
                 limit: table.get("limit").and_then(|v| read_limit(&v)),
             })),

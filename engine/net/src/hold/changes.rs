@@ -1,21 +1,20 @@
-//! Putting an object into a space: permitted, with room, whole, durable, and then under its name. What was acknowledged is there
-//! after a loss of power; what was cut off has left nothing.
+//! Changing what a space holds: permitted, with room, whole, durable, and then under its name. What was acknowledged is there
+//! after a loss of power; what was cut off has left nothing. A change that has begun is done to its end, also when whoever asked
+//! for it is gone: half of it would be done by nobody, and out of its turn.
 
 use std::sync::Arc;
 
 use backstay_core::id::ObjectHash;
-use backstay_vault::clear::{ClearKind, FormatObject, TrustObject};
-use backstay_vault::envelope;
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::Store;
+use backstay_vault::store::{Store, is_kept};
 use backstay_wire::peer::{Answer, Reason, Refusal};
-use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use super::objects::hash_of;
+use super::objects::{There, look_at};
 use super::receive::{NotTaken, Payload, Received, SMALL_BYTES_MAX, blocking, receive};
+use super::room::Promise;
 use super::rules::{self, Change, Condition, Rights};
-use super::space::{SMALL_BYTES_AT_ONCE, Space, Writer, denied, fault, parse, purpose, refusal_of};
+use super::space::{Space, Writer, busy, denied, fault, parse, purpose, refusal_of};
 
 /// An object that somebody wants to put.
 #[derive(Debug, Clone)]
@@ -30,41 +29,72 @@ pub(crate) struct Offered {
     pub(crate) renews: Option<[u8; 32]>,
 }
 
+/// An object that is here whole, and is to get its name.
+struct Arrived {
+    name: ObjectName,
+    named: Named,
+    offered: Offered,
+    received: Received,
+    condition: Condition,
+    writer: Writer,
+    promise: Promise,
+}
+
 impl Space {
     /// Puts an object.
     pub(crate) async fn put(
-        &self,
+        self: &Arc<Self>,
         rights: Rights,
         writer: &Writer,
-        offered: &Offered,
+        offered: Offered,
         payload: &mut impl Payload,
     ) -> Result<Answer, NotTaken> {
         let (name, named) = parse(&offered.name)?;
         let change = if offered.renews.is_some() { Change::Renew } else { Change::Create };
         let condition = rules::judge(rights, &named, change).map_err(|why| denied(&name, why))?;
-        if rights == Rights::Write {
-            refuse_other_hash(&name, &named, offered)?;
-        }
+        refuse_other_hash(&name, &named, &offered)?;
         let is_small = offered.length <= SMALL_BYTES_MAX;
-        if condition != Condition::Free && !is_small {
+        if rules::is_small(&named) && !is_small {
             let text = format!("{name} can have {SMALL_BYTES_MAX} bytes and not {}", offered.length);
             return Err(Refusal { reason: Reason::TooLarge, text, retry_after: None }.into());
         }
-        let promise = self.promise(&named, offered.length).await?;
-        let bytes = if is_small { offered.length as u32 } else { 0 };
-        let _in_memory = self.small.acquire_many(bytes.min(SMALL_BYTES_AT_ONCE as u32)).await;
-        let received = receive(&self.store, &self.pool, &name, offered.length, offered.hash, payload).await?;
-        if let Received::Small(content) = &received {
-            self.check_condition(condition, writer, &name, Some(content)).await?;
+        let promise = self.promise(&name, &named, offered.length).await?;
+        // What has to be looked into comes into memory; anything else does where there is some.
+        let memory = if is_small { self.memory_for(offered.length) } else { None };
+        let in_memory = memory.is_some();
+        if condition != Condition::Free && !in_memory {
+            return Err(busy("too much is put at once").into());
         }
+        let _place = match in_memory {
+            true => None,
+            false => {
+                Some(self.large.try_acquire().map_err(|_| busy("too many large objects are put at once"))?)
+            }
+        };
+        payload.begin(offered.length);
+        let received = receive(&self.store, &self.pool, &name, &offered, in_memory, payload).await?;
+        let arrived = Arrived { name, named, offered, received, condition, writer: *writer, promise };
+        let space = Arc::clone(self);
+        match tokio::spawn(async move { space.settle(arrived).await }).await {
+            Ok(settled) => Ok(settled?),
+            Err(_) => Err(fault("the holder is stopping".to_owned()).into()),
+        }
+    }
+
+    /// Gives an object its name.
+    async fn settle(&self, arrived: Arrived) -> Result<Answer, Refusal> {
+        let Arrived { name, named, offered, received, condition, writer, promise } = arrived;
         let _turn = self.turn(&name).await;
-        let found = hash_of(&self.store, &name).await?;
-        if found == Some(offered.hash) {
+        if let Received::Small(content) = &received {
+            self.check_condition(condition, &writer, (&name, &named), Some(content)).await?;
+        }
+        let there = look_at(&self.store, &name, hash_in(&named).is_some()).await?;
+        if there.hash() == Some(offered.hash) {
             // Whoever has put it may have died before its name was durable.
             self.store.make_durable(&name).await.map_err(refusal_of)?;
             return Ok(Answer::Done);
         }
-        refuse_conflict(&name, &named, found, offered.renews)?;
+        refuse_conflict(&name, &named, &there, &offered)?;
         match received {
             Received::Small(content) => self.store.put(&name, content).await.map_err(refusal_of)?,
             Received::Large(arriving) => blocking(move || arriving.place()).await?,
@@ -73,54 +103,66 @@ impl Space {
         Ok(Answer::Done)
     }
 
-    async fn promise(&self, named: &Named, length: u64) -> Result<super::room::Promise, Refusal> {
-        self.count_once().await?;
-        let (room, purpose) = (Arc::clone(&self.room), purpose(named));
-        match spawn_blocking(move || room.promise(length, purpose)).await {
-            Ok(promised) => promised,
-            Err(_) => Err(fault("the holder is stopping".to_owned())),
+    /// Deletes objects; none if one of them may not be.
+    pub(crate) async fn delete(
+        self: &Arc<Self>,
+        rights: Rights,
+        writer: &Writer,
+        names: &[String],
+    ) -> Result<Answer, Refusal> {
+        let mut parsed = Vec::new();
+        for name in names {
+            let (name, named) = parse(name)?;
+            let condition = rules::judge(rights, &named, Change::Delete).map_err(|why| denied(&name, why))?;
+            self.check_condition(condition, writer, (&name, &named), None).await?;
+            parsed.push((name, named, condition));
         }
+        let (space, writer) = (Arc::clone(self), *writer);
+        let deleted = tokio::spawn(async move {
+            for (name, named, condition) in parsed {
+                space.delete_one(&writer, &name, &named, condition).await?;
+            }
+            Ok(Answer::Done)
+        });
+        deleted.await.unwrap_or_else(|_| Err(fault("the holder is stopping".to_owned())))
     }
 
-    /// Whether what is put, and what it takes the place of, is of whoever may do that.
-    pub(super) async fn check_condition(
+    async fn delete_one(
         &self,
-        condition: Condition,
         writer: &Writer,
         name: &ObjectName,
-        put: Option<&Bytes>,
+        named: &Named,
+        condition: Condition,
     ) -> Result<(), Refusal> {
-        match condition {
-            Condition::Free => Ok(()),
-            Condition::SignedByAdmin(kind) => {
-                let put = put.map(|content| &content[..]).unwrap_or_default();
-                let signer = match kind {
-                    ClearKind::Format => {
-                        backstay_vault::clear::read::<FormatObject>(kind, put).map(|(_, signer)| signer)
-                    }
-                    ClearKind::Trust => {
-                        backstay_vault::clear::read::<TrustObject>(kind, put).map(|(_, signer)| signer)
-                    }
-                };
-                match signer {
-                    Ok(signer) if signer == writer.admin => Ok(()),
-                    _ => Err(not_signed(name, "the admin of the fleet")),
-                }
-            }
-            Condition::SignedByNode(kind) => {
-                let before = match self.store.get(name).await {
-                    Ok(before) => Some(before),
-                    Err(error) if error.is_not_found() => None,
-                    Err(error) => return Err(refusal_of(error)),
-                };
-                for content in put.into_iter().chain(before.as_ref()) {
-                    match envelope::check_signature(writer.domain, kind, name.stem(), content) {
-                        Ok(signer) if signer == writer.signer => {}
-                        _ => return Err(not_signed(name, "the node that asks")),
-                    }
-                }
-                Ok(())
-            }
+        let _turn = self.turn(name).await;
+        // Again: it may have been renewed since.
+        self.check_condition(condition, writer, (name, named), None).await?;
+        let length = match self.store.length(name).await {
+            Ok(length) => Some(length),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(refusal_of(error)),
+        };
+        // Also where it is not there any more: that may not be durable.
+        self.store.delete(name).await.map_err(refusal_of)?;
+        // What a trash keeps takes its room still.
+        if let Some(length) = length.filter(|_| !is_kept(named)) {
+            self.room.forget(length);
+        }
+        Ok(())
+    }
+
+    /// Keeps room for an object: for what it is longer than the one that is there.
+    async fn promise(&self, name: &ObjectName, named: &Named, length: u64) -> Result<Promise, Refusal> {
+        self.count_once().await?;
+        let before = match self.store.length(name).await {
+            Ok(before) => Some(before),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(refusal_of(error)),
+        };
+        let (room, purpose) = (Arc::clone(&self.room), purpose(named));
+        match spawn_blocking(move || room.promise(length, before, purpose)).await {
+            Ok(promised) => promised,
+            Err(_) => Err(fault("the holder is stopping".to_owned())),
         }
     }
 }
@@ -130,7 +172,7 @@ fn refuse_other_hash(name: &ObjectName, named: &Named, offered: &Offered) -> Res
     match hash_in(named) {
         Some(hash) if hash != offered.hash => {
             let text = format!("{name} is not the name of what was announced: the hash in it is another one");
-            Err(Refusal { reason: Reason::Mismatch, text, retry_after: None })
+            Err(Refusal { reason: Reason::Denied, text, retry_after: None })
         }
         _ => Ok(()),
     }
@@ -156,13 +198,13 @@ fn hash_in(named: &Named) -> Option<[u8; 32]> {
 fn refuse_conflict(
     name: &ObjectName,
     named: &Named,
-    found: Option<[u8; 32]>,
-    renews: Option<[u8; 32]>,
+    there: &There,
+    offered: &Offered,
 ) -> Result<(), Refusal> {
-    match (found, renews) {
-        (None, None) => Ok(()),
-        (Some(found), Some(renews)) if found == renews => Ok(()),
-        (Some(_), None) if hash_in(named).is_some() => {
+    match (there, offered.renews) {
+        (There::Nothing, None) => Ok(()),
+        (There::Hash(found), Some(renews)) if *found == renews => Ok(()),
+        (There::Hash(_) | There::Unreadable, None) if hash_in(named) == Some(offered.hash) => {
             tracing::warn!(%name, "what is held was damaged, and is replaced by what its writer has sent again");
             Ok(())
         }
@@ -173,9 +215,4 @@ fn refuse_conflict(
             Err(Refusal { reason: Reason::Exists, text, retry_after: None })
         }
     }
-}
-
-fn not_signed(name: &ObjectName, who: &str) -> Refusal {
-    let text = format!("{name}: only what {who} has signed can be put or take the place of another one");
-    Refusal { reason: Reason::Denied, text, retry_after: None }
 }

@@ -2,13 +2,14 @@
 //! opaque; hashes, and signatures of a few, are all that is looked at.
 
 mod changes;
+mod conditions;
 mod objects;
 mod receive;
 mod room;
 mod rules;
 mod space;
 
-pub use room::{Room, RoomLimits};
+pub use room::{Disks, Room, RoomLimits};
 pub use rules::Rights;
 pub use space::{Space, Writer};
 

@@ -4,6 +4,7 @@ use backstay_vault::name::ObjectName;
 use backstay_vault::store::{DirStore, OBJECT_BYTES_MAX, Store, StoreError, Stretch};
 use backstay_wire::peer::{Reason, Refusal};
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::space::refusal_of;
 
@@ -17,16 +18,20 @@ pub(crate) struct Opened {
     name: ObjectName,
     next: u64,
     end: u64,
-    /// All of one that may be renewed meanwhile.
-    whole: Option<Bytes>,
+    /// All of one that may be renewed meanwhile, and its share of the memory for such.
+    whole: Option<(Bytes, OwnedSemaphorePermit)>,
 }
 
 impl Opened {
     /// An object that is renewed under its name, read as it is now.
-    pub(super) async fn find_renewed(store: &DirStore, name: ObjectName) -> Result<Self, Refusal> {
+    pub(super) async fn find_renewed(
+        store: &DirStore,
+        name: ObjectName,
+        memory: OwnedSemaphorePermit,
+    ) -> Result<Self, Refusal> {
         let whole = store.get(&name).await.map_err(refusal_of)?;
         let end = whole.len() as u64;
-        Ok(Self { store: store.clone(), name, next: 0, end, whole: Some(whole) })
+        Ok(Self { store: store.clone(), name, next: 0, end, whole: Some((whole, memory)) })
     }
 
     pub(super) async fn find(
@@ -63,9 +68,9 @@ impl Opened {
         if length == 0 {
             return Ok(None);
         }
-        if let Some(whole) = self.whole.take() {
+        if let Some((whole, _)) = &self.whole {
             self.next = self.end;
-            return Ok(Some(whole));
+            return Ok(Some(whole.clone()));
         }
         let stretch = Stretch { offset: self.next, length };
         let piece = self.store.get_range(&self.name, stretch).await?;
@@ -74,16 +79,43 @@ impl Opened {
     }
 }
 
-/// BLAKE3-256 of an object that is there; none where there is none.
-pub(super) async fn hash_of(store: &DirStore, name: &ObjectName) -> Result<Option<[u8; 32]>, Refusal> {
-    let mut opened = match Opened::find(store, name.clone(), None).await {
-        Ok(opened) => opened,
-        Err(refusal) if refusal.reason == Reason::NotFound => return Ok(None),
-        Err(refusal) => return Err(refusal),
+/// What is there under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum There {
+    /// Nothing.
+    Nothing,
+    /// An object with this BLAKE3-256.
+    Hash([u8; 32]),
+    /// An object that cannot be read, as on a bad sector.
+    Unreadable,
+}
+
+impl There {
+    pub(super) fn hash(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Hash(hash) => Some(*hash),
+            Self::Nothing | Self::Unreadable => None,
+        }
+    }
+}
+
+/// Looks at what is there. That it cannot be read is an answer where its writer can put it again, and else an error.
+pub(super) async fn look_at(store: &DirStore, name: &ObjectName, has_hash: bool) -> Result<There, Refusal> {
+    let mut next = 0;
+    let length = match store.length(name).await {
+        Ok(length) => length,
+        Err(error) if error.is_not_found() => return Ok(There::Nothing),
+        Err(error) => return Err(refusal_of(error)),
     };
     let mut hasher = blake3::Hasher::new();
-    while let Some(piece) = opened.next().await.map_err(refusal_of)? {
-        hasher.update(&piece);
+    while next < length {
+        let stretch = Stretch { offset: next, length: PIECE_BYTES.min(length - next) };
+        match store.get_range(name, stretch).await {
+            Ok(piece) => _ = hasher.update(&piece),
+            Err(error) if has_hash && error.is_unreadable() => return Ok(There::Unreadable),
+            Err(error) => return Err(refusal_of(error)),
+        }
+        next += stretch.length;
     }
-    Ok(Some(*hasher.finalize().as_bytes()))
+    Ok(There::Hash(*hasher.finalize().as_bytes()))
 }

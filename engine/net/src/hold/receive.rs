@@ -7,7 +7,8 @@ use backstay_wire::peer::{Reason, Refusal};
 use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_blocking;
 
-use super::space::{fault, refusal_of};
+use super::changes::Offered;
+use super::space::{fault, malformed, refusal_of};
 
 /// A payload up to this length is taken into memory, bytes. What has to be looked into is no longer than that.
 pub(super) const SMALL_BYTES_MAX: u64 = 1 << 20;
@@ -15,8 +16,14 @@ pub(super) const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// So much is handed to the disk at once, bytes, more or less.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// And no more pieces: small ones take more memory than they have bytes.
+const BATCH_PIECES_MAX: usize = 2048;
+
 /// What comes from the other side.
 pub(crate) trait Payload: Send {
+    /// From now on it may take as long as this many bytes may take.
+    fn begin(&mut self, length: u64);
+
     /// The next piece; none at the end of the stream.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Lost>> + Send;
 }
@@ -55,16 +62,17 @@ pub(super) enum Received {
     Large(Box<Arriving>),
 }
 
-/// Takes a payload of this length and hash.
+/// Takes a payload, of the length and hash that were announced.
 pub(super) async fn receive(
     store: &DirStore,
     pool: &BufferPool,
     name: &ObjectName,
-    length: u64,
-    hash: [u8; 32],
+    offered: &Offered,
+    in_memory: bool,
     payload: &mut impl Payload,
 ) -> Result<Received, NotTaken> {
-    let (received, found) = if length <= SMALL_BYTES_MAX {
+    let (length, hash) = (offered.length, offered.hash);
+    let (received, found) = if in_memory {
         let content = into_memory(length, payload).await?;
         let found = blake3::hash(&content);
         (Received::Small(content), found)
@@ -108,7 +116,7 @@ async fn to_disk(
     let mut came = 0u64;
     loop {
         let (mut batch, mut batch_bytes, mut is_over) = (Vec::new(), 0, false);
-        while batch_bytes < BATCH_BYTES && !is_over {
+        while batch_bytes < BATCH_BYTES && batch.len() < BATCH_PIECES_MAX && !is_over {
             match payload.next().await? {
                 Some(piece) => {
                     batch_bytes += piece.len();
@@ -148,14 +156,12 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 fn longer(length: u64) -> Refusal {
-    super::space::malformed(format!("more than the {length} bytes that were announced"))
+    malformed(format!("more than the {length} bytes that were announced"))
 }
 
 fn ended_at(came: u64, length: u64) -> Result<(), Refusal> {
     match came == length {
         true => Ok(()),
-        false => {
-            Err(super::space::malformed(format!("{came} bytes came of the {length} that were announced")))
-        }
+        false => Err(malformed(format!("{came} bytes came of the {length} that were announced"))),
     }
 }

@@ -1,6 +1,7 @@
 //! How much room a space has: a quota, a part of it that is kept for logs, and what stays free on the disk. Owns the arithmetic
 //! and what is promised to requests that are under way, so that many at once cannot exceed together what each may.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,9 @@ use backstay_wire::peer::{Reason, Refusal};
 
 /// An object takes no less on a disk, bytes.
 const OBJECT_BYTES_LEAST: u64 = 4096;
+
+/// Where a directory store has what has no name yet.
+const UNFINISHED: &str = "unfinished";
 
 /// The limits of a space.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +40,7 @@ pub(super) enum Purpose {
 pub struct Room {
     limits: RoomLimits,
     folder: PathBuf,
+    disks: Disks,
     state: Mutex<State>,
 }
 
@@ -45,6 +50,31 @@ struct State {
     used: Option<u64>,
     /// Of requests that are under way.
     promised: u64,
+    /// What was added while it is counted, which the count may have missed.
+    added_meanwhile: u64,
+}
+
+/// What is promised on each file system, of all spaces of a node: they share what is free.
+#[derive(Debug, Clone, Default)]
+pub struct Disks(Arc<Mutex<HashMap<u64, u64>>>);
+
+impl Disks {
+    fn promised(&self, disk: u64) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&disk).copied().unwrap_or(0)
+    }
+
+    fn add(&self, disk: u64, bytes: u64) {
+        let mut promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_disk = promised.entry(disk).or_default();
+        *of_disk = of_disk.saturating_add(bytes);
+    }
+
+    fn take_back(&self, disk: u64, bytes: u64) {
+        let mut promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_disk) = promised.get_mut(&disk) {
+            *of_disk = of_disk.saturating_sub(bytes);
+        }
+    }
 }
 
 /// Room that is kept for one request; given back when it is dropped.
@@ -52,18 +82,24 @@ struct State {
 pub(super) struct Promise {
     room: Arc<Room>,
     bytes: u64,
+    disk: u64,
+    /// What goes when it is kept.
+    replaced: u64,
 }
 
 impl Room {
     /// The room of the folder at this path.
-    pub fn new(folder: PathBuf, limits: RoomLimits) -> Self {
-        Self { limits, folder, state: Mutex::default() }
+    pub fn new(folder: PathBuf, limits: RoomLimits, disks: Disks) -> Self {
+        Self { limits, folder, disks, state: Mutex::default() }
     }
 
     /// Counts what is there; done once, and again when somebody else has written or deleted. Blocks.
     pub fn count(&self) -> io::Result<()> {
-        let used = bytes_below(&self.folder)?;
-        self.state().used = Some(used);
+        self.state().added_meanwhile = 0;
+        let found = bytes_below(&self.folder)?;
+        let mut state = self.state();
+        // What was added may have been seen or not: rather too much until the next count.
+        state.used = Some(found.saturating_add(state.added_meanwhile));
         Ok(())
     }
 
@@ -72,29 +108,36 @@ impl Room {
         self.state().used.is_some()
     }
 
-    /// Keeps room for an object of this length, or says why there is none. Blocks for as long as the system takes to say how
-    /// much is free.
-    pub(super) fn promise(self: &Arc<Self>, length: u64, purpose: Purpose) -> Result<Promise, Refusal> {
-        let bytes = length.max(OBJECT_BYTES_LEAST);
-        let free = match self.limits.floor {
-            Some(_) => Some(free_bytes(&self.folder).map_err(|error| cannot_see(&self.folder, &error))?),
-            None => None,
-        };
+    /// Keeps room for an object of this length, which may take the place of one of that, or says why there is none. Blocks for as
+    /// long as the system takes to say how much is free.
+    pub(super) fn promise(
+        self: &Arc<Self>,
+        length: u64,
+        before: Option<u64>,
+        purpose: Purpose,
+    ) -> Result<Promise, Refusal> {
+        let replaced = before.map_or(0, on_disk);
+        // On the disk both are there for a while.
+        let bytes = on_disk(length);
+        let (disk, free) = disk_of(&self.folder).map_err(|error| cannot_see(&error))?;
         let mut state = self.state();
-        let taken = state.used.unwrap_or(0).saturating_add(state.promised);
-        judge(&self.limits, taken, state.promised, free, bytes, purpose)?;
+        let taken = state.used.unwrap_or(0).saturating_add(state.promised).saturating_sub(replaced);
+        let promised = self.disks.promised(disk);
+        judge(&self.limits, taken, promised, Some(free), bytes, purpose)?;
         state.promised = state.promised.saturating_add(bytes);
+        self.disks.add(disk, bytes);
         drop(state);
-        Ok(Promise { room: Arc::clone(self), bytes })
+        Ok(Promise { room: Arc::clone(self), bytes, disk, replaced })
     }
 
     /// Bytes that may be put still, and bytes that are there. Blocks.
     pub(super) fn free_and_used(&self) -> io::Result<(u64, u64)> {
-        let free = free_bytes(&self.folder)?;
+        let (disk, free) = disk_of(&self.folder)?;
+        let promised = self.disks.promised(disk);
         let state = self.state();
         let used = state.used.unwrap_or(0);
         let by_disk =
-            free.saturating_sub(self.limits.floor.map_or(0, |floor| floor.0)).saturating_sub(state.promised);
+            free.saturating_sub(self.limits.floor.map_or(0, |floor| floor.0)).saturating_sub(promised);
         let by_quota = self.limits.quota.map_or(u64::MAX, |quota| {
             quota
                 .0
@@ -107,7 +150,7 @@ impl Room {
     /// Something that was there is gone.
     pub(super) fn forget(&self, length: u64) {
         let mut state = self.state();
-        state.used = state.used.map(|used| used.saturating_sub(length.max(OBJECT_BYTES_LEAST)));
+        state.used = state.used.map(|used| used.saturating_sub(on_disk(length)));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -117,17 +160,33 @@ impl Room {
 
 impl Promise {
     /// It is there now.
-    pub(super) fn kept(self) {
+    pub(super) fn kept(mut self) {
         let mut state = self.room.state();
-        state.used = state.used.map(|used| used.saturating_add(self.bytes));
+        let (bytes, replaced) = (self.bytes, self.replaced);
+        state.used = state.used.map(|used| used.saturating_add(bytes).saturating_sub(replaced));
+        state.added_meanwhile = state.added_meanwhile.saturating_add(bytes);
+        // At the same moment: nobody sees it twice.
+        state.promised = state.promised.saturating_sub(bytes);
+        drop(state);
+        self.room.disks.take_back(self.disk, bytes);
+        self.bytes = 0;
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        let mut state = self.room.state();
-        state.promised = state.promised.saturating_sub(self.bytes);
+        if self.bytes > 0 {
+            let mut state = self.room.state();
+            state.promised = state.promised.saturating_sub(self.bytes);
+            drop(state);
+            self.room.disks.take_back(self.disk, self.bytes);
+        }
     }
+}
+
+/// What an object of this length takes.
+fn on_disk(length: u64) -> u64 {
+    length.max(OBJECT_BYTES_LEAST)
 }
 
 /// Whether so many bytes more are permitted, where so many are taken or promised. What is promised is not yet missing from what is
@@ -175,19 +234,20 @@ fn judge(
     Ok(())
 }
 
-fn cannot_see(folder: &Path, error: &io::Error) -> Refusal {
+fn cannot_see(error: &io::Error) -> Refusal {
     let text = format!("the holder cannot see how much of its disk is free: {error}");
-    tracing::warn!(folder = %folder.display(), %error, "cannot see how much of the disk is free");
     Refusal { reason: Reason::Fault, text, retry_after: None }
 }
 
-/// What is free for whoever is not root, where the file system is the one above a folder that is not there yet.
-fn free_bytes(folder: &Path) -> io::Result<u64> {
+/// The file system of a folder, or of the one above that is there, and what is free on it for whoever is not root.
+fn disk_of(folder: &Path) -> io::Result<(u64, u64)> {
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let stat = rustix::fs::statvfs(there)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    let disk = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(there)?);
+    Ok((disk, stat.f_bavail.saturating_mul(stat.f_frsize)))
 }
 
+/// Objects, and what the trash keeps of them; not what has no name yet.
 fn bytes_below(folder: &Path) -> io::Result<u64> {
     let mut folders = vec![folder.to_path_buf()];
     let mut bytes = 0u64;
@@ -199,12 +259,14 @@ fn bytes_below(folder: &Path) -> io::Result<u64> {
         for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
+                if entry.file_name() != UNFINISHED {
+                    folders.push(entry.path());
+                }
                 continue;
             }
             match entry.metadata() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                found => bytes = bytes.saturating_add(found?.len().max(OBJECT_BYTES_LEAST)),
+                found => bytes = bytes.saturating_add(on_disk(found?.len())),
             }
         }
     }
@@ -252,15 +314,24 @@ mod tests {
     #[test]
     fn what_is_promised_counts_until_it_is_given_back() {
         let folder = tempfile::tempdir().expect("a folder");
-        let room = Arc::new(Room::new(folder.path().to_path_buf(), limits(10, 0, 0)));
+        let room = Arc::new(Room::new(folder.path().to_path_buf(), limits(10, 0, 0), Disks::default()));
         room.count().expect("counts");
-        let first = room.promise(6 * MIB, Purpose::Other).expect("there is room");
-        assert_eq!(room.promise(6 * MIB, Purpose::Other).expect_err("not for both").reason, Reason::Quota);
+        let first = room.promise(6 * MIB, None, Purpose::Other).expect("there is room");
+        assert_eq!(
+            room.promise(6 * MIB, None, Purpose::Other).expect_err("not for both").reason,
+            Reason::Quota
+        );
         drop(first);
-        let second = room.promise(6 * MIB, Purpose::Other).expect("there is room again");
+        let second = room.promise(6 * MIB, None, Purpose::Other).expect("there is room again");
         second.kept();
-        assert_eq!(room.promise(6 * MIB, Purpose::Other).expect_err("it is there").reason, Reason::Quota);
+        assert_eq!(
+            room.promise(6 * MIB, None, Purpose::Other).expect_err("it is there").reason,
+            Reason::Quota
+        );
         room.forget(6 * MIB);
-        room.promise(6 * MIB, Purpose::Other).expect("it is gone");
+        room.promise(6 * MIB, None, Purpose::Other).expect("it is gone");
+        room.promise(9 * MIB, Some(MIB), Purpose::Other).expect("as nothing is there").kept();
+        room.promise(10 * MIB, Some(9 * MIB), Purpose::Other).expect("in the place of the other").kept();
+        assert_eq!(room.promise(MIB, None, Purpose::Other).expect_err("it is full").reason, Reason::Quota);
     }
 }

@@ -1,7 +1,5 @@
 //! Who may do what to which objects of a space (docs/protocol.md, section 4). Pure: what has to be looked up is said, not done.
 
-use backstay_vault::clear::ClearKind;
-use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::name::Named;
 
 /// What a node may do in a space.
@@ -32,9 +30,11 @@ pub(super) enum Condition {
     /// Nothing.
     Free,
     /// The node has signed what is put, and, where there is one, the object that goes.
-    SignedByNode(EnvelopeKind),
-    /// The admin has signed what is put.
-    SignedByAdmin(ClearKind),
+    SignedByNode,
+    /// The node has signed what is put, and the session that it is about.
+    OfOwnSession,
+    /// The admin has signed what is put, for this place.
+    SignedByAdmin,
 }
 
 /// Why something is not done.
@@ -72,6 +72,19 @@ pub(super) fn judge(rights: Rights, named: &Named, change: Change) -> Result<Con
     }
 }
 
+/// Whether objects of this kind are small: they are looked into, or renewed, and many are read at once.
+pub(super) fn is_small(named: &Named) -> bool {
+    matches!(
+        named,
+        Named::Session(_)
+            | Named::Fence(_)
+            | Named::Key(_)
+            | Named::Format(_)
+            | Named::Trust(_)
+            | Named::Head(..)
+    )
+}
+
 fn of_writer(named: &Named, change: Change) -> Result<Condition, NotPermitted> {
     use Change::{Create, Delete, Renew};
     match (named, change) {
@@ -79,12 +92,11 @@ fn of_writer(named: &Named, change: Change) -> Result<Condition, NotPermitted> {
             Named::Pack(_) | Named::Index(..) | Named::Point(..) | Named::Head(..) | Named::Proof(..),
             Create,
         ) => Ok(Condition::Free),
-        (Named::Session(_), Create) => Ok(Condition::SignedByNode(EnvelopeKind::Session)),
-        (Named::Session(_), Renew | Delete) => Ok(Condition::SignedByNode(EnvelopeKind::Session)),
-        (Named::Fence(_), Create) => Ok(Condition::SignedByNode(EnvelopeKind::Fence)),
+        (Named::Session(_), Create) => Ok(Condition::SignedByNode),
+        (Named::Session(_), Renew | Delete) => Ok(Condition::SignedByNode),
+        (Named::Fence(_), Create) => Ok(Condition::OfOwnSession),
         (Named::Key(_), Create | Renew | Delete) => Ok(Condition::Free),
-        (Named::Format(_), Create) => Ok(Condition::SignedByAdmin(ClearKind::Format)),
-        (Named::Trust(_), Create) => Ok(Condition::SignedByAdmin(ClearKind::Trust)),
+        (Named::Format(_) | Named::Trust(_), Create) => Ok(Condition::SignedByAdmin),
         (Named::Layout(..) | Named::Gc(..) | Named::Bad(..), _) => Err(NotPermitted::Holders),
         (_, Renew | Delete) => Err(NotPermitted::Immutable),
     }

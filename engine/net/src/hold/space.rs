@@ -1,17 +1,19 @@
 //! The space of one node: where its objects are, how much room they have, and the operations on them that the protocol has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstay_core::id::{DomainId, SignerKey};
 use backstay_vault::buffer::BufferPool;
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{DirStore, Folder, Store, StoreError, StoreErrorKind};
+use backstay_vault::store::{DirStore, Folder, StoreError, StoreErrorKind};
 use backstay_wire::peer::{Answer, Listed, Reason, Refusal};
-use tokio::sync::{Mutex, MutexGuard, OnceCell, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::objects::Opened;
-use super::room::{Purpose, Room, RoomLimits};
-use super::rules::{self, Change, NotPermitted, Rights};
+use super::receive::SMALL_BYTES_MAX;
+use super::room::{Disks, Purpose, Room, RoomLimits};
+use super::rules::{self, NotPermitted};
 
 /// Objects of one page: with the longest names they fit into a message.
 const PAGE_ENTRIES_MAX: usize = 400;
@@ -20,7 +22,16 @@ const PAGE_ENTRIES_MAX: usize = 400;
 const LOCKS: usize = 64;
 
 /// Small objects that are in memory at once, of all requests, bytes.
-pub(super) const SMALL_BYTES_AT_ONCE: usize = 16 << 20;
+const SMALL_BYTES_AT_ONCE: usize = 16 << 20;
+
+/// Objects that come to the disk at once, each with its buffer and its open file.
+const LARGE_AT_ONCE: usize = 16;
+
+/// Listings at once: each reads whole folders.
+const LISTS_AT_ONCE: usize = 2;
+
+/// When to try again what was too much at once.
+const BUSY_FOR: Duration = Duration::from_millis(500);
 
 /// Free buffers that are kept for objects that come in pieces.
 const BUFFERS_KEPT: usize = 8;
@@ -42,19 +53,25 @@ pub struct Space {
     pub(super) store: DirStore,
     pub(super) room: Arc<Room>,
     pub(super) pool: BufferPool,
-    /// Permits for bytes of small objects.
-    pub(super) small: Arc<Semaphore>,
+    /// Permits for bytes of small objects in memory.
+    small: Arc<Semaphore>,
+    /// Permits for objects that come to the disk in pieces.
+    pub(super) large: Semaphore,
+    /// Permits for listings.
+    lists: Semaphore,
     counted: OnceCell<()>,
     locks: [Mutex<()>; LOCKS],
 }
 
 impl Space {
     /// The space in this store.
-    pub fn new(store: DirStore, limits: RoomLimits) -> Self {
-        let room = Arc::new(Room::new(store.root().to_path_buf(), limits));
+    pub fn new(store: DirStore, limits: RoomLimits, disks: Disks) -> Self {
+        let room = Arc::new(Room::new(store.root().to_path_buf(), limits, disks));
         let small = Arc::new(Semaphore::new(SMALL_BYTES_AT_ONCE));
+        let (large, lists) = (Semaphore::new(LARGE_AT_ONCE), Semaphore::new(LISTS_AT_ONCE));
         let locks = std::array::from_fn(|_| Mutex::new(()));
-        Self { store, room, pool: BufferPool::new(BUFFERS_KEPT), small, counted: OnceCell::new(), locks }
+        let (pool, counted) = (BufferPool::new(BUFFERS_KEPT), OnceCell::new());
+        Self { store, room, pool, small, large, lists, counted, locks }
     }
 
     /// How much room there is; counted anew after somebody else has written or deleted.
@@ -65,10 +82,16 @@ impl Space {
     /// Opens an object to send it, or a stretch of it.
     pub(crate) async fn open(&self, name: &str, stretch: Option<(u64, u64)>) -> Result<Opened, Refusal> {
         let (name, named) = parse(name)?;
-        match (&named, stretch) {
-            (Named::Session(_) | Named::Key(_), None) => Opened::find_renewed(&self.store, name).await,
-            _ => Opened::find(&self.store, name, stretch).await,
+        if stretch.is_some() || !rules::is_small(&named) {
+            return Opened::find(&self.store, name, stretch).await;
         }
+        let length = self.store.length(&name).await.map_err(refusal_of)?;
+        if length > SMALL_BYTES_MAX {
+            let text = format!("{name} has {length} bytes, more than any of its kind");
+            return Err(Refusal { reason: Reason::TooLarge, text, retry_after: None });
+        }
+        let memory = self.memory_for(length).ok_or_else(|| busy("too much is read at once"))?;
+        Opened::find_renewed(&self.store, name, memory).await
     }
 
     /// A page of what is below a folder.
@@ -76,37 +99,11 @@ impl Space {
         let folder = Folder::parse(folder)
             .ok_or_else(|| malformed(format!("{:?} is no folder of objects", excerpt(folder))))?;
         let after = after.map(parse).transpose()?.map(|(name, _)| name);
+        let _turn = self.lists.acquire().await;
         let page = self.store.page(&folder, after.as_ref(), PAGE_ENTRIES_MAX).await.map_err(refusal_of)?;
         let entries = page.entries.into_iter();
         let entries = entries.map(|listed| Listed { name: listed.name.to_string(), bytes: listed.bytes });
         Ok(Answer::Page { entries: entries.collect(), has_more: page.has_more })
-    }
-
-    /// Deletes objects, those that the rules permit; none if one of them may not be.
-    pub(crate) async fn delete(
-        &self,
-        rights: Rights,
-        writer: &Writer,
-        names: &[String],
-    ) -> Result<Answer, Refusal> {
-        let mut parsed = Vec::new();
-        for name in names {
-            let (name, named) = parse(name)?;
-            let condition = rules::judge(rights, &named, Change::Delete).map_err(|why| denied(&name, why))?;
-            self.check_condition(condition, writer, &name, None).await?;
-            parsed.push(name);
-        }
-        for name in parsed {
-            let _turn = self.turn(&name).await;
-            let length = match self.store.length(&name).await {
-                Ok(length) => length,
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(refusal_of(error)),
-            };
-            self.store.delete(&name).await.map_err(refusal_of)?;
-            self.room.forget(length);
-        }
-        Ok(Answer::Done)
     }
 
     /// How much room there is.
@@ -119,6 +116,12 @@ impl Space {
             Ok(Err(error)) => Err(fault(format!("the holder cannot see its disk: {error}"))),
             Err(_) => Err(fault("the holder is stopping".to_owned())),
         }
+    }
+
+    /// Memory for a small object, if there is some.
+    pub(super) fn memory_for(&self, length: u64) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(length).ok()?;
+        Arc::clone(&self.small).try_acquire_many_owned(bytes).ok()
     }
 
     /// Waits until it is this request's turn to change a name.
@@ -170,6 +173,10 @@ pub(super) fn malformed(text: String) -> Refusal {
     Refusal { reason: Reason::Malformed, text, retry_after: None }
 }
 
+pub(super) fn busy(what: &str) -> Refusal {
+    Refusal { reason: Reason::Busy, text: format!("{what}: try again"), retry_after: Some(BUSY_FOR) }
+}
+
 pub(super) fn fault(text: String) -> Refusal {
     Refusal { reason: Reason::Fault, text, retry_after: None }
 }
@@ -188,8 +195,5 @@ pub(super) fn refusal_of(error: StoreError) -> Refusal {
         | StoreErrorKind::Transient
         | StoreErrorKind::Permanent => Reason::Fault,
     };
-    if reason == Reason::Fault {
-        tracing::warn!(%error, "what is held for another node cannot be used");
-    }
     Refusal { reason, text: format!("{}: {}", error.object, error.cause), retry_after: None }
 }

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use backstay_core::config::{FleetName, NodeName};
 use backstay_core::units::Timestamp;
+use backstay_vault::keys::{Secret, Signer};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SanType,
@@ -24,6 +23,10 @@ const BACKDATED: Duration = Duration::from_secs(3600);
 /// What comes before the 32 bytes of an Ed25519 public key in its SubjectPublicKeyInfo (RFC 8410, section 4).
 const ED25519_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
+/// What comes before the 32 bytes of an Ed25519 private key in PKCS #8, version 1.
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
 /// Why a certificate cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot make a certificate or its key: {0}")]
@@ -37,6 +40,16 @@ impl NodeKey {
     /// From its 32 bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// The public half of a private key.
+    pub fn of_seed(seed: &Secret) -> Self {
+        Self(*Signer::from_seed(seed).public().as_bytes())
+    }
+
+    /// From a SubjectPublicKeyInfo; none where that is of another kind of key.
+    pub(super) fn of_info(info: &[u8]) -> Option<Self> {
+        info.strip_prefix(&ED25519_PREFIX).and_then(|key| key.try_into().ok()).map(Self)
     }
 
     /// Its 32 bytes.
@@ -60,65 +73,47 @@ impl PublicKeyData for NodeKey {
     }
 }
 
-/// A private key for TLS, as PKCS #8.
-#[derive(Debug)]
-pub(super) struct PrivateKey(pub(super) PrivatePkcs8KeyDer<'static>);
-
-impl PrivateKey {
-    /// A new one, and its public half.
-    pub(super) fn generate() -> Result<(Self, NodeKey), IssueError> {
-        let failed = |_| IssueError("the system gives no random key".to_owned());
-        let pair = Ed25519KeyPair::generate().map_err(failed)?;
-        let public = NodeKey(
-            pair.public_key()
-                .as_ref()
-                .try_into()
-                .map_err(|_| IssueError("a key of another length".to_owned()))?,
-        );
-        let private = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(failed)?;
-        Ok((Self(private.as_ref().to_vec().into()), public))
-    }
+/// A private key in PKCS #8, version 1 (RFC 8410, section 7).
+pub(super) fn pkcs8(seed: &Secret) -> PrivatePkcs8KeyDer<'static> {
+    [&PKCS8_PREFIX[..], seed.as_bytes()].concat().into()
 }
 
 /// An authority of the fleet with its private key.
-#[derive(Debug)]
 pub struct Authority {
     fleet: FleetName,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
-    key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authority({})", self.fleet)
+    }
 }
 
 impl Authority {
-    /// A new one.
-    pub fn generate(fleet: &FleetName, now: Timestamp) -> Result<Self, IssueError> {
-        let (key, _) = PrivateKey::generate()?;
-        let pair = pair_of(key.0.secret_pkcs8_der())?;
+    /// A new one with this key.
+    pub fn generate(fleet: &FleetName, seed: &Secret, now: Timestamp) -> Result<Self, IssueError> {
+        let pair = pair_of(seed)?;
         let params = authority_params(fleet, now);
         let certificate = params.self_signed(&pair).map_err(failed)?.der().clone();
-        let key = key.0.secret_pkcs8_der().to_vec();
-        Ok(Self { fleet: fleet.clone(), certificate, issuer: Issuer::new(params, pair), key })
+        Ok(Self { fleet: fleet.clone(), certificate, issuer: Issuer::new(params, pair) })
     }
 
-    /// The one of this certificate and key (PKCS #8).
+    /// The one of this certificate and key.
     pub fn from_parts(
         fleet: &FleetName,
         certificate: CertificateDer<'static>,
-        key: &[u8],
+        seed: &Secret,
     ) -> Result<Self, IssueError> {
         // Of the parameters only names and key identifiers go into what it issues.
-        let issuer = Issuer::new(authority_params(fleet, Timestamp::from_nanos(0)), pair_of(key)?);
-        Ok(Self { fleet: fleet.clone(), certificate, issuer, key: key.to_vec() })
+        let issuer = Issuer::new(authority_params(fleet, Timestamp::from_nanos(0)), pair_of(seed)?);
+        Ok(Self { fleet: fleet.clone(), certificate, issuer })
     }
 
     /// Its certificate, by which nodes know what it issued.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
-    }
-
-    /// Its private key, PKCS #8.
-    pub fn private_key(&self) -> &[u8] {
-        &self.key
     }
 
     /// A certificate for a node, valid from now on for so long.
@@ -160,8 +155,8 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished
 }
 
-fn pair_of(key: &[u8]) -> Result<KeyPair, IssueError> {
-    KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(key), &PKCS_ED25519).map_err(failed)
+fn pair_of(seed: &Secret) -> Result<KeyPair, IssueError> {
+    KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8(seed), &PKCS_ED25519).map_err(failed)
 }
 
 fn date(time: Timestamp) -> std::time::SystemTime {

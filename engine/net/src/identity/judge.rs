@@ -8,6 +8,8 @@ use backstay_core::units::Timestamp;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
+use super::issue::NodeKey;
+
 /// Most certificates that one side shows.
 const CHAIN_LENGTH_MAX: usize = 8;
 
@@ -37,6 +39,8 @@ pub struct PeerIdentity {
     pub node: NodeName,
     /// Its key.
     pub key: TlsKeyHash,
+    /// The key itself where it is of the kind that this fleet's authorities issue certificates for.
+    pub ed25519: Option<NodeKey>,
     /// Since when a certificate of the chain is expired. Whoever believes it all the same lets it read and renew, and no more.
     pub expired_since: Option<Timestamp>,
 }
@@ -108,9 +112,11 @@ pub fn judge(
             Err(error) => return Err(fault(error)),
         }
     }
+    let key = certificate.subject_public_key_info();
     Ok(PeerIdentity {
         node: node_of(&certificate, fleet)?,
-        key: TlsKeyHash(*blake3::hash(certificate.subject_public_key_info().as_ref()).as_bytes()),
+        key: TlsKeyHash(*blake3::hash(key.as_ref()).as_bytes()),
+        ed25519: NodeKey::of_info(key.as_ref()),
         expired_since: expired.last().copied().map(timestamp),
     })
 }

@@ -5,8 +5,12 @@ mod issue;
 mod judge;
 mod own;
 mod roster;
+mod roster_object;
 
 pub use issue::{Authority, IssueError, NodeKey};
 pub use judge::{CertificateFault, PeerIdentity, TlsKeyHash, judge};
 pub use own::{Certificate, OwnCertificate};
-pub use roster::{Member, NotAMember, Roster, RosterWatch};
+pub use roster::{
+    Charter, MEMBERS_MAX, Member, NotAMember, NotKept, Roster, RosterFault, RosterKeeper, RosterWatch,
+    SignedRoster,
+};

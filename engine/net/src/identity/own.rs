@@ -3,14 +3,15 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use backstay_vault::keys::Secret;
 use rustls::client::ResolvesClientCert;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, SignatureScheme};
 
-use super::issue::{IssueError, NodeKey, PrivateKey};
+use super::issue::pkcs8;
+use crate::tls::provider;
 
 /// A certificate with those above it, and its private key.
 pub struct Certificate {
@@ -27,15 +28,9 @@ impl fmt::Debug for Certificate {
 }
 
 impl Certificate {
-    /// A new private key (PKCS #8) and its public half, for which an authority issues a certificate.
-    pub fn new_key() -> Result<(Vec<u8>, NodeKey), IssueError> {
-        let (private, public) = PrivateKey::generate()?;
-        Ok((private.0.secret_pkcs8_der().to_vec(), public))
-    }
-
-    /// From a chain and a key in PKCS #8.
-    pub fn from_pkcs8(chain: Vec<CertificateDer<'static>>, key: Vec<u8>) -> Self {
-        Self { chain, key: PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key)) }
+    /// From a chain and an Ed25519 key.
+    pub fn from_seed(chain: Vec<CertificateDer<'static>>, seed: &Secret) -> Self {
+        Self { chain, key: PrivateKeyDer::from(pkcs8(seed)) }
     }
 }
 
@@ -85,9 +80,4 @@ impl ResolvesClientCert for OwnCertificate {
 /// Fails where the key is not that of the certificate.
 fn certified(certificate: Certificate) -> Result<CertifiedKey, Error> {
     CertifiedKey::from_der(certificate.chain, certificate.key, &provider())
-}
-
-/// The one library of cryptography.
-pub(crate) fn provider() -> CryptoProvider {
-    rustls::crypto::aws_lc_rs::default_provider()
 }

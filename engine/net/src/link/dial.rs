@@ -1,15 +1,17 @@
 //! Making one connection: finding the address, the handshake, the hello.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backstay_wire::peer::{ConnectionKind, Greeting, Hello, MAJOR, MINOR};
+use backstay_wire::peer::{ConnectionKind, Greeting, Hello, MAJOR, MINOR, Reason, Refusal};
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::net::lookup_host;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::{Inner, Known, LinkError, Open};
-use crate::frames::{self, HELLO_WAIT_MAX};
+use crate::frames::{self, HELLO_WAIT_MAX, plain};
 use crate::tls::words;
 
 /// Addresses of a name that are tried.
@@ -85,7 +87,7 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
         address: inner.address.clone(),
         why,
     };
-    let fleet = inner.endpoint.roster().borrow().fleet.to_string();
+    let roster = Arc::clone(&inner.endpoint.roster().borrow());
     let began = Instant::now();
     let sent_at = inner.endpoint.clock().now();
     let hello = Hello {
@@ -93,10 +95,11 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
         minor: MINOR,
         software: env!("CARGO_PKG_VERSION").to_owned(),
         kind,
-        fleet,
+        fleet: roster.fleet.to_string(),
         node: inner.own.to_string(),
         capabilities: Vec::new(),
         time_nanos: sent_at.as_nanos(),
+        roster: roster.number,
     };
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await.map_err(|error| worded(&error))?;
@@ -108,23 +111,42 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
             connection.close_reason().map_or_else(|| error.to_string(), |closed| worded(&closed))
         })
     };
-    let refused = |refusal| LinkError::Refused { node: inner.node.clone(), refusal };
-    match exchange.await {
+    let refused = |refusal: Refusal| {
+        let refusal = Refusal { text: plain(&refusal.text), ..refusal };
+        LinkError::Refused { node: inner.node.clone(), refusal }
+    };
+    let identity = inner.endpoint.judge(&inner.endpoint.shown(&connection));
+    let identity = identity.map_err(|fault| unreachable(fault.to_string()))?;
+    let greeted =
+        timeout(HELLO_WAIT_MAX, exchange).await.unwrap_or_else(|_| Err("it sends no hello".to_owned()));
+    match greeted {
+        Ok(Greeting::Hello(hello))
+            if hello.major == MAJOR
+                && (hello.kind != kind
+                    || hello.node != inner.node.as_str()
+                    || hello.fleet != roster.fleet.as_str()) =>
+        {
+            connection.close(VarInt::from_u32(1), b"hello");
+            Err(unreachable("its hello is not the one of that node".to_owned()))
+        }
         Ok(Greeting::Hello(hello)) if hello.major == MAJOR => {
             let round_trip = began.elapsed();
             let known = Known {
-                software: hello.software,
+                software: plain(&hello.software),
                 clock_ahead_nanos: ahead(hello.time_nanos, sent_at.as_nanos(), round_trip),
                 round_trip,
+                roster: hello.roster,
             };
-            Ok(Open { connection, known, used: std::sync::Mutex::new(began) })
+            let (leveled, used) = (OnceCell::new(), std::sync::Mutex::new(began));
+            Ok(Open { connection, identity, known, leveled, used })
         }
         Ok(Greeting::Hello(hello)) => {
             connection.close(VarInt::from_u32(1), b"version");
-            Err(unreachable(format!(
+            let text = format!(
                 "it speaks version {} of the protocol and this node version {MAJOR}: bring both to versions of Backstay that have one in common",
                 hello.major
-            )))
+            );
+            Err(refused(Refusal { reason: Reason::Version, text, retry_after: None }))
         }
         Ok(Greeting::Refused(refusal)) => {
             connection.close(VarInt::from_u32(0), b"refused");

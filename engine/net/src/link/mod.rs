@@ -4,6 +4,7 @@
 mod ask;
 mod backoff;
 mod dial;
+mod fleet;
 mod pace;
 mod peer_store;
 
@@ -13,16 +14,22 @@ use std::time::{Duration, Instant};
 use backstay_core::config::{NodeAddress, NodeName};
 use backstay_wire::peer::{ConnectionKind, Refusal};
 use quinn::{Connection, VarInt};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
+use tokio::time::timeout;
 
+pub use fleet::RenewError;
 pub use pace::Pace;
 pub use peer_store::PeerStore;
 
 use crate::endpoint::Endpoint;
+use crate::identity::PeerIdentity;
 use backoff::Backoff;
 
 /// A connection that nobody uses for so long is closed: it costs nothing then.
 const UNUSED_MAX: Duration = Duration::from_secs(60);
+
+/// Bringing both rosters to the same is given up after this.
+const LEVELING_MAX: Duration = Duration::from_secs(20);
 
 /// How often it is looked whether a connection is used.
 const LOOK: Duration = Duration::from_secs(15);
@@ -59,6 +66,8 @@ pub struct Known {
     pub clock_ahead_nanos: i64,
     /// The time that the hello took.
     pub round_trip: Duration,
+    /// Number of the roster that it had then.
+    pub roster: u64,
 }
 
 /// A node, and the connections to it. Cheap to clone.
@@ -96,7 +105,11 @@ struct Failed {
 #[derive(Debug)]
 struct Open {
     connection: Connection,
+    /// Who is at its other end, by its certificate.
+    identity: PeerIdentity,
     known: Known,
+    /// Set when both have the same roster, as far as that can be.
+    leveled: OnceCell<()>,
     used: std::sync::Mutex<Instant>,
 }
 
@@ -138,17 +151,28 @@ impl Link {
 
     /// The connection of this kind: the one that is there, or a new one. After a failure it is not tried again before its time.
     async fn open(&self, kind: ConnectionKind) -> Result<Arc<Open>, LinkError> {
+        let open = self.connected(kind).await?;
+        // Without the lock, and once: until then the other node may not know this one.
+        let leveling = || async { _ = timeout(LEVELING_MAX, fleet::level(&self.inner, &open)).await };
+        open.leveled.get_or_init(leveling).await;
+        Ok(open)
+    }
+
+    async fn connected(&self, kind: ConnectionKind) -> Result<Arc<Open>, LinkError> {
         let way = match kind {
             ConnectionKind::Live => &self.inner.live,
             ConnectionKind::Bulk => &self.inner.bulk,
         };
         // Whoever comes meanwhile waits for the same attempt.
         let mut way = way.lock().await;
-        if let Some(open) = way.open.as_ref().filter(|open| open.connection.close_reason().is_none()) {
+        if let Some(open) = way.open.take_if(|open| !self.is_usable(open)) {
+            // Nothing goes to a node that was removed from the fleet.
+            open.connection.close(VarInt::from_u32(1), b"not a member of the fleet any more");
+        }
+        if let Some(open) = &way.open {
             open.touch();
             return Ok(Arc::clone(open));
         }
-        way.open = None;
         if let Some(failed) = way.failed.as_ref().filter(|failed| Instant::now() < failed.until) {
             return Err(failed.error.clone());
         }
@@ -171,6 +195,12 @@ impl Link {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a connection lives, and leads to a member of the fleet still.
+    fn is_usable(&self, open: &Open) -> bool {
+        open.connection.close_reason().is_none()
+            && self.inner.endpoint.roster().borrow().member(&open.identity).is_ok()
     }
 }
 

@@ -66,14 +66,15 @@ impl Pace {
         }
     }
 
-    /// Waits until so many bytes may go.
-    pub(super) async fn wait(&self, way: Way, bytes: usize) {
-        let Some(rate) = self.rate(way) else { return };
+    /// Waits until so many bytes may go; how long.
+    pub(super) async fn wait(&self, way: Way, bytes: usize) -> Duration {
+        let Some(rate) = self.rate(way) else { return Duration::ZERO };
         let now = SteadyTime::since_start(self.began.elapsed());
         let wait = self.direction(way).take(bytes as u64, rate, now);
         if wait > Duration::ZERO {
             tokio::time::sleep(wait).await;
         }
+        wait
     }
 
     /// The rate that holds now.

@@ -16,6 +16,10 @@ use bytes::Bytes;
 use super::ask::{AskError, kind_for};
 use super::pace::Pace;
 use super::{Link, LinkError};
+use crate::frames::plain;
+
+/// Greatest object of a kind of which many are read at once, bytes.
+const SMALL_BYTES_MAX: u64 = 1 << 20;
 
 /// Renewals of one name that are tried one after the other, where somebody else renews it as well.
 const RENEWALS_MAX: usize = 8;
@@ -107,44 +111,49 @@ impl PeerStore {
     }
 
     async fn get_whole(&self, name: &ObjectName) -> Result<Bytes, AskError> {
-        let kind = match ObjectName::parse(name.as_str()) {
-            Some((_, Named::Pack(_) | Named::Index(..))) => ConnectionKind::Bulk,
-            _ => ConnectionKind::Live,
+        let (kind, bytes_max) = match ObjectName::parse(name.as_str()) {
+            // Many of these are read at once.
+            Some((
+                _,
+                Named::Session(_)
+                | Named::Fence(_)
+                | Named::Key(_)
+                | Named::Format(_)
+                | Named::Trust(_)
+                | Named::Head(..),
+            )) => (ConnectionKind::Live, SMALL_BYTES_MAX),
+            _ => (ConnectionKind::Bulk, OBJECT_BYTES_MAX),
         };
         let request = Request::Get { space: self.space(), name: name.to_string() };
-        self.link.ask_object(kind, &request, OBJECT_BYTES_MAX, &self.pace).await
+        self.link.ask_object(kind, &request, bytes_max, &self.pace).await
     }
 
+    /// A page after this name, and the name after which the next one begins, if there is one.
     async fn page(
         &self,
         folder: &Folder,
-        after: Option<&ObjectName>,
-    ) -> Result<(Vec<Listed>, bool), AskError> {
+        after: Option<&str>,
+    ) -> Result<(Vec<Listed>, Option<String>), AskError> {
         let request = Request::List {
             space: self.space(),
             folder: folder.as_str().to_owned(),
-            after: after.map(ToString::to_string),
+            after: after.map(ToOwned::to_owned),
         };
         let answer = self.link.ask(ConnectionKind::Live, &request, Bytes::new(), &self.pace).await?;
         let Answer::Page { entries, has_more } = answer else { return Err(unexpected(&answer)) };
+        let next = entries.last().filter(|_| has_more).map(|last| last.name.clone());
         let mut listed = Vec::with_capacity(entries.len());
         for entry in entries {
-            // Names of a later version are left out, as foreign ones are.
-            let Some((name, named)) = ObjectName::parse(&entry.name) else { continue };
-            if !name.as_str().starts_with(folder.as_str()) || after.is_some_and(|after| name <= *after) {
-                return Err(AskError::Answer(format!(
-                    "{name} in a listing of {} after {after:?}",
-                    folder.as_str()
-                )));
+            if !entry.name.starts_with(folder.as_str()) || after.is_some_and(|after| *entry.name <= *after) {
+                let name = plain(&entry.name);
+                return Err(AskError::Answer(format!("{name} in a listing of {}", folder.as_str())));
             }
-            listed.push(Listed { name, named, bytes: entry.bytes });
+            // Names of a later version are left out, as foreign ones are.
+            if let Some((name, named)) = ObjectName::parse(&entry.name) {
+                listed.push(Listed { name, named, bytes: entry.bytes });
+            }
         }
-        if has_more && listed.is_empty() {
-            return Err(AskError::Answer(
-                "a page of a listing that has no names and is not the last".to_owned(),
-            ));
-        }
-        Ok((listed, has_more))
+        Ok((listed, next))
     }
 
     async fn delete_some(&self, names: &[ObjectName]) -> Result<(), AskError> {
@@ -207,16 +216,16 @@ impl Store for PeerStore {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         let failed = |error| self.failed(Operation::List, folder.as_str(), &error);
-        let mut all: Vec<Listed> = Vec::new();
+        let (mut all, mut after): (Vec<Listed>, Option<String>) = (Vec::new(), None);
         loop {
-            let after = all.last().map(|listed| listed.name.clone());
-            let (page, has_more) = self.page(folder, after.as_ref()).await.map_err(failed)?;
+            let (page, next) = self.page(folder, after.as_deref()).await.map_err(failed)?;
             all.extend(page);
             if all.len() > LISTING_MAX {
                 return Err(failed(AskError::Answer(format!("a listing of more than {LISTING_MAX} names"))));
             }
-            if !has_more {
-                return Ok(all);
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
             }
         }
     }

@@ -3,23 +3,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use backstay_wire::peer::{Greeting, Hello, MAJOR, MINOR, Reason, Refusal};
-use quinn::{Connecting, Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connecting, Connection, RecvStream, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Shared;
-use super::limits::Handshake;
+use super::limits::{Handshake, Place};
+use super::peer::{Peer, denied};
 use super::request;
-use crate::frames::{self, HELLO_WAIT_MAX};
-use crate::identity::{Member, PeerIdentity};
+use crate::frames::{self, HELLO_WAIT_MAX, MessageError};
+use crate::outgoing::{NotWritten, Outgoing};
 use crate::tls::words;
-
-/// Malformed streams of one connection, after which it is ended (docs/protocol.md, section 6).
-const MALFORMED_MAX: u32 = 3;
 
 /// A connection that asks for nothing for so long is ended.
 const UNUSED_MAX: Duration = Duration::from_secs(300);
@@ -27,31 +24,12 @@ const UNUSED_MAX: Duration = Duration::from_secs(300);
 /// How long whoever is refused has to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// A connection with its hello done.
-#[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) shared: Arc<Shared>,
-    pub(super) identity: PeerIdentity,
-    pub(super) from: SocketAddr,
-    malformed: AtomicU32,
-}
-
-impl Peer {
-    /// The member that it is, as the roster is now.
-    pub(super) fn member(&self) -> Result<Member, Refusal> {
-        let roster = Arc::clone(&self.shared.endpoint.roster().borrow());
-        roster.member(&self.identity).cloned().map_err(|stranger| denied(stranger.to_string()))
-    }
-
-    /// Something was refused.
-    pub(super) fn note(&self, why: &str) {
-        self.shared.refusals.note(self.from, Some(&self.identity.node), why);
-    }
-
-    /// A stream broke the rules. True if that was too often.
-    pub(super) fn is_too_malformed(&self) -> bool {
-        self.malformed.fetch_add(1, Ordering::Relaxed) + 1 >= MALFORMED_MAX
-    }
+/// How a node is let in.
+enum Entry {
+    /// As a member.
+    Member(Place),
+    /// It may be one by a roster that it knows and this node does not: it may offer that, and nothing else.
+    Stranger,
 }
 
 /// Serves a connection to its end.
@@ -66,45 +44,71 @@ pub(super) async fn serve(
         Ok(Err(error)) => return shared.refusals.note(from, None, words(&error.to_string())),
         Err(_) => return shared.refusals.note(from, None, "the handshake did not come to its end in time"),
     };
-    let identity = match shared.endpoint.identity(&connection) {
-        Ok(identity) => identity,
+    let peer = match Peer::of(Arc::clone(&shared), &connection, from) {
+        Ok(peer) => Arc::new(peer),
         Err(fault) => {
             shared.refusals.note(from, None, &fault.to_string());
             return connection.close(VarInt::from_u32(1), b"certificate");
         }
     };
-    let peer = Arc::new(Peer { shared, identity, from, malformed: AtomicU32::new(0) });
-    let accepted = timeout(HELLO_WAIT_MAX, connection.accept_bi()).await;
-    let Ok(Ok((mut send, mut receive))) = accepted else {
-        peer.note("it has sent no hello");
-        return connection.close(VarInt::from_u32(1), b"no hello");
-    };
-    let greeted = greet(&peer, &mut receive).await;
-    // From here on it is one of those that are known.
-    drop(handshake);
-    match greeted {
-        Ok((answer, place)) => {
-            let sent = frames::write(&mut send, &Greeting::Hello(answer), HELLO_WAIT_MAX).await;
-            if sent.is_err() || send.finish().is_err() {
-                return connection.close(VarInt::from_u32(1), b"no hello");
-            }
-            requests(&peer, &connection).await;
-            drop(place);
-        }
-        Err(refusal) => {
-            peer.note(&refusal.text);
-            refuse(&connection, send, refusal).await;
-        }
+    // It counts among those that are being made until it is let in.
+    if let Some(place) = let_in(&peer, &connection).await {
+        drop(handshake);
+        requests(&peer, &connection).await;
+        drop(place);
     }
 }
 
-/// Looks at the hello of a node. Its own, or why it is not let in.
-async fn greet(peer: &Arc<Peer>, receive: &mut RecvStream) -> Result<(Hello, super::limits::Place), Refusal> {
-    let hello: Hello = frames::read(receive, HELLO_WAIT_MAX).await.map_err(|error| Refusal {
-        reason: Reason::Malformed,
-        text: format!("no hello of this protocol: {error}"),
-        retry_after: None,
-    })?;
+/// The hello. None where the node was not let in.
+async fn let_in(peer: &Arc<Peer>, connection: &Connection) -> Option<Place> {
+    let accepted = timeout(HELLO_WAIT_MAX, connection.accept_bi()).await;
+    let Ok(Ok((send, mut receive))) = accepted else {
+        peer.note("it has sent no hello");
+        connection.close(VarInt::from_u32(1), b"no hello");
+        return None;
+    };
+    let mut send = Outgoing::new(send);
+    let (hello, entry) = match greet(peer, &mut receive).await {
+        Ok(greeted) => greeted,
+        Err(refusal) => {
+            peer.note(&refusal.text);
+            refuse(connection, send, refusal).await;
+            return None;
+        }
+    };
+    let sent = frames::write(&mut send.stream, &Greeting::Hello(answer(peer, &hello)), HELLO_WAIT_MAX).await;
+    // Whoever has read it may not wait for the end of the stream.
+    if sent.is_err() || matches!(send.finish(HELLO_WAIT_MAX).await, Err(NotWritten::Lost(_))) {
+        connection.close(VarInt::from_u32(1), b"no hello");
+        return None;
+    }
+    match entry {
+        Entry::Member(place) => Some(place),
+        Entry::Stranger => introduce(peer, connection, &hello).await,
+    }
+}
+
+/// Takes the roster of a node that is only a member by it. None where it is not one by that either.
+async fn introduce(peer: &Arc<Peer>, connection: &Connection, hello: &Hello) -> Option<Place> {
+    if let Ok(Ok((send, receive))) = timeout(HELLO_WAIT_MAX, connection.accept_bi()).await {
+        let answered = request::answer(Arc::clone(peer), connection.clone(), send, receive);
+        let _ = timeout(HELLO_WAIT_MAX, answered).await;
+    }
+    let entered = match peer.admitted().await {
+        Ok(_) => enter(peer, hello),
+        Err(refusal) => Err(refusal),
+    };
+    entered
+        .inspect_err(|refusal| {
+            peer.note(&refusal.text);
+            connection.close(VarInt::from_u32(1), b"not a member of the fleet");
+        })
+        .ok()
+}
+
+/// Looks at the hello of a node: how it is let in, or why not.
+async fn greet(peer: &Arc<Peer>, receive: &mut RecvStream) -> Result<(Hello, Entry), Refusal> {
+    let hello: Hello = frames::read(receive, HELLO_WAIT_MAX).await.map_err(|error| not_a_hello(&error))?;
     if hello.major != MAJOR {
         let text = format!(
             "it speaks version {} of the protocol and this node version {MAJOR}: bring both to versions of Backstay that have one in common",
@@ -112,32 +116,50 @@ async fn greet(peer: &Arc<Peer>, receive: &mut RecvStream) -> Result<(Hello, sup
         );
         return Err(Refusal { reason: Reason::Version, text, retry_after: None });
     }
-    let roster = Arc::clone(&peer.shared.endpoint.roster().borrow());
-    if hello.fleet != roster.fleet.as_str() || hello.node != peer.identity.node.as_str() {
+    frames::end(receive, HELLO_WAIT_MAX).await.map_err(|error| not_a_hello(&error))?;
+    let (roster, identity) = (peer.roster(), peer.identity()?);
+    if hello.fleet != roster.fleet.as_str() || hello.node != identity.node.as_str() {
         let text = format!(
             "it says that it is {} of {}, and its certificate is that of {} of {}",
-            hello.node, hello.fleet, peer.identity.node, roster.fleet
+            hello.node, hello.fleet, identity.node, roster.fleet
         );
         return Err(denied(text));
     }
-    let member = peer.member()?;
-    peer.shared.host.admit(&peer.identity, &member, peer.from).await?;
-    let place = peer.shared.connections.enter(&peer.identity.node, hello.kind).ok_or_else(|| Refusal {
+    let entry = match peer.admitted().await {
+        Ok(_) => Entry::Member(enter(peer, &hello)?),
+        Err(_) if peer.member().is_err() && hello.roster > roster.number => Entry::Stranger,
+        Err(refusal) => return Err(refusal),
+    };
+    Ok((hello, entry))
+}
+
+/// One that never came may come at the next try.
+fn not_a_hello(error: &MessageError) -> Refusal {
+    let reason = if error.is_fault_of_peer() { Reason::Malformed } else { Reason::Busy };
+    Refusal { reason, text: format!("no hello of this protocol: {error}"), retry_after: None }
+}
+
+fn enter(peer: &Peer, hello: &Hello) -> Result<Place, Refusal> {
+    peer.shared.connections.enter(&peer.node, hello.kind).ok_or_else(|| Refusal {
         reason: Reason::Busy,
         text: "this node has as many connections here as it may have".to_owned(),
         retry_after: Some(Duration::from_secs(30)),
-    })?;
-    let answer = Hello {
+    })
+}
+
+fn answer(peer: &Peer, hello: &Hello) -> Hello {
+    let roster = peer.roster();
+    Hello {
         major: MAJOR,
         minor: MINOR,
         software: env!("CARGO_PKG_VERSION").to_owned(),
         kind: hello.kind,
-        fleet: hello.fleet,
+        fleet: roster.fleet.to_string(),
         node: peer.shared.host.name().to_string(),
         capabilities: Vec::new(),
         time_nanos: peer.shared.endpoint.clock().now().as_nanos(),
-    };
-    Ok((answer, place))
+        roster: roster.number,
+    }
 }
 
 /// Answers requests until the connection ends.
@@ -170,19 +192,15 @@ async fn requests(peer: &Arc<Peer>, connection: &Connection) {
             }
         }
     }
-    // What is under way for whoever is gone is given up.
+    // What is under way for whoever is gone is given up, but for changes that have begun.
     open.shutdown().await;
 }
 
-async fn refuse(connection: &Connection, mut send: SendStream, refusal: Refusal) {
-    let sent = frames::write(&mut send, &Greeting::Refused(refusal), HELLO_WAIT_MAX).await;
-    if sent.is_ok() && send.finish().is_ok() {
+async fn refuse(connection: &Connection, mut send: Outgoing, refusal: Refusal) {
+    let sent = frames::write(&mut send.stream, &Greeting::Refused(refusal), HELLO_WAIT_MAX).await;
+    if sent.is_ok() && send.finish(FAREWELL).await.is_ok() {
         // It closes when it has read that, or else is closed.
         let _ = timeout(FAREWELL, connection.closed()).await;
     }
     connection.close(VarInt::from_u32(1), b"refused");
-}
-
-pub(super) fn denied(text: String) -> Refusal {
-    Refusal { reason: Reason::Denied, text, retry_after: None }
 }

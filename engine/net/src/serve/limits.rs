@@ -1,7 +1,7 @@
 //! How many connections there are at once, of one node and in all, and how much is written to the log of those that are refused.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,10 @@ use backstay_core::config::NodeName;
 use backstay_wire::peer::ConnectionKind;
 
 use crate::endpoint::HANDSHAKES_MAX;
+use crate::frames::plain;
+
+/// Handshakes that may be under way from one address, so that one stranger does not keep out all others.
+const HANDSHAKES_FROM_ONE_MAX: usize = 16;
 
 /// Connections of one node and kind. More than one, since one that is half open may be there for a while still.
 const OF_ONE_NODE_MAX: usize = 4;
@@ -26,12 +30,13 @@ pub(super) struct Connections(Arc<Mutex<Counts>>);
 #[derive(Debug, Default)]
 struct Counts {
     handshakes: usize,
+    handshakes_from: HashMap<IpAddr, usize>,
     of_nodes: HashMap<(NodeName, ConnectionKind), usize>,
 }
 
 /// One handshake that is under way.
 #[derive(Debug)]
-pub(super) struct Handshake(Connections);
+pub(super) struct Handshake(Connections, IpAddr);
 
 /// One connection of a node.
 #[derive(Debug)]
@@ -43,15 +48,17 @@ impl Connections {
         self.counts().handshakes
     }
 
-    /// Begins one more, if there is room.
-    pub(super) fn begin_handshake(&self) -> Option<Handshake> {
+    /// Begins one more from this address, if there is room.
+    pub(super) fn begin_handshake(&self, from: IpAddr) -> Option<Handshake> {
         let mut counts = self.counts();
-        if counts.handshakes >= HANDSHAKES_MAX {
+        let from_there = counts.handshakes_from.get(&from).copied().unwrap_or(0);
+        if counts.handshakes >= HANDSHAKES_MAX || from_there >= HANDSHAKES_FROM_ONE_MAX {
             return None;
         }
         counts.handshakes += 1;
+        counts.handshakes_from.insert(from, from_there + 1);
         drop(counts);
-        Some(Handshake(self.clone()))
+        Some(Handshake(self.clone(), from))
     }
 
     /// One more connection of this node and kind, if it may have one.
@@ -74,7 +81,14 @@ impl Connections {
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.0.counts().handshakes -= 1;
+        let mut counts = self.0.counts();
+        counts.handshakes -= 1;
+        if let Some(count) = counts.handshakes_from.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.handshakes_from.remove(&self.1);
+            }
+        }
     }
 }
 
@@ -127,11 +141,6 @@ impl Refusals {
         interval.left_out += 1;
         false
     }
-}
-
-/// A text of which parts may come from the other side, as one line.
-fn plain(text: &str) -> String {
-    text.chars().take(500).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

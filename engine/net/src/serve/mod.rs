@@ -2,7 +2,9 @@
 //! that is done at once; what is granted to whom is the host's to say.
 
 mod connection;
+mod fleet;
 mod limits;
+mod peer;
 mod request;
 
 use std::fmt;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backstay_core::config::NodeName;
 use backstay_wire::peer::Refusal;
+use rustls::pki_types::CertificateDer;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::endpoint::{Endpoint, HANDSHAKES_MAX};
@@ -27,6 +30,9 @@ pub trait Host: Send + Sync + fmt::Debug {
 
     /// Whether a node may connect at all, from that address. Asked once for each connection.
     async fn admit(&self, peer: &PeerIdentity, member: &Member, from: SocketAddr) -> Result<(), Refusal>;
+
+    /// A new certificate for the key of a node, with those above it, where this node issues any.
+    fn renew(&self, peer: &PeerIdentity) -> Result<Vec<CertificateDer<'static>>, Refusal>;
 
     /// What a node may do in the space of that one. Asked for each request; must not wait.
     fn grant(&self, peer: &PeerIdentity, member: &Member, space: &NodeName) -> Result<Granted, Refusal>;
@@ -71,7 +77,7 @@ async fn accept(shared: Arc<Shared>) {
             let _ = incoming.retry();
             continue;
         }
-        let Some(handshake) = shared.connections.begin_handshake() else {
+        let Some(handshake) = shared.connections.begin_handshake(from.ip()) else {
             shared.refusals.note(from, None, "too many connections are being made at once");
             incoming.refuse();
             continue;

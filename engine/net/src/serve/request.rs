@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use backstay_core::config::NodeName;
 use backstay_wire::peer::{Answer, Reason, Refusal, Request};
@@ -10,26 +9,21 @@ use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, timeout};
 
-use super::Granted;
-use super::connection::{Peer, denied};
+use super::peer::{Peer, denied};
+use super::{Granted, fleet};
 use crate::frames::{self, MessageError, SILENCE_MAX};
 use crate::hold::{Lost, NotTaken, Offered, Opened, Payload, Rights};
-
-/// With which code a stream ends whose payload cannot go on (docs/protocol.md, section 1).
-const FAULT: VarInt = VarInt::from_u32(1);
+use crate::outgoing::{Outgoing, allowed};
 
 /// With which code a stream is not read further.
 const ENOUGH: VarInt = VarInt::from_u32(0);
-
-/// What a payload has for every second, bytes, at the least.
-const PAYLOAD_BYTES_PER_SECOND: u64 = 64 << 10;
 
 /// How much of a stream is taken at once, bytes.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// Answers one request.
 pub(super) async fn answer(peer: Arc<Peer>, connection: Connection, send: SendStream, receive: RecvStream) {
-    let mut exchange = Exchange { peer, send, receive };
+    let mut exchange = Exchange { peer, send: Outgoing::new(send), receive };
     let request = match frames::read(&mut exchange.receive, SILENCE_MAX).await {
         Ok(request) => request,
         Err(error) => return exchange.not_a_request(&connection, &error).await,
@@ -37,6 +31,7 @@ pub(super) async fn answer(peer: Arc<Peer>, connection: Connection, send: SendSt
     match exchange.perform(request).await {
         Ok(Done::Answered(answer)) => exchange.reply(&answer).await,
         Ok(Done::Object(opened)) => exchange.send_object(opened).await,
+        Ok(Done::Roster(bytes)) => exchange.send_bytes(bytes).await,
         Err(NotTaken::Refused(refusal)) => {
             if refusal.reason == Reason::Malformed && exchange.peer.is_too_malformed() {
                 exchange.peer.note(&refusal.text);
@@ -44,55 +39,69 @@ pub(super) async fn answer(peer: Arc<Peer>, connection: Connection, send: SendSt
             }
             exchange.refuse(refusal).await;
         }
-        // Nobody is there any more to whom it could be said.
+        // Nobody is there any more to whom it could be said; if there is, the stream that is reset tells.
         Err(NotTaken::Lost(Lost(why))) => {
-            tracing::debug!(node = %exchange.peer.identity.node, why, "a request was cut off");
+            tracing::debug!(node = %exchange.peer.node, why, "a request was cut off");
         }
     }
 }
 
 struct Exchange {
     peer: Arc<Peer>,
-    send: SendStream,
+    send: Outgoing,
     receive: RecvStream,
 }
 
 enum Done {
     Answered(Answer),
     Object(Opened),
+    Roster(Bytes),
 }
 
 impl Exchange {
     async fn perform(&mut self, request: Request) -> Result<Done, NotTaken> {
         Ok(match request {
             Request::Put { space, name, length, hash, renews } => {
-                let granted = self.grant(&space)?;
+                let granted = self.grant(&space).await?;
                 let offered = Offered { name, length, hash, renews };
-                let allowed = SILENCE_MAX + Duration::from_secs(length / PAYLOAD_BYTES_PER_SECOND);
-                let mut payload = Incoming { receive: &mut self.receive, until: Instant::now() + allowed };
-                let put = granted.space.put(granted.rights, &granted.writer, &offered, &mut payload);
+                let mut payload = Incoming::new(&mut self.receive);
+                let put = granted.space.put(granted.rights, &granted.writer, offered, &mut payload);
                 Done::Answered(put.await?)
             }
             Request::Get { space, name } => {
                 self.nothing_follows().await?;
-                Done::Object(self.grant(&space)?.space.open(&name, None).await?)
+                Done::Object(self.grant(&space).await?.space.open(&name, None).await?)
             }
             Request::GetRange { space, name, offset, length } => {
                 self.nothing_follows().await?;
-                Done::Object(self.grant(&space)?.space.open(&name, Some((offset, length))).await?)
+                Done::Object(self.grant(&space).await?.space.open(&name, Some((offset, length))).await?)
             }
             Request::List { space, folder, after } => {
                 self.nothing_follows().await?;
-                Done::Answered(self.grant(&space)?.space.list(&folder, after.as_deref()).await?)
+                Done::Answered(self.grant(&space).await?.space.list(&folder, after.as_deref()).await?)
             }
             Request::Delete { space, names } => {
                 self.nothing_follows().await?;
-                let granted = self.grant(&space)?;
+                let granted = self.grant(&space).await?;
                 Done::Answered(granted.space.delete(granted.rights, &granted.writer, &names).await?)
             }
             Request::Room { space } => {
                 self.nothing_follows().await?;
-                Done::Answered(self.grant(&space)?.space.tell_room().await?)
+                Done::Answered(self.grant(&space).await?.space.tell_room().await?)
+            }
+            Request::Roster => {
+                self.nothing_follows().await?;
+                self.peer.admitted().await?;
+                Done::Roster(self.peer.roster().bytes().clone())
+            }
+            Request::OfferRoster { length, hash } => {
+                let peer = Arc::clone(&self.peer);
+                let mut payload = Incoming::new(&mut self.receive);
+                Done::Answered(fleet::take_roster(&peer, &mut payload, length, hash).await?)
+            }
+            Request::Renew => {
+                self.nothing_follows().await?;
+                Done::Answered(fleet::renew(&self.peer).await?)
             }
             Request::Unknown { what } => {
                 let text =
@@ -110,13 +119,14 @@ impl Exchange {
         })
     }
 
-    /// What the node may do in a space, as roster and configuration are now.
-    fn grant(&self, space: &str) -> Result<Granted, Refusal> {
-        let member = self.peer.member()?;
+    /// What the node may do in a space, as roster, certificate and configuration are now.
+    async fn grant(&self, space: &str) -> Result<Granted, Refusal> {
+        let member = self.peer.admitted().await?;
+        let identity = self.peer.identity()?;
         let space =
             NodeName::from_str(space).map_err(|error| denied(format!("no node has this name: {error}")))?;
-        let mut granted = self.peer.shared.host.grant(&self.peer.identity, &member, &space)?;
-        if self.peer.identity.expired_since.is_some() {
+        let mut granted = self.peer.shared.host.grant(&identity, &member, &space)?;
+        if identity.expired_since.is_some() {
             granted.rights = Rights::Read;
         }
         Ok(granted)
@@ -124,10 +134,8 @@ impl Exchange {
 
     async fn reply(&mut self, answer: &Answer) {
         // Whoever has given up is not told.
-        if frames::write(&mut self.send, answer, SILENCE_MAX).await.is_ok() {
-            let _ = self.send.finish();
-            // Not dropped before it was taken: that would reset it.
-            let _ = timeout(SILENCE_MAX, self.send.stopped()).await;
+        if frames::write(&mut self.send.stream, answer, SILENCE_MAX).await.is_ok() {
+            let _ = self.send.finish(SILENCE_MAX).await;
         }
     }
 
@@ -152,30 +160,34 @@ impl Exchange {
     }
 
     async fn send_object(&mut self, mut opened: Opened) {
-        let answer = Answer::Object { length: opened.remaining() };
-        if frames::write(&mut self.send, &answer, SILENCE_MAX).await.is_err() {
-            return;
-        }
-        loop {
-            match opened.next().await {
-                Ok(Some(piece)) => match timeout(SILENCE_MAX, self.send.write_chunk(piece)).await {
-                    Ok(Ok(())) => {}
-                    // It was given up, or is not read.
-                    _ => {
-                        let _ = self.send.reset(FAULT);
-                        return;
+        let length = opened.remaining();
+        let sent = async {
+            let answer = Answer::Object { length };
+            if frames::write(&mut self.send.stream, &answer, SILENCE_MAX).await.is_err() {
+                return;
+            }
+            loop {
+                match opened.next().await {
+                    Ok(Some(piece)) => {
+                        if self.send.payload(piece).await.is_err() {
+                            return;
+                        }
                     }
-                },
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "an object that is held cannot be read to its end");
-                    let _ = self.send.reset(FAULT);
-                    return;
+                    Ok(None) => break,
+                    Err(error) => return self.peer.note(&error.to_string()),
                 }
             }
+            let _ = self.send.finish(SILENCE_MAX).await;
+        };
+        let _ = timeout(allowed(length), sent).await;
+    }
+
+    async fn send_bytes(&mut self, bytes: Bytes) {
+        let answer = Answer::Object { length: bytes.len() as u64 };
+        let written = frames::write(&mut self.send.stream, &answer, SILENCE_MAX).await;
+        if written.is_ok() && self.send.payload(bytes).await.is_ok() {
+            let _ = self.send.finish(SILENCE_MAX).await;
         }
-        let _ = self.send.finish();
-        let _ = timeout(SILENCE_MAX, self.send.stopped()).await;
     }
 }
 
@@ -185,7 +197,17 @@ struct Incoming<'s> {
     until: Instant,
 }
 
+impl<'s> Incoming<'s> {
+    fn new(receive: &'s mut RecvStream) -> Self {
+        Self { receive, until: Instant::now() + SILENCE_MAX }
+    }
+}
+
 impl Payload for Incoming<'_> {
+    fn begin(&mut self, length: u64) {
+        self.until = Instant::now() + allowed(length);
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>, Lost> {
         let within = self.until.saturating_duration_since(Instant::now()).min(SILENCE_MAX);
         match timeout(within, self.receive.read_chunk(PIECE_BYTES, true)).await {

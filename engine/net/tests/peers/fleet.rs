@@ -11,9 +11,9 @@ use backstay_core::clock::{Clock, ManualClock};
 use backstay_core::config::{FleetName, NodeAddress, NodeName};
 use backstay_core::id::DomainId;
 use backstay_core::units::Timestamp;
-use backstay_net::hold::{Rights, RoomLimits, Space, Writer};
+use backstay_net::hold::{Disks, Rights, RoomLimits, Space, Writer};
 use backstay_net::identity::{
-    Authority, Certificate, Member, NodeKey, OwnCertificate, PeerIdentity, Roster, RosterWatch,
+    Authority, Certificate, Member, NodeKey, OwnCertificate, PeerIdentity, Roster, RosterKeeper, SignedRoster,
 };
 use backstay_net::link::{Link, Pace, PeerStore};
 use backstay_net::serve::{self, Granted, Host};
@@ -22,7 +22,6 @@ use backstay_vault::keys::{Secret, Signer};
 use backstay_vault::store::DirStore;
 use backstay_wire::peer::{Reason, Refusal};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// When the tests take place.
@@ -38,8 +37,9 @@ pub(crate) struct Fleet {
     pub(crate) admin: Signer,
     pub(crate) domain: DomainId,
     pub(crate) clock: Arc<ManualClock>,
-    roster: watch::Sender<Arc<Roster>>,
+    roster: Arc<RosterKeeper>,
     signers: Mutex<HashMap<NodeName, Signer>>,
+    changing: Mutex<()>,
 }
 
 pub(crate) fn node(name: &str) -> NodeName {
@@ -48,24 +48,35 @@ pub(crate) fn node(name: &str) -> NodeName {
 
 impl Fleet {
     pub(crate) fn new() -> Self {
-        let name: FleetName = "home".parse().expect("a name");
-        let authority = Authority::generate(&name, NOW).expect("an authority");
-        let admin = Signer::from_seed(&Secret::random());
-        let domain = DomainId::new([7; 16]);
-        let roster = Roster {
-            fleet: name.clone(),
-            domain,
-            admin: admin.public(),
-            authorities: vec![authority.certificate().clone()],
-            members: BTreeMap::new(),
-        };
-        let (roster, _) = watch::channel(Arc::new(roster));
-        let clock = Arc::new(ManualClock::new(NOW));
-        Self { name, authority, admin, domain, clock, roster, signers: Mutex::default() }
+        Self::of_domain(DomainId::new([7; 16]))
     }
 
-    pub(crate) fn roster(&self) -> RosterWatch {
-        self.roster.subscribe()
+    pub(crate) fn of_domain(domain: DomainId) -> Self {
+        let name: FleetName = "home".parse().expect("a name");
+        let authority = Authority::generate(&name, &Secret::random(), NOW).expect("an authority");
+        let admin = Signer::from_seed(&Secret::random());
+        let roster = Roster {
+            fleet: name.clone(),
+            number: 1,
+            domain,
+            made: NOW,
+            authorities: vec![authority.certificate().clone()],
+            members: BTreeMap::new(),
+            charters: Vec::new(),
+            recovery: None,
+        };
+        let roster = Arc::new(RosterKeeper::new(roster.sign(&admin), |_| Ok(())));
+        let clock = Arc::new(ManualClock::new(NOW));
+        Self {
+            name,
+            authority,
+            admin,
+            domain,
+            clock,
+            roster,
+            signers: Mutex::default(),
+            changing: Mutex::default(),
+        }
     }
 
     /// Enrols a node: its certificate.
@@ -75,9 +86,9 @@ impl Fleet {
 
     /// The same with a certificate that is valid for so long.
     pub(crate) fn enrol_for(&self, name: &str, valid: Duration) -> OwnCertificate {
-        let (private, public) = Certificate::new_key().expect("a key");
-        let certificate = self.certify(name, &public, valid);
-        OwnCertificate::new(Certificate::from_pkcs8(vec![certificate], private)).expect("a certificate")
+        let seed = Secret::random();
+        let certificate = self.certify(name, &NodeKey::of_seed(&seed), valid);
+        OwnCertificate::new(Certificate::from_seed(vec![certificate], &seed)).expect("a certificate")
     }
 
     /// The same for a key of whoever asks.
@@ -85,21 +96,71 @@ impl Fleet {
         self.certify(name, public, VALID)
     }
 
+    pub(crate) fn enrol_key_for(
+        &self,
+        name: &str,
+        public: &NodeKey,
+        valid: Duration,
+    ) -> CertificateDer<'static> {
+        self.certify(name, public, valid)
+    }
+
+    /// The roster as the holders of this process have it.
+    pub(crate) fn newest(&self) -> Arc<SignedRoster> {
+        Arc::clone(&self.roster.watch().borrow())
+    }
+
+    /// A node that has a roster of its own, as one in another process, and its link to a holder.
+    pub(crate) fn apart(
+        &self,
+        name: &str,
+        own: OwnCertificate,
+        roster: Arc<SignedRoster>,
+        to: &Holder,
+    ) -> (Arc<RosterKeeper>, Link) {
+        let keeper = Arc::new(RosterKeeper::new(SignedRoster::clone(&roster), |_| Ok(())));
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let at = (Ipv4Addr::LOCALHOST, 0).into();
+        let endpoint = Endpoint::open(at, own, Arc::clone(&keeper), clock, Accepting::No).expect("a socket");
+        (keeper, Caller { name: node(name), endpoint }.link(to))
+    }
+
+    pub(crate) fn store_over(&self, link: &Link) -> PeerStore {
+        PeerStore::new(link.clone(), link.own().clone(), Arc::new(Pace::unlimited()))
+    }
+
+    pub(crate) fn caller_with(&self, name: &str, own: OwnCertificate) -> Caller {
+        Caller { name: node(name), endpoint: self.endpoint(own, Accepting::No) }
+    }
+
     fn certify(&self, name: &str, public: &NodeKey, valid: Duration) -> CertificateDer<'static> {
         let certificate = self.authority.issue(&node(name), public, NOW, valid).expect("a certificate");
         let signer = Signer::from_seed(&Secret::random());
-        let member = Member { signer: signer.public(), tls_key: public.hash(), tailnet_id: None };
+        let member = Member {
+            signer: signer.public(),
+            recipient: format!("age1{name}"),
+            tls_key: public.hash(),
+            tailnet_id: None,
+        };
         self.signers.lock().expect("no panic").insert(node(name), signer);
-        self.roster.send_modify(|roster| {
-            Arc::make_mut(roster).members.insert(node(name), member);
+        self.change(|roster| {
+            roster.members.insert(node(name), member);
         });
         certificate
     }
 
     pub(crate) fn remove(&self, name: &str) {
-        self.roster.send_modify(|roster| {
-            Arc::make_mut(roster).members.remove(&node(name));
+        self.change(|roster| {
+            roster.members.remove(&node(name));
         });
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Roster)) {
+        let _turn = self.changing.lock().expect("no panic");
+        let mut roster = Roster::clone(&self.roster.watch().borrow());
+        roster.number += 1;
+        change(&mut roster);
+        assert!(self.roster.offer(roster.sign(&self.admin).bytes().clone()).expect("is good"), "it is newer");
     }
 
     /// Has what this node signs.
@@ -113,7 +174,7 @@ impl Fleet {
 
     pub(crate) fn endpoint_at(&self, at: SocketAddr, own: OwnCertificate, accepting: Accepting) -> Endpoint {
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        Endpoint::open(at, own, self.roster(), clock, accepting).expect("a socket")
+        Endpoint::open(at, own, Arc::clone(&self.roster), clock, accepting).expect("a socket")
     }
 
     /// A node that connects to others and takes no connections.
@@ -155,6 +216,7 @@ pub(crate) struct Spaces {
     domain: DomainId,
     admin: backstay_core::id::SignerKey,
     pub(crate) spaces: Mutex<BTreeMap<NodeName, (Arc<Space>, Rights)>>,
+    issuer: Mutex<Option<(Authority, Arc<ManualClock>)>>,
 }
 
 #[async_trait]
@@ -170,6 +232,16 @@ impl Host for Spaces {
                 Err(denied(format!("nothing is held for {}: there is no [hold.{}]", peer.node, peer.node)))
             }
         }
+    }
+
+    fn renew(&self, peer: &PeerIdentity) -> Result<Vec<CertificateDer<'static>>, Refusal> {
+        let issuer = self.issuer.lock().expect("no panic");
+        let Some((authority, clock)) = &*issuer else {
+            return Err(denied(format!("{} issues no certificate for {}", self.name, peer.node)));
+        };
+        let key = peer.ed25519.ok_or_else(|| denied("of another kind".to_owned()))?;
+        let issued = authority.issue(&peer.node, &key, clock.now(), VALID).expect("a certificate");
+        Ok(vec![issued])
     }
 
     fn grant(&self, peer: &PeerIdentity, member: &Member, space: &NodeName) -> Result<Granted, Refusal> {
@@ -209,6 +281,7 @@ impl Holder {
             domain: fleet.domain,
             admin: fleet.admin.public(),
             spaces: Mutex::default(),
+            issuer: Mutex::default(),
         });
         let served = serve::serve(endpoint.clone(), Arc::clone(&spaces) as Arc<dyn Host>);
         Self { name: node(name), endpoint, address, spaces, served }
@@ -220,8 +293,15 @@ impl Holder {
     }
 
     pub(crate) fn hold_within(&self, of: &str, folder: &Path, rights: Rights, limits: RoomLimits) {
-        let space = Arc::new(Space::new(DirStore::new(folder), limits));
+        let space = Arc::new(Space::new(DirStore::new(folder), limits, Disks::default()));
         self.spaces.spaces.lock().expect("no panic").insert(node(of), (space, rights));
+    }
+
+    /// Has it issue certificates, by an authority that the roster gets.
+    pub(crate) fn issue_by(&self, authority: Authority, fleet: &Fleet) {
+        let certificate = authority.certificate().clone();
+        fleet.change(|roster| roster.authorities.push(certificate));
+        *self.spaces.issuer.lock().expect("no panic") = Some((authority, Arc::clone(&fleet.clock)));
     }
 
     pub(crate) async fn stop(self) {

@@ -24,9 +24,8 @@ struct Held {
 }
 
 fn held() -> Held {
-    let mut fleet = Fleet::new();
     let ring = KeyRing::new(&Bundle::generate());
-    fleet.domain = ring.domain();
+    let fleet = Fleet::of_domain(ring.domain());
     let folder = tempfile::tempdir().expect("a folder");
     let holder = Holder::start(&fleet, "cobblestone");
     holder.hold("nullstone", &folder.path().join("nullstone"), Rights::Write);
@@ -131,21 +130,74 @@ async fn keys_come_and_go_with_their_holders() {
 async fn only_the_admin_says_what_a_vault_is_and_who_may_write_to_it() {
     use backstay_vault::clear::{ClearKind, Custodian, TrustObject, sign};
     let held = held();
-    let trust = |n| TrustObject {
+    let trust = |n, previous: Option<&Bytes>| TrustObject {
         n,
-        previous: None,
+        previous: previous.map(|object| ObjectHash::new(*blake3::hash(object).as_bytes())),
         nodes: Vec::new(),
         custodian: Custodian { node: "cobblestone".to_owned(), term: 1, signer: None },
     };
-    let name = Named::Trust(1).to_name();
-    let forged = sign(&Signer::from_seed(&Secret::random()), ClearKind::Trust, &trust(1));
-    refused(held.store.put(&name, forged).await, "only what the admin of the fleet has signed");
-    held.store.put(&name, sign(&held.fleet.admin, ClearKind::Trust, &trust(1))).await.expect("put");
+    let [one, two, three] = [1, 2, 3].map(|n| Named::Trust(n).to_name());
+    let admin = &held.fleet.admin;
+    let forged = sign(&Signer::from_seed(&Secret::random()), ClearKind::Trust, &trust(1, None));
+    refused(held.store.put(&one, forged).await, "only what the admin of the fleet");
+    let first = sign(admin, ClearKind::Trust, &trust(1, None));
+    held.store.put(&one, first.clone()).await.expect("put");
+    refused(held.store.delete(&one).await, "neither replaced nor deleted");
+    // What the admin has signed for another place would make the vault unreadable there.
+    refused(held.store.put(&two, first.clone()).await, "for this place");
+    let of_another = sign(admin, ClearKind::Trust, &trust(2, Some(&Bytes::from_static(b"another"))));
+    refused(held.store.put(&two, of_another).await, "for this place");
+    let second = sign(admin, ClearKind::Trust, &trust(2, Some(&first)));
     refused(
-        held.store.put(&name, sign(&held.fleet.admin, ClearKind::Trust, &trust(2))).await,
-        "what is there stays",
+        held.store.put(&three, sign(admin, ClearKind::Trust, &trust(3, Some(&second)))).await,
+        "for this place",
     );
-    refused(held.store.delete(&name).await, "neither replaced nor deleted");
+    held.store.put(&two, second).await.expect("it follows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_of_another_domain_is_not_begun() {
+    use backstay_core::id::{DomainId, VaultId};
+    use backstay_vault::clear::{ClearKind, FormatObject, sign};
+    let held = held();
+    let format = |domain| FormatObject {
+        vault: VaultId::new([1; 16]),
+        domain,
+        reader: 0,
+        writer: 0,
+        features: Vec::new(),
+        created: crate::fleet::NOW,
+    };
+    let name = Named::Format(1).to_name();
+    let other = sign(&held.fleet.admin, ClearKind::Format, &format(DomainId::new([9; 16])));
+    refused(held.store.put(&name, other).await, "for this place");
+    let own = sign(&held.fleet.admin, ClearKind::Format, &format(held.fleet.domain));
+    refused(held.store.put(&Named::Format(2).to_name(), own.clone()).await, "for this place");
+    held.store.put(&name, own).await.expect("put");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_ends_a_session_of_the_same_node_only() {
+    let held = held();
+    held.fleet.enrol("millstone");
+    let fence = |id: u8| {
+        let name = Named::Fence(SessionId::new([id; 16])).to_name();
+        let content = held.fleet.sign("nullstone", |signer| {
+            envelope::seal(&held.ring, signer, EnvelopeKind::Fence, name.stem(), b"ended")
+        });
+        (name, content)
+    };
+    let (name, content) = fence(1);
+    refused(held.store.put(&name, content.clone()).await, "no such session");
+    let (session_name, session_content) = session(&held, "nullstone", 1, b"begun");
+    held.store.put(&session_name, session_content).await.expect("put");
+    held.store.put(&name, content).await.expect("of its own");
+    // One of the holder's, as its custodian has it when it mends something.
+    let (session_name, of_holder) = session(&held, "millstone", 2, b"begun");
+    let path = held.folder.path().join("nullstone").join(session_name.as_str());
+    std::fs::write(path, of_holder).expect("writes");
+    let (name, content) = fence(2);
+    refused(held.store.put(&name, content).await, "has signed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

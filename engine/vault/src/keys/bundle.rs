@@ -83,6 +83,9 @@ pub struct Bundle {
     /// Private seed of the admin key: in a recovery's bundle, and until there is one on the first node.
     #[serde(with = "secret_hex_option", default, skip_serializing_if = "Option::is_none")]
     pub admin_seed: Option<Secret>,
+    /// Private seed of the fleet's authority, where the domain belongs to a fleet of several nodes: beside the admin's seed.
+    #[serde(with = "secret_hex_option", default, skip_serializing_if = "Option::is_none")]
+    pub authority_seed: Option<Secret>,
 }
 
 /// Why a bundle is unusable.
@@ -114,12 +117,13 @@ impl Bundle {
             meta: vec![Epoch::random()],
             compromised: Vec::new(),
             admin_seed: Some(admin_seed),
+            authority_seed: None,
         }
     }
 
-    /// The same keys without the admin's private seed.
+    /// The same keys without the seeds of the admin and of the fleet's authority.
     pub fn without_admin(&self) -> Self {
-        Self { admin_seed: None, ..self.clone() }
+        Self { admin_seed: None, authority_seed: None, ..self.clone() }
     }
 
     /// What a custodian gets, which may not read payload: it folds metadata and moves sealed records.
@@ -130,6 +134,7 @@ impl Bundle {
             cut: None,
             data: Vec::new(),
             admin_seed: None,
+            authority_seed: None,
             ..self.clone()
         }
     }
@@ -172,6 +177,7 @@ impl Bundle {
         joined.compromised.sort_unstable();
         joined.compromised.dedup();
         joined.admin_seed = self.admin_seed.clone().or_else(|| other.admin_seed.clone());
+        joined.authority_seed = self.authority_seed.clone().or_else(|| other.authority_seed.clone());
         match joined.check_keys_in_use() {
             Ok(()) => Some(joined),
             Err(_) => {

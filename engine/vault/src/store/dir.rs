@@ -359,12 +359,12 @@ fn delete(disk: &dyn Disk, root: &Path, names: &[String]) -> io::Result<()> {
     for name in names {
         let path = root.join(name);
         match disk.remove_file(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            removed => {
-                removed?;
-                folders.extend(path.parent().map(Path::to_path_buf));
-            }
+            // That it is gone may not be durable yet, if whoever has removed it has died.
+            Err(error) if error.kind() == ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            removed => removed?,
         }
+        folders.extend(path.parent().map(Path::to_path_buf));
     }
     sync_all(disk, &folders.into_iter().collect::<Vec<_>>())
 }

@@ -49,7 +49,7 @@ pub use custodian::{
 };
 pub use difference::DifferingKeys;
 pub use draft::{HeadDraft, Original, PointDraft};
-pub use open::{NewVault, VaultKeys};
+pub use open::{NewVault, VaultCharter, VaultKeys};
 pub use proofs::PROOFS_READ_MAX;
 pub use reading::{PointFold, Reading};
 pub use session::{Acknowledged, Session, WriterIdentity, WriterView};

@@ -3,8 +3,9 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
-use backstay_core::id::VaultId;
+use backstay_core::id::{DomainId, VaultId};
 use backstay_core::units::Timestamp;
+use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::Vault;
@@ -38,6 +39,44 @@ pub struct NewVault<'a> {
     pub holders: Vec<(String, String, Bundle)>,
     /// When.
     pub now: Timestamp,
+}
+
+/// What only the admin can say of a vault that is to be made: what it is, and who may do what in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultCharter {
+    /// `format/1`.
+    pub format: Bytes,
+    /// `trust/1`.
+    pub trust: Bytes,
+}
+
+impl VaultCharter {
+    /// Signs it: a new vault of this domain, with these nodes.
+    pub fn sign(
+        admin: &Signer,
+        domain: DomainId,
+        nodes: Vec<TrustedNode>,
+        custodian: Custodian,
+        now: Timestamp,
+    ) -> Self {
+        let trust = TrustObject { n: 1, previous: None, nodes, custodian };
+        let format = FormatObject {
+            vault: VaultId::new(random_bytes()),
+            domain,
+            reader: FORMAT_VERSION,
+            writer: FORMAT_VERSION,
+            features: FEATURES.map(String::from).to_vec(),
+            created: now,
+        };
+        let format = clear::sign(admin, ClearKind::Format, &format);
+        Self { format, trust: clear::sign(admin, ClearKind::Trust, &trust) }
+    }
+
+    /// The format last: a vault is there when that is.
+    fn put(&self, store: Unopened<'_>) -> Result<(), VaultError> {
+        store.put(&Named::Trust(1).to_name(), self.trust.clone())?;
+        Ok(store.put(&Named::Format(1).to_name(), self.format.clone())?)
+    }
 }
 
 /// Reading of wrapped keys from a store, before the vault can be opened.
@@ -113,20 +152,33 @@ impl Vault {
                 nodes.push(node);
             }
         }
-        let trust = TrustObject { n: 1, previous: None, nodes, custodian };
-        let object = clear::sign(new.admin, ClearKind::Trust, &trust);
-        new_store.put(&Named::Trust(1).to_name(), object)?;
-        let format = FormatObject {
-            vault: VaultId::new(random_bytes()),
-            domain: new.bundle.domain,
-            reader: FORMAT_VERSION,
-            writer: FORMAT_VERSION,
-            features: FEATURES.map(String::from).to_vec(),
-            created: new.now,
-        };
-        let object = clear::sign(new.admin, ClearKind::Format, &format);
-        new_store.put(&Named::Format(1).to_name(), object)?;
+        let charter = VaultCharter::sign(new.admin, new.bundle.domain, nodes, custodian, new.now);
+        charter.put(new_store)?;
         Self::open(store, io, Arc::new(KeyRing::new(new.bundle)))
+    }
+
+    /// Makes a vault for which the admin has signed before what only the admin can. `recovery` is the file of the recovery key's
+    /// keys, where there is one.
+    pub fn create_chartered(
+        store: Arc<dyn Store>,
+        io: Handle,
+        charter: &VaultCharter,
+        bundle: &Bundle,
+        holders: &[(String, String, Bundle)],
+        recovery: Option<(String, Bytes)>,
+    ) -> Result<Self, VaultError> {
+        let new_store = Unopened { store: &store, io: &io };
+        if new_store.newest("format")?.is_some() {
+            return Err(VaultError::AlreadyThere { place: store.place() });
+        }
+        for (holder, recipient, bundle) in holders {
+            put_keys(new_store, holder, recipient, bundle)?;
+        }
+        if let Some((holder, sealed)) = recovery {
+            new_store.put(&Named::Key(holder).to_name(), sealed)?;
+        }
+        charter.put(new_store)?;
+        Self::open(store, io, Arc::new(KeyRing::new(bundle)))
     }
 
     /// What a store's newest format object says, before any key is at hand; `None` when there is no vault.

@@ -13,7 +13,7 @@ fn the_example_of_two_nodes_is_understood() {
     assert_eq!(addresses, ["100.64.0.5:7420", "100.64.0.2:7420"]);
     assert_eq!(config.fleet.issuers.len(), 2);
     let kinds: Vec<_> = config.vaults.iter().map(|(name, v)| (name.as_str(), v.kind.label())).collect();
-    assert_eq!(kinds, [("local", "dir"), ("offsite", "s3"), ("twin", "peer")]);
+    assert_eq!(kinds, [("held.cobblestone", "held"), ("local", "dir"), ("offsite", "s3"), ("twin", "peer")]);
     let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
     assert_eq!(names, ["authentik.postgres", "matrix.dump", "matrix.postgres", "matrix.zfs", "static.files"]);
     assert_eq!(config.services["matrix"].after[0].as_str(), "authentik");

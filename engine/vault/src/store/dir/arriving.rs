@@ -2,10 +2,10 @@
 //! and given its name when all of it is there and durable. What is dropped before that has left nothing.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use super::{DIRECT_BYTES_LEAST, DirStore, Writing, kind_of};
+use super::{DIRECT_BYTES_LEAST, DirStore, Writing, is_full, kind_of};
 use crate::buffer::{ALIGNMENT_BYTES, Buffer, BufferPool};
 use crate::name::ObjectName;
 use crate::store::{Operation, StoreError};
@@ -38,12 +38,12 @@ impl DirStore {
             path: PathBuf::new(),
             file: None,
             writing: if is_direct { Writing::Direct } else { Writing::Cached },
-            buffer: pool.take(PIECE_BYTES.min(length as usize).next_multiple_of(ALIGNMENT_BYTES)),
+            buffer: pool.take((length as usize).clamp(1, PIECE_BYTES).next_multiple_of(ALIGNMENT_BYTES)),
             filled: 0,
             written: 0,
             is_placed: false,
         };
-        arriving.make().map_err(|error| arriving.failed(&error))?;
+        arriving.trying_for_room(Arriving::make).map_err(|error| arriving.failed(&error))?;
         Ok(arriving)
     }
 }
@@ -58,7 +58,7 @@ impl Arriving {
             self.filled += count;
             piece = &piece[count..];
             if self.filled == self.buffer.as_ref().len() {
-                self.flush().map_err(|error| self.failed(&error))?;
+                self.trying_for_room(Self::flush).map_err(|error| self.failed(&error))?;
             }
         }
         Ok(())
@@ -71,17 +71,31 @@ impl Arriving {
 
     /// Makes it durable, under its name, where it takes the place of another one. When this returns, all of that is durable.
     pub fn place(mut self) -> Result<(), StoreError> {
-        self.finish().map_err(|error| self.failed(&error))
+        self.trying_for_room(Self::finish).map_err(|error| self.failed(&error))
+    }
+
+    /// Does something, and once more where the disk was full and there was something in the trash whose time is over.
+    fn trying_for_room(&mut self, work: fn(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        match work(self) {
+            Err(error) if is_full(&error) && self.has_made_room() => work(self),
+            outcome => outcome,
+        }
+    }
+
+    fn has_made_room(&self) -> bool {
+        let inner = &self.store.inner;
+        inner.open_root().is_ok_and(|root| inner.has_emptied_trash(&root.path))
     }
 
     fn finish(&mut self) -> io::Result<()> {
         self.flush()?;
         let inner = &self.store.inner;
-        if let Some(file) = self.file.take() {
-            inner.disk.sync_file(&file, &self.path)?;
+        if let Some(file) = &self.file {
+            inner.disk.sync_file(file, &self.path)?;
         }
         let root = inner.open_root()?;
         inner.rename(&root.path, &self.path, self.object.as_str())?;
+        self.file = None;
         self.is_placed = true;
         Ok(())
     }
@@ -138,7 +152,9 @@ impl Arriving {
     }
 
     fn write_filled(&self) -> io::Result<()> {
-        let file = self.file.as_ref().ok_or_else(|| io::Error::other("it has its name already"))?;
+        let mut file = self.file.as_ref().ok_or_else(|| io::Error::other("it has its name already"))?;
+        // Where an earlier try has left off, a part of this may be there already.
+        file.seek(SeekFrom::Start(self.written))?;
         self.store.inner.disk.write(file, &self.path, &self.buffer.as_ref()[..self.filled])
     }
 

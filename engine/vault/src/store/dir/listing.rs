@@ -1,5 +1,6 @@
 //! What is in the folders of a directory: all of it, or a page of it in order of name.
 
+use std::collections::BinaryHeap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -10,6 +11,9 @@ use crate::store::{Folder, LISTING_MAX, Listed, Operation, StoreError};
 
 /// How deep folders are: `packs/ab/…`, `points/…/…`.
 pub(super) const FOLDER_DEPTH_MAX: usize = 3;
+
+/// How often a page is made anew of which everything was deleted meanwhile.
+const TRIES_MAX: usize = 3;
 
 /// A part of what is below a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +36,17 @@ impl DirStore {
         let path = folder.as_str().trim_end_matches('/').to_owned();
         let after = after.map(|after| after.as_str().to_owned()).unwrap_or_default();
         self.run(Operation::List, folder.as_str().to_owned(), move |inner, root| {
-            let mut entries = Vec::new();
-            // One more tells whether there are more.
-            page_below(root, &path, FOLDER_DEPTH_MAX, &after, entries_max.saturating_add(1), &mut entries)?;
-            let has_more = entries.len() > entries_max;
-            entries.truncate(entries_max);
-            inner.make_durable(root, &path, &entries)?;
-            Ok(Page { entries, has_more })
+            let mut draft = Draft { entries: Vec::new(), entries_max, has_more: false };
+            for _ in 0..TRIES_MAX {
+                draft = Draft { entries: Vec::new(), entries_max, has_more: false };
+                page_below(root, &path, FOLDER_DEPTH_MAX, &after, &mut draft)?;
+                // All that it would have had were deleted while it was made.
+                if !(draft.entries.is_empty() && draft.has_more) {
+                    break;
+                }
+            }
+            inner.make_durable(root, &path, &draft.entries)?;
+            Ok(Page { entries: draft.entries, has_more: draft.has_more })
         })
         .await
     }
@@ -85,52 +93,64 @@ pub(super) fn list_below(
     Ok(())
 }
 
-/// What is below a folder after a name, in order, until there are so many.
-fn page_below(
-    root: &Path,
-    folder: &str,
-    depth: usize,
-    after: &str,
+/// A page that is being made.
+struct Draft {
+    entries: Vec<Listed>,
     entries_max: usize,
-    page: &mut Vec<Listed>,
-) -> io::Result<()> {
+    has_more: bool,
+}
+
+/// What is below a folder after a name, in order, until the page is full. Keeps no more names than fit into it, however many there
+/// are.
+fn page_below(root: &Path, folder: &str, depth: usize, after: &str, page: &mut Draft) -> io::Result<()> {
     let entries = match fs::read_dir(root.join(folder)) {
         Err(error) if error.kind() == ErrorKind::NotFound && root.is_dir() => return Ok(()),
         entries => entries?,
     };
-    // A folder stands in the order where the names below it do, which have a slash there.
-    let mut names = Vec::new();
+    let room = page.entries_max - page.entries.len();
+    // The first of them, the last on top; one more than there is room for tells whether there are more.
+    let mut names = BinaryHeap::new();
     for entry in entries {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        let slash = if entry.file_type()?.is_dir() { "/" } else { "" };
-        let name = format!("{folder}/{name}{slash}");
-        if name.as_str() > after || after.starts_with(&name) {
-            names.push(name);
+        // A folder stands in the order where the names below it do, which have a slash there.
+        let is_folder = entry.file_type()?.is_dir();
+        let name = format!("{folder}/{name}{}", if is_folder { "/" } else { "" });
+        let is_after = name.as_str() > after || (is_folder && after.starts_with(&name));
+        if !is_after || !(is_folder || ObjectName::parse(&name).is_some()) {
+            continue;
         }
-        if names.len() > LISTING_MAX {
-            return Err(ErrorKind::FileTooLarge.into());
+        names.push(name);
+        if names.len() > room + 1 {
+            names.pop();
         }
     }
-    names.sort_unstable();
-    for name in names {
-        if page.len() >= entries_max {
+    let is_cut = names.len() > room;
+    for name in names.into_sorted_vec() {
+        if page.entries.len() >= page.entries_max {
+            page.has_more = true;
             return Ok(());
         }
         match name.strip_suffix('/') {
-            Some(folder) if depth > 1 => page_below(root, folder, depth - 1, after, entries_max, page)?,
+            Some(folder) if depth > 1 => {
+                page_below(root, folder, depth - 1, after, page)?;
+                if page.has_more {
+                    return Ok(());
+                }
+            }
             Some(_) => {}
-            None if name == after => {}
             None => {
                 let Some((name, named)) = ObjectName::parse(&name) else { continue };
                 match fs::metadata(root.join(name.as_str())) {
                     // Deleted since the folder was read.
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    found => page.push(Listed { name, named, bytes: found?.len() }),
+                    found => page.entries.push(Listed { name, named, bytes: found?.len() }),
                 }
             }
         }
     }
+    // Names that were not kept come after these.
+    page.has_more = is_cut;
     Ok(())
 }
 

@@ -37,6 +37,8 @@ pub(super) fn throw_away(
     for name in names {
         let path = root.join(name);
         if !path.try_exists()? {
+            // That it is gone may not be durable yet, if whoever has removed it has died.
+            from.extend(path.parent().filter(|folder| folder.is_dir()).map(Path::to_path_buf));
             continue;
         }
         let place = in_batch(batch, name);
