@@ -6,6 +6,7 @@ pub mod hold;
 pub mod identity;
 pub mod link;
 pub mod serve;
+pub mod tailnet;
 
 mod endpoint;
 mod frames;

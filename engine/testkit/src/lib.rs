@@ -1,5 +1,5 @@
 //! What tests of several crates share: stores that fail and crash on demand, the suite that every store
-//! passes, and a vault with keys, captures and objects written by hand. Never part of a release.
+//! passes, a vault with keys, captures and objects written by hand, and a stand-in for tailscaled. Never part of a release.
 
 pub mod capture;
 pub mod conformance;
@@ -9,6 +9,7 @@ pub mod fixture;
 pub mod forge;
 pub mod forwarded;
 pub mod kind;
+pub mod local_api;
 pub mod power;
 pub mod random;
 pub mod rows;
