@@ -86,7 +86,8 @@ fn show(command: &Command) -> String {
     }
 }
 
-fn limit() -> String {
+/// The limit on a step, as `timeout` takes it.
+pub(crate) fn limit() -> String {
     format!("{STEP_LIMIT_MINUTES}m")
 }
 

@@ -19,6 +19,12 @@ const FUZZ: &str = "backstay-fuzz";
 /// The state-space model of commit and collection, which runs long enough to want its own line.
 const MODEL: (&str, &str) = ("backstay-vault", "commit_and_collect");
 
+/// The tests that ask a real tailscaled.
+const TAILNET: (&str, &str) = ("backstay-net", "tailnet");
+/// The module of them all. They are marked `#[ignore]`, since they cannot run without what this group builds; so that a plain
+/// `cargo test` says that they were left out.
+const TAILNET_MODULE: &str = "on_a_real_tailnet::";
+
 /// What the tests of the real binary compare with.
 const E2E_PROGRAMS: &[Program] = &[
     Program { name: "bash", package: "bash" },
@@ -52,6 +58,8 @@ pub(crate) enum Group {
     Fuzz,
     /// Tests of the real `backstay` binary (installs attr, acl, rsync, …).
     E2e,
+    /// The client of tailscaled, on a tailnet of real parts in network namespaces (builds headscale and tailscaled once).
+    Tailnet,
     /// The documentation builds without a warning, and its examples run.
     Docs,
     /// Licences, sources and advisories of the dependencies (builds cargo-deny once).
@@ -66,6 +74,8 @@ pub(crate) enum Step {
     Check(Command),
     /// Must succeed; the tests it runs are counted.
     Tests(Command),
+    /// The same, with the real parts of a tailnet. Skipped where there are none.
+    OnTailnet(Command),
     /// `cargo xtask deny`.
     Deny,
     /// `cargo xtask size`.
@@ -92,15 +102,19 @@ impl Group {
 
     /// Whether the group asks nothing of the machine but the Rust toolchain: what `--quick` keeps.
     pub(crate) fn is_quick(self) -> bool {
-        self.programs().is_empty() && self != Group::Deny
+        self.programs().is_empty() && !matches!(self, Group::Deny | Group::Tailnet)
     }
 
     pub(crate) fn expects(self) -> Expects {
         match self {
             Group::Style | Group::Docs | Group::Deny => Expects::Success,
-            Group::Unit | Group::Integration | Group::Model | Group::Fuzz | Group::E2e | Group::Long => {
-                Expects::Tests
-            }
+            Group::Unit
+            | Group::Integration
+            | Group::Model
+            | Group::Fuzz
+            | Group::E2e
+            | Group::Tailnet
+            | Group::Long => Expects::Tests,
         }
     }
 
@@ -112,7 +126,10 @@ impl Group {
             Group::Deny => vec![Step::Deny],
             Group::Unit => vec![run_tests(&["--workspace", "--exclude", FUZZ, "--lib", "--bins"])],
             Group::Fuzz => vec![run_tests(&["--package", FUZZ])],
-            Group::Long => vec![run_tests(&["--workspace", "--tests", "--", "--ignored"])],
+            Group::Long => {
+                vec![run_tests(&["--workspace", "--tests", "--", "--ignored", "--skip", TAILNET_MODULE])]
+            }
+            Group::Tailnet => vec![on_tailnet()],
             Group::Integration | Group::Model | Group::E2e => integration_steps(self, &test_targets()?),
         })
     }
@@ -133,9 +150,18 @@ fn docs() -> Vec<Step> {
 }
 
 fn run_tests(arguments: &[&str]) -> Step {
+    Step::Tests(test_command(arguments))
+}
+
+fn on_tailnet() -> Step {
+    let (package, test) = TAILNET;
+    Step::OnTailnet(test_command(&["--package", package, "--test", test, "--", "--ignored", TAILNET_MODULE]))
+}
+
+fn test_command(arguments: &[&str]) -> Command {
     let mut command = cargo("test");
     command.arg("--no-fail-fast").args(arguments);
-    Step::Tests(command)
+    command
 }
 
 /// One step for each package with tests in the group. A group without any has no step, and so does not pass.
@@ -153,6 +179,7 @@ fn integration_steps(group: Group, targets: &[TestTarget]) -> Vec<Step> {
 fn group_of(target: &TestTarget) -> Group {
     match (target.package.as_str(), target.name.as_str()) {
         MODEL => Group::Model,
+        TAILNET => Group::Tailnet,
         (DAEMON, _) => Group::E2e,
         (FUZZ, _) => Group::Fuzz,
         _ => Group::Integration,
@@ -196,6 +223,15 @@ mod tests {
     }
 
     #[test]
+    fn what_needs_real_parts_is_run_where_they_are_and_nowhere_else() {
+        assert_eq!(group_of(&target(TAILNET.0, TAILNET.1)), Group::Tailnet);
+        let Step::OnTailnet(command) = on_tailnet() else { panic!("it runs without the parts") };
+        assert!(command.get_args().any(|word| word == TAILNET_MODULE));
+        let long = words(Group::Long.steps().expect("it asks nobody"));
+        assert!(long[0].ends_with(&format!("--skip {TAILNET_MODULE}")), "{long:?}");
+    }
+
+    #[test]
     fn a_group_that_runs_nothing_has_no_steps_to_pass() {
         assert!(integration_steps(Group::Model, &[target(DAEMON, "restore")]).is_empty());
         assert_eq!(Group::Model.expects(), Expects::Tests);
@@ -204,6 +240,6 @@ mod tests {
     #[test]
     fn quick_leaves_out_what_installs() {
         let left_out: Vec<_> = Group::value_variants().iter().filter(|group| !group.is_quick()).collect();
-        assert_eq!(left_out, [&Group::E2e, &Group::Deny, &Group::Long]);
+        assert_eq!(left_out, [&Group::E2e, &Group::Tailnet, &Group::Deny, &Group::Long]);
     }
 }

@@ -74,7 +74,8 @@ fn apt_get(verb: &[&str], packages: &[&str]) -> Result<()> {
     crate::cargo::run(&mut command)
 }
 
-fn is_root() -> Result<bool> {
+/// Whether this process may do everything.
+pub(crate) fn is_root() -> Result<bool> {
     use std::os::unix::fs::MetadataExt;
     // The owner of our own entry in /proc is the effective user: no call outside the standard library needed.
     let own = Path::new("/proc/self").metadata().context("cannot read /proc/self")?;

@@ -1,6 +1,7 @@
 //! The table at the end of `cargo xtask test`.
 //!
-//! Owns its layout, and the arithmetic of its last line, `N passed, N failed`, which CI reads.
+//! Owns its layout, and the arithmetic of its last line, `N passed, N failed`, which CI reads; groups that were skipped are
+//! counted behind that.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -23,13 +24,17 @@ pub(crate) enum Outcome {
     Failed {
         why: String,
     },
+    /// This machine cannot run it.
+    Skipped {
+        why: String,
+    },
 }
 
 impl Row {
     /// Failed tests; 1 for a group that failed in another way (formatting, a crash, no test at all).
     pub(crate) fn failures(&self) -> u64 {
         match self.outcome {
-            Outcome::Passed { .. } => self.tally.failed,
+            Outcome::Passed { .. } | Outcome::Skipped { .. } => self.tally.failed,
             Outcome::Failed { .. } => self.tally.failed.max(1),
         }
     }
@@ -42,6 +47,7 @@ pub(crate) fn summary(rows: &[Row]) -> String {
         let (outcome, remark) = match &row.outcome {
             Outcome::Passed { note } => ("ok", note.unwrap_or_default()),
             Outcome::Failed { why } => ("FAILED", why.as_str()),
+            Outcome::Skipped { why } => ("SKIPPED", why.as_str()),
         };
         let Tally { passed, failed, ignored } = row.tally;
         let seconds = row.elapsed.as_secs();
@@ -53,7 +59,11 @@ pub(crate) fn summary(rows: &[Row]) -> String {
     }
     let passed: u64 = rows.iter().map(|row| row.tally.passed).sum();
     let failed: u64 = rows.iter().map(Row::failures).sum();
-    let _ = writeln!(text, "{passed} passed, {failed} failed");
+    let skipped = rows.iter().filter(|row| matches!(row.outcome, Outcome::Skipped { .. })).count();
+    let _ = match skipped {
+        0 => writeln!(text, "{passed} passed, {failed} failed"),
+        _ => writeln!(text, "{passed} passed, {failed} failed, {skipped} skipped"),
+    };
     text
 }
 
@@ -74,6 +84,18 @@ mod tests {
             row("e2e", 3, 2, Outcome::Failed { why: "`cargo test` failed".to_owned() }),
         ];
         assert_eq!(summary(&rows).lines().last(), Some("43 passed, 3 failed"));
+    }
+
+    #[test]
+    fn a_group_that_was_skipped_is_seen_in_the_table_and_in_the_last_line() {
+        let why = "there is no TUN device".to_owned();
+        let rows = [
+            row("unit", 40, 0, Outcome::Passed { note: None }),
+            row("tailnet", 0, 0, Outcome::Skipped { why }),
+        ];
+        let text = summary(&rows);
+        assert!(text.contains("SKIPPED") && text.contains("there is no TUN device"), "{text}");
+        assert_eq!(text.lines().last(), Some("40 passed, 0 failed, 1 skipped"));
     }
 
     #[test]

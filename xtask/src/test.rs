@@ -2,6 +2,7 @@
 //!
 //! Owns the order and the verdict. A group that fails does not stop the next one: a run tells all it can.
 
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -10,6 +11,7 @@ use clap::ValueEnum;
 use crate::deny::{self, Judged};
 use crate::groups::{Expects, Group, Step};
 use crate::report::{Outcome, Row, summary};
+use crate::tailnet::{self, Parts};
 use crate::tally::Tally;
 use crate::{cargo, provision, size};
 
@@ -22,7 +24,7 @@ pub(crate) struct Options {
     quick: bool,
 }
 
-/// Runs the groups and prints a table, whose last line is `N passed, N failed`. Fails if any group did.
+/// Runs the groups and prints a table, whose last line begins with `N passed, N failed`. Fails if any group did.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let groups = wanted(options);
     if groups.is_empty() {
@@ -53,7 +55,11 @@ fn run_group(group: Group) -> Row {
     let start = Instant::now();
     let mut tally = Tally::default();
     let outcome = match run_steps(group, &mut tally) {
-        Ok(note) => Outcome::Passed { note },
+        Ok(Done::Ran { note }) => Outcome::Passed { note },
+        Ok(Done::Skipped { why }) => {
+            eprintln!("== {name}: SKIPPED, {why}");
+            Outcome::Skipped { why }
+        }
         Err(error) => {
             eprintln!("== {name}: {error:#}");
             Outcome::Failed { why: format!("{error:#}") }
@@ -62,9 +68,21 @@ fn run_group(group: Group) -> Row {
     Row { name, elapsed: start.elapsed(), tally, outcome }
 }
 
-/// Runs all steps, also after one failed. The value is what a reader of the table should know of a success.
-fn run_steps(group: Group, tally: &mut Tally) -> Result<Option<&'static str>> {
+/// What became of a group in which nothing failed.
+enum Done {
+    Ran {
+        /// What a reader of the table should know.
+        note: Option<&'static str>,
+    },
+    Skipped {
+        why: String,
+    },
+}
+
+/// Runs all steps, also after one failed.
+fn run_steps(group: Group, tally: &mut Tally) -> Result<Done> {
     let mut note = None;
+    let mut skipped = None;
     let mut failures = Vec::new();
     for step in group.steps()? {
         let result = match step {
@@ -73,18 +91,32 @@ fn run_steps(group: Group, tally: &mut Tally) -> Result<Option<&'static str>> {
             Step::Deny => deny::run().map(|judged| {
                 note = (judged == Judged::WithoutAdvisories).then_some("advisories NOT checked, no database");
             }),
-            Step::Tests(mut command) => {
-                let (counted, result) = cargo::run_tests(&mut command);
-                tally.add(counted);
-                result
-            }
+            Step::Tests(mut command) => counted(&mut command, tally),
+            Step::OnTailnet(mut command) => match tailnet::parts() {
+                Ok(Parts::Built(folder)) => counted(command.env(tailnet::PROGRAMS_VARIABLE, folder), tally),
+                Ok(Parts::Impossible(why)) => {
+                    skipped = Some(why);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
         };
         failures.extend(result.err().map(|error| format!("{error:#}")));
     }
-    if failures.is_empty() && group.expects() == Expects::Tests && tally.ran() == 0 {
+    if failures.is_empty() && skipped.is_none() && group.expects() == Expects::Tests && tally.ran() == 0 {
         failures.push("no test ran".to_owned());
     }
-    if failures.is_empty() { Ok(note) } else { Err(anyhow!(failures.join("; "))) }
+    match skipped {
+        _ if !failures.is_empty() => Err(anyhow!(failures.join("; "))),
+        Some(why) => Ok(Done::Skipped { why }),
+        None => Ok(Done::Ran { note }),
+    }
+}
+
+fn counted(command: &mut Command, tally: &mut Tally) -> Result<()> {
+    let (counted, result) = cargo::run_tests(command);
+    tally.add(counted);
+    result
 }
 
 #[cfg(test)]

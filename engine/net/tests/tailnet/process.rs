@@ -1,0 +1,99 @@
+//! Programs of a rig: those that run until it ends, and those that are waited for. Owns their bounds in time and their end.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything is waited for that should come by itself.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a program may take to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether something came.
+const LOOK_PERIOD: Duration = Duration::from_millis(100);
+
+/// How much of a log is shown when a test fails, in bytes.
+const LOG_TAIL_BYTES: usize = 4096;
+
+/// A program that runs until it is dropped. Where this process dies before, the kernel ends it.
+pub(crate) struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts `command`, whose words begin with the program, in a network namespace.
+    pub(crate) fn start(namespace: &str, command: &mut Command, log: PathBuf) -> Self {
+        let file = File::create(&log).expect("a log");
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", namespace, "setpriv", "--pdeathsig", "KILL"]);
+        inside.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            inside.env(name, value.expect("variables are only set"));
+        }
+        inside.stdin(Stdio::null()).stderr(file.try_clone().expect("a log")).stdout(file);
+        Self { child: inside.spawn().expect("`ip` can be started"), log }
+    }
+
+    /// Ends it as a service manager would, or, when that does not help, at once.
+    pub(crate) fn end(&mut self) {
+        // `ip netns exec` and setpriv become the program: its pid is that of the child.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let start = Instant::now();
+        while start.elapsed() < GRACE {
+            if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+                return;
+            }
+            std::thread::sleep(LOOK_PERIOD);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            let log = std::fs::read(&self.log).unwrap_or_default();
+            let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
+            eprintln!("--- the end of {}\n{}", self.log.display(), String::from_utf8_lossy(tail));
+        }
+    }
+}
+
+/// Runs a program to its end, for [`PATIENCE`] at most. What it printed, where it succeeded; what it said of its failure.
+pub(crate) fn run(command: &[&str]) -> Result<String, String> {
+    let limit = PATIENCE.as_secs().to_string();
+    let mut bounded = Command::new("timeout");
+    let output = bounded.args(["--kill-after=1", &limit]).args(command).stdin(Stdio::null()).output();
+    let output = output.expect("`timeout` can be started");
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("`{}`: {}: {}", command.join(" "), output.status, said.trim()))
+}
+
+/// The path as a word of a command.
+pub(crate) fn word(path: &Path) -> &str {
+    path.to_str().expect("folders of tests have plain names")
+}
+
+/// Looks until there is something, for [`PATIENCE`] at most.
+pub(crate) fn wait_for<T, E: std::fmt::Display>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(error) if start.elapsed() > PATIENCE => {
+                panic!("{what} did not come within {} s: {error}", PATIENCE.as_secs())
+            }
+            Err(_) => std::thread::sleep(LOOK_PERIOD),
+        }
+    }
+}
