@@ -219,3 +219,43 @@ pub(super) fn excerpt(text: &str) -> String {
     let shown = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
     shown.take(EXCERPT_CHARS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(kind: io::ErrorKind) -> TailnetError {
+        TailnetError::of_connecting("/run/t.sock".into(), "`status`", &io::Error::from(kind))
+    }
+
+    #[test]
+    fn a_socket_that_is_not_served_is_not_taken_for_one_that_is_forbidden() {
+        for kind in [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused, io::ErrorKind::NotADirectory]
+        {
+            assert!(matches!(told(kind), TailnetError::Absent { .. }), "{kind}");
+        }
+        let denied = told(io::ErrorKind::PermissionDenied);
+        assert!(matches!(denied, TailnetError::Denied { .. }) && !denied.is_transient(), "{denied}");
+        // More connections wait than the socket takes: it is tried again.
+        let busy = told(io::ErrorKind::WouldBlock);
+        assert!(matches!(busy, TailnetError::Broken { .. }) && busy.is_transient(), "{busy}");
+    }
+
+    #[test]
+    fn every_error_says_what_to_do() {
+        let (socket, question) = (PathBuf::from("/run/t.sock"), "`whois`");
+        for (error, advice) in [
+            (told(io::ErrorKind::NotFound), "start it with"),
+            (told(io::ErrorKind::PermissionDenied), "run Backstay as root"),
+            (
+                TailnetError::TimedOut { socket, question, limit: Duration::from_secs(5) },
+                "within 5 s; if it stays so, look at `journalctl -u tailscaled`",
+            ),
+            (TailnetError::NotRunning(BackendState::NeedsLogin), "run `tailscale up`"),
+            (TailnetError::Userspace, "give an IP:PORT"),
+        ] {
+            let text = error.to_string();
+            assert!(text.contains(advice) && !text.contains("  "), "{text}");
+        }
+    }
+}

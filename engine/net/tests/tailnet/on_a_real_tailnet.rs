@@ -87,6 +87,10 @@ fn a_node_that_is_not_connected_says_why_and_vouches_for_nobody() {
     for error in [rig.null.status().expect_err("stopped"), rig.null.whois(from).expect_err("stopped")] {
         assert!(matches!(error, TailnetError::NotRunning(BackendState::Stopped)), "{error}");
     }
+    // This is why its state is asked as well. Where this fails, one question may be enough.
+    let remembered =
+        rig.null.tailscale(&["whois", &from.to_string()]).expect("tailscaled itself still vouches");
+    assert!(remembered.contains(&cobble.name), "{remembered}");
 
     assert_eq!(rig.null.go_on(), null, "stopping changes nothing");
 
