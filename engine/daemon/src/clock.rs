@@ -25,3 +25,9 @@ impl Clock for SystemClock {
         Duration::try_from(since_boot).ok().map(SteadyTime::since_start)
     }
 }
+
+/// The minute of the day in local time, 0 to 1439: limits of rates go by that.
+pub fn minute_of_day() -> u16 {
+    let now = jiff::Zoned::now();
+    u16::from(now.hour().unsigned_abs()) * 60 + u16::from(now.minute().unsigned_abs())
+}

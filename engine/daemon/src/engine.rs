@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use backstay_core::clock::Moment;
-use backstay_core::config::{Config, FilesSource, Source, SourceKind, Target, VaultKind};
+use backstay_core::config::{Config, FilesSource, Source, SourceKind, Target};
 use backstay_core::id::PointId;
 use backstay_core::point::Facts;
 use backstay_core::units::Timestamp;
@@ -347,10 +347,7 @@ pub fn walk_options(config: &Config, files: &FilesSource) -> Result<WalkOptions,
     let snapshots = files.snapshot.map(|_| snapshot::FOLDER.to_owned());
     let exclude: Vec<String> = files.exclude.iter().cloned().chain(snapshots).collect();
     let exclude = Exclude::new(&exclude).map_err(Failure::usage)?;
-    let vaults = config.vaults.values().filter_map(|vault| match &vault.kind {
-        VaultKind::Dir(dir) => Some(dir.path.clone()),
-        _ => None,
-    });
+    let vaults = config.vaults.values().filter_map(|vault| vault.kind.directory()).map(Path::to_path_buf);
     let own = [config.node.state.clone(), config.node.scratch.clone()];
     let leave_out: Vec<PathBuf> = vaults.chain(own).chain(snapshot::folders(config)).collect();
     let crossing = if files.one_file_system { Crossing::Stay } else { Crossing::Cross };

@@ -11,6 +11,7 @@ mod control;
 mod doctor;
 mod engine;
 mod failure;
+mod fleet;
 mod flow_counters;
 mod flow_proofs;
 mod flows;

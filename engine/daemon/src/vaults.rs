@@ -22,9 +22,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, VaultKind};
+use backstay_core::config::{Config, PeerVault, VaultKind};
 use backstay_core::id::VaultId;
 use backstay_core::units::Span;
+use backstay_net::link::PeerStore;
 use backstay_vault::index::{IndexFolder, IndexLimits};
 use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing};
 use backstay_vault::store::{Counted, DirStore, RequestObserver, Retried, RetryPolicy, Store};
@@ -32,12 +33,13 @@ use backstay_vault::vault::{Vault, VaultKeys, WriterIdentity};
 use tokio::runtime::Handle;
 
 use crate::failure::Failure;
+use crate::fleet::FleetMember;
 use crate::node::{Identity, KnownVaults, make_state_folder};
 use patience::Answers;
 use slot::{Opened, Slot};
 
 /// For how long what is deleted from a vault can be brought back, where the configuration does not say.
-const UNDELETE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const UNDELETE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Whether a vault that is not there may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub struct Vaults {
     /// Opens the vaults' keys in place of the node's own identity; nothing of it is kept.
     key_file: Option<AgeIdentity>,
     access: Access,
+    /// This node as a member of its fleet, where it is one of several.
+    fleet: Option<Arc<FleetMember>>,
 }
 
 /// A clock that can be shown.
@@ -107,12 +111,31 @@ impl Vaults {
         let slots = config.vaults.keys().map(|name| (name.to_string(), Slot::default())).collect();
         let answers = config.vaults.keys().map(|name| (name.to_string(), Answers::default())).collect();
         let key_file = None;
-        Ok(Self { config, io, clock, observer, identity, writer, known, slots, answers, key_file, access })
+        let fleet = FleetMember::load(Arc::clone(&config), io.clone(), access)?;
+        Ok(Self {
+            config,
+            io,
+            clock,
+            observer,
+            identity,
+            writer,
+            known,
+            slots,
+            answers,
+            key_file,
+            access,
+            fleet,
+        })
     }
 
     /// The same vaults, read with the recovery key in this file.
     pub fn with_key_file(self, file: &Path) -> Result<Self, Failure> {
         Ok(Self { key_file: Some(read_key_file(file)?), ..self })
+    }
+
+    /// This node as a member of its fleet, where it is one of several.
+    pub fn fleet(&self) -> Option<&Arc<FleetMember>> {
+        self.fleet.as_ref()
     }
 
     /// Who writes for this node.
@@ -258,6 +281,12 @@ impl Vaults {
     fn refuse_missing_parent(&self, name: &str) -> Result<(), Failure> {
         match self.config.vaults.get(name).map(|vault| &vault.kind) {
             Some(VaultKind::Dir(dir)) => refuse_missing_parent(name, &dir.path),
+            Some(VaultKind::Held(of)) => Err(Failure::failed(format!(
+                "there is no vault of {} in {} yet: it makes it when it first captures to this node",
+                of.writer,
+                of.held.path.display()
+            ))
+            .of_class("no_vault")),
             _ => Ok(()),
         }
     }
@@ -288,11 +317,32 @@ impl Vaults {
                 let store = Retried::new(Counted::new(store, observer), RetryPolicy::default());
                 Ok(Arc::new(store))
             }
-            other => Err(Failure::failed(format!(
-                "vault {name} is of kind {}, which this version cannot use yet; use kind = \"dir\"",
-                other.label()
+            VaultKind::Held(of) => {
+                let undelete = of.held.undelete.map_or(UNDELETE, Span::as_duration);
+                let store = DirStore::with_trash(&of.held.path, undelete);
+                let store = Retried::new(Counted::new(store, observer), RetryPolicy::default());
+                Ok(Arc::new(store))
+            }
+            VaultKind::Peer(peer) => {
+                let store = self.peer_store(name, peer)?;
+                Ok(Arc::new(Retried::new(Counted::new(store, observer), RetryPolicy::default())))
+            }
+            VaultKind::S3(_) => Err(Failure::failed(format!(
+                "vault {name} is of kind s3, which this version cannot use yet; use kind = \"dir\" or \"peer\""
             ))),
         }
+    }
+
+    fn peer_store(&self, name: &str, peer: &PeerVault) -> Result<PeerStore, Failure> {
+        let holder = peer.holder.as_ref().ok_or_else(|| self.unknown(name))?;
+        let fleet = self.fleet.as_ref().ok_or_else(|| {
+            Failure::failed(format!(
+                "vault {name} is at node {holder}, and this node belongs to no fleet yet: `backstay init {}` begins one, `backstay join INVITATION` takes up an invitation",
+                self.config.node.name
+            ))
+            .of_class("no_fleet")
+        })?;
+        fleet.store(holder, peer.limit)
     }
 
     fn open_existing(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, Failure> {

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use backstay_core::clock::Clock;
 use backstay_core::config::NodeName;
+use backstay_core::units::Timestamp;
 use backstay_wire::peer::ConnectionKind;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{ClientConfig, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 
-use crate::identity::{CertificateFault, OwnCertificate, PeerIdentity, RosterKeeper, RosterWatch};
+use crate::identity::{
+    CertificateFault, OwnCertificate, PeerIdentity, RosterKeeper, RosterWatch, valid_until,
+};
+use crate::tailnet::Voucher;
 use crate::tls::{self, Judge};
 
 /// Requests at once on one connection (docs/protocol.md, section 6).
@@ -73,6 +77,7 @@ pub struct Endpoint {
     judge: Judge,
     rosters: Arc<RosterKeeper>,
     own: OwnCertificate,
+    voucher: Option<Voucher>,
 }
 
 impl Endpoint {
@@ -95,7 +100,17 @@ impl Endpoint {
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
         let quinn = quinn::Endpoint::new(endpoint_config(), server, socket, Arc::new(TokioRuntime));
-        Ok(Self { quinn: quinn.map_err(bind)?, judge, rosters, own })
+        Ok(Self { quinn: quinn.map_err(bind)?, judge, rosters, own, voucher: None })
+    }
+
+    /// The same, on which it is asked as well which tailnet node is at an address before it is connected to.
+    #[must_use]
+    pub fn with_voucher(self, voucher: Option<Voucher>) -> Self {
+        Self { voucher, ..self }
+    }
+
+    pub(crate) fn voucher(&self) -> Option<&Voucher> {
+        self.voucher.as_ref()
     }
 
     /// The address that it has.
@@ -149,6 +164,12 @@ impl Endpoint {
         let shown = connection.peer_identity();
         let chain = shown.and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
         chain.map(|chain| *chain).unwrap_or_default()
+    }
+
+    /// Until when that is valid.
+    pub(crate) fn valid_until(&self, chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
+        let roster = Arc::clone(&self.judge.roster.borrow());
+        valid_until(chain, &roster.anchors(), &roster.fleet)
     }
 
     /// Who that is, by the authorities and the time of now.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use backstay_core::id::SourceId;
 use backstay_core::units::Timestamp;
-use backstay_vault::clear::TrustedNode;
+use backstay_vault::clear::{Custodian, TrustedNode};
 use backstay_vault::envelope::EnvelopeKind;
 use backstay_vault::error::VaultError;
 use backstay_vault::index::{IndexFolder, IndexLimits};
@@ -82,6 +82,7 @@ impl VaultFixture {
     /// Makes a vault in an empty store.
     pub fn create(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, VaultError> {
         let new = NewVault {
+            custodian: Custodian::first(&self.node()),
             bundle: &self.bundle,
             admin: &self.admin,
             node: self.node(),

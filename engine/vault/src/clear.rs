@@ -106,6 +106,13 @@ pub struct Custodian {
     pub signer: Option<SignerKey>,
 }
 
+impl Custodian {
+    /// The first custodian of a vault.
+    pub fn first(node: &TrustedNode) -> Self {
+        Self { node: node.name.clone(), term: 1, signer: Some(node.signer) }
+    }
+}
+
 impl TrustObject {
     /// The node that signs with this key.
     pub fn node(&self, signer: &SignerKey) -> Option<&TrustedNode> {

@@ -313,6 +313,7 @@ impl VaultError {
                 StoreErrorKind::Refused => "refused",
                 StoreErrorKind::Gone => "no_vault",
                 StoreErrorKind::Transient => "transient",
+                StoreErrorKind::Unreachable => "unreachable",
                 _ => "store",
             },
             Self::NoVault { .. } | Self::AlreadyThere { .. } => "no_vault",

@@ -233,6 +233,7 @@ fn of_the_keys_of_one_name_that_a_new_vault_knows_the_last_is_that_of_its_maker(
         bundle: fixture.bundle(),
         admin: fixture.admin(),
         node: fixture.node(),
+        custodian: Custodian::first(&fixture.node()),
         others: vec![other.clone(), former.clone(), fixture.node(), former.clone()],
         holders: Vec::new(),
         now: at(1),

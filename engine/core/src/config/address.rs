@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 use super::problem::{FromText, Refusal, excerpt};
 
@@ -64,6 +65,19 @@ impl fmt::Display for ListenAddress {
             Self::Tailnet { port } => write!(f, "tailnet:{port}"),
             Self::Socket(address) => write!(f, "{address}"),
         }
+    }
+}
+
+/// A text that is no address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ListenError(String);
+
+impl FromStr for ListenAddress {
+    type Err = ListenError;
+
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        Self::from_text(text).map_err(|refusal| ListenError(format!("{}; {}", refusal.what, refusal.fix)))
     }
 }
 

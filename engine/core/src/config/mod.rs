@@ -34,7 +34,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use address::{ListenAddress, NodeAddress};
+pub use address::{ListenAddress, ListenError, NodeAddress};
 pub use fleet::Fleet;
 pub use flow::Flow;
 pub use keep::{Keep, KeepRules};

@@ -35,6 +35,8 @@ pub struct Node {
     pub metrics: Option<ListenAddress>,
     /// Whether peers must be known to Tailscale as well.
     pub tailnet: Tailnet,
+    /// The socket at which tailscaled is asked; where it is by default, when absent.
+    pub tailscaled: Option<PathBuf>,
 }
 
 /// Whether peers must also be who tailscaled says they are.
@@ -111,6 +113,7 @@ pub(super) struct NodeDraft<'t> {
     listen: Option<ListenAddress>,
     metrics: Option<ListenAddress>,
     tailnet: Tailnet,
+    tailscaled: Option<PathBuf>,
 }
 
 impl NodeDraft<'_> {
@@ -118,10 +121,10 @@ impl NodeDraft<'_> {
     pub(super) fn finish(self, nodes: &BTreeSet<NodeName>) -> Option<Node> {
         let place = self.name_place?;
         let name = if self.name.is_some() { place.reference(nodes) } else { None };
-        let Self { state, scratch, listen, metrics, tailnet, .. } = self;
+        let Self { state, scratch, listen, metrics, tailnet, tailscaled, .. } = self;
         let state = state?;
         let scratch = scratch.unwrap_or_else(|| state.join(SCRATCH_DEFAULT));
-        Some(Node { name: name?, state, scratch, listen, metrics, tailnet })
+        Some(Node { name: name?, state, scratch, listen, metrics, tailnet, tailscaled })
     }
 }
 
@@ -134,12 +137,13 @@ pub(super) fn read_node<'t>(value: &Value<'t>) -> Option<NodeDraft<'t>> {
         let scratch = table.get("scratch").and_then(|value| value.parse());
         let listen = table.get("listen").and_then(|value| value.parse());
         let metrics = table.get("metrics").and_then(|value| value.parse());
+        let tailscaled = table.get("tailscaled").and_then(|value| value.parse());
         let modes = [("required", Tailnet::Required), ("off", Tailnet::Off)];
         let tailnet = table.get("tailnet").and_then(|value| value.choice(&modes)).unwrap_or(match listen {
             Some(ListenAddress::Tailnet { .. }) => Tailnet::Required,
             _ => Tailnet::Off,
         });
-        NodeDraft { name_place, name, state, scratch, listen, metrics, tailnet }
+        NodeDraft { name_place, name, state, scratch, listen, metrics, tailnet, tailscaled }
     })
 }
 

@@ -2,7 +2,7 @@
 //! the daemon to see.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::units::Span;
 
@@ -36,6 +36,15 @@ pub enum VaultKind {
 }
 
 impl VaultKind {
+    /// The directory of one that is on this node.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Dir(dir) => Some(&dir.path),
+            Self::Held(of) => Some(&of.held.path),
+            Self::Peer(_) | Self::S3(_) => None,
+        }
+    }
+
     /// The word in the configuration.
     pub fn label(&self) -> &'static str {
         match self {

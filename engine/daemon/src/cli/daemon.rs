@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Source, VaultKind};
+use backstay_core::config::Source;
 use backstay_core::proof::{DueProof, ProofLevel};
 use backstay_core::schedule::due;
 use backstay_wire::control::{Ask, CaptureReport};
@@ -86,7 +86,7 @@ fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, F
 /// Retention where it is due by the clock. What becomes of it changes nothing of the captures: it is said.
 fn prune_due(context: &Context, engine: &Engine) {
     let care = engine.care();
-    let dirs = context.config.vaults.iter().filter(|(_, vault)| matches!(vault.kind, VaultKind::Dir(_)));
+    let dirs = context.config.vaults.iter().filter(|(_, vault)| vault.kind.directory().is_some());
     for (name, _) in dirs {
         let pruned = engine
             .vaults()

@@ -13,10 +13,12 @@ mod diff;
 mod doctor;
 mod export;
 mod find;
+mod fleet;
 mod keys;
 mod looking;
 mod ls;
 mod manual;
+mod node;
 mod points;
 mod prune;
 mod repair;
@@ -69,6 +71,26 @@ enum Command {
     /// Show the main job on data of its own: protect, lose, restore, compare.
     #[command(after_help = "Example: backstay demo /usr/share/doc")]
     Demo(demo::DemoArgs),
+    /// Begin a fleet of several nodes, with this one as the first.
+    #[command(after_help = "Example: sudo backstay init nullstone --recovery /root/backstay-recovery.key")]
+    Init(fleet::InitArgs),
+    /// Invite a node to the fleet; waits until it has joined.
+    #[command(
+        after_help = "Example: sudo backstay invite cobblestone --recovery /root/backstay-recovery.key"
+    )]
+    Invite(fleet::InviteArgs),
+    /// Take up an invitation on the node that was invited.
+    #[command(after_help = "Example: sudo backstay join backstay-invitation-…")]
+    Join(fleet::JoinArgs),
+    /// The nodes of the fleet.
+    #[command(subcommand, after_help = "Example: sudo backstay node list")]
+    Node(node::NodeCommand),
+    /// This node's certificate.
+    #[command(
+        subcommand,
+        after_help = "Example: sudo backstay identity import node.crt node.key --ca root_ca.crt"
+    )]
+    Identity(node::IdentityCommand),
     /// Parse the configuration and explain it.
     #[command(after_help = "Example: backstay --config ./backstay.toml check-config")]
     CheckConfig,
@@ -185,12 +207,22 @@ fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
         Command::Demo(demo) => return demo::run(demo, io),
         Command::Completions(completions) => return manual::completions(completions),
         Command::Man(man) => return manual::man(man),
+        // These may write it.
+        Command::Init(init) => return fleet::init(init, &arguments.config, io),
+        Command::Join(join) => return fleet::join(join, &arguments.config, io),
         _ => {}
     }
     let config = Arc::new(crate::load::load(&arguments.config)?);
     let context = Context { config, io: io.clone(), json: arguments.json };
     match &arguments.command {
-        Command::Demo(_) | Command::Completions(_) | Command::Man(_) => Ok(0),
+        Command::Demo(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Init(_)
+        | Command::Join(_) => Ok(0),
+        Command::Node(node) => node::run(&context, node),
+        Command::Identity(identity) => node::identity(&context, identity),
+        Command::Invite(invite) => fleet::invite(&context, invite, &arguments.config),
         Command::CheckConfig => check_config::run(&context),
         Command::Doctor(doctor) => doctor::run(&context, &arguments.config, doctor),
         Command::Run(run) => daemon::run(&context, run),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use backstay_core::config::{Config, Source, SourceKind, VaultKind};
+use backstay_core::config::{Config, Source, SourceKind};
 
 use super::disks::Disks;
 use super::finding::Finding;
@@ -55,10 +55,7 @@ pub fn judge(config: &Config, warnings: Vec<String>, lying: &Lying, words: &Word
 
 fn directory_of<'c>(config: &'c Config, vault: &str) -> Option<&'c Path> {
     let vault = config.vaults.values().find(|known| known.name.as_str() == vault)?;
-    match &vault.kind {
-        VaultKind::Dir(dir) => Some(&dir.path),
-        _ => None,
-    }
+    vault.kind.directory()
 }
 
 /// Two vaults in one directory would count one copy as two.
@@ -171,10 +168,8 @@ fn another_vault(config: &Config, targets: &[&str]) -> String {
 /// What of Backstay's own lies in a source.
 fn left_out(source: &Source, config: &Config) -> Option<Finding> {
     let SourceKind::Files(files) = &source.kind else { return None };
-    let vaults = config.vaults.values().filter_map(|vault| match &vault.kind {
-        VaultKind::Dir(dir) => Some((format!("vault {}", vault.name), dir.path.as_path())),
-        _ => None,
-    });
+    let vaults = config.vaults.values();
+    let vaults = vaults.filter_map(|vault| Some((format!("vault {}", vault.name), vault.kind.directory()?)));
     let own = [
         ("state".to_owned(), config.node.state.as_path()),
         ("scratch".to_owned(), config.node.scratch.as_path()),

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, ListenAddress, SecretRef, SourceKind, Target, VaultKind, VerifyLevel};
+use backstay_core::config::{Config, ListenAddress, SecretRef, SourceKind, Target, VerifyLevel};
 use backstay_core::units::format_duration;
 
 use crate::clock::SystemClock;
@@ -163,10 +163,8 @@ impl Doctor {
     }
 
     fn directories(&self) -> impl Iterator<Item = (&str, &Path)> {
-        self.config.vaults.values().filter_map(|vault| match &vault.kind {
-            VaultKind::Dir(dir) => Some((vault.name.as_str(), dir.path.as_path())),
-            _ => None,
-        })
+        let vaults = self.config.vaults.values();
+        vaults.filter_map(|vault| Some((vault.name.as_str(), vault.kind.directory()?)))
     }
 
     /// All paths that are looked at.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use backstay_core::config::{Config, FilesSource, Source, SourceKind, VaultKind};
+use backstay_core::config::{Config, FilesSource, Source, SourceKind};
 use backstay_files::walk::Crossing;
 
 use super::finding::Finding;
@@ -200,10 +200,7 @@ impl Sources<'_> {
                 _ => None,
             })
             .collect();
-        let vaults = self.config.vaults.values().filter_map(|vault| match &vault.kind {
-            VaultKind::Dir(dir) => Some(dir.path.as_path()),
-            _ => None,
-        });
+        let vaults = self.config.vaults.values().filter_map(|vault| vault.kind.directory());
         // The disk of a vault is there for the vault.
         let covers: Vec<&Path> = vaults.chain(roots).collect();
         let is_uncovered = |path: &&PathBuf| {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use backstay_core::config::{Config, ListenAddress, SecretRef, SourceKind, VaultKind};
+use backstay_core::config::{Config, ListenAddress, SecretRef, SourceKind};
 
 use super::finding::Finding;
 use super::limit::{LOOK_TIME, within};
@@ -114,10 +114,8 @@ fn program(unit: &Unit, words: &Words) -> Option<Finding> {
 }
 
 fn writing(unit: &Unit, config: &Config, places: &Places, words: &Words) -> Finding {
-    let vaults = config.vaults.values().filter_map(|vault| match &vault.kind {
-        VaultKind::Dir(dir) => Some((format!("vault {}", vault.name), dir.path.as_path())),
-        _ => None,
-    });
+    let vaults = config.vaults.values();
+    let vaults = vaults.filter_map(|vault| Some((format!("vault {}", vault.name), vault.kind.directory()?)));
     let own = [
         ("state".to_owned(), config.node.state.as_path()),
         ("scratch".to_owned(), config.node.scratch.as_path()),

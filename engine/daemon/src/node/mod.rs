@@ -56,7 +56,7 @@ fn make_durably(folder: &Path) -> std::io::Result<()> {
 }
 
 /// Writes a small file of the state so that after a crash either the old or the new content is there.
-fn write_durably(path: &Path, content: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write_durably(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let unfinished = path.with_extension("new");
     let write = || {
         let mut file =

@@ -127,11 +127,11 @@ impl Answering<'_> {
     fn unknown_of<'v>(&self, vaults: impl IntoIterator<Item = &'v str>) -> Option<Reply> {
         let known = |vault: &str| {
             let mut known = self.daemon.config.vaults.iter();
-            known.any(|(name, known)| name.as_str() == vault && matches!(known.kind, VaultKind::Dir(_)))
+            known.any(|(name, known)| name.as_str() == vault && !matches!(known.kind, VaultKind::S3(_)))
         };
         let unknown = vaults.into_iter().find(|vault| !known(vault))?;
         Some(Reply::failed(format!(
-            "the daemon knows no `dir` vault {unknown:?}; it runs with the configuration of its start"
+            "the daemon knows no vault {unknown:?}; it runs with the configuration of its start"
         )))
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::config::ListenAddress;
+use backstay_net::tailnet::LocalApi;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -16,6 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::Daemon;
 
@@ -34,30 +36,50 @@ const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Listens and answers from now on, in the background. An address that cannot be listened on yet (a mesh that is not up,
 /// a port that another process has) keeps nothing from being captured: it is said, and tried again.
 pub(super) fn serve(daemon: Arc<Daemon>, address: ListenAddress) {
-    let ListenAddress::Socket(address) = address else {
-        tracing::warn!(
-            "node.metrics: this version cannot listen on the tailnet by name yet, and serves no metrics; give IP:PORT, such as 127.0.0.1:9420"
-        );
-        return;
-    };
     tokio::spawn(async move {
         let mut said = false;
+        let mut say = |why: String| {
+            if !said {
+                tracing::warn!(
+                    "cannot serve metrics on {address}: {why}; tried again every {} s",
+                    BIND_AGAIN.as_secs()
+                );
+                said = true;
+            }
+        };
+        let api = daemon.config.node.tailscaled.as_ref().map_or_else(LocalApi::default, LocalApi::at);
         loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => return accept(daemon, listener, address).await,
-                Err(error) if !said => {
-                    tracing::warn!(
-                        "cannot serve metrics on {address}: {error}; tried again every {} s. {}",
-                        BIND_AGAIN.as_secs(),
-                        advice(&error)
-                    );
-                    said = true;
-                }
-                Err(_) => {}
+            match api.listen_on(address).await {
+                Ok(addresses) => match listeners(&addresses).await {
+                    Ok(listeners) => return accept_all(daemon, listeners).await,
+                    Err(error) => say(format!("{error}. {}", advice(&error))),
+                },
+                Err(error) => say(error.to_string()),
             }
             tokio::time::sleep(BIND_AGAIN).await;
         }
     });
+}
+
+/// Listens on all of these; of several, on those of the families that this host has.
+async fn listeners(addresses: &[SocketAddr]) -> std::io::Result<Vec<(TcpListener, SocketAddr)>> {
+    let (mut listeners, mut failed) = (Vec::new(), None);
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push((listener, *address)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed.filter(|_| listeners.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok(listeners),
+    }
+}
+
+async fn accept_all(daemon: Arc<Daemon>, listeners: Vec<(TcpListener, SocketAddr)>) {
+    let accepting =
+        listeners.into_iter().map(|(listener, address)| accept(Arc::clone(&daemon), listener, address));
+    accepting.collect::<JoinSet<()>>().join_all().await;
 }
 
 fn advice(error: &std::io::Error) -> &'static str {

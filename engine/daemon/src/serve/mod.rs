@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::{CaptureWatch, Engine};
 use crate::failure::Failure;
+use crate::fleet;
 use crate::flow_counters::FlowCounters;
 use crate::flows::{Flows, Found};
 use crate::metrics::{Metrics, NodeLoad};
@@ -142,6 +143,14 @@ impl Daemon {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut manager = Manager::of_environment();
+        if let Some(member) = self.engine.vaults().fleet() {
+            fleet::serve(&self.config, member)?;
+        } else if self.config.fleet.nodes.len() > 1 || !self.config.holds.is_empty() {
+            tracing::warn!(
+                "this node is not enrolled in its fleet, so that it holds nothing for others and reaches none: `backstay init {}` begins the fleet, `backstay join INVITATION` takes up an invitation",
+                self.config.node.name
+            );
+        }
         manager.ready();
         loading::start(&self, &events);
         let mut work = Work::new(&self, &events);

@@ -49,10 +49,13 @@ pub(super) struct Pruning {
 
 impl Pruning {
     pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
+        let mut due = Due::default();
+        // To these others commit, at any time.
+        held(&daemon).for_each(|vault| due.committed(&vault, Instant::now()));
         Self {
             daemon,
             events,
-            due: Due::default(),
+            due,
             running: HashMap::new(),
             wanted: HashMap::new(),
             of_others: HashSet::new(),
@@ -62,9 +65,12 @@ impl Pruning {
     /// What a capture has committed to is to be pruned.
     pub(super) fn captured(&mut self, report: &CaptureReport) {
         for target in &report.targets {
-            let is_vault = self.daemon.config.vaults.iter().any(|(name, vault)| {
-                name.as_str() == target.target && matches!(vault.kind, VaultKind::Dir(_))
-            });
+            let is_vault = self
+                .daemon
+                .config
+                .vaults
+                .iter()
+                .any(|(name, vault)| name.as_str() == target.target && vault.kind.directory().is_some());
             let is_durable = !matches!(target.outcome, TargetOutcome::Failed { .. });
             if is_vault && is_durable && !self.of_others.contains(&target.target) {
                 self.due.committed(&target.target, Instant::now());
@@ -150,6 +156,8 @@ impl Pruning {
                 self.of_others.insert(vault.to_owned());
                 End::Whole
             }
+            // What is to be held has not come yet.
+            Err(("no_vault", _)) if held(&self.daemon).any(|held| held == vault) => End::Whole,
             Err((class, message)) => {
                 tracing::warn!(vault, class, "{message}");
                 self.daemon.metrics.prune_failed(vault);
@@ -157,6 +165,9 @@ impl Pruning {
             }
         };
         self.due.ended(vault, was_due, end, Instant::now());
+        if held(&self.daemon).any(|held| held == vault) && !self.of_others.contains(vault) {
+            self.due.committed(vault, Instant::now());
+        }
         self.daemon.show_vault(vault);
         let told: PruneOutcome = outcome.map_err(|(_, message)| message);
         for asker in running.into_iter().flat_map(|running| running.askers) {
@@ -164,4 +175,10 @@ impl Pruning {
             let _ = asker.send(told.clone());
         }
     }
+}
+
+/// The vaults that this node holds for others.
+fn held(daemon: &Daemon) -> impl Iterator<Item = String> {
+    let vaults = daemon.config.vaults.values();
+    vaults.filter(|vault| matches!(vault.kind, VaultKind::Held(_))).map(|vault| vault.name.to_string())
 }

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstay_core::config::VaultKind;
-use backstay_vault::clear::TrustedNode;
-use backstay_vault::keys::{AgeIdentity, Bundle, Signer};
+use backstay_core::config::{NodeName, VaultKind};
+use backstay_core::id::SignerKey;
+use backstay_vault::clear::{Custodian, TrustedNode};
+use backstay_vault::keys::{AgeIdentity, Bundle, Signer, unwrap_bundle};
 use backstay_vault::store::Store;
-use backstay_vault::vault::{NewVault, Vault, VaultKeys};
+use backstay_vault::vault::{NewVault, Vault, VaultCharter, VaultKeys};
 
 use super::keys::refuse_some_keys;
 use super::slot::Opened;
@@ -67,6 +68,67 @@ impl Vaults {
         Ok(done)
     }
 
+    /// All keys of the domain with the seeds of the admin and of the fleet's authority, from this node, or by the recovery key in this
+    /// file. A node that has no keys at all gets those of a new domain, which are not kept yet.
+    pub fn full_bundle(&self, recovery: Option<&Path>) -> Result<Bundle, Failure> {
+        let own = lock(&self.identity).bundle.clone();
+        match (own, recovery) {
+            (None, _) => Ok(Bundle::generate()),
+            (Some(own), _) if own.admin_seed.is_some() => Ok(own),
+            (Some(own), Some(file)) => self.with_admin(&own, file),
+            (Some(_), None) => Err(Failure::usage(
+                "the admin's key is with the recovery key: give the file that was written then, with --recovery FILE",
+            )),
+        }
+    }
+
+    /// Keeps the keys of the domain.
+    pub fn keep_bundle(&self, bundle: Bundle) -> Result<(), Failure> {
+        lock(&self.identity).keep_bundle(bundle)
+    }
+
+    /// The key by which this node signs, and the recipient to whom its keys are wrapped.
+    pub fn own_keys(&self) -> (SignerKey, String) {
+        let identity = lock(&self.identity);
+        (identity.signer().public(), identity.age.recipient())
+    }
+
+    /// The recipient of the recovery key in this file; a new one, written there, where there is none.
+    pub fn recovery_recipient(&self, file: &Path) -> Result<String, Failure> {
+        Ok(recovery_file::read_or_make(file)?.recipient())
+    }
+
+    /// Makes this node's vault at another one, by what the admin has signed for it.
+    fn make_at_peer(
+        &self,
+        name: &str,
+        holder: &NodeName,
+        store: Arc<dyn Store>,
+    ) -> Result<Arc<Vault>, Failure> {
+        let fleet = self.fleet().ok_or_else(|| Failure::failed("this node belongs to no fleet yet"))?;
+        let Some(charter) = fleet.charter(holder) else {
+            return Err(Failure::failed(format!(
+                "vault {name} is not there yet at node {holder}, and nothing was signed for it when {holder} was invited: `backstay vault init {name} --recovery FILE` makes it, with the recovery key"
+            )));
+        };
+        let (identity, roster) = (lock(&self.identity), fleet.roster());
+        let own = identity
+            .bundle
+            .as_ref()
+            .ok_or_else(|| Failure::failed("the keys of the domain are not at hand"))?;
+        let own = own.without_admin();
+        let holders = [
+            (self.config.node.name.to_string(), identity.age.recipient(), own.clone()),
+            (holder.to_string(), roster.members[holder].recipient.clone(), own.clone()),
+        ];
+        drop(identity);
+        let recovery = roster.recovery.clone().map(|sealed| (RECOVERY_HOLDER.to_owned(), sealed));
+        let charter = VaultCharter { format: charter.format, trust: charter.trust };
+        let vault = Vault::create_chartered(store, self.io.clone(), &charter, &own, &holders, recovery)?;
+        self.keep_index_of(&vault);
+        Ok(Arc::new(vault))
+    }
+
     pub(super) fn make(
         &self,
         name: &str,
@@ -77,10 +139,14 @@ impl Vaults {
         if let Some(VaultKind::Dir(dir)) = self.config.vaults.get(name).map(|vault| &vault.kind) {
             refuse_foreign_folder(name, &dir.path)?;
         }
+        if let (Some(holder), Recovery::None) = (self.holder_of(name), recovery) {
+            return self.make_at_peer(name, &holder, store);
+        }
         let mut identity = lock(&self.identity);
         if identity.bundle.is_none() && self.config.fleet.nodes.len() > 1 {
             return Err(Failure::failed(format!(
-                "the fleet has several nodes and this one has no keys yet: make vault {name} once with `backstay vault init {name}` on the first node"
+                "the fleet has several nodes and this one has no keys yet: `backstay init {}` begins the fleet on the first node, `backstay join INVITATION` takes up an invitation on the others",
+                self.config.node.name
             )));
         }
         let bundle = match (&identity.bundle, recovery) {
@@ -115,10 +181,28 @@ impl Vaults {
             writes: vec!["*".to_owned()],
             role: None,
         };
+        let mut custodian = Custodian::first(&trusted);
+        let mut others = others;
+        if let (Some(holder), Some(fleet)) = (self.holder_of(name), self.fleet()) {
+            let member = fleet.roster().members.get(&holder).cloned().ok_or_else(|| {
+                Failure::failed(format!("{holder} is no node of the fleet yet: `backstay invite {holder}`"))
+            })?;
+            holders.push((holder.to_string(), member.recipient.clone(), bundle.without_admin()));
+            let holder = TrustedNode {
+                name: holder.to_string(),
+                signer: member.signer,
+                recipient: member.recipient,
+                writes: vec!["*".to_owned()],
+                role: None,
+            };
+            custodian = Custodian::first(&holder);
+            others.push(holder);
+        }
         let new = NewVault {
             bundle: &bundle,
             admin: &Signer::from_seed(&seed),
             node: trusted,
+            custodian,
             others,
             holders,
             now: self.clock.now(),
@@ -127,6 +211,14 @@ impl Vaults {
         self.keep_index_of(&vault);
         identity.keep_bundle(own)?;
         Ok(Arc::new(vault))
+    }
+
+    /// The node that holds a vault for this one.
+    fn holder_of(&self, name: &str) -> Option<NodeName> {
+        match self.config.vaults.get(name).map(|vault| &vault.kind) {
+            Some(VaultKind::Peer(peer)) => peer.holder.clone(),
+            _ => None,
+        }
     }
 
     /// The nodes that the other vaults know. A node that was built anew is known there by its former key, too, and what it has
@@ -219,13 +311,23 @@ impl Vaults {
                 file.display()
             ))
         })?;
+        // What this node has got of the fleet is at hand without any vault.
+        let sealed = self.fleet().and_then(|fleet| fleet.roster().recovery.clone());
+        if let Some(found) = sealed.and_then(|sealed| unwrap_bundle(&sealed, &identity).ok())
+            && found.domain == bundle.domain
+            && found.admin_seed.is_some()
+        {
+            let all = bundle.joined_with(&found).unwrap_or_else(|| bundle.clone());
+            return Ok(Bundle { admin_seed: found.admin_seed, authority_seed: found.authority_seed, ..all });
+        }
         for name in self.config.vaults.keys() {
             let Ok(store) = self.store(name.as_str()) else { continue };
             match VaultKeys::recover(&store, &self.io, &identity) {
                 Ok(Some(found)) if found.domain == bundle.domain && found.admin_seed.is_some() => {
                     // It may be from before a rotation that was interrupted, or one that this node has not seen.
                     let all = bundle.joined_with(&found).unwrap_or_else(|| bundle.clone());
-                    return Ok(Bundle { admin_seed: found.admin_seed, ..all });
+                    let authority_seed = found.authority_seed;
+                    return Ok(Bundle { admin_seed: found.admin_seed, authority_seed, ..all });
                 }
                 _ => {}
             }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use backstay_core::config::{FleetName, NodeName};
-use backstay_core::id::SignerKey;
+use backstay_core::id::{DomainId, SignerKey};
 use backstay_core::units::Timestamp;
 use backstay_vault::keys::random_bytes;
 use base64::Engine as _;
@@ -38,6 +38,8 @@ pub struct Invitation {
     pub authority: [u8; 32],
     /// The key that signs the roster.
     pub admin: SignerKey,
+    /// The key domain of the fleet.
+    pub domain: DomainId,
     /// Who knows it is the one who was invited.
     pub(super) secret: [u8; 16],
 }
@@ -83,19 +85,22 @@ struct Raw {
     admin: SignerKey,
     #[n(8)]
     secret: ByteArray<16>,
+    #[n(9)]
+    domain: DomainId,
 }
 
 impl Invitation {
     /// A new one, with a secret of its own.
     pub fn new(
         (fleet, node, inviter): (FleetName, NodeName, NodeName),
+        domain: DomainId,
         addresses: Vec<String>,
         until: Timestamp,
         authority: &[u8],
         admin: SignerKey,
     ) -> Self {
         let authority = *blake3::hash(authority).as_bytes();
-        Self { fleet, node, inviter, addresses, until, authority, admin, secret: random_bytes() }
+        Self { fleet, node, inviter, addresses, until, authority, admin, domain, secret: random_bytes() }
     }
 
     /// The text, which is the secret itself: whoever has it may join in the place of the node.
@@ -110,6 +115,7 @@ impl Invitation {
             authority: self.authority.into(),
             admin: self.admin,
             secret: self.secret.into(),
+            domain: self.domain,
         };
         let mut body = minicbor::to_vec(raw).unwrap_or_default();
         let sum = *blake3::hash(&body).as_bytes();
@@ -149,6 +155,7 @@ impl FromStr for Invitation {
             authority: *raw.authority,
             admin: raw.admin,
             secret: *raw.secret,
+            domain: raw.domain,
         })
     }
 }
@@ -162,7 +169,8 @@ mod tests {
         let names = ("home".parse().unwrap(), "cobblestone".parse().unwrap(), "nullstone".parse().unwrap());
         let addresses = vec!["100.64.0.2:7420".to_owned()];
         let until = Timestamp::from_seconds(1_800_000_000);
-        let invitation = Invitation::new(names, addresses, until, b"certificate", SignerKey::new([3; 32]));
+        let (domain, admin) = (DomainId::new([2; 16]), SignerKey::new([3; 32]));
+        let invitation = Invitation::new(names, domain, addresses, until, b"certificate", admin);
         let text = invitation.to_text();
         assert!(text.len() < 400, "{} characters", text.len());
         assert_eq!(format!(" {text}\n").parse(), Ok(invitation.clone()));

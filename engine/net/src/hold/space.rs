@@ -193,6 +193,7 @@ pub(super) fn refusal_of(error: StoreError) -> Refusal {
         | StoreErrorKind::Gone
         | StoreErrorKind::Refused
         | StoreErrorKind::Transient
+        | StoreErrorKind::Unreachable
         | StoreErrorKind::Permanent => Reason::Fault,
     };
     Refusal { reason, text: format!("{}: {}", error.object, error.cause), retry_after: None }

@@ -121,6 +121,16 @@ pub fn judge(
     })
 }
 
+/// Until when a chain is valid; none where it never can be believed.
+pub fn valid_until(
+    chain: &[CertificateDer<'_>],
+    authorities: &[TrustAnchor<'_>],
+    fleet: &FleetName,
+) -> Option<Timestamp> {
+    // At the end of time everything is expired, and since when is what is asked.
+    judge(chain, authorities, fleet, Timestamp::MAX).ok()?.expired_since
+}
+
 /// The one node that a certificate names.
 fn node_of(certificate: &EndEntityCert<'_>, fleet: &FleetName) -> Result<NodeName, CertificateFault> {
     let prefix = format!("spiffe://{fleet}/node/");

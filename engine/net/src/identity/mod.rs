@@ -8,7 +8,7 @@ mod roster;
 mod roster_object;
 
 pub use issue::{Authority, IssueError, NodeKey};
-pub use judge::{CertificateFault, PeerIdentity, TlsKeyHash, judge};
+pub use judge::{CertificateFault, PeerIdentity, TlsKeyHash, judge, valid_until};
 pub use own::{Certificate, OwnCertificate};
 pub use roster::{
     Charter, MEMBERS_MAX, Member, NotAMember, NotKept, Roster, RosterFault, RosterKeeper, RosterWatch,

@@ -52,6 +52,13 @@ async fn addresses(inner: &Inner) -> Result<Vec<SocketAddr>, String> {
 }
 
 async fn connect(inner: &Inner, kind: ConnectionKind, address: SocketAddr) -> Result<Connection, String> {
+    if let Some(voucher) = inner.endpoint.voucher() {
+        let roster = Arc::clone(&inner.endpoint.roster().borrow());
+        let member = roster.members.get(&inner.node);
+        let member =
+            member.ok_or_else(|| format!("{} is no node of the fleet {}", inner.node, roster.fleet))?;
+        voucher.vouch(&inner.node, member, address).await.map_err(|error| error.to_string())?;
+    }
     let connecting = inner.endpoint.connect(&inner.node, address, kind).map_err(|error| error.to_string())?;
     match timeout(HELLO_WAIT_MAX, connecting).await {
         Ok(Ok(connection)) => Ok(connection),
@@ -115,7 +122,8 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
         let refusal = Refusal { text: plain(&refusal.text), ..refusal };
         LinkError::Refused { node: inner.node.clone(), refusal }
     };
-    let identity = inner.endpoint.judge(&inner.endpoint.shown(&connection));
+    let chain = inner.endpoint.shown(&connection);
+    let identity = inner.endpoint.judge(&chain);
     let identity = identity.map_err(|fault| unreachable(fault.to_string()))?;
     let greeted =
         timeout(HELLO_WAIT_MAX, exchange).await.unwrap_or_else(|_| Err("it sends no hello".to_owned()));
@@ -136,6 +144,7 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
                 clock_ahead_nanos: ahead(hello.time_nanos, sent_at.as_nanos(), round_trip),
                 round_trip,
                 roster: hello.roster,
+                certificate_until: inner.endpoint.valid_until(&chain),
             };
             let (leveled, used) = (OnceCell::new(), std::sync::Mutex::new(began));
             Ok(Open { connection, identity, known, leveled, used })

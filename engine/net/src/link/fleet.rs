@@ -11,21 +11,35 @@ use super::{Inner, Link, Open};
 
 impl Link {
     /// A new certificate for this node's key, with those above it, if that node issues any.
-    pub async fn renew(&self) -> Result<Vec<CertificateDer<'static>>, RenewError> {
+    pub async fn renew(&self) -> Result<Vec<CertificateDer<'static>>, FleetAskError> {
         let pace = Pace::unlimited();
         let answer = self.ask(ConnectionKind::Live, &Request::Renew, Bytes::new(), &pace).await;
         match answer {
             Ok(Answer::Certificate { chain }) => Ok(chain.into_iter().map(CertificateDer::from).collect()),
-            Ok(other) => Err(RenewError(format!("{other:?} where a certificate was asked for"))),
-            Err(error) => Err(RenewError(error.to_string())),
+            Ok(other) => Err(FleetAskError(format!("{other:?} where a certificate was asked for"))),
+            Err(error) => Err(FleetAskError(error.to_string())),
         }
     }
 }
 
-/// Why there is no new certificate.
+impl Link {
+    /// Offers this node's roster to that one, which takes it if it is newer than its own.
+    pub async fn offer_roster(&self) -> Result<(), FleetAskError> {
+        let bytes = self.inner.endpoint.roster().borrow().bytes().clone();
+        let request = offer(&bytes);
+        let offered = self.ask(ConnectionKind::Live, &request, bytes, &Pace::unlimited()).await;
+        offered.map(|_| ()).map_err(|error| FleetAskError(error.to_string()))
+    }
+}
+
+fn offer(bytes: &Bytes) -> Request {
+    Request::OfferRoster { length: bytes.len() as u64, hash: *blake3::hash(bytes).as_bytes() }
+}
+
+/// Why there is no new certificate, or a roster was not taken.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
-pub struct RenewError(String);
+pub struct FleetAskError(String);
 
 /// Sees to it that both nodes have the newer one of both rosters. A connection is of use without that: the other node may be one
 /// that cannot write it down.
@@ -40,8 +54,7 @@ pub(super) async fn level(inner: &Inner, open: &Open) {
         }
     } else if theirs < ours.number {
         let bytes = ours.bytes().clone();
-        let request =
-            Request::OfferRoster { length: bytes.len() as u64, hash: *blake3::hash(&bytes).as_bytes() };
+        let request = offer(&bytes);
         open.ask(&request, bytes, &pace).await.map(|_| ())
     } else {
         Ok(())

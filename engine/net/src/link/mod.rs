@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstay_core::config::{NodeAddress, NodeName};
+use backstay_core::units::Timestamp;
 use backstay_wire::peer::{ConnectionKind, Refusal};
 use quinn::{Connection, VarInt};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
-pub use fleet::RenewError;
+pub use fleet::FleetAskError;
 pub use pace::Pace;
 pub use peer_store::PeerStore;
 
@@ -68,6 +69,8 @@ pub struct Known {
     pub round_trip: Duration,
     /// Number of the roster that it had then.
     pub roster: u64,
+    /// Until when its certificate is valid.
+    pub certificate_until: Option<Timestamp>,
 }
 
 /// A node, and the connections to it. Cheap to clone.

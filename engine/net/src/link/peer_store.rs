@@ -266,7 +266,8 @@ fn kind_of(error: &AskError) -> StoreErrorKind {
         }
     };
     match error {
-        AskError::Link(LinkError::Unreachable { .. }) | AskError::Lost(_) => StoreErrorKind::Transient,
+        AskError::Link(LinkError::Unreachable { .. }) => StoreErrorKind::Unreachable,
+        AskError::Lost(_) => StoreErrorKind::Transient,
         AskError::Link(LinkError::Refused { refusal, .. }) | AskError::Refused(refusal) => {
             of_reason(refusal.reason)
         }

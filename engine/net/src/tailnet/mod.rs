@@ -13,8 +13,10 @@ mod listen;
 mod local_api;
 mod node;
 mod vouch;
+mod voucher;
 
 pub use error::{BackendState, TailnetError};
 pub use local_api::{ANSWER_BYTES_MAX, ANSWER_TIME, DEFAULT_SOCKET, LocalApi};
 pub use node::{Interface, OwnNode, Peer, StableNodeId, StableNodeIdError};
 pub use vouch::{Stranger, vouches};
+pub use voucher::{NotVouchedFor, Voucher};

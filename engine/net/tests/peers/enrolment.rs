@@ -72,7 +72,7 @@ fn invite(for_long: Duration) -> Open {
     let names = (fleet.name.clone(), node("cobblestone"), node("nullstone"));
     let until = NOW.saturating_add(for_long);
     let (authority, admin) = (fleet.authority.certificate().to_vec(), fleet.admin.public());
-    let invitation = Invitation::new(names, vec![address], until, &authority, admin);
+    let invitation = Invitation::new(names, fleet.domain, vec![address], until, &authority, admin);
     let clerk = Arc::new(Clerk { fleet: Arc::clone(&fleet), refused: Mutex::default() });
     let waiting = tokio::spawn({
         let (invitation, clerk, clock) = (invitation.clone(), Arc::clone(&clerk), Arc::clone(&fleet.clock));
@@ -122,6 +122,7 @@ async fn another_invitation_another_node_and_a_late_one_are_refused_and_the_invi
     let open = invite(HOUR);
     let guessed = Invitation::new(
         (open.fleet.name.clone(), node("cobblestone"), node("nullstone")),
+        open.fleet.domain,
         open.invitation.addresses.clone(),
         open.invitation.until,
         open.fleet.authority.certificate(),

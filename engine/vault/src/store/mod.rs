@@ -217,6 +217,8 @@ pub enum StoreErrorKind {
     Gone,
     /// A fault that may pass: try again.
     Transient,
+    /// It is at another node, which was tried to be reached for as long as it makes sense to wait for it; may be reached later.
+    Unreachable,
     /// Another fault of the medium or the system.
     Permanent,
 }
@@ -240,7 +242,7 @@ pub struct StoreError {
 impl StoreError {
     /// Whether the same call may go through later.
     pub fn is_transient(&self) -> bool {
-        self.kind == StoreErrorKind::Transient
+        matches!(self.kind, StoreErrorKind::Transient | StoreErrorKind::Unreachable)
     }
 
     /// Whether it is this object that cannot be read, as one on a bad sector: others may be good.
@@ -268,7 +270,12 @@ impl StoreErrorKind {
             }
             Self::Gone => "; mount the disk of the vault again. Nothing is written in its place",
             Self::Denied => "; give the user that runs backstay access to it",
-            Self::TooLarge | Self::Quota | Self::Refused | Self::Transient | Self::Permanent => "",
+            Self::TooLarge
+            | Self::Quota
+            | Self::Refused
+            | Self::Unreachable
+            | Self::Transient
+            | Self::Permanent => "",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Folder, Listed, Store, StoreError, Stretch, Trashed};
+use super::{Folder, Listed, Store, StoreError, StoreErrorKind, Stretch, Trashed};
 use crate::name::ObjectName;
 
 /// How often and after what pauses.
@@ -45,7 +45,7 @@ impl<S: Store> Retried<S> {
         let mut pause = self.policy.first_pause;
         for _ in 1..self.policy.tries {
             match request().await {
-                Err(error) if error.is_transient() => {
+                Err(error) if error.kind == StoreErrorKind::Transient => {
                     tracing::debug!(%error, "will be tried again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(self.policy.longest_pause);

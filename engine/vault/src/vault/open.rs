@@ -31,8 +31,10 @@ pub struct NewVault<'a> {
     pub bundle: &'a Bundle,
     /// Signs `format/` and `trust/`.
     pub admin: &'a Signer,
-    /// The node that makes it: the first that may write, and its custodian.
+    /// The node that makes it: the first that may write.
     pub node: TrustedNode,
+    /// Who may delete in it.
+    pub custodian: Custodian,
     /// Further nodes that may write, as other vaults of the domain know them: what they have captured can be copied here.
     pub others: Vec<TrustedNode>,
     /// Age recipients to whom the bundle is wrapped: name of the key object, recipient, and the bundle for it.
@@ -144,7 +146,6 @@ impl Vault {
         for (holder, recipient, bundle) in &new.holders {
             put_keys(new_store, holder, recipient, bundle)?;
         }
-        let custodian = Custodian { node: new.node.name.clone(), term: 1, signer: Some(new.node.signer) };
         // The maker last: of several keys of one name the last is the one in use.
         let (own, mut nodes) = (new.node.signer, Vec::<TrustedNode>::new());
         for node in new.others.into_iter().filter(|other| other.signer != own).chain([new.node]) {
@@ -152,7 +153,7 @@ impl Vault {
                 nodes.push(node);
             }
         }
-        let charter = VaultCharter::sign(new.admin, new.bundle.domain, nodes, custodian, new.now);
+        let charter = VaultCharter::sign(new.admin, new.bundle.domain, nodes, new.custodian, new.now);
         charter.put(new_store)?;
         Self::open(store, io, Arc::new(KeyRing::new(new.bundle)))
     }

@@ -1,0 +1,125 @@
+//! What this node grants to others: to each node that a `[hold.NODE]` names its own space, and certificates, if it is an issuer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstay_core::clock::Clock;
+use backstay_core::config::{Config, HeldVault, NodeName, Tailnet};
+use backstay_core::units::Span;
+use backstay_net::hold::{Disks, Rights, RoomLimits, Space, Writer};
+use backstay_net::identity::{Authority, Member, PeerIdentity, RosterWatch};
+use backstay_net::serve::{Granted, Host};
+use backstay_net::tailnet::{LocalApi, Voucher};
+use backstay_vault::store::DirStore;
+use backstay_wire::peer::{Reason, Refusal};
+use rustls::pki_types::CertificateDer;
+
+use super::CERTIFICATE_VALID;
+use super::member::FleetMember;
+use crate::clock::SystemClock;
+use crate::failure::Failure;
+use crate::vaults::UNDELETE;
+
+/// What this node grants.
+#[derive(Debug)]
+pub(super) struct Holder {
+    name: NodeName,
+    roster: RosterWatch,
+    spaces: BTreeMap<NodeName, Arc<Space>>,
+    issuer: Option<Authority>,
+    voucher: Option<Voucher>,
+}
+
+impl Holder {
+    pub(super) fn new(config: &Config, member: &FleetMember) -> Result<Self, Failure> {
+        let disks = Disks::default();
+        let space = |held: &HeldVault| {
+            let undelete = held.undelete.map_or(UNDELETE, Span::as_duration);
+            let limits = RoomLimits { quota: held.quota, floor: held.floor, wal_reserve: held.wal_reserve };
+            Arc::new(Space::new(DirStore::with_trash(&held.path, undelete), limits, disks.clone()))
+        };
+        let spaces =
+            config.holds.iter().filter_map(|(node, hold)| Some((node.clone(), space(hold.vault.as_ref()?))));
+        let name = config.node.name.clone();
+        let issues = config.fleet.issuers.is_empty() || config.fleet.issuers.contains(&name);
+        let issuer = if issues { member.files.issuer(&config.fleet.name)? } else { None };
+        Ok(Self {
+            name,
+            roster: member.rosters().watch(),
+            spaces: spaces.collect(),
+            issuer,
+            voucher: voucher(config),
+        })
+    }
+
+    /// The spaces, by the nodes whose they are.
+    pub(super) fn spaces(&self) -> &BTreeMap<NodeName, Arc<Space>> {
+        &self.spaces
+    }
+}
+
+/// Who is asked which tailnet node somebody is; nobody, where certificates alone decide.
+pub(super) fn voucher(config: &Config) -> Option<Voucher> {
+    (config.node.tailnet == Tailnet::Required).then(|| Voucher::new(local_api(config)))
+}
+
+/// tailscaled on this node.
+pub(super) fn local_api(config: &Config) -> LocalApi {
+    config.node.tailscaled.as_ref().map_or_else(LocalApi::default, LocalApi::at)
+}
+
+#[async_trait]
+impl Host for Holder {
+    fn name(&self) -> &NodeName {
+        &self.name
+    }
+
+    async fn admit(&self, peer: &PeerIdentity, member: &Member, from: SocketAddr) -> Result<(), Refusal> {
+        let Some(voucher) = &self.voucher else { return Ok(()) };
+        voucher.vouch(&peer.node, member, from).await.map_err(|error| {
+            let (reason, retry_after) = match error.is_transient() {
+                true => (Reason::Busy, Some(Duration::from_secs(5))),
+                false => (Reason::Denied, None),
+            };
+            Refusal { reason, text: error.to_string(), retry_after }
+        })
+    }
+
+    fn renew(&self, peer: &PeerIdentity) -> Result<Vec<CertificateDer<'static>>, Refusal> {
+        let issuer = self.issuer.as_ref().ok_or_else(|| {
+            denied(format!("{} issues no certificates: `issuers` of [fleet] names those that do", self.name))
+        })?;
+        let key = peer.ed25519.ok_or_else(|| {
+            denied("the certificate is of another authority, by which it is renewed (`backstay identity import`)".to_owned())
+        })?;
+        let issued = issuer.issue(&peer.node, &key, SystemClock.now(), CERTIFICATE_VALID);
+        let certificate = issued.map_err(|error| Refusal {
+            reason: Reason::Fault,
+            text: error.to_string(),
+            retry_after: None,
+        })?;
+        Ok(vec![certificate])
+    }
+
+    fn grant(&self, peer: &PeerIdentity, member: &Member, space: &NodeName) -> Result<Granted, Refusal> {
+        if peer.node != *space {
+            return Err(denied(format!("what is held for {space} is not for {}", peer.node)));
+        }
+        let held = self.spaces.get(space).ok_or_else(|| {
+            denied(format!(
+                "{} holds nothing for {space}: add [hold.{space}] with vault = {{ path = \"…\" }} to its node.toml",
+                self.name
+            ))
+        })?;
+        let roster = self.roster.borrow();
+        let writer = Writer { signer: member.signer, admin: roster.admin(), domain: roster.domain };
+        Ok(Granted { space: Arc::clone(held), rights: Rights::Write, writer })
+    }
+}
+
+fn denied(text: String) -> Refusal {
+    Refusal { reason: Reason::Denied, text, retry_after: None }
+}

@@ -1,0 +1,146 @@
+//! This node as a member of its fleet, for any process: what it shows, whom it believes, and the links to the others.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backstay_core::clock::Clock;
+use backstay_core::config::{Config, NodeName, RateLimit};
+use backstay_core::id::SignerKey;
+use backstay_core::units::Timestamp;
+use backstay_net::identity::{Charter, OwnCertificate, RosterKeeper, SignedRoster, valid_until};
+use backstay_net::link::{Link, Pace, PeerStore};
+use backstay_net::{Accepting, Endpoint};
+use tokio::runtime::Handle;
+
+use super::files::Files;
+use super::host::voucher;
+use crate::clock::SystemClock;
+use crate::failure::Failure;
+use crate::vaults::Access;
+
+/// This node as a member of its fleet.
+#[derive(Debug)]
+pub struct FleetMember {
+    config: Arc<Config>,
+    io: Handle,
+    pub(super) files: Files,
+    pub(super) own: OwnCertificate,
+    rosters: Arc<RosterKeeper>,
+    /// Connects to others; opened with the first link.
+    endpoint: Mutex<Option<Endpoint>>,
+    links: Mutex<BTreeMap<NodeName, Link>>,
+}
+
+impl FleetMember {
+    /// The member that this node is; none where it belongs to no fleet of several nodes.
+    pub fn load(config: Arc<Config>, io: Handle, access: Access) -> Result<Option<Arc<Self>>, Failure> {
+        let files = Files::below(&config.node.state);
+        let (Some(roster), Some(certificate)) = (files.roster(None)?, files.certificate()?) else {
+            return Ok(None);
+        };
+        refuse_other_fleet(&config, &roster)?;
+        let keep = files.clone();
+        let rosters = match access {
+            Access::Keep => RosterKeeper::new(roster, move |roster| {
+                let kept = keep.roster_turn().and_then(|turn| keep.keep_roster(roster, &turn));
+                kept.map_err(|failure| std::io::Error::other(failure.message))
+            }),
+            // Goes by it for as long as it runs.
+            Access::ReadOnly => RosterKeeper::new(roster, |_| Ok(())),
+        };
+        let own = OwnCertificate::new(certificate)?;
+        let (endpoint, links) = (Mutex::default(), Mutex::default());
+        Ok(Some(Arc::new(Self { config, io, files, own, rosters: Arc::new(rosters), endpoint, links })))
+    }
+
+    /// The roster as it is now.
+    pub fn roster(&self) -> Arc<SignedRoster> {
+        Arc::clone(&self.rosters.watch().borrow())
+    }
+
+    /// The key that signs rosters, and what vaults begin with.
+    pub fn admin(&self) -> SignerKey {
+        self.roster().admin()
+    }
+
+    /// Until when this node's certificate is valid; none where it is not now.
+    pub fn certificate_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let roster = self.roster();
+        valid_until(&self.own.chain(), &roster.anchors(), &roster.fleet).filter(|until| *until > now)
+    }
+
+    pub(super) fn rosters(&self) -> &Arc<RosterKeeper> {
+        &self.rosters
+    }
+
+    /// What the admin has signed for this node's vault at another one.
+    pub fn charter(&self, holder: &NodeName) -> Option<Charter> {
+        self.roster().charter(&self.config.node.name, holder).cloned()
+    }
+
+    /// The link to another node.
+    pub fn link(&self, node: &NodeName) -> Result<Link, Failure> {
+        if let Some(link) = lock(&self.links).get(node) {
+            return Ok(link.clone());
+        }
+        let address = self.config.fleet.nodes.get(node).cloned().flatten().ok_or_else(|| {
+            Failure::usage(format!(
+                "it is not known where node {node} is: add it to `nodes` of [fleet], as {node} = \"HOST:7420\""
+            ))
+        })?;
+        let link = Link::new(self.endpoint()?, self.config.node.name.clone(), node.clone(), address);
+        Ok(lock(&self.links).entry(node.clone()).or_insert(link).clone())
+    }
+
+    /// This node's space at another one.
+    pub fn store(&self, holder: &NodeName, limit: Option<RateLimit>) -> Result<PeerStore, Failure> {
+        let pace = Arc::new(Pace::new(limit, crate::clock::minute_of_day));
+        Ok(PeerStore::new(self.link(holder)?, self.config.node.name.clone(), pace))
+    }
+
+    /// Listens at an address.
+    pub(super) fn listen(&self, address: SocketAddr) -> Result<Endpoint, Failure> {
+        Ok(self.open(address, Accepting::Yes)?)
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, Failure> {
+        let mut endpoint = lock(&self.endpoint);
+        if let Some(open) = &*endpoint {
+            return Ok(open.clone());
+        }
+        // Of both families, or of one where a host has no IPv6.
+        let any = (Ipv6Addr::UNSPECIFIED, 0).into();
+        let opened = match self.open(any, Accepting::No) {
+            Ok(opened) => opened,
+            Err(_) => self.open((Ipv4Addr::UNSPECIFIED, 0).into(), Accepting::No)?,
+        };
+        Ok(endpoint.insert(opened).clone())
+    }
+
+    fn open(
+        &self,
+        address: SocketAddr,
+        accepting: Accepting,
+    ) -> Result<Endpoint, backstay_net::EndpointError> {
+        let _within = self.io.enter();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let opened = Endpoint::open(address, self.own.clone(), Arc::clone(&self.rosters), clock, accepting)?;
+        Ok(opened.with_voucher(voucher(&self.config)))
+    }
+}
+
+/// A state of another fleet would be refused everywhere, in less telling words.
+fn refuse_other_fleet(config: &Config, roster: &SignedRoster) -> Result<(), Failure> {
+    if config.fleet.name == roster.fleet {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "the configuration is that of the fleet {}, and this node was enrolled in {}: correct `name` of [fleet], or give the node a node.state of its own and enrol it (`backstay join`)",
+        config.fleet.name, roster.fleet
+    )))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
