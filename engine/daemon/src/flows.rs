@@ -4,6 +4,7 @@
 mod captures;
 mod changes;
 mod found;
+mod held;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::vaults::Vaults;
 use self::captures::Scan;
 use self::changes::SeenChanges;
 pub use self::found::{Aftermath, Found, Question};
+pub use self::held::HeldSource;
 
 /// What is said of a flow as long as its vault is awaited.
 pub const UNANSWERED: &str = "the vault has not answered yet since the daemon began; where that lasts, see whether its disk or its server hangs";

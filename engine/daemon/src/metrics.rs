@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::clock::Moment;
-use backstay_core::rpo::Condition;
+use backstay_core::rpo::{Condition, Durable};
 use backstay_core::units::Timestamp;
 use backstay_vault::store::{Operation, RequestObserver, StoreError};
 use prometheus::{
@@ -15,7 +15,7 @@ use prometheus::{
 
 use crate::flow_counters::FlowCounters;
 use crate::flow_proofs::FlowProofs;
-use crate::flows::Flows;
+use crate::flows::{Flows, HeldSource};
 use crate::vaults::VaultObserver;
 
 const FLOW_LABELS: [&str; 4] = ["service", "source", "kind", "target"];
@@ -25,6 +25,7 @@ const FLOW_LABELS: [&str; 4] = ["service", "source", "kind", "target"];
 pub struct Metrics {
     registry: Registry,
     exposure: GaugeVec,
+    held_exposure: GaugeVec,
     objective: GaugeVec,
     restorable: GaugeVec,
     last_point: GaugeVec,
@@ -96,6 +97,11 @@ impl Metrics {
                 "backstay_rpo_exposure_seconds",
                 "Seconds of changes that would be lost if the host died now; NaN when unknown.",
                 &FLOW_LABELS,
+            )?,
+            held_exposure: gauge(
+                "backstay_held_exposure_seconds",
+                "Seconds of changes of another node's source that would be lost with it, by what is held here; NaN when unknown.",
+                &["node", "source"],
             )?,
             objective: gauge(
                 "backstay_rpo_objective_seconds",
@@ -211,6 +217,17 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+
+    /// Shows how far behind it is what is held for other nodes.
+    pub fn show_held(&self, held: &[HeldSource], now: Timestamp) {
+        for one in held {
+            let exposure = match one.durable {
+                Durable::Since(time) => now.duration_since(time).as_secs_f64(),
+                Durable::Nothing | Durable::Unknown => f64::NAN,
+            };
+            self.held_exposure.with_label_values(&[one.node.as_str(), one.source.as_str()]).set(exposure);
+        }
     }
 
     /// Of what was never proven there is no figure.

@@ -38,6 +38,11 @@ impl Found {
         Ok(Self { proofs, ..Self::in_catalogue(&catalogue, &vault) })
     }
 
+    /// What is durable there.
+    pub fn durable(&self) -> Durable {
+        self.durable
+    }
+
     /// What a vault has by the catalogue of the source.
     pub fn in_catalogue(catalogue: &Catalogue, vault: &Vault) -> Self {
         Self {

@@ -5,6 +5,7 @@ mod asker;
 mod captures;
 mod conversation;
 mod due;
+mod held;
 mod http;
 mod loading;
 mod notify;
@@ -32,7 +33,7 @@ use crate::engine::{CaptureWatch, Engine};
 use crate::failure::Failure;
 use crate::fleet;
 use crate::flow_counters::FlowCounters;
-use crate::flows::{Flows, Found};
+use crate::flows::{Flows, Found, HeldSource};
 use crate::metrics::{Metrics, NodeLoad};
 use crate::node::StateLock;
 use crate::vaults::ClockDebug;
@@ -66,6 +67,8 @@ struct Board {
     flows: Flows,
     counters: FlowCounters,
     load: NodeLoad,
+    /// What is held for other nodes.
+    held: Vec<HeldSource>,
 }
 
 /// What the loop is told.
@@ -127,8 +130,11 @@ impl Daemon {
         metrics: Arc<Metrics>,
     ) -> Self {
         let flows = Flows::awaited(&config);
-        let board = Mutex::new(Board { flows, counters: FlowCounters::default(), load: NodeLoad::default() });
-        Self { config, engine, clock, metrics, board }
+        let (counters, load, held) = (FlowCounters::default(), NodeLoad::default(), Vec::new());
+        let board = Mutex::new(Board { flows, counters, load, held });
+        let daemon = Self { config, engine, clock, metrics, board };
+        daemon.board().held = held::expected(&daemon);
+        daemon
     }
 
     /// Runs until a signal to end. `lock` is held until the process is gone: a capture that hangs may go on so long.
@@ -153,6 +159,7 @@ impl Daemon {
         }
         manager.ready();
         loading::start(&self, &events);
+        held::watch(&self);
         let mut work = Work::new(&self, &events);
         loop {
             while let Ok(event) = incoming.try_recv() {
@@ -183,6 +190,7 @@ impl Daemon {
     /// The metrics in text form.
     fn render_metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
         let board = self.board();
+        self.metrics.show_held(&board.held, self.clock.now());
         self.metrics.render(&board.flows, &board.counters, board.load, self.clock.moment())
     }
 

@@ -27,6 +27,7 @@ mod manual;
 mod mistakes;
 mod mount;
 mod outcome;
+mod peers;
 mod progress;
 mod recovery;
 mod restore_rules;
