@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod doctor;
 mod engine;
+mod enrolment;
 mod failure;
 mod fleet;
 mod flow_counters;

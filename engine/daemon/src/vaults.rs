@@ -34,12 +34,9 @@ use tokio::runtime::Handle;
 
 use crate::failure::Failure;
 use crate::fleet::FleetMember;
-use crate::node::{Identity, KnownVaults, make_state_folder};
+use crate::node::{Access, Identity, KnownVaults, UNDELETE, make_state_folder};
 use patience::Answers;
 use slot::{Opened, Slot};
-
-/// For how long what is deleted from a vault can be brought back, where the configuration does not say.
-pub(crate) const UNDELETE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Whether a vault that is not there may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,15 +45,6 @@ pub enum Absent {
     Refuse,
     /// A `dir` vault is made, where the keys and the fleet allow it.
     Make,
-}
-
-/// What a process may do to the node's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// It holds the state lock: identity, keys and known vaults are kept.
-    Keep,
-    /// It only reads: nothing is written under `node.state`.
-    ReadOnly,
 }
 
 /// All configured vaults.
@@ -76,8 +64,8 @@ pub struct Vaults {
     /// Opens the vaults' keys in place of the node's own identity; nothing of it is kept.
     key_file: Option<AgeIdentity>,
     access: Access,
-    /// This node as a member of its fleet, where it is one of several.
-    fleet: Option<Arc<FleetMember>>,
+    /// This node as a member of its fleet, where it is one of several; or why it cannot be one now.
+    fleet: Result<Option<Arc<FleetMember>>, String>,
 }
 
 /// A clock that can be shown.
@@ -111,7 +99,12 @@ impl Vaults {
         let slots = config.vaults.keys().map(|name| (name.to_string(), Slot::default())).collect();
         let answers = config.vaults.keys().map(|name| (name.to_string(), Answers::default())).collect();
         let key_file = None;
-        let fleet = FleetMember::load(Arc::clone(&config), io.clone(), access)?;
+        // Vaults on this node are there all the same.
+        let fleet =
+            FleetMember::load(Arc::clone(&config), io.clone(), access).map_err(|failure| failure.message);
+        if let Err(why) = &fleet {
+            tracing::warn!("other nodes cannot be reached: {why}");
+        }
         Ok(Self {
             config,
             io,
@@ -135,7 +128,7 @@ impl Vaults {
 
     /// This node as a member of its fleet, where it is one of several.
     pub fn fleet(&self) -> Option<&Arc<FleetMember>> {
-        self.fleet.as_ref()
+        self.fleet.as_ref().ok().and_then(Option::as_ref)
     }
 
     /// Who writes for this node.
@@ -335,7 +328,8 @@ impl Vaults {
 
     fn peer_store(&self, name: &str, peer: &PeerVault) -> Result<PeerStore, Failure> {
         let holder = peer.holder.as_ref().ok_or_else(|| self.unknown(name))?;
-        let fleet = self.fleet.as_ref().ok_or_else(|| {
+        let fleet = self.fleet.as_ref().map_err(Failure::failed)?;
+        let fleet = fleet.as_ref().ok_or_else(|| {
             Failure::failed(format!(
                 "vault {name} is at node {holder}, and this node belongs to no fleet yet: `backstay init {}` begins one, `backstay join INVITATION` takes up an invitation",
                 self.config.node.name

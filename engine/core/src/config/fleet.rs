@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::NodeAddress;
 use super::name::{FleetName, NodeName};
+use super::problem::{ProblemKind, Refusal};
 use super::table::{Table, read_named};
 use super::value::Value;
+
+/// The holder of the recovery key in vaults, which no node may be taken for.
+const RECOVERY: &str = "recovery";
 
 /// The fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,13 @@ pub(super) fn read_fleet(value: &Value<'_>, this_node: Option<NodeName>) -> Opti
             None => this_node.into_iter().map(|node| (node, None)).collect(),
         };
         let names: BTreeSet<_> = nodes.keys().cloned().collect();
+        if names.iter().any(|name| name.as_str() == RECOVERY) {
+            table.problem(ProblemKind::BadValue, || {
+                let what =
+                    format!("no node can be called {RECOVERY}: so the recovery key's holder is called");
+                Refusal::new(what, "give the node another name")
+            });
+        }
         let issuers = table.get("issuers").map(|value| value.references(&names)).unwrap_or_default();
         FleetDraft { name, nodes, names, issuers }
     })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstay_core::config::{Source, Target};
+use backstay_core::config::{Source, Target, VaultKind};
 use backstay_core::units::ByteSize;
 use backstay_files::capture::CaptureProgress;
 use backstay_files::touched::Touched;
@@ -51,6 +51,24 @@ pub(super) fn now(context: &Context, arguments: &NowArgs) -> Result<u8, Failure>
         None => alone(context, &sources, arguments.hold.as_deref())?,
     };
     tell(context, &reports)
+}
+
+/// The sources that were named, wherever they are at home; when none was, all of this node, and those that it holds for others.
+pub(super) fn named_anywhere<'c>(context: &'c Context, typed: &[String]) -> Result<Vec<&'c Source>, Failure> {
+    let config = &context.config;
+    if typed.is_empty() {
+        let is_held = |source: &&Source| {
+            let mut vaults = source.flows.iter().filter_map(|flow| flow.target.vault());
+            vaults.any(|name| {
+                config.vaults.get(name).is_some_and(|vault| matches!(vault.kind, VaultKind::Held(_)))
+            })
+        };
+        return Ok(config
+            .sources_at_home_on(&config.node.name)
+            .chain(config.sources.iter().filter(is_held))
+            .collect());
+    }
+    typed.iter().map(|typed| config.find_source(typed).map_err(Failure::usage)).collect()
 }
 
 /// The sources that were named, which must be at home on this node; all of this node when none was.

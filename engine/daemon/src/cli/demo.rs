@@ -1,13 +1,16 @@
-//! `demo`: the main job on data of its own, in a temporary directory: protect, lose, restore, compare.
+//! `demo`: the main job on data of its own, in a temporary directory, with two nodes that are processes of their own: protect on
+//! one, kill it, restore on the other, compare.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use backstay_core::config::{Config, ConfigTexts, SourceText};
-use backstay_core::units::ByteSize;
+use backstay_core::units::{ByteSize, Timestamp};
 use backstay_files::place::Existing;
 use backstay_files::restore::Selection;
 use backstay_vault::keys::random_bytes;
@@ -15,21 +18,31 @@ use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome};
 use clap::Args;
 use tokio::runtime::Handle;
 
-use super::{Context, capture, choose, prune, restore};
-use crate::clock::SystemClock;
+use super::{Context, capture, choose, restore};
 use crate::control::Conversation;
-use crate::engine::Engine;
+use crate::enrolment::{self, Again, Invited, JoinPlan};
 use crate::failure::Failure;
+use crate::load;
 use crate::node::StateLock;
-use crate::serve::Daemon;
 use crate::terminal::print;
-use crate::vaults::Vaults;
 
 /// Files of the made-up tree.
 const FILES: u32 = 2000;
 
-/// How long the daemon gets to become ready.
+/// How long the daemons get to become ready.
 const READY_TIME: Duration = Duration::from_secs(10);
+
+/// The invitation is taken up at once.
+const INVITATION_VALID: Duration = Duration::from_secs(60);
+
+/// The node that is invited.
+const BETA: &str = "beta";
+
+/// How often it is shown how far behind the flow is.
+const LAG_LINES: u32 = 3;
+
+/// And how long it takes from one to the next.
+const LAG_EVERY: Duration = Duration::from_millis(700);
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -83,88 +96,188 @@ fn show(arguments: &DemoArgs, folder: &Path, io: &Handle) -> Result<(), Failure>
             .map_err(|error| Failure::usage(format!("cannot protect {}: {error}", path.display())))?,
         None => make_tree(&folder.join("source"))?,
     };
-    print(&format!("protecting {} in a vault under {}", source.display(), folder.display()));
-    let context = Context::of(config(folder, &source)?, io);
-    let vaults = start_daemon(&context)?;
+    print(&format!(
+        "protecting {}; everything that the demo makes is under {}",
+        source.display(),
+        folder.display()
+    ));
+    let pair = Pair::enrol(folder, &source, io)?;
+    print("two nodes, alpha and beta, know each other by their certificates; beta holds a vault for alpha");
+    let mut alpha = NodeProcess::start(&pair.alpha_folder, &pair.alpha)?;
+    let _beta = NodeProcess::start(&pair.beta_folder, &pair.beta)?;
+    captured_by_daemon(&pair.alpha, "first capture")?;
     if arguments.path.is_none() {
         fs::write(source.join("written-after-the-first-capture"), "and captured by the second")?;
     }
-    captured_by_daemon(&context)?;
-    status(&context)?;
+    captured_by_daemon(&pair.alpha, "second capture")?;
+    let captured = Instant::now();
+    for _ in 0..LAG_LINES {
+        status(&pair.alpha)?;
+        std::thread::sleep(LAG_EVERY);
+    }
+    alpha.kill();
+    print(&format!(
+        "alpha is dead: its daemon was killed {:.2} s after the last capture was acknowledged (the recovery point reached)",
+        captured.elapsed().as_secs_f64()
+    ));
     let lost = match arguments.path {
         None => {
             let lost = folder.join("lost");
             fs::rename(&source, &lost)?;
-            print(&format!("the source is gone: {} does not exist any more", source.display()));
+            print(&format!("so is the source: {} does not exist any more", source.display()));
             lost
         }
         Some(_) => source.clone(),
     };
     let restored = folder.join("restored");
     let start = Instant::now();
-    bring_back(&context, &vaults, &restored)?;
-    print(&format!("restored in {:.2} s (the recovery time)", start.elapsed().as_secs_f64()));
+    bring_back(&pair.beta, &restored)?;
+    print(&format!("restored on beta in {:.2} s (the recovery time)", start.elapsed().as_secs_f64()));
     let compared = compare(&lost, &restored)?;
     print(&format!(
         "compared {compared} entries with the original: names, kinds, modes, times and contents are the same"
     ));
-    let_prunes_end(&context)
+    Ok(())
 }
 
-/// The daemon prunes after captures: the vault is not to be removed under its hands.
-fn let_prunes_end(context: &Context) -> Result<(), Failure> {
-    let ask = Ask::Prune { vault: "local".to_owned(), trusts_clock: false };
-    match Conversation::ask(&context.config.node.state, ask)? {
-        Some(conversation) => prune::follow(conversation).map(drop),
-        None => Ok(()),
-    }
+/// Two nodes of a fleet, enrolled with each other.
+struct Pair {
+    alpha: Context,
+    beta: Context,
+    alpha_folder: PathBuf,
+    beta_folder: PathBuf,
 }
 
-fn config(folder: &Path, source: &Path) -> Result<Config, Failure> {
-    let quote = |path: &Path| serde_json::to_string(&path.to_string_lossy());
-    let text = format!(
-        "[fleet]\nname = \"demo\"\n[node]\nname = \"demo\"\nstate = {}\n[vault.local]\nkind = \"dir\"\npath = {}\n\
-         [policy.default]\nrpo = \"15s\"\n[service.demo]\nfiles = {{ path = {}, watch = false, verify = {{ level = \"structure\" }} }}\n",
-        quote(&folder.join("state"))?,
-        quote(&folder.join("vault"))?,
-        quote(source)?,
-    );
-    Config::parse(ConfigTexts::Single(SourceText { name: "demo", text: &text })).map_err(Failure::usage)
-}
+/// What the demo prints of an invitation: nothing. It goes to the other node by itself.
+struct Handed(Mutex<Option<Sender<String>>>);
 
-/// Captures for the first time, then starts a daemon within this process.
-fn start_daemon(context: &Context) -> Result<Arc<Vaults>, Failure> {
-    let lock = StateLock::take(&context.config.node.state)?;
-    let (vaults, metrics) = context.vaults()?;
-    let engine =
-        Arc::new(Engine::new(Arc::clone(&context.config), Arc::clone(&vaults), Arc::new(SystemClock))?);
-    let start = Instant::now();
-    for source in &context.config.sources {
-        tell("first capture", &capture::capture(&engine, source, &capture::targets(source), None), start)?;
-    }
-    let daemon = Arc::new(Daemon::new(Arc::clone(&context.config), engine, Arc::new(SystemClock), metrics));
-    context.io.spawn(async move {
-        if let Err(failure) = daemon.serve(lock).await {
-            tracing::error!(%failure, "the demo's daemon failed");
+impl Invited for Handed {
+    fn open(&self, text: &str, _: Timestamp) {
+        if let Some(to) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Who does not wait any more has told why.
+            let _ = to.send(text.to_owned());
         }
-    });
-    let start = Instant::now();
-    while start.elapsed() < READY_TIME {
-        if Conversation::ask(&context.config.node.state, Ask::Status)?.is_some() {
-            return Ok(vaults);
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
-    Err(Failure::failed("the demo's daemon did not become ready"))
 }
 
-fn captured_by_daemon(context: &Context) -> Result<(), Failure> {
+impl Pair {
+    /// Begins a fleet with alpha, and has beta join it, as `init`, `invite` and `join` do.
+    fn enrol(folder: &Path, source: &Path, io: &Handle) -> Result<Self, Failure> {
+        let [alpha_port, beta_port] = free_ports()?;
+        let write = |node: &str, port: u16, more: &str| -> Result<(PathBuf, Context), Failure> {
+            let configured = folder.join(node);
+            fs::create_dir_all(&configured)?;
+            fs::write(configured.join("fleet.toml"), fleet_file(alpha_port, beta_port, source)?)?;
+            fs::write(configured.join("node.toml"), node_file(node, port, folder, more)?)?;
+            let context = Context::of(load::load(&configured)?, io);
+            Ok((configured, context))
+        };
+        let held = serde_json::to_string(&folder.join("held-by-beta").to_string_lossy())?;
+        let (alpha_folder, alpha) = write("alpha", alpha_port, "")?;
+        let (beta_folder, beta) =
+            write("beta", beta_port, &format!("[hold.alpha]\nvault = {{ path = {held} }}\n"))?;
+        {
+            let _lock = StateLock::take(&alpha.config.node.state)?;
+            let (vaults, _) = alpha.vaults()?;
+            enrolment::init(&alpha.config, io, &vaults, None)?;
+        }
+        let (text, invited) = channel();
+        let (config, inviting_io) = (Arc::clone(&alpha.config), io.clone());
+        let vaults = alpha.vaults_to_read(None)?;
+        let inviting = std::thread::spawn(move || {
+            let told = Handed(Mutex::new(Some(text)));
+            let beta = BETA.parse()?;
+            let access = (&config, &inviting_io, &vaults);
+            enrolment::invite(access, (&beta, Again::No), None, None, INVITATION_VALID, Vec::new(), &told)
+        });
+        let joined = match invited.recv_timeout(READY_TIME) {
+            Ok(text) => {
+                let (state, listen) = (beta.config.node.state.clone(), beta.config.node.listen);
+                let listen = listen.ok_or_else(|| Failure::failed("beta listens nowhere"))?;
+                enrolment::join(&text.parse()?, &JoinPlan { state, starter: None, listen }, io).map(drop)
+            }
+            // Why, the other end tells.
+            Err(_) => Ok(()),
+        };
+        let invited = inviting.join().unwrap_or_else(|_| Err(Failure::failed("the invitation panicked")));
+        invited.and(joined)?;
+        Ok(Self { alpha, beta, alpha_folder, beta_folder })
+    }
+}
+
+/// Two UDP ports that are free at this moment.
+fn free_ports() -> Result<[u16; 2], Failure> {
+    let sockets = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?];
+    Ok([sockets[0].local_addr()?.port(), sockets[1].local_addr()?.port()])
+}
+
+fn fleet_file(alpha_port: u16, beta_port: u16, source: &Path) -> Result<String, Failure> {
+    Ok(format!(
+        "[fleet]\nname = \"demo\"\nnodes = {{ alpha = \"127.0.0.1:{alpha_port}\", beta = \"127.0.0.1:{beta_port}\" }}\n\
+         [vault.twin]\nkind = \"peer\"\n[policy.default]\nrpo = \"15s\"\n\
+         [service.demo]\nprimary = \"alpha\"\nsecondary = [\"beta\"]\n\
+         files = {{ path = {}, watch = false, verify = {{ level = \"structure\" }} }}\n",
+        serde_json::to_string(&source.to_string_lossy())?
+    ))
+}
+
+fn node_file(node: &str, port: u16, folder: &Path, more: &str) -> Result<String, Failure> {
+    let state = folder.join(format!("state-of-{node}"));
+    Ok(format!(
+        "[node]\nname = \"{node}\"\nlisten = \"127.0.0.1:{port}\"\nstate = {}\n{more}",
+        serde_json::to_string(&state.to_string_lossy())?
+    ))
+}
+
+/// The daemon of a node, as a process of its own. It ends with this value.
+struct NodeProcess(Child);
+
+impl NodeProcess {
+    /// Starts it, and waits until it answers.
+    fn start(configured: &Path, context: &Context) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--config").arg(configured).arg("run");
+        // What a daemon says is for the demo's reader only where it asks for it.
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut process = Self(child);
+        let start = Instant::now();
+        while start.elapsed() < READY_TIME {
+            if Conversation::ask(&context.config.node.state, Ask::Status)?.is_some() {
+                return Ok(process);
+            }
+            if let Some(ended) = process.0.try_wait()? {
+                return Err(Failure::failed(format!(
+                    "the daemon of {} has ended ({ended})",
+                    context.config.node.name
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(Failure::failed(format!("the daemon of {} did not become ready", context.config.node.name)))
+    }
+
+    /// As a host dies: without a word.
+    fn kill(&mut self) {
+        // One that has ended already is as dead.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Captures by the daemon. One that does not reach the other yet is asked again.
+fn captured_by_daemon(context: &Context, what: &str) -> Result<(), Failure> {
     let start = Instant::now();
     let conversation =
         Conversation::ask(&context.config.node.state, Ask::Now { sources: Vec::new(), hold: None })?
             .ok_or_else(|| Failure::failed("the demo's daemon is gone"))?;
     for report in capture::follow(conversation)? {
-        tell("second capture", &report, start)?;
+        tell(what, &report, start)?;
     }
     Ok(())
 }
@@ -203,9 +316,10 @@ fn status(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-fn bring_back(context: &Context, vaults: &Vaults, destination: &Path) -> Result<(), Failure> {
+fn bring_back(context: &Context, destination: &Path) -> Result<(), Failure> {
+    let vaults = context.vaults_to_read(None)?;
     let source = context.config.find_source("demo").map_err(Failure::usage)?;
-    let held = choose::held(vaults, source, None)?;
+    let held = choose::held(&vaults, source, None)?;
     let newest = super::PointArgs { at: None, point: None, from: None, key_file: None };
     let (held, point) = choose::point(held, source, &newest)?;
     let report = restore::watched(&held, &point, None, &Selection::all(), destination, Existing::Refuse)?;

@@ -13,8 +13,8 @@ use clap::Args;
 use tokio::runtime::Handle;
 
 use super::Context;
+use crate::enrolment::{self, Again, DEFAULT_STATE, Invited, JoinPlan, Starter};
 use crate::failure::Failure;
-use crate::fleet::{self, DEFAULT_STATE, Invited, JoinPlan, Starter};
 use crate::load;
 use crate::node::StateLock;
 use crate::terminal::{print, remark};
@@ -46,11 +46,14 @@ pub(super) struct InitArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct InviteArgs {
-    /// The node that is invited; it stands in `nodes` of [fleet].
+    /// The node that is invited; it stands in `nodes` of `[fleet]`.
     node: String,
     /// The recovery key, which has the keys by which nodes are invited; not needed as long as there is none.
     #[arg(long, value_name = "FILE")]
     recovery: Option<PathBuf>,
+    /// Invite a node that is enrolled already, since it was built anew: the one that is there is cut off then.
+    #[arg(long)]
+    again: bool,
     /// How long the invitation is open.
     #[arg(long, default_value = "1h", value_name = "DURATION")]
     valid: String,
@@ -85,7 +88,7 @@ pub(super) fn init(arguments: &InitArgs, path: &Path, io: &Handle) -> Result<u8,
     }
     let _lock = StateLock::take(&context.config.node.state)?;
     let (vaults, _) = context.vaults()?;
-    let begun = fleet::init(&context.config, io, &vaults, arguments.recovery.as_deref())?;
+    let begun = enrolment::init(&context.config, io, &vaults, arguments.recovery.as_deref())?;
     let name = &context.config.fleet.name;
     match begun.was_there {
         true => print(&format!("the fleet {name} is there already, and {node} is in it")),
@@ -101,7 +104,12 @@ pub(super) fn init(arguments: &InitArgs, path: &Path, io: &Handle) -> Result<u8,
         ),
         (None, true) => {}
     }
-    Ok(0)
+    for (vault, failure) in &begun.left {
+        remark(&format!(
+            "vault {vault} has not got the recovery key: {failure}. `backstay vault init {vault} --recovery FILE` gives it later"
+        ));
+    }
+    Ok(if begun.left.is_empty() { 0 } else { 3 })
 }
 
 /// Writes the first configuration where there is none.
@@ -172,9 +180,10 @@ pub(super) fn invite(context: &Context, arguments: &InviteArgs, path: &Path) -> 
     };
     let (config, io) = (&context.config, &context.io);
     let recovery = arguments.recovery.as_deref();
-    fleet::invite(
+    let again = if arguments.again { Again::Yes } else { Again::No };
+    enrolment::invite(
         (config, io, &vaults),
-        &node,
+        (&node, again),
         recovery,
         arguments.listen,
         valid,
@@ -202,7 +211,7 @@ pub(super) fn join(arguments: &JoinArgs, path: &Path, io: &Handle) -> Result<u8,
         starter,
         listen: listen_address(&arguments.listen)?,
     };
-    let written = fleet::join(&invitation, &plan, io)?;
+    let written = enrolment::join(&invitation, &plan, io)?;
     let (node, fleet, inviter) = (&invitation.node, &invitation.fleet, &invitation.inviter);
     print(&format!("{node} belongs to the fleet {fleet} now, invited by {inviter}"));
     for file in written.fleet.iter().chain(&written.node) {
@@ -227,7 +236,15 @@ fn state_of(invitation: &Invitation, path: &Path, arguments: &JoinArgs) -> Resul
     let (has_fleet, has_node) = (starter.fleet_file().exists(), starter.node_file().exists());
     let config = match (path.is_file() || (has_fleet && has_node), has_node) {
         (true, _) => Some(load::load(path)?),
-        (false, true) => node_file_alone(invitation, &starter),
+        (false, true) => match (node_file_alone(invitation, &starter), &arguments.state) {
+            (None, None) => {
+                return Err(Failure::usage(format!(
+                    "{} cannot be understood without its fleet.toml: say where the state is, with --state DIR",
+                    starter.node_file().display()
+                )));
+            }
+            (config, _) => config,
+        },
         (false, false) => None,
     };
     if let Some(other) = config.as_ref().filter(|config| config.node.name != invitation.node) {

@@ -42,7 +42,8 @@ use tokio::runtime::Handle;
 use crate::clock::SystemClock;
 use crate::failure::{Exit, Failure};
 use crate::metrics::{MeteredVaults, Metrics};
-use crate::vaults::{Absent, Access, Vaults, read_key_file};
+use crate::node::Access;
+use crate::vaults::{Absent, Vaults, read_key_file};
 
 /// Keeps the data of a host restorable elsewhere, within a recovery point objective that it enforces and measures.
 #[derive(Debug, Parser)]

@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 use super::status::show_table;
 use super::{Context, print_json};
 use crate::clock::SystemClock;
+use crate::enrolment;
 use crate::failure::Failure;
-use crate::fleet::{self, FleetMember, Told};
+use crate::fleet::{FleetMember, Told};
 use crate::terminal::{print, remark};
 
 /// A clock that is off by more is said to be.
@@ -217,7 +218,8 @@ fn remove(context: &Context, arguments: &RemoveArgs) -> Result<u8, Failure> {
         return Ok(0);
     }
     let vaults = context.vaults_to_read(None)?;
-    let told = fleet::remove((&context.config, &context.io, &vaults), &node, arguments.recovery.as_deref())?;
+    let told =
+        enrolment::remove((&context.config, &context.io, &vaults), &node, arguments.recovery.as_deref())?;
     print(&format!("{node} belongs to the fleet {} no more", context.config.fleet.name));
     tell(&told);
     if context.config.fleet.nodes.contains_key(&node) {
@@ -236,7 +238,7 @@ fn rebind(context: &Context, arguments: &RebindArgs) -> Result<u8, Failure> {
     let vaults = context.vaults_to_read(None)?;
     let access = (&*context.config, &context.io, &vaults);
     let (id, told) =
-        fleet::rebind(access, &node, arguments.tailnet_id.clone(), arguments.recovery.as_deref())?;
+        enrolment::rebind(access, &node, arguments.tailnet_id.clone(), arguments.recovery.as_deref())?;
     print(&format!("{node} is bound to the tailnet node {id} now"));
     tell(&told);
     Ok(0)
@@ -245,7 +247,7 @@ fn rebind(context: &Context, arguments: &RebindArgs) -> Result<u8, Failure> {
 pub(super) fn identity(context: &Context, command: &IdentityCommand) -> Result<u8, Failure> {
     let IdentityCommand::Import(arguments) = command;
     let vaults = context.vaults_to_read(None)?;
-    let has_changed = fleet::import(
+    let has_changed = enrolment::import(
         (&context.config, &context.io, &vaults),
         &arguments.certificate,
         &arguments.key,

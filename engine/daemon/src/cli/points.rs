@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, arguments: &PointsArgs) -> Result<u8, Failu
     let vaults = context.vaults_to_read(arguments.key_file.as_deref())?;
     let typed: Vec<String> = arguments.source.iter().cloned().collect();
     let mut shown = Vec::new();
-    for source in capture::named(context, &typed)? {
+    for source in capture::named_anywhere(context, &typed)? {
         shown.extend(points_of(&vaults, source, arguments.from.as_deref())?);
     }
     if context.json {

@@ -142,7 +142,7 @@ pub(super) fn verify(context: &Context, arguments: &VerifyArgs) -> Result<u8, Fa
     let prover = if arguments.key_file.is_some() { prover.without_trace() } else { prover };
     let scratch = arguments.scratch.as_ref().unwrap_or(&context.config.node.scratch);
     let (mut shown, mut failed, mut not_made) = (Vec::new(), 0u64, Vec::new());
-    for source in capture::named(context, &arguments.sources)? {
+    for source in capture::named_anywhere(context, &arguments.sources)? {
         let level = arguments.level.map_or_else(|| source.verify.level.into(), ProofLevel::from);
         for vault in vaults_of(source, arguments.from.as_deref())? {
             let bytes_max = arguments.budget.map(|budget| budget.as_u64());
@@ -227,7 +227,7 @@ pub(super) fn proofs(context: &Context, arguments: &ProofsArgs) -> Result<u8, Fa
     let vaults = context.vaults_to_read(arguments.key_file.as_deref())?;
     let typed: Vec<String> = arguments.source.iter().cloned().collect();
     let (mut found_proofs, mut failures) = (Vec::new(), Vec::new());
-    for source in capture::named(context, &typed)? {
+    for source in capture::named_anywhere(context, &typed)? {
         for name in vaults_of(source, arguments.from.as_deref())? {
             let found = vaults.open(&name, crate::vaults::Absent::Refuse).and_then(|vault| {
                 Ok(vault.proofs(vault.ring().source_id(source.name.as_str()), Timestamp::MAX)?)

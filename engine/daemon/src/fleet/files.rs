@@ -29,29 +29,30 @@ const ROSTER: &str = "roster";
 
 /// The files, below `node.state`.
 #[derive(Debug, Clone)]
-pub(super) struct Files {
+pub struct Files {
     identity: PathBuf,
     fleet: PathBuf,
 }
 
 /// Held while the roster is changed: `invite` and the daemon may both do so.
 #[derive(Debug)]
-pub(super) struct RosterTurn {
+pub struct RosterTurn {
     _lock: File,
 }
 
 impl Files {
-    pub(super) fn below(state: &Path) -> Self {
+    /// Those of the node with this state.
+    pub fn below(state: &Path) -> Self {
         Self { identity: state.join("identity"), fleet: state.join("fleet") }
     }
 
     /// The seed of this node's key for TLS; a new one where there is none.
-    pub(super) fn tls_seed_or_make(&self) -> Result<Secret, Failure> {
+    pub fn tls_seed_or_make(&self) -> Result<Secret, Failure> {
         self.seed_or_make(TLS_KEY)
     }
 
     /// What this node shows to others; none where it belongs to no fleet.
-    pub(super) fn certificate(&self) -> Result<Option<Certificate>, Failure> {
+    pub fn certificate(&self) -> Result<Option<Certificate>, Failure> {
         if let Some(text) = read(&self.identity.join(IMPORTED))? {
             let key = read(&self.identity.join(IMPORTED_KEY))?.unwrap_or_default();
             let damaged = |why: &dyn std::fmt::Display| damaged(&self.identity.join(IMPORTED_KEY), why);
@@ -68,22 +69,35 @@ impl Files {
     }
 
     /// Whether the certificate is of another authority than this fleet's, by which it is renewed as well.
-    pub(super) fn is_imported(&self) -> bool {
+    pub fn is_imported(&self) -> bool {
         self.identity.join(IMPORTED).exists()
     }
 
-    pub(super) fn keep_certificate(&self, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
+    /// Keeps the certificate of a node that was just enrolled: one of another authority is of no use any more.
+    pub fn keep_enrolled(&self, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
+        self.keep_certificate(chain)?;
+        for file in [IMPORTED, IMPORTED_KEY] {
+            match fs::remove_file(self.identity.join(file)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps this node's certificate.
+    pub fn keep_certificate(&self, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
         write_durably(&self.identity.join(CERTIFICATE), pem::of_chain(chain).as_bytes())
     }
 
     /// Keeps a certificate and key of another authority. The key first: without it the certificate is of no use.
-    pub(super) fn keep_imported(&self, chain: &[u8], key: &[u8]) -> Result<(), Failure> {
+    pub fn keep_imported(&self, chain: &[u8], key: &[u8]) -> Result<(), Failure> {
         write_durably(&self.identity.join(IMPORTED_KEY), key)?;
         write_durably(&self.identity.join(IMPORTED), chain)
     }
 
     /// The authority by which this node issues certificates; a new one where there is none.
-    pub(super) fn issuer_or_make(&self, fleet: &FleetName, now: Timestamp) -> Result<Authority, Failure> {
+    pub fn issuer_or_make(&self, fleet: &FleetName, now: Timestamp) -> Result<Authority, Failure> {
         if let Some(issuer) = self.issuer(fleet)? {
             return Ok(issuer);
         }
@@ -94,7 +108,8 @@ impl Files {
         Ok(authority)
     }
 
-    pub(super) fn issuer(&self, fleet: &FleetName) -> Result<Option<Authority>, Failure> {
+    /// The authority by which this node issues certificates, if it has one.
+    pub fn issuer(&self, fleet: &FleetName) -> Result<Option<Authority>, Failure> {
         let path = self.identity.join(ISSUER);
         let (Some(text), Some(seed)) = (read(&path)?, self.seed(ISSUER_KEY)?) else { return Ok(None) };
         let mut chain = pem::read_chain(&text).map_err(|why| damaged(&path, &why))?;
@@ -102,7 +117,7 @@ impl Files {
     }
 
     /// The newest roster; none where this node belongs to no fleet.
-    pub(super) fn roster(&self, admin: Option<SignerKey>) -> Result<Option<SignedRoster>, Failure> {
+    pub fn roster(&self, admin: Option<SignerKey>) -> Result<Option<SignedRoster>, Failure> {
         let path = self.fleet.join(ROSTER);
         let Some(bytes) = read(&path)? else { return Ok(None) };
         let roster = SignedRoster::read(Bytes::from(bytes), admin).map_err(|fault| damaged(&path, &fault))?;
@@ -110,7 +125,7 @@ impl Files {
     }
 
     /// Waits until nobody else changes the roster.
-    pub(super) fn roster_turn(&self) -> Result<RosterTurn, Failure> {
+    pub fn roster_turn(&self) -> Result<RosterTurn, Failure> {
         make_state_folder(&self.fleet)?;
         let path = self.fleet.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
@@ -121,16 +136,27 @@ impl Files {
     }
 
     /// Keeps a roster, unless a newer one is there.
-    pub(super) fn keep_roster(&self, roster: &SignedRoster, _: &RosterTurn) -> Result<(), Failure> {
-        let newest = self.roster(Some(roster.admin()))?;
-        if newest.is_some_and(|newest| newest.number > roster.number) {
-            return Ok(());
+    pub fn keep_roster(&self, roster: &SignedRoster, _: &RosterTurn) -> Result<(), Failure> {
+        // What only the other end would find out: that it is too long, or breaks a rule.
+        SignedRoster::read(roster.bytes().clone(), Some(roster.admin()))
+            .map_err(|fault| Failure::failed(format!("the roster that was made cannot be used: {fault}")))?;
+        // One that is damaged is no reason to stay without.
+        let newest = self.roster(Some(roster.admin())).ok().flatten();
+        match newest {
+            Some(newest) if newest.number > roster.number => return Ok(()),
+            Some(newest) if newest.number == roster.number && newest.bytes() != roster.bytes() => {
+                return Err(Failure::failed(format!(
+                    "there is another roster of number {}: it was changed on two nodes at the same time; do the change again",
+                    roster.number
+                )));
+            }
+            _ => {}
         }
         write_durably(&self.fleet.join(ROSTER), roster.bytes())
     }
 
     /// What a changed roster is known by, without being read.
-    pub(super) fn roster_mark(&self) -> Option<(std::time::SystemTime, u64)> {
+    pub fn roster_mark(&self) -> Option<(std::time::SystemTime, u64)> {
         let found = fs::metadata(self.fleet.join(ROSTER)).ok()?;
         Some((found.modified().ok()?, found.len()))
     }
@@ -156,7 +182,7 @@ impl Files {
 }
 
 /// The public half of a key for TLS.
-pub(super) fn public(seed: &Secret) -> NodeKey {
+pub fn public(seed: &Secret) -> NodeKey {
     NodeKey::of_seed(seed)
 }
 

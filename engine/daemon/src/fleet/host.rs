@@ -21,7 +21,7 @@ use super::CERTIFICATE_VALID;
 use super::member::FleetMember;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
-use crate::vaults::UNDELETE;
+use crate::node::UNDELETE;
 
 /// What this node grants.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub(super) fn voucher(config: &Config) -> Option<Voucher> {
 }
 
 /// tailscaled on this node.
-pub(super) fn local_api(config: &Config) -> LocalApi {
+pub fn local_api(config: &Config) -> LocalApi {
     config.node.tailscaled.as_ref().map_or_else(LocalApi::default, LocalApi::at)
 }
 

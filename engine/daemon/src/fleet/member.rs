@@ -3,21 +3,26 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use backstay_core::clock::Clock;
 use backstay_core::config::{Config, NodeName, RateLimit};
 use backstay_core::id::SignerKey;
 use backstay_core::units::Timestamp;
-use backstay_net::identity::{Charter, OwnCertificate, RosterKeeper, SignedRoster, valid_until};
+use backstay_net::identity::{OwnCertificate, Roster, RosterKeeper, SignedRoster, valid_until};
 use backstay_net::link::{Link, Pace, PeerStore};
 use backstay_net::{Accepting, Endpoint};
+use backstay_vault::keys::{Bundle, Signer, wrap_bundle};
+use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::files::Files;
 use super::host::voucher;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
-use crate::vaults::Access;
+use crate::node::Access;
 
 /// This node as a member of its fleet.
 #[derive(Debug)]
@@ -70,13 +75,9 @@ impl FleetMember {
         valid_until(&self.own.chain(), &roster.anchors(), &roster.fleet).filter(|until| *until > now)
     }
 
-    pub(super) fn rosters(&self) -> &Arc<RosterKeeper> {
+    /// Who keeps the roster.
+    pub fn rosters(&self) -> &Arc<RosterKeeper> {
         &self.rosters
-    }
-
-    /// What the admin has signed for this node's vault at another one.
-    pub fn charter(&self, holder: &NodeName) -> Option<Charter> {
-        self.roster().charter(&self.config.node.name, holder).cloned()
     }
 
     /// The link to another node.
@@ -127,6 +128,92 @@ impl FleetMember {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened = Endpoint::open(address, self.own.clone(), Arc::clone(&self.rosters), clock, accepting)?;
         Ok(opened.with_voucher(voucher(&self.config)))
+    }
+}
+
+/// Other nodes have so long to take a changed roster; whoever does not gets it when it is next connected.
+const TELLING_MAX: Duration = Duration::from_secs(10);
+
+/// Which nodes have a changed roster by now, and which will get it later.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// They go by it.
+    pub nodes: Vec<NodeName>,
+    /// They could not be reached, or have another one.
+    pub later: Vec<NodeName>,
+}
+
+impl FleetMember {
+    /// Sees to it that this node has the newest roster of those that can be reached.
+    pub async fn level(&self) {
+        let mut greetings = JoinSet::new();
+        for link in self.others().iter().filter_map(|node| self.link(node).ok()) {
+            greetings.spawn(async move { timeout(TELLING_MAX, link.greet()).await });
+        }
+        while greetings.join_next().await.is_some() {}
+    }
+
+    /// Offers this node's roster to all others.
+    pub async fn tell(&self) -> Told {
+        let mut offers = JoinSet::new();
+        let mut told = Told::default();
+        for node in self.others() {
+            match self.link(&node) {
+                Ok(link) => {
+                    offers.spawn(async move {
+                        let offered = timeout(TELLING_MAX, link.offer_roster()).await;
+                        (node, matches!(offered, Ok(Ok(()))))
+                    });
+                }
+                Err(_) => told.later.push(node),
+            }
+        }
+        while let Some(Ok((node, has_it))) = offers.join_next().await {
+            if has_it { told.nodes.push(node) } else { told.later.push(node) }
+        }
+        told
+    }
+
+    /// Signs the next roster, keeps it, and goes by it. It builds on the newest one that this node knows.
+    pub fn change(
+        &self,
+        admin: &Signer,
+        change: impl FnOnce(&mut Roster) -> Result<(), Failure>,
+    ) -> Result<SignedRoster, Failure> {
+        let turn = self.files.roster_turn()?;
+        let kept = self.files.roster(Some(admin.public()))?;
+        let known = self.roster();
+        if known.admin() != admin.public() {
+            return Err(Failure::failed(
+                "the admin key is not that of this fleet: another recovery key was given",
+            ));
+        }
+        let newest =
+            kept.filter(|kept| kept.number >= known.number).unwrap_or_else(|| SignedRoster::clone(&known));
+        let mut roster =
+            Roster { number: newest.number + 1, made: SystemClock.now(), ..Roster::clone(&newest) };
+        change(&mut roster)?;
+        let roster = roster.sign(admin);
+        self.files.keep_roster(&roster, &turn)?;
+        drop(turn);
+        self.rosters.offer(roster.bytes().clone())?;
+        Ok(roster)
+    }
+
+    /// Has the roster carry these keys, sealed to the recovery key: what vaults at other nodes get. Nothing to do where it has them.
+    pub fn seal_recovery(&self, full: &Bundle, recipient: &str) -> Result<(), Failure> {
+        let admin =
+            full.admin_seed.as_ref().ok_or_else(|| Failure::failed("the admin key is not at hand"))?;
+        let sealed = Bytes::from(wrap_bundle(full, recipient)?);
+        self.change(&Signer::from_seed(admin), |roster| {
+            roster.recovery = Some(sealed);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn others(&self) -> Vec<NodeName> {
+        self.roster().members.keys().filter(|name| **name != self.config.node.name).cloned().collect()
     }
 }
 

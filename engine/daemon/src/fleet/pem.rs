@@ -24,7 +24,7 @@ pub(super) fn of_chain(chain: &[CertificateDer<'_>]) -> String {
 }
 
 /// The certificates in a text, at least one.
-pub(super) fn read_chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn read_chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     match read {
         Ok(chain) if !chain.is_empty() => Ok(chain),

@@ -58,7 +58,13 @@ async fn renew(config: &Config, member: &Arc<FleetMember>, now: Timestamp) -> Re
         return Ok(own.clone());
     }
     let mut last = Failure::failed("`issuers` of [fleet] names no other node");
-    for issuer in config.fleet.issuers.iter().filter(|issuer| *issuer != own) {
+    let roster = member.roster();
+    // Where none are named, each that can.
+    let issuers: Vec<&NodeName> = match config.fleet.issuers.as_slice() {
+        [] => roster.members.keys().collect(),
+        named => named.iter().collect(),
+    };
+    for issuer in issuers.into_iter().filter(|issuer| *issuer != own) {
         let renewed = match member.link(issuer) {
             Ok(link) => link.renew().await.map_err(Failure::from),
             Err(failure) => Err(failure),

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::host::{Holder, local_api};
 use super::member::FleetMember;
-use super::{change, renewal};
+use super::renewal;
 use crate::failure::Failure;
 
 /// How often it is looked whether another process has written a roster.
@@ -38,7 +38,7 @@ pub fn serve(config: &Arc<Config>, member: &Arc<FleetMember>) -> Result<(), Fail
     for (node, space) in host.spaces() {
         tokio::spawn(counting(node.clone(), Arc::clone(space)));
     }
-    tokio::spawn(rosters(config.node.name.clone(), Arc::clone(member)));
+    tokio::spawn(rosters(Arc::clone(member)));
     tokio::spawn(renewal::keep_renewed(Arc::clone(config), Arc::clone(member)));
     Ok(())
 }
@@ -90,8 +90,9 @@ async fn listening(config: Arc<Config>, member: Arc<FleetMember>, host: Arc<Hold
 }
 
 /// Takes up rosters that other processes of this node have written.
-async fn rosters(own: NodeName, member: Arc<FleetMember>) {
-    let mut seen = member.files.roster_mark();
+async fn rosters(member: Arc<FleetMember>) {
+    // Also one that was written while this process began.
+    let mut seen = None;
     loop {
         sleep(LOOK).await;
         let found = member.files.roster_mark();
@@ -109,8 +110,7 @@ async fn rosters(own: NodeName, member: Arc<FleetMember>) {
                 let roster = member.roster();
                 tracing::info!(number = roster.number, "the roster of the fleet was changed on this node");
                 // Whoever was removed is cut off everywhere, and not when somebody happens to connect.
-                let others = roster.members.keys().filter(|name| **name != own).cloned().collect();
-                change::offer_to(&member, others).await;
+                member.tell().await;
             }
             Ok(Err(failure)) => tracing::warn!("the roster that was written cannot be used: {failure}"),
             Ok(Ok(false)) | Err(_) => {}

@@ -21,8 +21,21 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::failure::Failure;
+
+/// For how long what is deleted from a vault can be brought back, where the configuration does not say.
+pub const UNDELETE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What a process may do to the node's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It holds the state lock: identity, keys and known vaults are kept.
+    Keep,
+    /// It only reads: nothing is written under `node.state`.
+    ReadOnly,
+}
 
 /// Makes a directory of the state, readable by its owner only; takes an existing one away from everybody else. It and
 /// those above it that were missing are durable in their parents: keys will lie there that exist nowhere else.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstay_core::config::{NodeName, VaultKind};
+use backstay_core::config::{NodeName, Vault as VaultConfig, VaultKind, VaultName};
 use backstay_core::id::SignerKey;
 use backstay_vault::clear::{Custodian, TrustedNode};
 use backstay_vault::keys::{AgeIdentity, Bundle, Signer, unwrap_bundle};
@@ -73,6 +73,14 @@ impl Vaults {
     pub fn full_bundle(&self, recovery: Option<&Path>) -> Result<Bundle, Failure> {
         let own = lock(&self.identity).bundle.clone();
         match (own, recovery) {
+            (None, Some(file)) if file.exists() => Err(Failure::usage(format!(
+                "{} is a recovery key already, and this node has no keys: if it was built anew, have it invited by another node of its fleet (`backstay invite {node} --again --recovery FILE` there), or use its vaults with `--key-file`; for a new fleet, give a file that is not there yet",
+                file.display(),
+                node = self.config.node.name
+            ))),
+            (None, _) if self.fleet().is_some() => Err(Failure::failed(
+                "this node belongs to a fleet, and the keys of its domain are gone from its state: bring back identity/domain.json from a copy, or have the node invited again",
+            )),
             (None, _) => Ok(Bundle::generate()),
             (Some(own), _) if own.admin_seed.is_some() => Ok(own),
             (Some(own), Some(file)) => self.with_admin(&own, file),
@@ -106,12 +114,17 @@ impl Vaults {
         store: Arc<dyn Store>,
     ) -> Result<Arc<Vault>, Failure> {
         let fleet = self.fleet().ok_or_else(|| Failure::failed("this node belongs to no fleet yet"))?;
-        let Some(charter) = fleet.charter(holder) else {
+        let roster = fleet.roster();
+        let Some(charter) = roster.charter(&self.config.node.name, holder).cloned() else {
             return Err(Failure::failed(format!(
                 "vault {name} is not there yet at node {holder}, and nothing was signed for it when {holder} was invited: `backstay vault init {name} --recovery FILE` makes it, with the recovery key"
             )));
         };
-        let (identity, roster) = (lock(&self.identity), fleet.roster());
+        let member = roster
+            .members
+            .get(holder)
+            .ok_or_else(|| Failure::failed(format!("{holder} is no node of the fleet any more")))?;
+        let identity = lock(&self.identity);
         let own = identity
             .bundle
             .as_ref()
@@ -119,7 +132,7 @@ impl Vaults {
         let own = own.without_admin();
         let holders = [
             (self.config.node.name.to_string(), identity.age.recipient(), own.clone()),
-            (holder.to_string(), roster.members[holder].recipient.clone(), own.clone()),
+            (holder.to_string(), member.recipient.clone(), own.clone()),
         ];
         drop(identity);
         let recovery = roster.recovery.clone().map(|sealed| (RECOVERY_HOLDER.to_owned(), sealed));
@@ -249,6 +262,12 @@ impl Vaults {
         if self.give_recovery(name, &recovery, &full)? {
             done.opened.push(name.to_owned());
         }
+        // Vaults that are made at other nodes get it from there.
+        if let Some(fleet) = self.fleet()
+            && full.authority_seed.is_some()
+        {
+            fleet.seal_recovery(&full, &recovery.recipient())?;
+        }
         // Only now: until a vault has the admin key for the recovery key, the node has the only one.
         let mut identity = lock(&self.identity);
         if identity.bundle.as_ref().is_some_and(|bundle| bundle.admin_seed.is_some()) {
@@ -263,6 +282,27 @@ impl Vaults {
             }
         }
         Ok(())
+    }
+
+    /// Gives the recovery key in this file to all vaults that are there: those that have it now and had not before, and those that
+    /// could not get it, and why.
+    pub fn give_recovery_where_there(
+        &self,
+        file: &Path,
+        full: &Bundle,
+    ) -> Result<Vec<(String, Failure)>, Failure> {
+        let recovery = recovery_file::read_or_make(file)?;
+        let mut left = Vec::new();
+        // What was never seen here can only be a directory that another process has made.
+        let may_be_there = |(name, vault): &(&VaultName, &VaultConfig)| {
+            matches!(vault.kind, VaultKind::Dir(_)) || lock(&self.known).id(name.as_str()).is_some()
+        };
+        for (name, _) in self.config.vaults.iter().filter(may_be_there) {
+            if let Err(failure) = self.give_recovery_if_there(name.as_str(), &recovery, full) {
+                left.push((name.to_string(), failure));
+            }
+        }
+        Ok(left)
     }
 
     /// One that was never made, or belongs to another domain, needs nothing.
@@ -290,7 +330,10 @@ impl Vaults {
             let found = VaultKeys::recover(&store, &self.io, identity)?;
             Ok(found.map(|bundle| bundle.admin_seed.is_some()))
         };
-        let is_missing = has_admin(recovery)? != Some(true);
+        // One from before a rotation lacks what is sealed since.
+        let found = VaultKeys::recover(&store, &self.io, recovery)?;
+        let is_whole = |found: &Bundle| found.admin_seed.is_some() && !full.continues(found);
+        let is_missing = !found.as_ref().is_some_and(is_whole);
         if is_missing {
             VaultKeys::add(&vault, RECOVERY_HOLDER, &recovery.recipient(), full)?;
         }

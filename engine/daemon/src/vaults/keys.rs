@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backstay_vault::keys::{AgeIdentity, Bundle, FormerKeys, Role};
+use backstay_vault::keys::{AgeIdentity, Bundle, FormerKeys, Role, unwrap_bundle};
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::vault::{Vault, VaultKeys};
 
@@ -99,7 +99,14 @@ impl Vaults {
         for holder in others.keys() {
             refuse_recovery(holder, "--recovery FILE")?;
         }
-        let names = || self.config.vaults.keys().map(|name| name.as_str());
+        // One that was never made has nobody to whom anything is wrapped.
+        let is_there = |name: &&str| match self.open(name, Absent::Refuse) {
+            Err(failure) => failure.class != "no_vault" || lock(&self.known).id(name).is_some(),
+            Ok(_) => true,
+        };
+        let there: Vec<String> =
+            self.config.vaults.keys().map(|name| name.as_str()).filter(is_there).map(str::to_owned).collect();
+        let names = || there.iter().map(String::as_str);
         // First: a vault may have newer keys than this process, which another node has begun.
         names().try_for_each(|name| self.outdate(name))?;
         let opened: Vec<Arc<Vault>> =
@@ -127,10 +134,36 @@ impl Vaults {
                 }
             }
         }
+        // And to the recovery key for vaults that are made at other nodes from now on.
+        if let (Some(fleet), Some(recovery)) = (self.fleet(), recovery)
+            && let Some(full) = self.full_by(&next, recovery, &wrapped)
+        {
+            fleet.seal_recovery(&full, &recovery.recipient())?;
+        }
         // Last: what is sealed with it can be opened by all who are to.
         lock(&self.identity).keep_bundle(next)?;
         names().try_for_each(|name| self.outdate(name))?;
         Ok(wrapped.len())
+    }
+
+    /// What the recovery key was wrapped, with the seeds that it has, if it was.
+    fn full_by(
+        &self,
+        next: &Bundle,
+        recovery: &AgeIdentity,
+        wrapped: &[(Arc<Vault>, Vec<Wrapping>)],
+    ) -> Option<Bundle> {
+        let of_recovery =
+            wrapped.iter().flat_map(|(_, holders)| holders).find(|(holder, ..)| holder == RECOVERY_HOLDER);
+        let mut full = of_recovery.map(|(_, _, bundle)| bundle.clone());
+        // The authority's seed may be in the roster alone.
+        let sealed = self.fleet().and_then(|fleet| fleet.roster().recovery.clone());
+        if let Some(before) = sealed.and_then(|sealed| unwrap_bundle(&sealed, recovery).ok()) {
+            let full = full.get_or_insert_with(|| next.clone());
+            full.admin_seed = full.admin_seed.clone().or(before.admin_seed);
+            full.authority_seed = full.authority_seed.clone().or(before.authority_seed);
+        }
+        full.filter(|full| full.admin_seed.is_some())
     }
 
     fn round_of(&self, holder: &str) -> Round {
@@ -182,7 +215,8 @@ impl Vaults {
                     "the recovery key does not open the keys of vault {name}; nothing was changed"
                 ))
             })?;
-            return Ok((recovery.recipient(), Bundle { admin_seed: before.admin_seed, ..next.clone() }));
+            let (admin_seed, authority_seed) = (before.admin_seed, before.authority_seed);
+            return Ok((recovery.recipient(), Bundle { admin_seed, authority_seed, ..next.clone() }));
         }
         let node = vault.trust().nodes.iter().rev().find(|node| node.name == holder);
         match node {

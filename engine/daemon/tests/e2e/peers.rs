@@ -22,6 +22,7 @@ struct Pair {
     ports: [u16; 2],
     metrics: [u16; 2],
     more_of_beta: String,
+    more_of_fleet: String,
     policy: &'static str,
 }
 
@@ -32,7 +33,8 @@ impl Pair {
     fn apart() -> Self {
         let folder = tempfile::Builder::new().prefix("backstay-peers-").tempdir().unwrap();
         let [ports, metrics] = [free_ports(), free_ports()];
-        let pair = Self { folder, ports, metrics, more_of_beta: String::new(), policy: "" };
+        let (more_of_beta, more_of_fleet) = (String::new(), String::new());
+        let pair = Self { folder, ports, metrics, more_of_beta, more_of_fleet, policy: "" };
         fs::create_dir(pair.source()).unwrap();
         tree::make_plain(&pair.source(), 60, 30_000, &mut Random::new(31));
         pair
@@ -80,8 +82,9 @@ impl Pair {
         let quoted = |path: &Path| Value::from(path.to_str().unwrap()).to_string();
         let fleet = format!(
             "[fleet]\nname = \"test\"\nnodes = {{ alpha = \"127.0.0.1:{alpha}\", beta = \"127.0.0.1:{beta}\" }}\n\
-             issuers = [\"alpha\"]\n[vault.twin]\nkind = \"peer\"\n[policy.default]\n{}\n\
+             issuers = [\"alpha\"]\n[vault.twin]\nkind = \"peer\"\n{}[policy.default]\n{}\n\
              [service.data]\nprimary = \"alpha\"\nsecondary = [\"beta\"]\nfiles = {{ path = {}, watch = false }}\n",
+            self.more_of_fleet,
             self.policy,
             quoted(&self.source()),
         );
@@ -244,6 +247,49 @@ fn an_invitation_is_good_once_and_only_as_a_whole() {
     pair.run(1, ["join", &text]).good();
     inviting.wait().good();
     pair.run(1, ["join", &text]).refused(1, &["nothing answers there"]);
+}
+
+#[test]
+fn whatever_was_there_before_and_comes_later_opens_with_the_recovery_key() {
+    let mut pair = Pair::apart();
+    let local = pair.folder.path().join("local");
+    pair.more_of_fleet = format!("[vault.local]\nkind = \"dir\"\npath = {:?}\n", local.to_str().unwrap());
+    pair.policy = "to = [\"local\"]";
+    let (recovery, key) = (pair.recovery(), pair.recovery());
+    let (recovery, key) = (recovery.to_str().unwrap(), key.to_str().unwrap());
+    pair.run(0, ["init", "alpha", "--no-recovery"]).good();
+    pair.run(0, ["now"]).good();
+    pair.run(0, ["restore", "data", "--to", "/nonexistent/x", "--key-file", key]).ended_with(2);
+    pair.run(0, ["init", "alpha", "--recovery", recovery]).good();
+    assert_same(&pair.source(), &pair.restore(0, "before", &["--from", "local", "--key-file", key]));
+    // A new epoch reaches what is made after it.
+    pair.run(0, ["vault", "keys", "rotate", "--recovery", recovery]).good();
+    pair.invite_beta();
+    pair.policy = "to = [\"local\", \"twin\"]";
+    let _beta = pair.daemon(1);
+    // Nothing was signed for that when beta joined.
+    pair.run(0, ["now"]).refused(3, &["backstay vault init twin --recovery FILE"]);
+    pair.run(0, ["vault", "init", "twin", "--recovery", recovery]).good();
+    pair.run(0, ["now"]).good();
+    assert_same(&pair.source(), &pair.restore(0, "twin", &["--from", "twin", "--key-file", key]));
+    assert_same(&pair.source(), &pair.restore(1, "from held", &["--from", "held.alpha", "--key-file", key]));
+    pair.run(1, ["points", "data"]).good();
+    pair.run(1, ["verify", "data"]).good();
+}
+
+#[test]
+fn a_node_that_is_enrolled_is_not_replaced_by_mistake() {
+    let pair = Pair::together();
+    let recovery = pair.recovery();
+    pair.run(0, ["invite", "beta", "--recovery", recovery.to_str().unwrap()]).refused(2, &["--again"]);
+    // Built anew, with another certificate, it is.
+    fs::remove_dir_all(pair.folder.path().join("state-beta")).unwrap();
+    let inviting = pair.start(0, ["invite", "beta", "--again", "--recovery", recovery.to_str().unwrap()]);
+    wait_for("the invitation", || inviting.stdout_so_far().contains('\n'));
+    pair.run(1, ["join", inviting.stdout_so_far().trim()]).good();
+    inviting.wait().good();
+    let _beta = pair.daemon(1);
+    pair.run(0, ["now"]).good();
 }
 
 #[test]

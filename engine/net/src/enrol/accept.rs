@@ -19,6 +19,9 @@ use crate::frames::{self, HELLO_WAIT_MAX, SILENCE_MAX};
 use crate::identity::{Certificate, OwnCertificate};
 use crate::{EndpointError, tls::words};
 
+/// With which code a node closes the connection that has made everything durable. Not 0, which an end without a word has as well.
+pub(super) const JOINED: VarInt = VarInt::from_u32(7);
+
 /// How often it is looked whether the invitation is over.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -58,6 +61,14 @@ pub enum InviteError {
         "the node was enrolled, but the answer was cut off ({0}): invite it again, and have it join again"
     )]
     CutOff(String),
+}
+
+impl InviteError {
+    /// Whether somebody else has the port.
+    pub fn is_in_use(&self) -> bool {
+        let Self::Endpoint(EndpointError::Bind { cause, .. }) = self else { return false };
+        cause.kind() == std::io::ErrorKind::AddrInUse
+    }
 }
 
 /// An invitation that is open.
@@ -206,9 +217,7 @@ async fn welcome(connection: &Connection, mut send: SendStream, admitted: Admitt
     let _ = send.finish();
     // It closes when it has written all of that down.
     match timeout(SILENCE_MAX, connection.closed()).await {
-        Ok(quinn::ConnectionError::ApplicationClosed(close)) if close.error_code == VarInt::from_u32(0) => {
-            Ok(())
-        }
+        Ok(quinn::ConnectionError::ApplicationClosed(close)) if close.error_code == JOINED => Ok(()),
         Ok(error) => Err(error.to_string()),
         Err(_) => Err("it does not say that it has everything".to_owned()),
     }

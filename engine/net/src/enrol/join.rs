@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+use super::accept::JOINED;
 use super::invitation::{ADDRESSES_MAX, Invitation};
 use super::{proof, tls};
 use crate::frames::{self, HELLO_WAIT_MAX, SILENCE_MAX};
@@ -78,7 +79,7 @@ pub enum JoinError {
 impl Joined {
     /// Everything is written down: tells the inviting node.
     pub async fn done(self) {
-        self.connection.close(VarInt::from_u32(0), b"joined");
+        self.connection.close(JOINED, b"joined");
         let _ = timeout(HELLO_WAIT_MAX, self.endpoint.wait_idle()).await;
     }
 }

@@ -211,6 +211,11 @@ pub enum NotKept {
     /// It is of another fleet or domain.
     #[error("the roster is not taken: it is that of the fleet {0}")]
     OtherFleet(FleetName),
+    /// Another one of the same number is there.
+    #[error(
+        "the roster is not taken: there is another one of number {0}, so that it was changed on two nodes at the same time; do the change again"
+    )]
+    Forked(u64),
     /// It cannot be written down.
     #[error("the roster cannot be kept: {0}")]
     Io(#[from] std::io::Error),
@@ -240,8 +245,14 @@ impl RosterKeeper {
         }
         // Nobody who looks at the newest one waits for the disk.
         let _turn = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-        if offered.number <= self.newest.borrow().number {
-            return Ok(false);
+        {
+            let newest = self.newest.borrow();
+            if offered.number == newest.number && offered.bytes() != newest.bytes() {
+                return Err(NotKept::Forked(offered.number));
+            }
+            if offered.number <= newest.number {
+                return Ok(false);
+            }
         }
         (self.keep)(&offered)?;
         self.newest.send_replace(Arc::new(offered));

@@ -30,13 +30,18 @@ pub(super) async fn take_roster(
         return Err(Refusal { reason: Reason::Mismatch, text, retry_after: None }.into());
     }
     let (asked, bytes) = (Arc::clone(peer), bytes.freeze());
-    let offered = spawn_blocking(move || asked.shared.endpoint.rosters().offer(bytes)).await;
+    let offer = bytes.clone();
+    let offered = spawn_blocking(move || asked.shared.endpoint.rosters().offer(offer)).await;
     match offered {
-        Ok(Ok(is_newer)) => {
-            if is_newer {
-                tracing::info!(number = peer.roster().number, from = %peer.node, "a newer roster of the fleet");
-            }
+        Ok(Ok(true)) => {
+            tracing::info!(number = peer.roster().number, from = %peer.node, "a newer roster of the fleet");
             Ok(Answer::Done)
+        }
+        // The same one is done; of an older one it is said that it is.
+        Ok(Ok(false)) if peer.roster().bytes()[..] == bytes[..] => Ok(Answer::Done),
+        Ok(Ok(false)) => {
+            let text = format!("there is a newer roster here, of number {}", peer.roster().number);
+            Err(Refusal { reason: Reason::Exists, text, retry_after: None }.into())
         }
         Ok(Err(error)) => Err(denied(error.to_string()).into()),
         Err(_) => {

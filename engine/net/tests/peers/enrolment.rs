@@ -263,3 +263,28 @@ async fn a_certificate_is_renewed_for_the_key_that_was_shown_also_when_it_is_exp
     caller.store(&holder).put(&name, content).await.expect("it may write again");
     holder.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roster_that_was_changed_on_two_nodes_at_once_is_told_and_not_taken() {
+    let fleet = Fleet::new();
+    fleet.enrol("nullstone");
+    let newest = fleet.newest();
+    let (keeper, _link) = {
+        let folder = tempfile::tempdir().expect("a folder");
+        let holder = Holder::start(&fleet, "cobblestone");
+        holder.hold("nullstone", folder.path(), Rights::Write);
+        let own = fleet.enrol("nullstone");
+        fleet.apart("nullstone", own, fleet.newest(), &holder)
+    };
+    let number = keeper.watch().borrow().number;
+    let other = |seconds| {
+        let mut roster = Roster::clone(&newest);
+        (roster.number, roster.made) = (number + 1, Timestamp::from_seconds(seconds));
+        roster.sign(&fleet.admin).bytes().clone()
+    };
+    assert!(keeper.offer(other(1)).expect("is newer"));
+    let forked = keeper.offer(other(2)).expect_err("is another one of that number");
+    assert!(forked.to_string().contains("changed on two nodes at the same time"), "{forked}");
+    assert!(!keeper.offer(other(1)).expect("is the same"));
+    assert!(!keeper.offer(newest.bytes().clone()).expect("is older"));
+}

@@ -10,11 +10,9 @@ use backstay_vault::keys::{Secret, Signer, wrap_bundle};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use super::CERTIFICATE_VALID;
-use super::files::{Files, public};
-use super::host::local_api;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
+use crate::fleet::{CERTIFICATE_VALID, Files, local_api, public};
 use crate::vaults::Vaults;
 
 /// What was done.
@@ -24,6 +22,8 @@ pub struct Begun {
     pub was_there: bool,
     /// Whether the admin's key opens with a recovery key, and lies on this node no more.
     pub has_recovery: bool,
+    /// Vaults that have not got the recovery key, and why.
+    pub left: Vec<(String, Failure)>,
 }
 
 /// Makes this node the first of its fleet. Done again, it adds what is missing. `vaults` are those of a process that holds the state
@@ -39,7 +39,7 @@ pub fn init(
     let before = files.roster(None)?;
     if let (Some(before), None) = (&before, recovery) {
         let has_recovery = before.recovery.is_some();
-        return Ok(Begun { was_there: true, has_recovery });
+        return Ok(Begun { was_there: true, has_recovery, left: Vec::new() });
     }
     let mut full = vaults.full_bundle(recovery)?;
     let authority_seed = full.authority_seed.get_or_insert_with(Secret::random).clone();
@@ -75,14 +75,19 @@ pub fn init(
         roster.recovery = Some(Bytes::from(wrap_bundle(&full, &recipient)?));
     }
     let admin = full.admin_seed.clone().ok_or_else(|| Failure::failed("the admin key is not at hand"))?;
-    // Before the roster: what it says must be what this node can do. The seeds go only when the roster has them sealed.
-    vaults.keep_bundle(full.clone())?;
+    // Before the roster: what it says must be what this node can do.
+    if !was_there {
+        vaults.keep_bundle(full.clone())?;
+    }
     let has_recovery = roster.recovery.is_some();
     files.keep_roster(&roster.sign(&Signer::from_seed(&admin)), &turn)?;
-    if has_recovery {
+    let mut left = Vec::new();
+    if let Some(file) = recovery {
+        // Vaults that were there before the fleet open with it as well. The seeds go when the roster has them sealed.
+        left = vaults.give_recovery_where_there(file, &full)?;
         vaults.keep_bundle(full.without_admin())?;
     }
-    Ok(Begun { was_there, has_recovery })
+    Ok(Begun { was_there, has_recovery, left })
 }
 
 /// Which node of the tailnet this one is, where that is asked for.

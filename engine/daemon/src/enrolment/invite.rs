@@ -11,19 +11,19 @@ use backstay_core::config::{Config, NodeName, Tailnet};
 use backstay_core::id::SignerKey;
 use backstay_core::units::Timestamp;
 use backstay_net::enrol::{Admitted, Enroller, Invitation, InviteError, Inviting};
-use backstay_net::identity::{Authority, Certificate, Charter, Member, NodeKey, Roster, SignedRoster};
+use backstay_net::identity::{Authority, Certificate, Charter, Member, NodeKey, Roster};
 use backstay_vault::clear::{Custodian, TrustedNode};
 use backstay_vault::keys::{Bundle, Signer, wrap_bundle};
 use backstay_vault::vault::VaultCharter;
 use backstay_wire::peer::{JoinRequest, Reason, Refusal};
 use bytes::Bytes;
+use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 
-use super::files::{Files, public};
-use super::host::local_api;
-use super::{CERTIFICATE_VALID, PORT};
 use crate::clock::SystemClock;
 use crate::failure::Failure;
+use crate::fleet::{CERTIFICATE_VALID, Files, FleetMember, PORT, local_api, public};
+use crate::node::Identity;
 use crate::vaults::Vaults;
 
 /// What is told while it is waited.
@@ -32,10 +32,19 @@ pub trait Invited {
     fn open(&self, text: &str, until: Timestamp);
 }
 
+/// Whether a node that is enrolled may be invited once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// It was built anew.
+    Yes,
+    /// It is a mistake.
+    No,
+}
+
 /// Invites a node, and waits for it. `fleet_file` goes to it.
 pub fn invite(
     (config, io, vaults): (&Arc<Config>, &Handle, &Vaults),
-    node: &NodeName,
+    (node, again): (&NodeName, Again),
     recovery: Option<&Path>,
     listen: Option<SocketAddr>,
     valid: Duration,
@@ -43,17 +52,23 @@ pub fn invite(
     told: &dyn Invited,
 ) -> Result<(), Failure> {
     refuse_unlisted(config, node)?;
-    let files = Files::below(&config.node.state);
-    let roster = files.roster(None)?.ok_or_else(|| {
+    let member = vaults.fleet().ok_or_else(|| {
         Failure::usage(format!(
             "this node belongs to no fleet yet: begin one with `backstay init {}`",
             config.node.name
         ))
     })?;
+    if member.roster().members.contains_key(node) && again == Again::No {
+        return Err(Failure::usage(format!(
+            "{node} is enrolled already: inviting it again cuts off the one that is there, as soon as the invitation is taken up. If it was built anew, give --again"
+        )));
+    }
     let full = vaults.full_bundle(recovery)?;
-    let clerk = Clerk::new(config, io, files, &roster, full, fleet_file)?;
+    io.block_on(member.level());
+    let roster = member.roster();
+    let clerk = Clerk::new(config, io, Arc::clone(member), full, fleet_file)?;
     let now = SystemClock.now();
-    let seed = clerk.files.tls_seed_or_make()?;
+    let seed = Files::below(&config.node.state).tls_seed_or_make()?;
     let own = clerk.authority.issue(&config.node.name, &public(&seed), now, valid)?;
     let chain = vec![own, clerk.authority.certificate().clone()];
     let inviting = open(config, io, listen, &Certificate::from_seed(chain, &seed), &seed)?;
@@ -106,8 +121,8 @@ fn open(
     let address = addresses.first().copied().ok_or_else(|| Failure::failed("this node has no address"))?;
     match Inviting::open(address, own()) {
         // The daemon has its port.
-        Err(_) => Ok(Inviting::open(SocketAddr::new(address.ip(), 0), own())?),
-        Ok(open) => Ok(open),
+        Err(error) if error.is_in_use() => Ok(Inviting::open(SocketAddr::new(address.ip(), 0), own())?),
+        opened => Ok(opened?),
     }
 }
 
@@ -125,7 +140,7 @@ fn shown(config: &Config, address: SocketAddr) -> String {
 struct Clerk {
     config: Arc<Config>,
     io: Handle,
-    files: Files,
+    member: Arc<FleetMember>,
     full: Bundle,
     admin: Signer,
     authority: Authority,
@@ -140,11 +155,11 @@ impl Clerk {
     fn new(
         config: &Arc<Config>,
         io: &Handle,
-        files: Files,
-        roster: &SignedRoster,
+        member: Arc<FleetMember>,
         full: Bundle,
         fleet_file: Vec<u8>,
     ) -> Result<Self, Failure> {
+        let roster = member.roster();
         let lacking = || {
             Failure::failed(
                 "the key of the fleet's authority is not at hand: give the recovery key that `backstay init` has written, with --recovery FILE",
@@ -160,7 +175,7 @@ impl Clerk {
             ));
         }
         let (config, io, fleet_file) = (Arc::clone(config), io.clone(), fleet_file.into());
-        Ok(Self { config, io, files, full, admin, authority, fleet_file, refused: Mutex::default() })
+        Ok(Self { config, io, member, full, admin, authority, fleet_file, refused: Mutex::default() })
     }
 
     fn enrol_now(&self, request: &JoinRequest, from: SocketAddr) -> Result<Admitted, Failure> {
@@ -173,7 +188,11 @@ impl Clerk {
             }
         };
         // First: it fails for a recipient that is none.
-        let bundle = wrap_bundle(&self.full.without_admin(), &request.recipient)?;
+        // What was rotated while the invitation was open is in it.
+        let newest = Identity::load(&self.config.node.state)?.and_then(|identity| identity.bundle);
+        let full =
+            newest.and_then(|newest| self.full.joined_with(&newest)).unwrap_or_else(|| self.full.clone());
+        let bundle = wrap_bundle(&full.without_admin(), &request.recipient)?;
         let now = SystemClock.now();
         let certificate = self.authority.issue(&node, &key, now, CERTIFICATE_VALID)?;
         let member = Member {
@@ -182,19 +201,17 @@ impl Clerk {
             tls_key: key.hash(),
             tailnet_id,
         };
-        let turn = self.files.roster_turn()?;
-        let newest = self.files.roster(Some(self.admin.public()))?;
-        let newest = newest.ok_or_else(|| Failure::failed("the roster is gone"))?;
-        let mut roster = Roster { number: newest.number + 1, made: now, ..Roster::clone(&newest) };
-        roster.members.insert(node.clone(), member);
-        if self.config.fleet.issuers.contains(&node) {
-            roster.authorities.push(request.authority.clone().into());
-        }
-        // Those of the node as it was before are of no use to it.
-        roster.charters.retain(|charter| charter.writer != node && charter.holder != node);
-        self.charter_missing(&mut roster, now);
-        let roster = roster.sign(&self.admin);
-        self.files.keep_roster(&roster, &turn)?;
+        let own_authority: CertificateDer<'static> = request.authority.clone().into();
+        let roster = self.member.change(&self.admin, |roster| {
+            roster.members.insert(node.clone(), member);
+            if self.config.fleet.issuers.contains(&node) && !roster.authorities.contains(&own_authority) {
+                roster.authorities.push(own_authority);
+            }
+            // Those of the node as it was before are of no use to it.
+            roster.charters.retain(|charter| charter.writer != node && charter.holder != node);
+            self.charter_missing(roster, now);
+            Ok(())
+        })?;
         Ok(Admitted {
             chain: vec![certificate],
             bundle,

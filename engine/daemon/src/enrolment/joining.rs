@@ -9,10 +9,10 @@ use backstay_net::enrol::{Invitation, Joining, join as take_up};
 use backstay_vault::keys::{Bundle, unwrap_bundle};
 use tokio::runtime::Handle;
 
-use super::files::{Files, public};
 use super::starter::Starter;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
+use crate::fleet::{Files, public};
 use crate::node::{Identity, StateLock};
 
 /// How this node joins.
@@ -60,10 +60,16 @@ pub fn join(invitation: &Invitation, plan: &JoinPlan, io: &Handle) -> Result<Wri
     let joined = io.block_on(take_up(invitation, &joining, clock))?;
     let bundle = unwrap_bundle(&joined.bundle, &identity.age)?;
     refuse_other_keys(&bundle, invitation)?;
-    if identity.bundle.is_none() {
-        identity.keep_bundle(bundle)?;
+    // One that was in the fleet before may lack an epoch that began meanwhile.
+    match &identity.bundle {
+        None => identity.keep_bundle(bundle)?,
+        Some(own) => {
+            if let Some(newer) = own.joined_with(&bundle) {
+                identity.keep_bundle(newer)?;
+            }
+        }
     }
-    files.keep_certificate(&joined.chain)?;
+    files.keep_enrolled(&joined.chain)?;
     files.keep_roster(&joined.roster, &files.roster_turn()?)?;
     let written = write_configuration(invitation, plan, &joined.fleet_file)?;
     io.block_on(joined.done());
