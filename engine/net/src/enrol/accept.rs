@@ -10,6 +10,8 @@ use backstay_wire::peer::{JoinAnswer, JoinRequest, Reason, Refusal, Welcome};
 use bytes::Bytes;
 use quinn::{Connection, Incoming, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::invitation::Invitation;
@@ -21,6 +23,9 @@ use crate::{EndpointError, tls::words};
 
 /// With which code a node closes the connection that has made everything durable. Not 0, which an end without a word has as well.
 pub(super) const JOINED: VarInt = VarInt::from_u32(7);
+
+/// Those who are spoken with at once.
+const AT_ONCE_MAX: usize = 16;
 
 /// How often it is looked whether the invitation is over.
 const LOOK: Duration = Duration::from_secs(1);
@@ -95,83 +100,100 @@ impl Inviting {
         self,
         invitation: &Invitation,
         enroller: Arc<dyn Enroller>,
-        clock: &dyn Clock,
+        clock: Arc<dyn Clock>,
     ) -> Result<(), InviteError> {
-        let is_over = || clock.now() >= invitation.until;
+        let open =
+            Arc::new(Open { invitation: invitation.clone(), enroller, clock, is_used: Mutex::new(false) });
+        let mut met = JoinSet::new();
         let outcome = loop {
-            if is_over() {
+            if open.clock.now() >= invitation.until {
                 break Err(InviteError::Over);
             }
-            // One after the other: each has its time, and what is tried in vain is told.
-            match timeout(LOOK, self.endpoint.accept()).await {
-                Ok(Some(incoming)) => {
-                    if let Some(outcome) = self.meet(incoming, invitation, &enroller, clock.now()).await {
-                        break outcome;
-                    }
-                }
-                Ok(None) => break Err(InviteError::Over),
-                Err(_) => {}
+            // Side by side, so that whoever connects and says nothing keeps nobody out.
+            tokio::select! {
+                accepted = timeout(LOOK, self.endpoint.accept()), if met.len() < AT_ONCE_MAX => match accepted {
+                    Ok(Some(incoming)) => _ = met.spawn(meet(Arc::clone(&open), incoming)),
+                    Ok(None) => break Err(InviteError::Over),
+                    Err(_) => {}
+                },
+                Some(ended) = met.join_next() => if let Ok(Some(outcome)) = ended {
+                    break outcome;
+                },
             }
         };
         self.endpoint.close(VarInt::from_u32(0), b"the invitation is over");
         let _ = timeout(LOOK, self.endpoint.wait_idle()).await;
         outcome
     }
+}
 
-    /// None where it was not the node that was invited.
-    async fn meet(
-        &self,
-        incoming: Incoming,
-        invitation: &Invitation,
-        enroller: &Arc<dyn Enroller>,
-        now: Timestamp,
-    ) -> Option<Result<(), InviteError>> {
-        let from = incoming.remote_address();
-        let tell = |why: String| {
-            enroller.refused(from, &why);
+/// An invitation, for all who come meanwhile.
+struct Open {
+    invitation: Invitation,
+    enroller: Arc<dyn Enroller>,
+    clock: Arc<dyn Clock>,
+    /// Whether a node was enrolled by it. Held while one is.
+    is_used: Mutex<bool>,
+}
+
+/// One who comes. None where it was not the node that was invited.
+async fn meet(open: Arc<Open>, incoming: Incoming) -> Option<Result<(), InviteError>> {
+    let from = incoming.remote_address();
+    let tell = |why: String| {
+        open.enroller.refused(from, &why);
+        None
+    };
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(error) => return tell(error.to_string()),
+    };
+    let connection = match timeout(HELLO_WAIT_MAX, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tell(words(&error.to_string()).to_owned()),
+        Err(_) => return tell("the handshake did not come to its end in time".to_owned()),
+    };
+    let exchange = async {
+        let (send, mut receive) = connection.accept_bi().await.map_err(|error| error.to_string())?;
+        let request = frames::read::<JoinRequest>(&mut receive, HELLO_WAIT_MAX).await;
+        Ok::<_, String>((send, request.map_err(|error| error.to_string())?))
+    };
+    let (mut send, request) = match timeout(HELLO_WAIT_MAX, exchange).await {
+        Ok(Ok(asked)) => asked,
+        Ok(Err(why)) => return tell(why),
+        Err(_) => return tell("it asked for nothing".to_owned()),
+    };
+    match enrol(&open, &connection, request, from).await {
+        Ok(admitted) => Some(welcome(&connection, send, admitted).await.map_err(InviteError::CutOff)),
+        Err(refusal) => {
+            open.enroller.refused(from, &refusal.text);
+            if frames::write(&mut send, &JoinAnswer::Refused(refusal), HELLO_WAIT_MAX).await.is_ok() {
+                let _ = send.finish();
+                let _ = timeout(HELLO_WAIT_MAX, connection.closed()).await;
+            }
             None
-        };
-        let connecting = match incoming.accept() {
-            Ok(connecting) => connecting,
-            Err(error) => return tell(error.to_string()),
-        };
-        let connection = match timeout(HELLO_WAIT_MAX, connecting).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return tell(words(&error.to_string()).to_owned()),
-            Err(_) => return tell("the handshake did not come to its end in time".to_owned()),
-        };
-        let exchange = async {
-            let (send, mut receive) = connection.accept_bi().await.map_err(|error| error.to_string())?;
-            let request = frames::read::<JoinRequest>(&mut receive, HELLO_WAIT_MAX).await;
-            Ok::<_, String>((send, request.map_err(|error| error.to_string())?))
-        };
-        let (mut send, request) = match timeout(HELLO_WAIT_MAX, exchange).await {
-            Ok(Ok(asked)) => asked,
-            Ok(Err(why)) => return tell(why),
-            Err(_) => return tell("it asked for nothing".to_owned()),
-        };
-        let admitted = match check(&connection, invitation, &request, now) {
-            Ok(()) => {
-                let (enroller, asked) = (Arc::clone(enroller), request.clone());
-                match tokio::task::spawn_blocking(move || enroller.enrol(&asked, from)).await {
-                    Ok(admitted) => admitted,
-                    Err(_) => Err(refusal("enrolling panicked, which is an error in Backstay".to_owned())),
-                }
-            }
-            Err(refusal) => Err(refusal),
-        };
-        match admitted {
-            Ok(admitted) => Some(welcome(&connection, send, admitted).await.map_err(InviteError::CutOff)),
-            Err(refusal) => {
-                enroller.refused(from, &refusal.text);
-                if frames::write(&mut send, &JoinAnswer::Refused(refusal), HELLO_WAIT_MAX).await.is_ok() {
-                    let _ = send.finish();
-                    let _ = timeout(HELLO_WAIT_MAX, connection.closed()).await;
-                }
-                None
-            }
         }
     }
+}
+
+/// Enrols the node if it is the one that was invited; the first one alone.
+async fn enrol(
+    open: &Arc<Open>,
+    connection: &Connection,
+    request: JoinRequest,
+    from: SocketAddr,
+) -> Result<Admitted, Refusal> {
+    check(connection, &open.invitation, &request, open.clock.now())?;
+    let mut is_used = open.is_used.lock().await;
+    if *is_used {
+        return Err(refusal("the invitation was used already".to_owned()));
+    }
+    let enroller = Arc::clone(&open.enroller);
+    let admitted = match tokio::task::spawn_blocking(move || enroller.enrol(&request, from)).await {
+        Ok(admitted) => admitted?,
+        Err(_) => return Err(refusal("enrolling panicked, which is an error in Backstay".to_owned())),
+    };
+    *is_used = true;
+    Ok(admitted)
 }
 
 /// Whether it is the node that was invited, in time.

@@ -330,7 +330,8 @@ mod tests {
         );
         room.forget(6 * MIB);
         room.promise(6 * MIB, None, Purpose::Other).expect("it is gone");
-        room.promise(9 * MIB, Some(MIB), Purpose::Other).expect("as nothing is there").kept();
+        room.promise(MIB, None, Purpose::Other).expect("nothing is there").kept();
+        room.promise(9 * MIB, Some(MIB), Purpose::Other).expect("in its place").kept();
         room.promise(10 * MIB, Some(9 * MIB), Purpose::Other).expect("in the place of the other").kept();
         assert_eq!(room.promise(MIB, None, Purpose::Other).expect_err("it is full").reason, Reason::Quota);
     }

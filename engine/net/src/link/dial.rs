@@ -147,7 +147,8 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
                 certificate_until: inner.endpoint.valid_until(&chain),
             };
             let (leveled, used) = (OnceCell::new(), std::sync::Mutex::new(began));
-            Ok(Open { connection, identity, known, leveled, used })
+            let bound = roster.members.get(&inner.node).and_then(|member| member.tailnet_id.clone());
+            Ok(Open { connection, identity, bound, known, leveled, used })
         }
         Ok(Greeting::Hello(hello)) => {
             connection.close(VarInt::from_u32(1), b"version");

@@ -110,6 +110,8 @@ struct Open {
     connection: Connection,
     /// Who is at its other end, by its certificate.
     identity: PeerIdentity,
+    /// The tailnet node that it was vouched for as.
+    bound: Option<String>,
     known: Known,
     /// Set when both have the same roster, as far as that can be.
     leveled: OnceCell<()>,
@@ -203,7 +205,13 @@ impl Link {
     /// Whether a connection lives, and leads to a member of the fleet still.
     fn is_usable(&self, open: &Open) -> bool {
         open.connection.close_reason().is_none()
-            && self.inner.endpoint.roster().borrow().member(&open.identity).is_ok()
+            && self
+                .inner
+                .endpoint
+                .roster()
+                .borrow()
+                .member(&open.identity)
+                .is_ok_and(|member| member.tailnet_id == open.bound)
     }
 }
 

@@ -48,6 +48,17 @@ impl PeerStore {
         Self { link, space, pace, last: Mutex::default(), turns }
     }
 
+    /// Bytes that may be put still, and bytes that are there.
+    pub async fn room(&self) -> Result<(u64, u64), StoreError> {
+        let request = Request::Room { space: self.space() };
+        let answer = self.link.ask(ConnectionKind::Live, &request, Bytes::new(), &self.pace).await;
+        let failed = |error| self.failed(Operation::List, "its room", &error);
+        match answer.map_err(failed)? {
+            Answer::Room { free_bytes, used_bytes } => Ok((free_bytes, used_bytes)),
+            other => Err(failed(unexpected(&other))),
+        }
+    }
+
     fn space(&self) -> String {
         self.space.to_string()
     }

@@ -33,8 +33,8 @@ pub(super) struct Peer {
     chain: Vec<CertificateDer<'static>>,
     judged: Mutex<Judged>,
     malformed: AtomicU32,
-    /// Set when the host has let it in.
-    admitted: OnceCell<()>,
+    /// Set when the host has let it in: to which tailnet node it was bound then.
+    admitted: OnceCell<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,15 @@ impl Peer {
     /// The member that it is, as the roster is now.
     pub(super) fn member(&self) -> Result<Member, Refusal> {
         let identity = self.identity()?;
-        self.roster().member(&identity).cloned().map_err(|stranger| denied(stranger.to_string()))
+        let member =
+            self.roster().member(&identity).cloned().map_err(|stranger| denied(stranger.to_string()))?;
+        if self.admitted.get().is_some_and(|bound| *bound != member.tailnet_id) {
+            return Err(denied(format!(
+                "{} is bound to another node of the tailnet since: connect again",
+                self.node
+            )));
+        }
+        Ok(member)
     }
 
     /// The member that it is, let in by the host. Asked for each request; the host is asked once.
@@ -93,7 +101,8 @@ impl Peer {
             timeout(HELLO_WAIT_MAX, asked).await.unwrap_or_else(|_| {
                 let text = "this node cannot find out in time whether it may let others in".to_owned();
                 Err(Refusal { reason: Reason::Busy, text, retry_after: None })
-            })
+            })?;
+            Ok(member.tailnet_id.clone())
         };
         self.admitted.get_or_try_init(admit).await?;
         Ok(member)

@@ -76,7 +76,7 @@ fn invite(for_long: Duration) -> Open {
     let clerk = Arc::new(Clerk { fleet: Arc::clone(&fleet), refused: Mutex::default() });
     let waiting = tokio::spawn({
         let (invitation, clerk, clock) = (invitation.clone(), Arc::clone(&clerk), Arc::clone(&fleet.clock));
-        async move { inviting.wait(&invitation, clerk, &*clock).await }
+        async move { inviting.wait(&invitation, clerk, clock).await }
     });
     Open { fleet, clerk, invitation, waiting }
 }
@@ -143,6 +143,22 @@ async fn another_invitation_another_node_and_a_late_one_are_refused_and_the_invi
         join(&open.invitation, &joining(&open, &Secret::random()), clock(&open)).await.expect("joins");
     joined.done().await;
     open.waiting.await.expect("no panic").expect("enrolled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_connects_and_says_nothing_keeps_nobody_out() {
+    let mut open = invite(HOUR);
+    let address: SocketAddr = open.invitation.addresses[0].parse().expect("an address");
+    // Datagrams that begin nothing, and connections that are never gone on with.
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(crate::intruders::silent_at(address).await);
+    }
+    let joined =
+        join(&open.invitation, &joining(&open, &Secret::random()), clock(&open)).await.expect("joins");
+    joined.done().await;
+    (&mut open.waiting).await.expect("no panic").expect("enrolled");
+    drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread")]

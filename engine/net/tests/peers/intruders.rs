@@ -316,6 +316,17 @@ async fn bare(held: &Held, name: &str) -> Connection {
     connect(held, Enrolled::of(held, name).tls()).await
 }
 
+/// A connection to whoever enrols nodes that is not gone on with.
+pub(crate) async fn silent_at(address: SocketAddr) -> Connection {
+    let mut config = client().with_no_client_auth();
+    config.alpn_protocols = vec![b"backstay-join/0".to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).expect("QUIC");
+    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+    let config = ClientConfig::new(Arc::new(crypto));
+    let connecting = endpoint.connect_with(config, address, "x.invalid").expect("begins");
+    timeout(Duration::from_secs(10), connecting).await.expect("in time").expect("connects")
+}
+
 /// One without a certificate, and how the log names it.
 async fn bare_with_port(held: &Held) -> (Connection, String) {
     let mut config = client().with_no_client_auth();
