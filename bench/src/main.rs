@@ -11,6 +11,7 @@ mod index;
 mod ingest;
 mod machine;
 mod measure;
+mod peer;
 mod prune;
 mod random;
 mod recipe;
@@ -42,6 +43,8 @@ enum Bench {
     Index(index::Options),
     /// Half of the points of a long history are dropped and what only they needed is deleted.
     Prune(prune::Options),
+    /// A capture to another node over loopback, beside quinn alone and restic to rclone.
+    Peer(peer::Options),
 }
 
 #[derive(clap::Args)]
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Bench::Ingest(options) => run_ingest(&options),
         Bench::Index(options) => index::run(&options),
         Bench::Prune(options) => prune::run(&options),
+        Bench::Peer(options) => peer::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

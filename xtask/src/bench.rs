@@ -12,6 +12,8 @@ use crate::provision::{self, Program};
 
 const RESTIC: Program = Program { name: "restic", package: "restic" };
 
+const RCLONE: Program = Program { name: "rclone", package: "rclone" };
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -38,6 +40,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// A capture to another node over loopback, beside quinn alone and restic to `rclone serve restic`; fails where a bound is not held.
+    Peer {
+        /// Passed on: --size 2GiB, --rounds 3, --work FOLDER, --json FILE (`-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Splitting, naming, sealing, opening and digests, each by itself on one core.
     Steps,
 }
@@ -47,6 +55,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.bench {
         Bench::Ingest { arguments } => beside_restic("ingest", arguments),
         Bench::Prune { arguments } => beside_restic("prune", arguments),
+        Bench::Peer { arguments } => {
+            provision::ensure(&[RCLONE])?;
+            beside_restic("peer", arguments)
+        }
         Bench::Index { arguments } => index(arguments),
         Bench::Steps => {
             let mut bench = cargo("bench");
