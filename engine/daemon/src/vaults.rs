@@ -6,6 +6,7 @@ mod init;
 mod keys;
 mod patience;
 mod recovery_file;
+mod refusals;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use crate::failure::Failure;
 use crate::fleet::FleetMember;
 use crate::node::{Access, Identity, KnownVaults, UNDELETE, make_state_folder};
 use patience::Answers;
+use refusals::{absent_vault, gone, no_keys, refuse_missing_parent, wrong_key_file};
 use slot::{Opened, Slot};
 
 /// Whether a vault that is not there may be made.
@@ -131,6 +133,11 @@ impl Vaults {
         self.fleet.as_ref().ok().and_then(Option::as_ref)
     }
 
+    /// Why this node cannot be a member of its fleet now, though it was enrolled.
+    pub fn fleet_fault(&self) -> Option<&str> {
+        self.fleet.as_ref().err().map(String::as_str)
+    }
+
     /// Who writes for this node.
     pub fn writer(&self) -> &Arc<WriterIdentity> {
         &self.writer
@@ -221,9 +228,9 @@ impl Vaults {
     /// Opens the vault that is there, if it is the one that was there before.
     fn find(&self, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
         let store = self.store(name)?;
-        let expected = lock(&self.known).id(name);
+        let expected = self.known_id(name);
         let vault = match Vault::peek(&store, &self.io)? {
-            None if expected.is_some() => return Err(gone(name, &store)),
+            None if expected.is_some() => return Err(self.gone(name, &store)),
             None => {
                 self.refuse_missing_parent(name)?;
                 match absent {
@@ -244,7 +251,7 @@ impl Vaults {
             }
         };
         if self.access == Access::Keep {
-            lock(&self.known).remember(name, vault.id())?;
+            self.remember(name, vault.id())?;
         }
         Ok(vault)
     }
@@ -259,11 +266,30 @@ impl Vaults {
         lock(&self.identity).bundle.as_ref().is_some_and(|bundle| bundle.admin_seed.is_some())
     }
 
+    fn gone(&self, name: &str, store: &Arc<dyn Store>) -> Failure {
+        gone(name, &self.known_as(name), store)
+    }
+
+    /// The vault that was last seen under this name, where it was seen: at another node it is another one.
+    fn known_id(&self, name: &str) -> Option<VaultId> {
+        lock(&self.known).id(&self.known_as(name))
+    }
+
+    fn remember(&self, name: &str, id: VaultId) -> Result<(), Failure> {
+        lock(&self.known).remember(&self.known_as(name), id)
+    }
+
+    fn known_as(&self, name: &str) -> String {
+        match self.config.vaults.get(name).map(|vault| &vault.kind) {
+            Some(VaultKind::Peer(PeerVault { holder: Some(holder), .. })) => format!("{name} at {holder}"),
+            _ => name.to_owned(),
+        }
+    }
+
     /// Two names for one vault would count one copy as two.
     fn refuse_second_name(&self, name: &str, vault: VaultId) -> Result<(), Failure> {
-        let known = lock(&self.known);
         let mut others = self.config.vaults.keys().map(|other| other.as_str()).filter(|other| *other != name);
-        match others.find(|other| known.id(other) == Some(vault)) {
+        match others.find(|other| self.known_id(other) == Some(vault)) {
             None => Ok(()),
             Some(other) => Err(Failure::usage(format!(
                 "vaults {name} and {other} are the same one, {vault}: their paths lead to one directory; give {name} a directory of its own, or remove it from the configuration"
@@ -293,6 +319,12 @@ impl Vaults {
     }
 
     fn unknown(&self, name: &str) -> Failure {
+        let holder = name.rsplit_once('.').map(|(_, holder)| holder);
+        if let Some(holder) = holder.filter(|holder| self.config.fleet.nodes.contains_key(*holder)) {
+            return Failure::usage(format!(
+                "vault {name} is held by {holder} for another node, and cannot be read from here: run it on {holder}, where it is `held.NODE`, or on the node whose it is"
+            ));
+        }
         let known: Vec<&str> = self.config.vaults.keys().map(|name| name.as_str()).collect();
         Failure::usage(format!(
             "there is no vault {name:?} in the configuration; known are: {}",
@@ -425,61 +457,6 @@ impl Vaults {
         let slot = self.slots.get(name)?.try_lock().ok()?;
         slot.as_ref().map(|opened| Arc::clone(opened.vault()))
     }
-}
-
-fn gone(name: &str, store: &Arc<dyn Store>) -> Failure {
-    Failure::failed(format!(
-        "vault {name} is not in {} where it was: the disk is probably not mounted; mount it. No new vault is made in its place",
-        store.place()
-    ))
-    .of_class("no_vault")
-}
-
-fn absent_vault(name: &str, store: &Arc<dyn Store>) -> Failure {
-    Failure::failed(format!(
-        "there is no vault in {}: make it with `backstay vault init {name}`, or start with `backstay now`",
-        store.place()
-    ))
-    .of_class("no_vault")
-}
-
-/// A vault whose parent folder is missing is not made: most likely a disk is not mounted, and what would be written
-/// beside it would fill another one.
-fn refuse_missing_parent(name: &str, path: &Path) -> Result<(), Failure> {
-    let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) else { return Ok(()) };
-    Err(Failure::failed(format!(
-        "there is no vault {name} in {}, because the directory {parent} is not there: most likely the disk of the vault is not mounted; mount it. If {parent} is where new vaults are meant to be, make it with `mkdir -p {parent}`; Backstay makes the vault's own directory only",
-        path.display(),
-        parent = parent.display()
-    ))
-    .of_class("no_vault"))
-}
-
-fn wrong_key_file(store: &Arc<dyn Store>, key: &AgeIdentity) -> Failure {
-    Failure::failed(format!(
-        "the key file is {} and opens no keys in {}: it is the one of another fleet or vault, or the vault has not got its keys yet; give the file that `backstay vault init VAULT --recovery FILE` has written for this vault",
-        key.recipient(),
-        store.place()
-    ))
-    .of_class("key")
-}
-
-fn no_keys(store: &Arc<dyn Store>, identity: &AgeIdentity, access: Access) -> Failure {
-    let advice = match access {
-        Access::ReadOnly => {
-            "bring back node.state of the node that made the vault, or give its recovery key with --key-file FILE"
-        }
-        // Reading takes a key; writing takes one that the vault's `trust/` names, and those went with the state.
-        Access::Keep => {
-            "node.state is not the one of the node that made the vault, and only that one may write to it: bring back node.state from a copy. Without one, the recovery key still restores everything (`backstay restore SOURCE --key-file FILE --to DEST`), and `backstay vault custodian take VAULT --key-file FILE` lets this node go on with the vault"
-        }
-    };
-    Failure::failed(format!(
-        "no key in {} opens with the identity {}: {advice}",
-        store.place(),
-        identity.recipient()
-    ))
-    .of_class("key")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

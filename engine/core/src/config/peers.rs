@@ -68,7 +68,8 @@ impl Config {
             } else if holder == own && self.holds.get(&service.primary).is_some_and(holds_it) {
                 Some(VaultName::prefixed(HELD, &service.primary))
             } else {
-                None
+                // None of this node's: not to be taken for its own vault of that name.
+                Some(VaultName::prefixed(peer.as_str(), holder))
             };
             let Some(name) = name else { continue };
             for flow in &mut source.flows {
@@ -140,6 +141,11 @@ vault = { path = \"/srv/alpha\" }",
         );
         assert_eq!(vaults(&beta), ["held.alpha of alpha", "twin at gamma"]);
         assert_eq!(flows(&beta), ["mail.files to twin", "web.files to held.alpha"]);
+        assert_eq!(
+            flows(&alpha),
+            ["mail.files to twin.gamma", "web.files to twin"],
+            "that of others is told apart"
+        );
         let pairs: Vec<String> =
             beta.peer_pairs.iter().map(|(writer, holder)| format!("{writer} {holder}")).collect();
         assert_eq!(pairs, ["alpha beta", "beta gamma"]);
@@ -154,7 +160,7 @@ vault = { path = \"/srv/alpha\" }",
         assert_eq!(vaults(&alpha), ["twin.beta at beta", "twin.gamma at gamma"]);
         assert_eq!(
             flows(&alpha),
-            ["mail.files to twin", "web.files to twin.beta", "wiki.files to twin.gamma"]
+            ["mail.files to twin.gamma", "web.files to twin.beta", "wiki.files to twin.gamma"]
         );
         assert_eq!(vaults(&seen_from("gamma", &services, "")), [""; 0], "nothing of it is used from there");
     }

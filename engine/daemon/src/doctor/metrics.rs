@@ -3,9 +3,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use backstay_core::config::ListenAddress;
+use backstay_net::tailnet::LocalApi;
 
 use super::finding::Finding;
 use super::words::Words;
@@ -76,27 +78,32 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
+/// The address that is listened on, where tailscaled has to be asked for it.
+pub fn resolve(listen: ListenAddress, tailscaled: Option<PathBuf>) -> Result<SocketAddr, String> {
+    if let ListenAddress::Socket(address) = listen {
+        return Ok(address);
+    }
+    let api = tailscaled.map_or_else(LocalApi::default, LocalApi::at);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let addresses = runtime.block_on(api.listen_on(listen)).map_err(|error| error.to_string())?;
+    addresses.first().copied().ok_or_else(|| "this node has no address on its tailnet".to_owned())
+}
+
+/// Judges an address that is not known.
+pub fn unresolved(listen: ListenAddress, why: &str) -> Finding {
+    Finding::warning(SUBJECT, "address", format!("the daemon cannot listen on {listen}: {why}"))
+        .because("it tries again and captures meanwhile; an address of a mesh comes when the mesh is up")
+}
+
 /// Judges what is there.
-pub fn judge(address: Option<ListenAddress>, found: Option<&Found>, words: &Words) -> Vec<Finding> {
+pub fn judge(address: Option<SocketAddr>, found: Option<&Found>, words: &Words) -> Vec<Finding> {
     let setting =
         |finding: Finding, line: &str| finding.set(format!("{}, in [node]", words.node_file.display()), line);
     let untold = "nobody is told when something is late, unless something runs `backstay status --check`";
-    let address = match address {
-        Some(ListenAddress::Socket(address)) => address,
-        // That it has no effect is said of the configuration.
-        Some(ListenAddress::Tailnet { port }) => {
-            let what =
-                format!("no metrics are served: this version does not listen on tailnet:{port} by name");
-            let finding = Finding::note(SUBJECT, "address", what).because(untold);
-            return vec![finding.advise(format!(
-                "give the address itself: `metrics = \"IP:{port}\"` in [node] of {}, with what `tailscale ip -4` prints",
-                words.node_file.display()
-            ))];
-        }
-        None => {
-            let finding = Finding::note(SUBJECT, "address", "no metrics are served").because(untold);
-            return vec![setting(finding, "metrics = \"127.0.0.1:9420\"")];
-        }
+    let Some(address) = address else {
+        let finding = Finding::note(SUBJECT, "address", "no metrics are served").because(untold);
+        return vec![setting(finding, "metrics = \"127.0.0.1:9420\"")];
     };
     let Some(found) = found else {
         let what = format!("whether something answers at {address} was not known in time");
@@ -142,7 +149,7 @@ mod tests {
 
     fn judged(address: &str, found: &Found) -> Vec<Level> {
         let words = Words::of_tests(0);
-        let address = ListenAddress::Socket(address.parse().expect("an address"));
+        let address: SocketAddr = address.parse().expect("an address");
         judge(Some(address), Some(found), &words).iter().map(|finding| finding.level).collect()
     }
 
@@ -164,12 +171,15 @@ mod tests {
             (none.level, none.fix.as_ref().map(Fix::text)),
             (Level::Note, Some("metrics = \"127.0.0.1:9420\""))
         );
-        let late = judged(Some(ListenAddress::Socket("127.0.0.1:9420".parse().expect("an address"))));
+        let late = judged(Some("127.0.0.1:9420".parse().expect("an address")));
         assert_eq!(late.level, Level::Warning);
         assert!(late.what.contains("127.0.0.1:9420 was not known in time"), "{late:?}");
-        let tailnet = judged(Some(ListenAddress::Tailnet { port: 9420 }));
+        let nowhere = tempfile::tempdir().expect("a folder").path().join("tailscaled.sock");
+        let listen = ListenAddress::Tailnet { port: 9420 };
+        let why = resolve(listen, Some(nowhere)).expect_err("there is no tailscaled");
+        let tailnet = unresolved(listen, &why);
+        assert_eq!(tailnet.level, Level::Warning);
         assert!(tailnet.what.contains("tailnet:9420"), "{tailnet:?}");
-        assert!(matches!(tailnet.fix, Some(Fix::Advice(_))), "{tailnet:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod daemon;
 mod databases;
 mod disks;
 mod finding;
+mod fleet;
 mod flow;
 mod limit;
 mod looks;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, ListenAddress, SecretRef, SourceKind, Target, VerifyLevel};
+use backstay_core::config::{Config, SecretRef, SourceKind, Target, VerifyLevel};
 use backstay_core::units::format_duration;
 
 use crate::clock::SystemClock;
@@ -59,6 +60,9 @@ use vault_inside::{Asked, Inside, Unmade};
 
 /// How long the daemon may take to say how it is, and how long `/proc` and `/etc` may take.
 const DAEMON_TIME: Duration = Duration::from_secs(30);
+
+/// How long all other nodes may take.
+const FLEET_TIME: Duration = Duration::from_secs(40);
 
 /// Where the kernel shows its block devices.
 const BLOCKS: &str = "/sys/class/block";
@@ -141,6 +145,7 @@ impl Doctor {
         let runs = |facts: &daemon::Facts| !matches!(facts.answer, Answer::None | Answer::Failed(_));
         let is_running = daemon.as_ref().is_some_and(runs);
         tell(self.metrics(is_running));
+        tell(self.fleet());
         tell(self.state(&looks));
 
         let restart = daemon.as_ref().map_or(Restart::NotNeeded, daemon::Facts::restart);
@@ -260,14 +265,25 @@ impl Doctor {
     }
 
     fn metrics(&self, is_running: bool) -> Vec<Finding> {
-        let address = self.config.node.metrics;
-        let found = match address {
-            Some(ListenAddress::Socket(address)) => {
-                within(LOOK_TIME, move || metrics::Found::look(address, is_running))
-            }
-            _ => None,
+        let (listen, tailscaled) = (self.config.node.metrics, self.config.node.tailscaled.clone());
+        let Some(listen) = listen else { return metrics::judge(None, None, &self.words) };
+        let asked = move || metrics::resolve(listen, tailscaled);
+        let address = match within(LOOK_TIME, asked) {
+            Some(Ok(address)) => address,
+            Some(Err(why)) => return vec![metrics::unresolved(listen, &why)],
+            None => return vec![metrics::unresolved(listen, "tailscaled does not answer")],
         };
-        metrics::judge(address, found.as_ref(), &self.words)
+        let found = within(LOOK_TIME, move || metrics::Found::look(address, is_running));
+        metrics::judge(Some(address), found.as_ref(), &self.words)
+    }
+
+    fn fleet(&self) -> Vec<Finding> {
+        let Ok(vaults) = &self.vaults else { return Vec::new() };
+        let (config, vaults) = (Arc::clone(&self.config), Arc::clone(vaults));
+        match within(FLEET_TIME, move || fleet::Facts::gather(&config, &vaults)) {
+            Some(facts) => facts.judge(&self.words),
+            None => vec![hangs("fleet", "reached", &self.config.node.state, FLEET_TIME)],
+        }
     }
 
     fn state(&self, looks: &Looks) -> Vec<Finding> {

@@ -79,7 +79,7 @@ pub fn invite(
     let invitation = Invitation::new(names, roster.domain, addresses, until, &authority, roster.admin());
     told.open(&invitation.to_text(), until);
     let clerk: Arc<dyn Enroller> = Arc::new(clerk);
-    match io.block_on(inviting.wait(&invitation, clerk, &SystemClock)) {
+    match io.block_on(inviting.wait(&invitation, clerk, Arc::new(SystemClock))) {
         Ok(()) => Ok(()),
         Err(error @ InviteError::CutOff(_)) => Err(Failure::partly(error)),
         Err(error) => Err(Failure::failed(error)),

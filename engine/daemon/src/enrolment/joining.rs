@@ -6,6 +6,7 @@ use std::sync::Arc;
 use backstay_core::clock::Clock;
 use backstay_core::config::ListenAddress;
 use backstay_net::enrol::{Invitation, Joining, join as take_up};
+use backstay_net::tailnet::LocalApi;
 use backstay_vault::keys::{Bundle, unwrap_bundle};
 use tokio::runtime::Handle;
 
@@ -40,6 +41,16 @@ pub struct Written {
 /// Joins the fleet.
 pub fn join(invitation: &Invitation, plan: &JoinPlan, io: &Handle) -> Result<Written, Failure> {
     let _lock = StateLock::take(&plan.state)?;
+    if let (Some(starter), ListenAddress::Tailnet { .. }) = (&plan.starter, plan.listen)
+        && !starter.node_file().exists()
+    {
+        // Before the invitation is used up.
+        io.block_on(LocalApi::default().status()).map_err(|error| {
+            Failure::failed(format!(
+                "{error}. Without Tailscale say where this node listens: --listen ADDRESS:PORT"
+            ))
+        })?;
+    }
     let mut identity = Identity::load_or_make(&plan.state)?;
     if let Some(bundle) = identity.bundle.as_ref().filter(|bundle| bundle.domain != invitation.domain) {
         return Err(Failure::failed(format!(

@@ -10,7 +10,7 @@ use backstay_core::config::{Config, NodeName, RateLimit};
 use backstay_core::id::SignerKey;
 use backstay_core::units::Timestamp;
 use backstay_net::identity::{OwnCertificate, Roster, RosterKeeper, SignedRoster, valid_until};
-use backstay_net::link::{Link, Pace, PeerStore};
+use backstay_net::link::{Known, Link, Pace, PeerStore};
 use backstay_net::{Accepting, Endpoint};
 use backstay_vault::keys::{Bundle, Signer, wrap_bundle};
 use bytes::Bytes;
@@ -131,6 +131,33 @@ impl FleetMember {
     }
 }
 
+/// What another node answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// What it says of itself, or why it cannot be reached.
+    pub greeted: Result<Greeted, String>,
+    /// Bytes that it has room for, or why it holds no vault; nothing where it was not asked.
+    pub room: Option<Result<u64, String>>,
+}
+
+/// What a node says of itself when it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeted {
+    /// The version of its software.
+    pub software: String,
+    /// By how much its clock is ahead, nanoseconds.
+    pub clock_ahead_nanos: i64,
+    /// How long the answer took.
+    pub round_trip: Duration,
+}
+
+impl From<Known> for Greeted {
+    fn from(known: Known) -> Self {
+        let Known { software, clock_ahead_nanos, round_trip, .. } = known;
+        Self { software, clock_ahead_nanos, round_trip }
+    }
+}
+
 /// Other nodes have so long to take a changed roster; whoever does not gets it when it is next connected.
 const TELLING_MAX: Duration = Duration::from_secs(10);
 
@@ -151,6 +178,39 @@ impl FleetMember {
             greetings.spawn(async move { timeout(TELLING_MAX, link.greet()).await });
         }
         while greetings.join_next().await.is_some() {}
+    }
+
+    /// Reaches all other nodes, and asks those of which this is wanted how much room they have for its vault. Blocks.
+    pub fn greet_all(&self, holders: &[&NodeName]) -> BTreeMap<NodeName, Answer> {
+        let mut all = BTreeMap::new();
+        let mut greetings = JoinSet::new();
+        for node in self.others() {
+            let (link, store) = match (self.link(&node), self.store(&node, None)) {
+                (Ok(link), Ok(store)) => (link, store),
+                (Err(failure), _) | (_, Err(failure)) => {
+                    all.insert(node, Answer { greeted: Err(failure.message), room: None });
+                    continue;
+                }
+            };
+            let is_holder = holders.contains(&&node);
+            let greet = async move {
+                let greeted = timeout(TELLING_MAX, link.greet()).await;
+                let greeted = greeted.map_err(|_| "it does not answer in time".to_owned());
+                let greeted = greeted.and_then(|known| known.map_err(|error| error.to_string()));
+                let room = match (is_holder, &greeted) {
+                    (true, Ok(_)) => {
+                        Some(store.room().await.map(|(free, _)| free).map_err(|error| error.to_string()))
+                    }
+                    _ => None,
+                };
+                (node, Answer { greeted: greeted.map(Greeted::from), room })
+            };
+            greetings.spawn_on(greet, &self.io);
+        }
+        while let Some(Ok((node, answer))) = self.io.block_on(greetings.join_next()) {
+            all.insert(node, answer);
+        }
+        all
     }
 
     /// Offers this node's roster to all others.

@@ -11,7 +11,9 @@ mod serving;
 
 pub use files::{Files, public};
 pub use host::local_api;
-pub use member::{FleetMember, Told};
+#[cfg(test)]
+pub use member::Greeted;
+pub use member::{Answer, FleetMember, Told};
 pub use pem::read_chain;
 pub use serving::serve;
 

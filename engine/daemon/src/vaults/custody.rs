@@ -60,7 +60,7 @@ impl Vaults {
             VaultKeys::add(&vault, &node, &recipient, &bundle)?;
         }
         let term = vault.take_custody(&Signer::from_seed(&seed), trusted)?;
-        lock(&self.known).remember(name, vault.id())?;
+        self.remember(name, vault.id())?;
         self.outdate(name)?;
         Ok(term)
     }

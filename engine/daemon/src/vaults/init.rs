@@ -14,7 +14,7 @@ use backstay_vault::vault::{NewVault, Vault, VaultCharter, VaultKeys};
 
 use super::keys::refuse_some_keys;
 use super::slot::Opened;
-use super::{Absent, Vaults, gone, lock, recovery_file};
+use super::{Absent, Vaults, lock, recovery_file};
 use crate::failure::Failure;
 
 /// What becomes of the domain's keys when a vault is made.
@@ -51,13 +51,13 @@ impl Vaults {
             }
             None
         } else {
-            if lock(&self.known).id(name).is_some() {
-                return Err(gone(name, &store));
+            if self.known_id(name).is_some() {
+                return Err(self.gone(name, &store));
             }
             self.refuse_missing_parent(name)?;
             let others = self.nodes_of_others(name);
             let vault = self.make(name, store, recovery, others)?;
-            lock(&self.known).remember(name, vault.id())?;
+            self.remember(name, vault.id())?;
             *lock(self.slot(name)?) = Some(Opened::new(Arc::clone(&vault)));
             Some(vault)
         };
@@ -241,7 +241,7 @@ impl Vaults {
         for other in self.config.vaults.keys().map(|other| other.as_str()).filter(|other| *other != name) {
             match self.open(other, Absent::Refuse) {
                 Ok(vault) => nodes.extend(vault.trust().nodes.iter().cloned()),
-                Err(failure) if failure.class == "no_vault" && lock(&self.known).id(other).is_none() => {}
+                Err(failure) if failure.class == "no_vault" && self.known_id(other).is_none() => {}
                 Err(failure) => tracing::warn!(
                     vault = other,
                     "cannot be opened, so vault {name} does not know the nodes that only this one knows: {failure}"
@@ -295,7 +295,7 @@ impl Vaults {
         let mut left = Vec::new();
         // What was never seen here can only be a directory that another process has made.
         let may_be_there = |(name, vault): &(&VaultName, &VaultConfig)| {
-            matches!(vault.kind, VaultKind::Dir(_)) || lock(&self.known).id(name.as_str()).is_some()
+            matches!(vault.kind, VaultKind::Dir(_)) || self.known_id(name.as_str()).is_some()
         };
         for (name, _) in self.config.vaults.iter().filter(may_be_there) {
             if let Err(failure) = self.give_recovery_if_there(name.as_str(), &recovery, full) {
@@ -313,7 +313,7 @@ impl Vaults {
         full: &Bundle,
     ) -> Result<bool, Failure> {
         let found = Vault::peek(&self.store(name)?, &self.io)?;
-        let is_known = lock(&self.known).id(name).is_some();
+        let is_known = self.known_id(name).is_some();
         match found {
             None if !is_known => Ok(false),
             Some(format) if format.domain != full.domain && !is_known => Ok(false),

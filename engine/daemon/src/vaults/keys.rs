@@ -101,7 +101,7 @@ impl Vaults {
         }
         // One that was never made has nobody to whom anything is wrapped.
         let is_there = |name: &&str| match self.open(name, Absent::Refuse) {
-            Err(failure) => failure.class != "no_vault" || lock(&self.known).id(name).is_some(),
+            Err(failure) => failure.class != "no_vault" || self.known_id(name).is_some(),
             Ok(_) => true,
         };
         let there: Vec<String> =

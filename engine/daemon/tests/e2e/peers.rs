@@ -23,6 +23,8 @@ struct Pair {
     metrics: [u16; 2],
     more_of_beta: String,
     more_of_fleet: String,
+    /// Whether beta's node.toml names nobody.
+    holds_nothing: bool,
     policy: &'static str,
 }
 
@@ -34,7 +36,8 @@ impl Pair {
         let folder = tempfile::Builder::new().prefix("backstay-peers-").tempdir().unwrap();
         let [ports, metrics] = [free_ports(), free_ports()];
         let (more_of_beta, more_of_fleet) = (String::new(), String::new());
-        let pair = Self { folder, ports, metrics, more_of_beta, more_of_fleet, policy: "" };
+        let pair =
+            Self { folder, ports, metrics, more_of_beta, more_of_fleet, holds_nothing: false, policy: "" };
         fs::create_dir(pair.source()).unwrap();
         tree::make_plain(&pair.source(), 60, 30_000, &mut Random::new(31));
         pair
@@ -90,6 +93,7 @@ impl Pair {
         );
         let hold = match node {
             0 => String::new(),
+            _ if self.holds_nothing => String::new(),
             _ => {
                 format!("[hold.alpha]\nvault = {{ path = {}{} }}\n", quoted(&self.held()), self.more_of_beta)
             }
@@ -275,6 +279,43 @@ fn whatever_was_there_before_and_comes_later_opens_with_the_recovery_key() {
     assert_same(&pair.source(), &pair.restore(1, "from held", &["--from", "held.alpha", "--key-file", key]));
     pair.run(1, ["points", "data"]).good();
     pair.run(1, ["verify", "data"]).good();
+}
+
+/// What `doctor` finds of the fleet: check and level.
+fn fleet_findings(pair: &Pair, node: usize) -> Vec<(String, String)> {
+    let examined = pair.run(node, ["doctor", "--json"]).json();
+    let findings = examined["checks"].as_array().unwrap().iter();
+    let of_fleet = findings.filter(|finding| {
+        let subject = finding["subject"].as_str().unwrap();
+        subject == "fleet" || subject.starts_with("node ")
+    });
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    of_fleet.map(|finding| (text(&finding["check"]), text(&finding["level"]))).collect()
+}
+
+#[test]
+fn doctor_says_on_both_nodes_what_is_missing_between_them() {
+    let mut pair = Pair::apart();
+    let found = |pair: &Pair, node| {
+        let all = fleet_findings(pair, node);
+        all.into_iter().map(|(check, level)| format!("{check} {level}")).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&pair, 0), ["enrolled problem"]);
+    assert_eq!(found(&pair, 1), ["enrolled problem"]);
+    pair.run(0, ["init", "alpha", "--no-recovery"]).good();
+    assert_eq!(found(&pair, 0), ["enrolled ok", "certificate ok", "enrolled warning"]);
+    let inviting = pair.start(0, ["invite", "beta"]);
+    wait_for("the invitation", || inviting.stdout_so_far().contains('\n'));
+    pair.run(1, ["join", inviting.stdout_so_far().trim()]).good();
+    inviting.wait().good();
+    assert_eq!(found(&pair, 0), ["enrolled ok", "certificate ok", "reached problem"]);
+    let beta = pair.daemon(1);
+    assert_eq!(found(&pair, 0), ["enrolled ok", "certificate ok", "reached ok", "holds ok"]);
+    // A holder whose file does not name the other.
+    drop(beta.kill());
+    pair.holds_nothing = true;
+    let _beta = pair.daemon(1);
+    assert_eq!(found(&pair, 0), ["enrolled ok", "certificate ok", "reached ok", "holds problem"]);
 }
 
 #[test]

@@ -1,0 +1,263 @@
+//! This node's place in its fleet: whether it is enrolled, until when its certificate is good, whether it can be reached, and whether
+//! the others are, and hold what they should. Asks nodes, with a limit; judging is pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backstay_core::clock::Clock;
+use backstay_core::config::{Config, NodeName, VaultKind};
+use backstay_core::units::{ByteSize, Timestamp, format_duration};
+
+use super::finding::Finding;
+use super::words::Words;
+use crate::clock::SystemClock;
+use crate::fleet::Answer;
+use crate::vaults::Vaults;
+
+const SUBJECT: &str = "fleet";
+
+/// A clock that is off by more moves points.
+const CLOCK_OFF: Duration = Duration::from_secs(5);
+
+/// A certificate that is good for no longer should have been renewed long ago.
+const RENEWAL_LATE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What there is.
+#[derive(Debug)]
+pub struct Facts {
+    now: Timestamp,
+    node: String,
+    /// Why other nodes cannot be reached at all.
+    fault: Option<String>,
+    is_enrolled: bool,
+    certificate_until: Option<Timestamp>,
+    listens: bool,
+    /// Nodes that are accepted here.
+    held: Vec<String>,
+    others: BTreeMap<NodeName, Other>,
+}
+
+/// Another node.
+#[derive(Debug)]
+struct Other {
+    is_enrolled: bool,
+    answer: Answer,
+}
+
+impl Facts {
+    /// Asks all nodes at once.
+    pub fn gather(config: &Config, vaults: &Vaults) -> Self {
+        let holders: Vec<&NodeName> = config
+            .vaults
+            .values()
+            .filter_map(|vault| match &vault.kind {
+                VaultKind::Peer(peer) => peer.holder.as_ref(),
+                _ => None,
+            })
+            .collect();
+        let own = &config.node.name;
+        let member = vaults.fleet();
+        let roster = member.map(|member| member.roster());
+        let mut greetings = member.map(|member| member.greet_all(&holders)).unwrap_or_default();
+        let mut others = BTreeMap::new();
+        for name in config.fleet.nodes.keys().filter(|name| *name != own) {
+            let is_enrolled = roster.as_ref().is_some_and(|roster| roster.members.contains_key(name));
+            let unasked = || Answer { greeted: Err("it was not asked".to_owned()), room: None };
+            let answer = greetings.remove(name).unwrap_or_else(unasked);
+            others.insert(name.clone(), Other { is_enrolled, answer });
+        }
+        Self {
+            now: SystemClock.now(),
+            node: own.to_string(),
+            fault: vaults.fleet_fault().map(str::to_owned),
+            is_enrolled: roster.is_some_and(|roster| roster.members.contains_key(own)),
+            certificate_until: member.and_then(|member| member.certificate_until(SystemClock.now())),
+            listens: config.node.listen.is_some(),
+            held: config
+                .holds
+                .iter()
+                .filter(|(_, hold)| hold.vault.is_some())
+                .map(|(node, _)| node.to_string())
+                .collect(),
+            others,
+        }
+    }
+
+    /// Judges what there is; nothing where the fleet is this node alone.
+    pub fn judge(&self, words: &Words) -> Vec<Finding> {
+        if self.others.is_empty() && self.held.is_empty() {
+            return Vec::new();
+        }
+        let mut findings = vec![self.enrolment(words)];
+        if !self.is_enrolled {
+            return findings;
+        }
+        findings.push(self.certificate());
+        if !self.listens && !self.held.is_empty() {
+            findings.push(
+                Finding::problem(
+                    SUBJECT,
+                    "listen",
+                    "other nodes cannot reach this one, and it should hold for them",
+                )
+                .because(format!("what {} captures to this node goes nowhere", self.held.join(", ")))
+                .set(format!("{}, in [node]", words.node_file.display()), "listen = \"tailnet:7420\""),
+            );
+        }
+        for (name, other) in &self.others {
+            findings.extend(judge_other(name, other, &self.node, words));
+        }
+        findings
+    }
+
+    fn enrolment(&self, words: &Words) -> Finding {
+        if let Some(fault) = &self.fault {
+            return Finding::told(super::Level::Problem, SUBJECT, "enrolled", fault);
+        }
+        match self.is_enrolled {
+            true => Finding::ok(SUBJECT, "enrolled", format!("{} belongs to the fleet", self.node)),
+            false => Finding::problem(SUBJECT, "enrolled", format!("{} belongs to no fleet yet", self.node))
+                .because("it reaches no other node, and none reaches it: nothing is captured to vaults there, and nothing is held here")
+                .advise(format!(
+                    "on the first node run `{}`, on the others `{}` with what `backstay invite NODE` prints there",
+                    words.backstay(&format!("init {} --recovery {}", self.node, words.recovery_key().display())),
+                    words.backstay("join INVITATION"),
+                )),
+        }
+    }
+
+    fn certificate(&self) -> Finding {
+        match self.certificate_until {
+            None => Finding::problem(SUBJECT, "certificate", "this node's certificate is expired")
+                .because("it reads its vaults at other nodes and writes nothing to them")
+                .advise("see that the daemon runs and reaches a node that `issuers` of [fleet] names: it has it renewed then"),
+            Some(until) if until.duration_since(self.now) < RENEWAL_LATE => {
+                Finding::warning(SUBJECT, "certificate", format!("this node's certificate is good until {until} and was not renewed"))
+                    .because("it is renewed weeks before, where an issuer can be reached")
+                    .advise("see that the daemon runs and reaches a node that `issuers` of [fleet] names")
+            }
+            Some(until) => Finding::ok(SUBJECT, "certificate", format!("this node's certificate is good until {until}")),
+        }
+    }
+}
+
+fn judge_other(name: &NodeName, other: &Other, own: &str, words: &Words) -> Vec<Finding> {
+    let subject = format!("node {name}");
+    if !other.is_enrolled {
+        return vec![
+            Finding::warning(
+                &subject,
+                "enrolled",
+                format!("{name} stands in [fleet] nodes and is not enrolled"),
+            )
+            .because("nothing goes to it or comes from it")
+            .run(words.backstay(&format!("invite {name} --recovery {}", words.recovery_key().display()))),
+        ];
+    }
+    let known = match &other.answer.greeted {
+        Ok(known) => known,
+        Err(why) => {
+            return vec![
+                Finding::problem(&subject, "reached", why.clone())
+                    .because("nothing is captured to it or read from it until it is"),
+            ];
+        }
+    };
+    let took = format_duration(Duration::from_millis(known.round_trip.as_millis() as u64));
+    let mut findings = vec![Finding::ok(
+        &subject,
+        "reached",
+        format!("it answers within {took}, with version {}", known.software),
+    )];
+    let off = Duration::from_nanos(known.clock_ahead_nanos.unsigned_abs());
+    if off >= CLOCK_OFF {
+        let which = if known.clock_ahead_nanos > 0 { "ahead of" } else { "behind" };
+        let off = format_duration(Duration::from_secs(off.as_secs()));
+        findings.push(
+            Finding::warning(&subject, "clock", format!("its clock is {off} {which} this one"))
+                .because("points are judged by time, and certificates as well")
+                .advise("have both nodes' clocks set: `timedatectl set-ntp true`"),
+        );
+    }
+    match &other.answer.room {
+        Some(Ok(free)) => findings.push(Finding::ok(
+            &subject,
+            "holds",
+            format!("it holds the vault of {own}, and has room for {} more", ByteSize(*free)),
+        )),
+        Some(Err(why)) => findings.push(
+            Finding::problem(&subject, "holds", why.clone())
+                .because(format!("the vault of {own} should be there"))
+                .set(
+                    format!("node.toml on {name}"),
+                    format!("[hold.{own}]\nvault = {{ path = \"/srv/backstay/{own}\" }}"),
+                ),
+        ),
+        None => {}
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+    use crate::fleet::Greeted;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    fn facts() -> Facts {
+        let greeted = Greeted {
+            software: "0.1.0".to_owned(),
+            clock_ahead_nanos: 3_000_000,
+            round_trip: Duration::from_millis(12),
+        };
+        let answer = Answer { greeted: Ok(greeted), room: Some(Ok(5 << 30)) };
+        let other = Other { is_enrolled: true, answer };
+        Facts {
+            now: NOW,
+            node: "alpha".to_owned(),
+            fault: None,
+            is_enrolled: true,
+            certificate_until: Some(NOW.saturating_add(Duration::from_secs(25 * 24 * 3600))),
+            listens: true,
+            held: vec!["beta".to_owned()],
+            others: BTreeMap::from([("beta".parse().unwrap(), other)]),
+        }
+    }
+
+    fn levels(facts: &Facts) -> Vec<(&'static str, Level)> {
+        facts.judge(&Words::of_tests(0)).iter().map(|finding| (finding.check, finding.level)).collect()
+    }
+
+    #[test]
+    fn a_fleet_that_is_well_is_said_to_be() {
+        let all = ["enrolled", "certificate", "reached", "holds"].map(|check| (check, Level::Ok));
+        assert_eq!(levels(&facts()), all);
+        let alone = Facts { others: BTreeMap::new(), held: Vec::new(), is_enrolled: false, ..facts() };
+        assert_eq!(levels(&alone), [], "one node alone needs none");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_mends_it() {
+        let nobody = Facts { is_enrolled: false, ..facts() };
+        assert_eq!(levels(&nobody), [("enrolled", Level::Problem)]);
+        let late =
+            Facts { certificate_until: Some(NOW.saturating_add(Duration::from_secs(3600))), ..facts() };
+        assert_eq!(levels(&late)[1], ("certificate", Level::Warning));
+        assert_eq!(levels(&Facts { certificate_until: None, ..facts() })[1], ("certificate", Level::Problem));
+        assert_eq!(levels(&Facts { listens: false, ..facts() })[2], ("listen", Level::Problem));
+        let mut other = facts();
+        let beta = other.others.values_mut().next().unwrap();
+        beta.answer.room = Some(Err("beta holds nothing for alpha".to_owned()));
+        let findings = other.judge(&Words::of_tests(0));
+        assert!(findings[3].fix.as_ref().unwrap().text().starts_with("[hold.alpha]"), "{findings:?}");
+        let beta = other.others.values_mut().next().unwrap();
+        beta.answer.greeted = Err("nothing answers there".to_owned());
+        assert_eq!(levels(&other)[2], ("reached", Level::Problem));
+        let mut clock = facts();
+        let beta = clock.others.values_mut().next().unwrap();
+        beta.answer.greeted.as_mut().unwrap().clock_ahead_nanos = -20_000_000_000;
+        assert_eq!(levels(&clock)[3], ("clock", Level::Warning));
+    }
+}
