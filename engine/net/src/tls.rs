@@ -1,32 +1,27 @@
-//! How TLS is spoken between nodes: 1.3 alone, with a certificate on both sides, without early data, and without sessions that
-//! are resumed, which would skip the look at the certificate.
+//! How TLS is spoken between nodes: with a certificate on both sides, which the roster judges.
+
+mod session;
+
+pub(crate) use session::{
+    JudgeServer, connecting_once_each, judging, not_believed, once_each, only_tls13, provider,
+};
 
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
 use backstay_core::config::NodeName;
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::NoServerSessionStorage;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::version::TLS13;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
-    ServerConfig, SignatureScheme,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 
 use crate::identity::{CertificateFault, OwnCertificate, PeerIdentity, RosterWatch, judge};
 
 /// What both sides call the protocol.
 pub(crate) const ALPN: &[u8] = b"backstay/0";
-
-/// The one library of cryptography.
-pub(crate) fn provider() -> CryptoProvider {
-    rustls::crypto::aws_lc_rs::default_provider()
-}
 
 /// Judges certificates by the roster as it is at that moment.
 #[derive(Clone)]
@@ -56,15 +51,6 @@ impl Judge {
     fn judge(&self, own: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -> Result<PeerIdentity, Error> {
         let chain: Vec<CertificateDer<'_>> = std::iter::once(own).chain(above).cloned().collect();
         self.identity(&chain).map_err(|fault| not_believed(&fault))
-    }
-
-    fn signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 }
 
@@ -101,7 +87,8 @@ impl ClientCertVerifier for ClientJudge {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.signature(message, certificate, signed)
+        let algorithms = &self.0.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -126,100 +113,33 @@ struct AnotherNode {
     expected: NodeName,
 }
 
-impl ServerCertVerifier for ServerJudge {
-    fn verify_server_cert(
-        &self,
-        own: &CertificateDer<'_>,
-        above: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+impl JudgeServer for ServerJudge {
+    fn judge(&self, own: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -> Result<(), Error> {
         let identity = self.judge.judge(own, above)?;
         if identity.node != self.expected {
             let (found, expected) = (identity.node, self.expected.clone());
             return Err(not_believed(&AnotherNode { found, expected }));
         }
-        match self.judge.roster.borrow().member(&identity) {
-            Ok(_) => Ok(ServerCertVerified::assertion()),
-            Err(stranger) => Err(not_believed(&stranger)),
-        }
+        self.judge.roster.borrow().member(&identity).map_err(|stranger| not_believed(&stranger))?;
+        Ok(())
     }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(only_tls13())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.judge.signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.judge.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-pub(crate) fn only_tls13() -> Error {
-    Error::General("only TLS 1.3 is spoken".to_owned())
 }
 
 /// How this node takes connections.
 pub(crate) fn server(judge: &Judge, own: &OwnCertificate) -> Result<QuicServerConfig, Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(&judge.provider))
+    let config = ServerConfig::builder_with_provider(Arc::clone(&judge.provider))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(ClientJudge(judge.clone())))
         .with_cert_resolver(Arc::new(own.clone()));
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.max_early_data_size = 0;
-    config.send_tls13_tickets = 0;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    QuicServerConfig::try_from(config).map_err(no_suite)
+    once_each(config, ALPN)
 }
 
 /// How this node connects to that one.
 pub(crate) fn client(judge: &Judge, own: &OwnCertificate, to: &NodeName) -> Result<QuicClientConfig, Error> {
-    let verifier = ServerJudge { judge: judge.clone(), expected: to.clone() };
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&judge.provider))
-        .with_protocol_versions(&[&TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_cert_resolver(Arc::new(own.clone()));
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.enable_early_data = false;
-    config.enable_sni = false;
-    config.resumption = Resumption::disabled();
-    QuicClientConfig::try_from(config).map_err(no_suite)
-}
-
-pub(crate) fn no_suite(error: NoInitialCipherSuite) -> Error {
-    Error::General(error.to_string())
-}
-
-/// Why a certificate is not believed, in words, as an error of TLS. The words end up in the log of this side; the other one is
-/// told no more than that it is refused.
-#[derive(thiserror::Error)]
-#[error("{0}")]
-struct Words(String);
-
-/// TLS shows the errors of others by this.
-impl std::fmt::Debug for Words {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-pub(crate) fn not_believed(why: &dyn std::fmt::Display) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Words(why.to_string())))))
+    let server = ServerJudge { judge: judge.clone(), expected: to.clone() };
+    let config =
+        judging(Arc::clone(&judge.provider), server)?.with_client_cert_resolver(Arc::new(own.clone()));
+    connecting_once_each(config, ALPN)
 }
 
 /// The words of an error of TLS, without what is around them.

@@ -46,6 +46,25 @@ pub enum Named {
 }
 
 impl Named {
+    /// The hash of the content, where the name ends with it. The id of a pack is such a hash as well, and of a type of its own.
+    pub fn content_hash(&self) -> Option<ObjectHash> {
+        match self {
+            Self::Index(_, hash)
+            | Self::Point(_, _, hash)
+            | Self::Layout(_, _, hash)
+            | Self::Head(_, _, hash)
+            | Self::Gc(_, hash)
+            | Self::Bad(_, hash)
+            | Self::Proof(_, _, hash) => Some(*hash),
+            Self::Format(_)
+            | Self::Trust(_)
+            | Self::Key(_)
+            | Self::Pack(_)
+            | Self::Session(_)
+            | Self::Fence(_) => None,
+        }
+    }
+
     /// The name that says this.
     pub fn to_name(&self) -> ObjectName {
         ObjectName(match self {

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use backstay_core::id::ObjectHash;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{Store, is_kept};
 use backstay_wire::peer::{Answer, Reason, Refusal};
@@ -180,17 +179,9 @@ fn refuse_other_hash(name: &ObjectName, named: &Named, offered: &Offered) -> Res
 
 /// The hash of the content that a name has.
 fn hash_in(named: &Named) -> Option<[u8; 32]> {
-    let of = |hash: &ObjectHash| Some(*hash.as_bytes());
     match named {
         Named::Pack(id) => Some(*id.as_bytes()),
-        Named::Index(_, hash)
-        | Named::Point(_, _, hash)
-        | Named::Layout(_, _, hash)
-        | Named::Head(_, _, hash)
-        | Named::Gc(_, hash)
-        | Named::Bad(_, hash)
-        | Named::Proof(_, _, hash) => of(hash),
-        Named::Format(_) | Named::Trust(_) | Named::Key(_) | Named::Session(_) | Named::Fence(_) => None,
+        other => other.content_hash().map(|hash| *hash.as_bytes()),
     }
 }
 

@@ -35,7 +35,7 @@ impl Vault {
         kind: EnvelopeKind,
         object: &[u8],
     ) -> Result<Opened, VaultError> {
-        if hash_in(named).is_some_and(|hash| hash_of(object) != hash) {
+        if named.content_hash().is_some_and(|hash| hash_of(object) != hash) {
             return Err(self.damaged(name, Malformed::Hash));
         }
         envelope::open(&self.ring, kind, name.stem(), object).map_err(|cause| {
@@ -161,17 +161,4 @@ impl Vault {
 
 pub(super) fn hash_of(object: &[u8]) -> ObjectHash {
     ObjectHash::new(*blake3::hash(object).as_bytes())
-}
-
-pub(super) fn hash_in(named: &Named) -> Option<ObjectHash> {
-    match named {
-        Named::Index(_, hash)
-        | Named::Point(_, _, hash)
-        | Named::Layout(_, _, hash)
-        | Named::Head(_, _, hash)
-        | Named::Gc(_, hash)
-        | Named::Bad(_, hash)
-        | Named::Proof(_, _, hash) => Some(*hash),
-        _ => None,
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use backstay_core::id::{ObjectHash, PackId};
 use bytes::Bytes;
 
-use super::super::super::objects::{hash_in, hash_of};
+use super::super::super::objects::hash_of;
 use super::super::Custodian;
 use super::Repaired;
 use crate::error::VaultError;
@@ -85,8 +85,10 @@ impl Custodian<'_> {
     /// Of objects that were swapped, the contents are there under another name. Where that name gets its own back, they
     /// are kept beside first: the repair may end in between, and there is no other copy.
     fn put_in_place(&self, damaged: &[(Listed, String)], done: &mut Repaired) -> Result<(), VaultError> {
-        let wanted: HashMap<ObjectHash, &ObjectName> =
-            damaged.iter().filter_map(|(listed, _)| Some((hash_in(&listed.named)?, &listed.name))).collect();
+        let wanted: HashMap<ObjectHash, &ObjectName> = damaged
+            .iter()
+            .filter_map(|(listed, _)| Some((listed.named.content_hash()?, &listed.name)))
+            .collect();
         let mut found: HashMap<ObjectHash, Found<'_>> = HashMap::new();
         for (listed, _) in damaged {
             if let Ok(content) = self.vault.get(&listed.name)
