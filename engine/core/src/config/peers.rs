@@ -10,13 +10,21 @@ use super::vault::{HeldVaultOf, PeerVault, Vault, VaultKind};
 use super::{Config, Hold};
 
 /// What the name of a vault begins with that is held for another node.
-const HELD: &str = "held";
+pub(super) const HELD: &str = "held";
+
+/// A vault of the kind `peer` that is a second name for one: a node has one vault at another.
+pub(super) struct SecondName {
+    pub(super) name: VaultName,
+    pub(super) writer: NodeName,
+    pub(super) holder: NodeName,
+}
 
 impl Config {
     /// Says of each vault of the kind `peer` which node holds it, and adds those that are held here. Where services of this node
     /// have different other nodes, there is a vault at each of them: `VAULT.NODE`. What is held here is `held.NODE`, also for
     /// the sources of that node.
-    pub(super) fn resolve_peers(&mut self) {
+    pub(super) fn resolve_peers(&mut self) -> Vec<SecondName> {
+        let mut second_names = Vec::new();
         let own = self.node.name.clone();
         let is_peer = |vault: &Vault| matches!(vault.kind, VaultKind::Peer(_));
         let peers: Vec<Vault> = self.vaults.values().filter(|vault| is_peer(vault)).cloned().collect();
@@ -38,7 +46,11 @@ impl Config {
                 self.vaults.insert(name.clone(), Vault { name: name.clone(), kind });
             }
             self.lead_flows(&peer.name, &own, &holders);
-            self.peer_pairs.extend(pairs);
+            for (writer, holder) in pairs {
+                if !self.peer_pairs.insert((writer.clone(), holder.clone())) {
+                    second_names.push(SecondName { name: peer.name.clone(), writer, holder });
+                }
+            }
         }
         let held = self.holds.iter().filter_map(|(node, hold)| Some((node.clone(), hold.vault.clone()?)));
         for (node, held) in held.collect::<Vec<_>>() {
@@ -46,6 +58,7 @@ impl Config {
             let kind = VaultKind::Held(HeldVaultOf { writer: node, held });
             self.vaults.insert(name.clone(), Vault { name, kind });
         }
+        second_names
     }
 
     /// Nodes whose sources go to this vault, each with the node that holds it.

@@ -10,6 +10,7 @@ use super::fleet::read_fleet;
 use super::name::{NodeName, PolicyName, ServiceName, VaultName};
 use super::node::{Hold, read_allow, read_hold, read_hooks, read_node};
 use super::order::find_circle;
+use super::peers::{HELD, SecondName};
 use super::policy::{PolicyKeys, Target};
 use super::problem::{ProblemKind, Problems, Refusal};
 use super::secret::read_vault_secret;
@@ -142,7 +143,17 @@ fn read_tables(tables: &Tables<'_>) -> Option<Config> {
         hooks,
         allow,
     };
-    config.resolve_peers();
+    for second in config.resolve_peers() {
+        let places = named::<VaultName>(tables, "vault");
+        let Some(place) = places.get(&second.name) else { continue };
+        place.problem(ProblemKind::Conflict, || {
+            let SecondName { name, writer, holder } = &second;
+            Refusal::new(
+                format!("another vault of the kind peer leads from {writer} to {holder} as well, and there is one vault there for each node"),
+                format!("have one of them in \"to\" of both, and remove {name} or the other"),
+            )
+        });
+    }
     Some(config)
 }
 
@@ -162,12 +173,14 @@ fn read_declared(
     }
     let vault_names = vault_values.keys().take(VAULTS_MAX).cloned().collect();
     let vaults = vault_values.iter().take(VAULTS_MAX).filter_map(|(name, value)| {
-        if Target::live(name.as_str()).is_some() {
+        let other_meaning = match Target::live(name.as_str()) {
+            Some(_) => Some("the name of a target that is no vault"),
+            None if name.as_str() == HELD => Some("what vaults are called that are held for other nodes"),
+            None => None,
+        };
+        if let Some(meaning) = other_meaning {
             value.problem(ProblemKind::BadValue, || {
-                Refusal::new(
-                    format!("{name} is the name of a target that is no vault"),
-                    "give the vault another name",
-                )
+                Refusal::new(format!("{name} is {meaning}"), "give the vault another name")
             });
         }
         Some((name.clone(), read_vault(name, value, &nodes)?))

@@ -175,6 +175,42 @@ fn a_replica_or_a_peer_vault_needs_another_node() {
 }
 
 #[test]
+fn two_names_for_the_vault_at_another_node_are_refused() {
+    let mail_to = |holder: &str, vault: &str| {
+        let text = format!(
+            r#"
+            [fleet]
+            name = "home"
+            nodes = {{ box = "a:1", crate = "b:1", chest = "c:1" }}
+            [node]
+            name = "box"
+            [vault.one]
+            kind = "peer"
+            [vault.two]
+            kind = "peer"
+            limit = {{ up = "1MiB/s" }}
+            [service.web]
+            primary = "crate"
+            secondary = ["box"]
+            files = {{ path = "/srv/web", to = ["one"] }}
+            [service.mail]
+            primary = "crate"
+            secondary = ["{holder}"]
+            files = {{ path = "/srv/mail", to = ["{vault}"] }}
+            "#
+        );
+        parse(&text)
+    };
+    let errors = mail_to("box", "two").expect_err("one vault");
+    assert_eq!(
+        errors.problems[0].what,
+        "another vault of the kind peer leads from crate to box as well, and there is one vault there for each node"
+    );
+    assert!(mail_to("box", "one").is_ok(), "two services may share one");
+    assert!(mail_to("chest", "two").is_ok(), "at another node there is another");
+}
+
+#[test]
 fn services_that_wait_for_each_other_are_refused() {
     let text = format!(
         "{}[service.b]\nafter = [\"static\"]\nfiles = {{ path = \"/b\" }}\n",
@@ -193,6 +229,10 @@ fn names_that_would_be_ambiguous_are_refused() {
     assert_eq!(
         problem_after("[vault.local]", "[vault.replica]").what,
         "replica is the name of a target that is no vault"
+    );
+    assert_eq!(
+        problem_after("[vault.local]", "[vault.held]").what,
+        "held is what vaults are called that are held for other nodes"
     );
     assert_eq!(
         problem_after("[service.static]", "[service._fleet]").what,
