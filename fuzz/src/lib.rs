@@ -9,6 +9,7 @@ mod clear;
 mod commit;
 mod config;
 mod files;
+mod fleet;
 pub mod keys;
 mod pack;
 mod segment;
@@ -21,6 +22,7 @@ pub use commit::{
 };
 pub use config::config;
 pub use files::{files_further_row, files_key, files_row};
+pub use fleet::{invitation, sealed_roster};
 pub use pack::{index, pack, record, sealed_pack, sealed_record};
 pub use segment::{SEALED_SEGMENT_HEAD_BYTES, SEGMENT_VAULT, sealed_segment, segment};
 pub use table::{block, index_block, live_table, part_root, table};
@@ -48,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: frame },
     Target { name: "index", run: index },
     Target { name: "index_block", run: index_block },
+    Target { name: "invitation", run: invitation },
     Target { name: "live_table", run: live_table },
     Target { name: "name", run: name },
     Target { name: "pack", run: pack },
@@ -62,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sealed_point", run: sealed_point },
     Target { name: "sealed_proof", run: sealed_proof },
     Target { name: "sealed_record", run: sealed_record },
+    Target { name: "sealed_roster", run: sealed_roster },
     Target { name: "sealed_segment", run: sealed_segment },
     Target { name: "segment", run: segment },
     Target { name: "table", run: table },
