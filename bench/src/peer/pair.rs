@@ -23,8 +23,7 @@ pub(super) struct Pair {
 impl Pair {
     pub(super) fn start(program: &Path, tree: &Path, folder: &Path) -> Result<Self> {
         fs::create_dir(folder)?;
-        let ports = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?];
-        let ports = [ports[0].local_addr()?.port(), ports[1].local_addr()?.port()];
+        let ports = free_ports()?;
         for (node, port) in ["alpha", "beta"].into_iter().zip(ports) {
             let configured = folder.join(node);
             fs::create_dir(&configured)?;
@@ -58,7 +57,7 @@ impl Pair {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        bail!("the holder does not answer")
+        bail!("the holder does not answer: {}", fs::read_to_string(folder.join("beta.log"))?)
     }
 
     /// A capture of the tree to the holder.
@@ -84,6 +83,12 @@ impl Drop for Pair {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
+}
+
+/// Two that nobody has; both were bound at once, so that they differ, and are let go.
+fn free_ports() -> Result<[u16; 2]> {
+    let sockets = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?];
+    Ok([sockets[0].local_addr()?.port(), sockets[1].local_addr()?.port()])
 }
 
 fn command(program: &Path, folder: &Path, node: &str, arguments: &[&str]) -> Command {
