@@ -1,14 +1,13 @@
 //! Writes one or more valid inputs for every target into `corpus/`, made by the writers of the formats: what
 //! mutations begin with. To be run when a format has changed; inputs that were added by hand stay.
 
+mod peers;
+
 use std::fs;
 use std::path::Path;
 
 use backstay_core::collection::CollectionNumber;
-use backstay_core::config::{FleetName, NodeName};
-use backstay_core::id::{
-    ChunkId, ContentId, DomainId, KeyId, LinkId, ObjectHash, PackId, SessionId, SignerKey,
-};
+use backstay_core::id::{ChunkId, ContentId, KeyId, LinkId, ObjectHash, PackId, SessionId};
 use backstay_core::layout::{Accepted, Layout};
 use backstay_core::proof::{Place, Proof, ProofLevel, Round, Share, Summary};
 use backstay_core::run::{Change, Entry, PartRef};
@@ -19,10 +18,8 @@ use backstay_files::row::{
     Restored, RowFacts, Seen, SymlinkTarget, encode_further,
 };
 use backstay_files::stat::{FileTime, Identity};
-use backstay_fuzz::keys::{DOMAIN, FIXTURE, RING, bundle};
+use backstay_fuzz::keys::{FIXTURE, RING, bundle};
 use backstay_fuzz::{SEALED_SEGMENT_HEAD_BYTES, SEGMENT_VAULT, SOURCE, TARGETS, sample_vault};
-use backstay_net::enrol::Invitation;
-use backstay_net::identity::{Charter, Member, Roster, TlsKeyHash};
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
 use backstay_vault::buffer::BufferPool;
@@ -40,9 +37,6 @@ use backstay_vault::table::{BlockBuilder, MetaSink, PartWriter};
 use backstay_wire::control::{Ask, Request, VERSION};
 use backstay_wire::secret::SecretText;
 use backstay_wire::upkeep::{KeyRecipient, KeyRole, OldKeys, Upkeep};
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use bytes::Bytes;
 
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -52,7 +46,8 @@ fn main() {
     tables(&mut seeds);
     envelopes(&mut seeds);
     clear_text(&mut seeds);
-    fleets(&mut seeds);
+    peers::messages(&mut seeds);
+    peers::fleets(&mut seeds);
     rows(&mut seeds);
     for target in TARGETS {
         assert!(seeds.iter().any(|(name, ..)| *name == target.name), "{} has no seed", target.name);
@@ -339,102 +334,6 @@ fn clear_text(seeds: &mut Seeds) {
         hold: Some("undeleted".into()),
     };
     seeds.push(("frame", "undelete", frame(Ask::Upkeep(undelete))));
-    peer_messages(seeds);
-}
-
-/// One of each kind.
-fn peer_messages(seeds: &mut Seeds) {
-    use backstay_wire::peer::{
-        Answer, ConnectionKind, Hello, JoinAnswer, JoinRequest, Listed, MAJOR, MINOR, Reason, Refusal,
-        Request, Welcome, encode,
-    };
-    let hello = Hello {
-        major: MAJOR,
-        minor: MINOR,
-        software: "0.1.0".into(),
-        kind: ConnectionKind::Live,
-        fleet: "home".into(),
-        node: "alpha".into(),
-        capabilities: vec!["append".into()],
-        time_nanos: 1_700_000_000_000_000_000,
-        roster: 3,
-    };
-    seeds.push(("peer_message", "hello", encode(&hello).expect("short")));
-    let (space, name) = ("alpha".to_owned(), "format/0000000000000000".to_owned());
-    let put = Request::Put {
-        space: space.clone(),
-        name: name.clone(),
-        length: 5,
-        hash: [9; 32],
-        renews: Some([8; 32]),
-    };
-    let delete = Request::Delete { space: space.clone(), names: vec![name.clone()] };
-    let list = Request::List { space, folder: "format/".into(), after: Some(name.clone()) };
-    for (what, request) in [("put", put), ("delete", delete), ("list", list)] {
-        seeds.push(("peer_message", what, encode(&request).expect("short")));
-    }
-    let page = Answer::Page { entries: vec![Listed { name, bytes: 5 }], has_more: true };
-    let refusal = Refusal { reason: Reason::Quota, text: "no".into(), retry_after: None };
-    let certificate = Answer::Certificate { chain: vec![vec![1; 40], vec![2; 40]] };
-    for (what, answer) in
-        [("page", page), ("refused", Answer::Refused(refusal)), ("certificate", certificate)]
-    {
-        seeds.push(("peer_message", what, encode(&answer).expect("short")));
-    }
-    let roster = Request::OfferRoster { length: 900, hash: [7; 32] };
-    seeds.push(("peer_message", "offer_roster", encode(&roster).expect("short")));
-    let join = JoinRequest {
-        node: "alpha".into(),
-        tls_key: [1; 32],
-        signing_key: [2; 32],
-        recipient: "age1x".into(),
-        authority: vec![3; 40],
-        proof: [4; 32],
-    };
-    seeds.push(("peer_message", "join", encode(&join).expect("short")));
-    let welcome =
-        Welcome { chain: vec![vec![1; 40]], bundle: vec![2; 40], roster_length: 3, fleet_file_length: 4 };
-    seeds.push(("peer_message", "welcome", encode(&JoinAnswer::Welcome(welcome)).expect("short")));
-}
-
-/// A roster and an invitation, without what the targets put around them.
-fn fleets(seeds: &mut Seeds) {
-    let home: FleetName = "home".parse().expect("a name");
-    let [alpha, beta]: [NodeName; 2] = ["alpha", "beta"].map(|name| name.parse().expect("a name"));
-    let (domain, admin) = (DomainId::new(DOMAIN), FIXTURE.admin());
-    let member = |byte: u8| Member {
-        signer: SignerKey::new([byte; 32]),
-        recipient: "age1x".into(),
-        tls_key: TlsKeyHash([byte; 32]),
-        tailnet_id: (byte == 1).then(|| "nVHrZ".into()),
-    };
-    let charter = Charter {
-        holder: beta.clone(),
-        writer: alpha.clone(),
-        format: Bytes::from_static(b"format"),
-        trust: Bytes::from_static(b"trust"),
-    };
-    let roster = Roster {
-        fleet: home.clone(),
-        number: 3,
-        domain,
-        made: Timestamp::from_seconds(1_700_000_000),
-        authorities: vec![vec![0x30; 40].into()],
-        members: [(alpha.clone(), member(1)), (beta.clone(), member(2))].into(),
-        charters: vec![charter],
-        recovery: Some(Bytes::from_static(b"sealed")),
-    };
-    let signed = roster.sign(admin);
-    seeds.push(("sealed_roster", "two-nodes", signed.bytes()[12..signed.bytes().len() - 96].to_vec()));
-    let addresses = vec!["100.64.0.2:7420".to_owned()];
-    let until = Timestamp::from_seconds(1_800_000_000);
-    let invitation =
-        Invitation::new((home, beta, alpha), domain, addresses, until, b"certificate", admin.public());
-    let text = invitation.to_text();
-    let encoded = text.strip_prefix("backstay-invitation-").expect("how it begins");
-    let body = BASE64_URL_SAFE_NO_PAD.decode(encoded).expect("base64");
-    seeds.push(("invitation", "body", body[..body.len() - 4].to_vec()));
-    seeds.push(("invitation", "text", text.into_bytes()));
 }
 
 const FLEET: &str = r#"[fleet]
