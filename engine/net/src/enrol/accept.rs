@@ -107,7 +107,12 @@ impl Inviting {
         let mut met = JoinSet::new();
         let outcome = loop {
             if open.clock.now() >= invitation.until {
-                break Err(InviteError::Over);
+                // Whoever was let in before is told so first; nobody else is, and each step has its limit.
+                match met.join_next().await {
+                    Some(Ok(Some(outcome))) => break outcome,
+                    Some(_) => continue,
+                    None => break Err(InviteError::Over),
+                }
             }
             // Side by side, so that whoever connects and says nothing keeps nobody out.
             tokio::select! {
