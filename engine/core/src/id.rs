@@ -115,6 +115,12 @@ identifier!(
     /// Names one commit; random.
     SessionId, 16);
 identifier!(
+    /// Names one line of history of a journal without revealing it: a hash.
+    BranchId, 16);
+identifier!(
+    /// Names a part of a journal that one writer appends to; random.
+    JournalId, 16);
+identifier!(
     /// Names a vault; random.
     VaultId, 16);
 identifier!(

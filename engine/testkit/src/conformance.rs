@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
+use backstay_core::id::{BranchId, JournalId, ObjectHash, PackId, PointId, SessionId, SourceId};
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{Folder, Store, StoreErrorKind, Stretch, is_kept};
+use backstay_vault::store::{APPEND_BYTES_MAX, Folder, Store, StoreErrorKind, Stretch, is_kept};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -62,6 +62,105 @@ pub async fn trash_conforms<S: Store + 'static>(make: impl Fn() -> S) {
     what_is_there_again_stays(&make()).await;
 }
 
+/// Runs the suite of a store that can append.
+///
+/// # Panics
+/// When a rule does not hold.
+pub async fn append_conforms<S: Store + 'static>(make: impl Fn() -> S) {
+    what_is_appended_is_read_and_listed(&make()).await;
+    what_is_appended_again_changes_nothing(&make()).await;
+    other_bytes_are_refused(&make()).await;
+    what_is_too_long_is_refused(&make()).await;
+    parts_that_overtake_each_other_find_their_places(Arc::new(make())).await;
+    // A store waits for what is missing.
+    let (one, other) = (make(), make());
+    tokio::join!(a_hole_is_refused(&one), nothing_is_made_of_a_hole(&other));
+}
+
+/// An object of a journal.
+fn journal() -> ObjectName {
+    let (source, branch) = (SourceId::new([0x5c; 16]), BranchId::new([0xb0; 16]));
+    Named::Journal(source, branch, 0x100_0000, JournalId::new([7; 16])).to_name()
+}
+
+async fn what_is_appended_is_read_and_listed(store: &dyn Store) {
+    let (name, mut whole) = (journal(), Vec::new());
+    for part in [&b"first"[..], b"", b"second, and longer", &[0; 5000]] {
+        store.append(&name, whole.len() as u64, Bytes::copy_from_slice(part)).await.expect("append");
+        whole.extend_from_slice(part);
+        assert_eq!(store.get(&name).await.expect("get"), whole);
+    }
+    let range = Stretch { offset: 5, length: 6 };
+    assert_eq!(store.get_range(&name, range).await.expect("get"), "second");
+    let source = SourceId::new([0x5c; 16]);
+    for folder in [Folder::new(&[&"journal"]), Folder::new(&[&"journal", &source])] {
+        let listed = store.list(&folder).await.expect("list");
+        assert_eq!(listed.len(), 1, "{folder:?}");
+        assert_eq!((&listed[0].name, listed[0].bytes), (&name, whole.len() as u64));
+    }
+    store.delete(&name).await.expect("delete");
+    assert!(store.get(&name).await.expect_err("gone").is_not_found());
+}
+
+async fn what_is_appended_again_changes_nothing(store: &dyn Store) {
+    let name = journal();
+    store.append(&name, 0, Bytes::from_static(b"abcdef")).await.expect("append");
+    for (offset, part) in [(0, "abcdef"), (0, "abc"), (2, "cd"), (6, ""), (3, "defgh")] {
+        store.append(&name, offset, Bytes::from_static(part.as_bytes())).await.expect(part);
+    }
+    assert_eq!(store.get(&name).await.expect("get"), "abcdefgh");
+}
+
+async fn nothing_is_made_of_a_hole(store: &dyn Store) {
+    let name = journal();
+    let hole = store.append(&name, 1, Bytes::from_static(b"b")).await.expect_err("there is nothing before");
+    assert_eq!(hole.kind, StoreErrorKind::Truncated, "{hole}");
+    assert!(store.get(&name).await.expect_err("nothing is there").is_not_found());
+}
+
+async fn a_hole_is_refused(store: &dyn Store) {
+    let name = journal();
+    store.append(&name, 0, Bytes::from_static(b"abcdef")).await.expect("append");
+    let hole = store.append(&name, 7, Bytes::from_static(b"h")).await.expect_err("g is missing");
+    assert_eq!(hole.kind, StoreErrorKind::Truncated, "{hole}");
+    store.append(&name, 6, Bytes::from_static(b"gh")).await.expect("append");
+    assert_eq!(store.get(&name).await.expect("get"), "abcdefgh");
+}
+
+async fn other_bytes_are_refused(store: &dyn Store) {
+    let name = journal();
+    store.append(&name, 0, Bytes::from_static(b"abcdef")).await.expect("append");
+    for (offset, part) in [(0, "x"), (4, "eX"), (5, "xgh")] {
+        let other = store.append(&name, offset, Bytes::from_static(part.as_bytes())).await;
+        assert_eq!(other.expect_err("other bytes").kind, StoreErrorKind::Conflict, "{part} at {offset}");
+    }
+    assert_eq!(store.get(&name).await.expect("get"), "abcdef");
+}
+
+async fn what_is_too_long_is_refused(store: &dyn Store) {
+    let long = Bytes::from(vec![1; APPEND_BYTES_MAX as usize + 1]);
+    let error = store.append(&journal(), 0, long.clone()).await.expect_err("too long");
+    assert_eq!(error.kind, StoreErrorKind::TooLarge, "{error}");
+    store.append(&journal(), 0, long.slice(1..)).await.expect("the longest");
+    assert!(store.get(&journal()).await.expect("get") == long.slice(1..));
+}
+
+async fn parts_that_overtake_each_other_find_their_places<S: Store + 'static>(store: Arc<S>) {
+    let mut random = Random::new(5);
+    let whole = Bytes::from(random.bytes(40_000));
+    let mut starts: Vec<usize> = (0..whole.len()).step_by(1000).collect();
+    random.shuffle(&mut starts);
+    let mut appends = JoinSet::new();
+    for start in starts {
+        let (store, part) = (Arc::clone(&store), whole.slice(start..start + 1000));
+        appends.spawn(async move { store.append(&journal(), start as u64, part).await });
+    }
+    while let Some(appended) = appends.join_next().await {
+        appended.expect("no panic").expect("append");
+    }
+    assert!(store.get(&journal()).await.expect("get") == whole);
+}
+
 async fn what_is_deleted_can_be_brought_back(store: &dyn Store) {
     for name in names_of_every_kind() {
         let content = Bytes::from(name.to_string());
@@ -111,9 +210,12 @@ fn honest(name: &ObjectName, content: &[u8]) -> ObjectName {
         Named::Gc(n, _) => Named::Gc(n, hash).to_name(),
         Named::Bad(n, _) => Named::Bad(n, hash).to_name(),
         Named::Proof(source, time, _) => Named::Proof(source, time, hash).to_name(),
-        Named::Format(_) | Named::Trust(_) | Named::Key(_) | Named::Session(_) | Named::Fence(_) => {
-            name.clone()
-        }
+        Named::Format(_)
+        | Named::Trust(_)
+        | Named::Key(_)
+        | Named::Session(_)
+        | Named::Fence(_)
+        | Named::Journal(..) => name.clone(),
     }
 }
 

@@ -38,6 +38,11 @@ pub trait Overrides: Send + Sync + fmt::Debug {
         self.below().delete_all(names).await
     }
 
+    /// [`Store::append`].
+    async fn append(&self, name: &ObjectName, offset: u64, content: Bytes) -> Result<(), StoreError> {
+        self.below().append(name, offset, content).await
+    }
+
     /// [`Store::trash`].
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
         self.below().trash().await
@@ -77,6 +82,10 @@ impl<O: Overrides> Store for Forwarded<O> {
 
     async fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
         self.0.delete_all(names).await
+    }
+
+    async fn append(&self, name: &ObjectName, offset: u64, content: Bytes) -> Result<(), StoreError> {
+        self.0.append(name, offset, content).await
     }
 
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {

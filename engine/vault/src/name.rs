@@ -5,7 +5,7 @@
 use std::fmt;
 
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
+use backstay_core::id::{BranchId, JournalId, ObjectHash, PackId, PointId, SessionId, SourceId};
 
 /// Numbers of objects are below this.
 pub(crate) const NUMBER_END: u64 = CollectionNumber::END;
@@ -43,6 +43,8 @@ pub enum Named {
     Bad(u64, ObjectHash),
     /// `proofs/<source>/<time>-<hash>`; nanoseconds since 1970.
     Proof(SourceId, u64, ObjectHash),
+    /// `journal/<source>/<branch>/<start>-<id>.open`.
+    Journal(SourceId, BranchId, u64, JournalId),
 }
 
 impl Named {
@@ -61,7 +63,8 @@ impl Named {
             | Self::Key(_)
             | Self::Pack(_)
             | Self::Session(_)
-            | Self::Fence(_) => None,
+            | Self::Fence(_)
+            | Self::Journal(..) => None,
         }
     }
 
@@ -84,6 +87,9 @@ impl Named {
             Self::Gc(n, hash) => format!("gc/{:016x}-{hash}", n.get()),
             Self::Bad(n, hash) => format!("bad/{n:016x}-{hash}"),
             Self::Proof(source, time, hash) => format!("proofs/{source}/{time:016x}-{hash}"),
+            Self::Journal(source, branch, start, id) => {
+                format!("journal/{source}/{branch}/{start:016x}-{id}.open")
+            }
         })
     }
 }
@@ -93,6 +99,10 @@ impl ObjectName {
     pub fn parse(text: &str) -> Option<(Self, Named)> {
         let mut parts = text.split('/');
         let named = match (parts.next()?, parts.next()?, parts.next()) {
+            ("journal", source, Some(branch)) => {
+                let (start, id) = parts.next()?.strip_suffix(".open")?.split_once('-')?;
+                Named::Journal(source.parse().ok()?, branch.parse().ok()?, number(start)?, id.parse().ok()?)
+            }
             ("format", n, None) => Named::Format(number(n)?),
             ("trust", n, None) => Named::Trust(number(n)?),
             ("keys", file, None) => Named::Key(key_name(file.strip_suffix(".age")?)?),
@@ -185,6 +195,7 @@ mod tests {
             Named::Gc(CollectionNumber::new(7), hash),
             Named::Bad(7, hash),
             Named::Proof(source, 7, hash),
+            Named::Journal(source, BranchId::new([5; 16]), 7, JournalId::new([6; 16])),
         ] {
             let name = named.to_name();
             assert_eq!(ObjectName::parse(name.as_str()), Some((name, named)));
@@ -205,6 +216,7 @@ mod tests {
     fn foreign_names_are_refused() {
         let pack = "ab".repeat(32);
         let wrong_folder = format!("packs/cd/{pack}");
+        let closed = format!("journal/{0}/{0}/{1}-{0}", "ab".repeat(16), "0".repeat(16));
         let signed_number = format!("gc/+000000000000001-{pack}");
         let no_number = format!("gc/4000000000000000-{pack}");
         for text in [
@@ -219,6 +231,7 @@ mod tests {
             "keys/A.age",
             "keys/a/b.age",
             "gc/0000000000000007",
+            closed.as_str(),
             wrong_folder.as_str(),
             signed_number.as_str(),
             no_number.as_str(),

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use backstay_core::id::{PackId, SessionId};
-use backstay_testkit::conformance::{store_conforms, trash_conforms};
+use backstay_testkit::conformance::{append_conforms, store_conforms, trash_conforms};
 use backstay_testkit::crash::{CrashStore, Landing};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_vault::buffer::BufferPool;
@@ -38,6 +38,15 @@ fn quick() -> RetryPolicy {
 async fn a_directory_conforms() {
     let root = tempfile::tempdir().expect("a temporary folder");
     store_conforms(directories(&root)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_can_append_and_so_can_what_is_around_it() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let around = tempfile::tempdir().expect("a temporary folder");
+    let make = directories(&around);
+    let wrapped = || Retried::new(Counted::new(make(), Arc::new(RequestCounts::default())), quick());
+    tokio::join!(append_conforms(directories(&root)), append_conforms(wrapped));
 }
 
 #[tokio::test(flavor = "multi_thread")]

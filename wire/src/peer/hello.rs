@@ -15,6 +15,9 @@ const MAJOR_END: u64 = 16;
 /// Minor version. The smaller of both sides' is spoken.
 pub const MINOR: u64 = 1;
 
+/// The capability to append to journals.
+pub const CAPABILITY_APPEND: &str = "append";
+
 /// Most capabilities that one side has.
 pub const CAPABILITIES_MAX: usize = 64;
 

@@ -10,9 +10,9 @@ mod text;
 
 pub use answer::{Answer, CHAIN_LENGTH_MAX, Listed, Reason, Refusal, WAIT_MAX};
 pub use frame::{FrameError, MESSAGE_BYTES_MAX, PREFIX_BYTES, body_length, decode, encode};
-pub use hello::{CAPABILITIES_MAX, ConnectionKind, Greeting, Hello, MAJOR, MINOR};
+pub use hello::{CAPABILITIES_MAX, CAPABILITY_APPEND, ConnectionKind, Greeting, Hello, MAJOR, MINOR};
 pub use join::{FLEET_FILE_BYTES_MAX, JoinAnswer, JoinRequest, Welcome};
-pub use request::{DELETE_NAMES_MAX, PAYLOAD_BYTES_MAX, ROSTER_BYTES_MAX, Request};
+pub use request::{APPEND_BYTES_MAX, DELETE_NAMES_MAX, PAYLOAD_BYTES_MAX, ROSTER_BYTES_MAX, Request};
 
 #[cfg(test)]
 mod tests;

@@ -13,11 +13,14 @@ pub const PAYLOAD_BYTES_MAX: u64 = 128 << 20;
 /// Most names of one request to delete.
 pub const DELETE_NAMES_MAX: usize = 256;
 
+/// Most that is appended by one request, bytes.
+pub const APPEND_BYTES_MAX: u64 = 1 << 20;
+
 /// Longest roster, bytes.
 pub const ROSTER_BYTES_MAX: u64 = 4 << 20;
 
 /// The numbers of requests that this version knows.
-const KNOWN: [u64; 9] = [1, 2, 3, 4, 5, 6, 8, 9, 10];
+const KNOWN: [u64; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
 /// What is asked: of the objects of the node `space`, or of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +76,19 @@ pub enum Request {
     Room {
         /// Whose.
         space: String,
+    },
+    /// Append to an object of a journal: the payload follows, up to [`APPEND_BYTES_MAX`].
+    Append {
+        /// Whose.
+        space: String,
+        /// Of which name.
+        name: String,
+        /// Where the payload begins in the object, bytes.
+        offset: u64,
+        /// Of the payload, bytes.
+        length: u64,
+        /// BLAKE3-256 of it.
+        hash: [u8; 32],
     },
     /// Ask for the newest roster.
     Roster,
@@ -152,6 +168,15 @@ impl<C> Encode<C> for Request {
                 Raw { what: 5, space: Some(space), names: Some(names), ..Raw::default() }
             }
             Self::Room { space } => Raw { what: 6, space: Some(space), ..Raw::default() },
+            Self::Append { space, name, offset, length, hash } => Raw {
+                what: 7,
+                space: Some(space),
+                name: Some(name),
+                offset: Some(offset),
+                length: Some(length),
+                hash: Some(hash.into()),
+                ..Raw::default()
+            },
             Self::Roster => Raw { what: 8, ..Raw::default() },
             Self::OfferRoster { length, hash } => {
                 Raw { what: 9, length: Some(length), hash: Some(hash.into()), ..Raw::default() }
@@ -183,6 +208,7 @@ impl<'b, C> Decode<'b, C> for Request {
             Some(length) => Err(Error::message(format!("{length} bytes are more than {PAYLOAD_BYTES_MAX}"))),
             None => Err(Error::message("it has no length")),
         };
+        let offset = |offset: Option<u64>| offset.ok_or_else(|| Error::message("it has no offset"));
         let hash = |hash: Option<ByteArray<32>>| {
             hash.map(|hash| *hash).ok_or_else(|| Error::message("it has no hash"))
         };
@@ -195,15 +221,12 @@ impl<'b, C> Decode<'b, C> for Request {
                 renews: raw.renews.map(|renews| *renews),
             },
             2 => Self::Get { space: space(raw.space)?, name: name(raw.name)? },
-            3 => {
-                let offset = raw.offset.ok_or_else(|| Error::message("it has no offset"))?;
-                Self::GetRange {
-                    space: space(raw.space)?,
-                    name: name(raw.name)?,
-                    offset,
-                    length: length(raw.length)?,
-                }
-            }
+            3 => Self::GetRange {
+                space: space(raw.space)?,
+                name: name(raw.name)?,
+                offset: offset(raw.offset)?,
+                length: length(raw.length)?,
+            },
             4 => Self::List {
                 space: space(raw.space)?,
                 folder: named(raw.folder, "folder", usize::MAX)?,
@@ -220,6 +243,16 @@ impl<'b, C> Decode<'b, C> for Request {
                 Self::Delete { space: space(raw.space)?, names }
             }
             6 => Self::Room { space: space(raw.space)? },
+            7 => match length(raw.length)? {
+                length if length <= APPEND_BYTES_MAX => Self::Append {
+                    space: space(raw.space)?,
+                    name: name(raw.name)?,
+                    offset: offset(raw.offset)?,
+                    length,
+                    hash: hash(raw.hash)?,
+                },
+                length => return Err(Error::message(format!("{length} bytes to append at once"))),
+            },
             8 => Self::Roster,
             9 => match length(raw.length)? {
                 length if length <= ROSTER_BYTES_MAX => Self::OfferRoster { length, hash: hash(raw.hash)? },

@@ -53,6 +53,10 @@ fn each_message_has_the_bytes_of_the_specification() {
         ),
         (Request::Delete { space: space(), names: vec!["a/b".into()] }, "a300050165616c706861088163612f62"),
         (Request::Room { space: space() }, "a200060165616c706861"),
+        (
+            Request::Append { space: space(), name: "a/b".into(), offset: 256, length: 9, hash: [7; 32] },
+            "a6000701 65616c706861 0263612f62 0309 045820 0707070707070707070707070707070707070707070707070707070707070707 05190100",
+        ),
         (Request::Roster, "a10008"),
         (
             Request::OfferRoster { length: 9, hash: [7; 32] },
@@ -184,6 +188,10 @@ fn what_breaks_the_rules_is_refused_with_the_reason() {
     let mut longer = of(encode(&put(1)).unwrap());
     longer.push(0);
     assert!(request(&longer).contains("something follows it"));
+    let append =
+        |length| Request::Append { space: "a".into(), name: "b".into(), offset: 0, length, hash: [0; 32] };
+    assert!(decode::<Request>(&of(encode(&append(APPEND_BYTES_MAX)).unwrap())).is_ok());
+    assert!(request(&of(encode(&append(APPEND_BYTES_MAX + 1)).unwrap())).contains("to append at once"));
     assert!(request(&map(0, |_| {})).contains("does not begin with what it asks for"));
     let falling = Answer::Page {
         entries: ["b", "a"].map(|name| Listed { name: name.into(), bytes: 1 }).to_vec(),
@@ -252,6 +260,9 @@ fn request() -> impl Strategy<Value = Request> {
         (name(), proptest::collection::vec(name(), 1..20))
             .prop_map(|(space, names)| Request::Delete { space, names }),
         name().prop_map(|space| Request::Room { space }),
+        (name(), name(), any::<u64>(), 0..=APPEND_BYTES_MAX, any::<[u8; 32]>()).prop_map(
+            |(space, name, offset, length, hash)| Request::Append { space, name, offset, length, hash }
+        ),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! What this node holds for others: a space for each of them, in which it may do what the rules say and no more. The objects are
 //! opaque; hashes, and signatures of a few, are all that is looked at.
 
+mod append;
 mod changes;
 mod conditions;
 mod objects;
@@ -13,6 +14,7 @@ pub use room::{Disks, Room, RoomLimits};
 pub use rules::Rights;
 pub use space::{Space, Writer};
 
+pub(crate) use append::Appended;
 pub(crate) use changes::Offered;
 pub(crate) use objects::Opened;
 pub(crate) use receive::{Lost, NotTaken, Payload};

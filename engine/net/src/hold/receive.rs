@@ -72,22 +72,35 @@ pub(super) async fn receive(
     payload: &mut impl Payload,
 ) -> Result<Received, NotTaken> {
     let (length, hash) = (offered.length, offered.hash);
-    let (received, found) = if in_memory {
-        let content = into_memory(length, payload).await?;
-        let found = blake3::hash(&content);
-        (Received::Small(content), found)
-    } else {
-        let (arriving, found) = to_disk(store, pool, name, length, payload).await?;
-        (Received::Large(Box::new(arriving)), found)
-    };
-    // Of hashes of what was sent in clear over the connection: nothing is given away by the time that this takes.
-    if *found.as_bytes() != hash {
-        let text = format!(
-            "what came for {name} has the hash {found} and not the one that was announced: send it again"
-        );
-        return Err(Refusal { reason: Reason::Mismatch, text, retry_after: None }.into());
+    if in_memory {
+        return Ok(Received::Small(receive_small(name, length, hash, payload).await?));
     }
-    Ok(received)
+    let (arriving, found) = to_disk(store, pool, name, length, payload).await?;
+    compare(name, found, hash)?;
+    Ok(Received::Large(Box::new(arriving)))
+}
+
+/// Takes a payload of this length and hash into memory.
+pub(super) async fn receive_small(
+    name: &ObjectName,
+    length: u64,
+    hash: [u8; 32],
+    payload: &mut impl Payload,
+) -> Result<Bytes, NotTaken> {
+    let content = into_memory(length, payload).await?;
+    compare(name, blake3::hash(&content), hash)?;
+    Ok(content)
+}
+
+/// Of hashes of what was sent in clear over the connection: nothing is given away by the time that this takes.
+fn compare(name: &ObjectName, found: blake3::Hash, announced: [u8; 32]) -> Result<(), Refusal> {
+    if *found.as_bytes() == announced {
+        return Ok(());
+    }
+    let text = format!(
+        "what came for {name} has the hash {found} and not the one that was announced: send it again"
+    );
+    Err(Refusal { reason: Reason::Mismatch, text, retry_after: None })
 }
 
 async fn into_memory(length: u64, payload: &mut impl Payload) -> Result<Bytes, NotTaken> {

@@ -118,7 +118,16 @@ impl Room {
     ) -> Result<Promise, Refusal> {
         let replaced = before.map_or(0, on_disk);
         // On the disk both are there for a while.
-        let bytes = on_disk(length);
+        self.keep_free(on_disk(length), replaced, purpose)
+    }
+
+    /// Keeps room for what an object grows by, from this length on to that one.
+    pub(super) fn promise_growth(self: &Arc<Self>, from: u64, to: u64) -> Result<Promise, Refusal> {
+        let before = if from == 0 { 0 } else { on_disk(from) };
+        self.keep_free(on_disk(to).saturating_sub(before), 0, Purpose::Reserved)
+    }
+
+    fn keep_free(self: &Arc<Self>, bytes: u64, replaced: u64, purpose: Purpose) -> Result<Promise, Refusal> {
         let (disk, free) = disk_of(&self.folder).map_err(|error| cannot_see(&error))?;
         let mut state = self.state();
         let taken = state.used.unwrap_or(0).saturating_add(state.promised).saturating_sub(replaced);

@@ -18,6 +18,8 @@ pub enum Rights {
 pub(super) enum Change {
     /// It is put where none is.
     Create,
+    /// It grows, from nothing on.
+    Append,
     /// It takes the place of another one.
     Renew,
     /// It goes.
@@ -46,6 +48,8 @@ pub(super) enum NotPermitted {
     Immutable,
     /// It may read, and no more.
     ReadOnly,
+    /// What is appended to is appended to only, and nothing else is.
+    Appending,
 }
 
 impl NotPermitted {
@@ -56,6 +60,9 @@ impl NotPermitted {
             Self::Immutable => {
                 "objects of this kind are neither replaced nor deleted by their writer: retention is the holder's, and removes them when their time has come"
             }
+            Self::Appending => {
+                "objects of a journal are written by appending to them, and objects of no other kind are"
+            }
             Self::ReadOnly => {
                 "this node may only read: its certificate is expired; it is renewed by itself as soon as an issuer can be reached"
             }
@@ -65,6 +72,9 @@ impl NotPermitted {
 
 /// Whether something may be done, and under which condition.
 pub(super) fn judge(rights: Rights, named: &Named, change: Change) -> Result<Condition, NotPermitted> {
+    if matches!(named, Named::Journal(..)) != (change == Change::Append) && change != Change::Delete {
+        return Err(NotPermitted::Appending);
+    }
     match rights {
         Rights::All => Ok(Condition::Free),
         Rights::Read => Err(NotPermitted::ReadOnly),
@@ -86,26 +96,27 @@ pub(super) fn is_small(named: &Named) -> bool {
 }
 
 fn of_writer(named: &Named, change: Change) -> Result<Condition, NotPermitted> {
-    use Change::{Create, Delete, Renew};
+    use Change::{Append, Create, Delete, Renew};
     match (named, change) {
         (
             Named::Pack(_) | Named::Index(..) | Named::Point(..) | Named::Head(..) | Named::Proof(..),
             Create,
         ) => Ok(Condition::Free),
+        (Named::Journal(..), Append) => Ok(Condition::Free),
         (Named::Session(_), Create) => Ok(Condition::SignedByNode),
         (Named::Session(_), Renew | Delete) => Ok(Condition::SignedByNode),
         (Named::Fence(_), Create) => Ok(Condition::OfOwnSession),
         (Named::Key(_), Create | Renew | Delete) => Ok(Condition::Free),
         (Named::Format(_) | Named::Trust(_), Create) => Ok(Condition::SignedByAdmin),
         (Named::Layout(..) | Named::Gc(..) | Named::Bad(..), _) => Err(NotPermitted::Holders),
-        (_, Renew | Delete) => Err(NotPermitted::Immutable),
+        (_, Append | Create | Renew | Delete) => Err(NotPermitted::Immutable),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use backstay_core::collection::CollectionNumber;
-    use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
+    use backstay_core::id::{BranchId, JournalId, ObjectHash, PackId, PointId, SessionId, SourceId};
 
     use super::*;
 
@@ -126,6 +137,7 @@ mod tests {
             Named::Gc(CollectionNumber::new(1), hash),
             Named::Bad(1, hash),
             Named::Proof(source, 1, hash),
+            Named::Journal(source, BranchId::new([6; 16]), 1, JournalId::new([7; 16])),
         ]
     }
 
@@ -154,10 +166,22 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_is_appended_to_and_nothing_else_is() {
+        for rights in [Rights::Write, Rights::All] {
+            assert_eq!(permitted(rights, Change::Append), ["journal"], "{rights:?}");
+        }
+        for change in [Change::Create, Change::Renew] {
+            assert!(!permitted(Rights::All, change).contains(&"journal".to_owned()), "{change:?}");
+        }
+    }
+
+    #[test]
     fn whoever_may_only_read_changes_nothing() {
-        for change in [Change::Create, Change::Renew, Change::Delete] {
+        for change in [Change::Create, Change::Append, Change::Renew, Change::Delete] {
             assert_eq!(permitted(Rights::Read, change), [""; 0], "{change:?}");
-            assert_eq!(permitted(Rights::All, change).len(), every_kind().len(), "{change:?}");
+        }
+        for (change, left_out) in [(Change::Create, 1), (Change::Renew, 1), (Change::Delete, 0)] {
+            assert_eq!(permitted(Rights::All, change).len(), every_kind().len() - left_out, "{change:?}");
         }
     }
 }

@@ -150,7 +150,9 @@ impl Space {
 /// would be worth nothing.
 pub(super) fn purpose(named: &Named) -> Purpose {
     match named {
-        Named::Session(_) | Named::Fence(_) | Named::Point(..) | Named::Head(..) => Purpose::Reserved,
+        Named::Session(_) | Named::Fence(_) | Named::Point(..) | Named::Head(..) | Named::Journal(..) => {
+            Purpose::Reserved
+        }
         _ => Purpose::Other,
     }
 }
@@ -187,6 +189,7 @@ pub(super) fn refusal_of(error: StoreError) -> Refusal {
         StoreErrorKind::NotFound => Reason::NotFound,
         StoreErrorKind::Truncated => Reason::Truncated,
         StoreErrorKind::TooLarge => Reason::TooLarge,
+        StoreErrorKind::Conflict => Reason::Exists,
         StoreErrorKind::NoSpace | StoreErrorKind::Quota => Reason::Full,
         StoreErrorKind::ReadOnly
         | StoreErrorKind::Denied

@@ -121,8 +121,8 @@ impl Open {
         payload: Bytes,
         pace: &Pace,
     ) -> Result<(Answer, RecvStream), AskError> {
-        // Before the stream is there: on one that is, the other side waits. Small things wait for no turn.
-        let _turn = match payload.len() as u64 <= LIVE_BYTES_MAX {
+        // Before the stream is there: on one that is, the other side waits. Small things wait for no turn, and logs for nothing.
+        let _turn = match payload.len() as u64 <= LIVE_BYTES_MAX || cannot_wait(request) {
             true => None,
             false => pace.turn(Way::Up).await,
         };
@@ -211,11 +211,19 @@ async fn write(
     }
     while !payload.is_empty() {
         let piece = payload.split_to(payload.len().min(PIECE_BYTES));
-        pace.wait(Way::Up, piece.len()).await;
+        match cannot_wait(request) {
+            true => pace.take_ahead(Way::Up, piece.len()),
+            false => _ = pace.wait(Way::Up, piece.len()).await,
+        }
         sending.payload(piece).await?;
     }
     // What was written is on its way still: on a slow one for long.
     sending.finish(allowed(length).saturating_sub(began.elapsed()).max(SILENCE_MAX)).await
+}
+
+/// What is behind nothing else, whatever the limit of the rate is.
+fn cannot_wait(request: &Request) -> bool {
+    matches!(request, Request::Append { .. })
 }
 
 fn unreadable(error: MessageError) -> AskError {

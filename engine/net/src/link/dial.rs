@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backstay_wire::peer::{ConnectionKind, Greeting, Hello, MAJOR, MINOR, Reason, Refusal};
+use backstay_wire::peer::{
+    CAPABILITY_APPEND, ConnectionKind, Greeting, Hello, MAJOR, MINOR, Reason, Refusal,
+};
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::net::lookup_host;
 use tokio::sync::OnceCell;
@@ -104,6 +106,7 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
         kind,
         fleet: roster.fleet.to_string(),
         node: inner.own.to_string(),
+        // It understands what it asks for, and is asked for nothing.
         capabilities: Vec::new(),
         time_nanos: sent_at.as_nanos(),
         roster: roster.number,
@@ -143,6 +146,7 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
                 software: plain(&hello.software),
                 clock_ahead_nanos: ahead(hello.time_nanos, sent_at.as_nanos(), round_trip),
                 round_trip,
+                can_append: hello.capabilities.iter().any(|known| known == CAPABILITY_APPEND),
                 roster: hello.roster,
                 certificate_until: inner.endpoint.valid_until(&chain),
             };

@@ -67,6 +67,8 @@ pub struct Known {
     pub clock_ahead_nanos: i64,
     /// The time that the hello took.
     pub round_trip: Duration,
+    /// Whether it lets journals be appended to.
+    pub can_append: bool,
     /// Number of the roster that it had then.
     pub roster: u64,
     /// Until when its certificate is valid.

@@ -77,6 +77,14 @@ impl Pace {
         wait
     }
 
+    /// Takes so many bytes that cannot wait: what comes after them waits for longer.
+    pub(super) fn take_ahead(&self, way: Way, bytes: usize) {
+        if let Some(rate) = self.rate(way) {
+            let now = SteadyTime::since_start(self.began.elapsed());
+            self.direction(way).take(bytes as u64, rate, now);
+        }
+    }
+
     /// The rate that holds now.
     fn rate(&self, way: Way) -> Option<ByteRate> {
         let limit = self.limit?;

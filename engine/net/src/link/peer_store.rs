@@ -10,7 +10,9 @@ use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
 };
-use backstay_wire::peer::{Answer, ConnectionKind, DELETE_NAMES_MAX, Reason, Request};
+use backstay_wire::peer::{
+    APPEND_BYTES_MAX, Answer, ConnectionKind, DELETE_NAMES_MAX, Reason, Refusal, Request,
+};
 use bytes::Bytes;
 
 use super::ask::{AskError, kind_for};
@@ -176,6 +178,29 @@ impl PeerStore {
         }
     }
 
+    async fn append_once(&self, name: &ObjectName, offset: u64, content: Bytes) -> Result<(), AskError> {
+        let open = self.link.open(ConnectionKind::Live).await?;
+        if !open.known.can_append {
+            let text = format!(
+                "node {} runs version {}, which cannot append: bring it to that of this node",
+                self.link.node(),
+                open.known.software
+            );
+            return Err(AskError::Refused(Refusal { reason: Reason::Unknown, text, retry_after: None }));
+        }
+        let request = Request::Append {
+            space: self.space(),
+            name: name.to_string(),
+            offset,
+            length: content.len() as u64,
+            hash: *blake3::hash(&content).as_bytes(),
+        };
+        match open.ask(&request, content, &self.pace).await? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn remembered(&self, name: &ObjectName) -> Option<[u8; 32]> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
@@ -254,6 +279,16 @@ impl Store for PeerStore {
         Ok(())
     }
 
+    async fn append(&self, name: &ObjectName, offset: u64, content: Bytes) -> Result<(), StoreError> {
+        let failed = |error| self.failed(Operation::Append, name.as_str(), &error);
+        if content.len() as u64 > APPEND_BYTES_MAX {
+            let text = format!("{} bytes at once, and {APPEND_BYTES_MAX} can be", content.len());
+            let refusal = Refusal { reason: Reason::TooLarge, text, retry_after: None };
+            return Err(failed(AskError::Refused(refusal)));
+        }
+        self.append_once(name, offset, content).await.map_err(failed)
+    }
+
     fn place(&self) -> String {
         format!("{} at node {} ({})", self.space, self.link.node(), self.link.address())
     }
@@ -272,9 +307,8 @@ fn kind_of(error: &AskError) -> StoreErrorKind {
         Reason::Full => StoreErrorKind::NoSpace,
         // What was sent may have been damaged on its way; what the holder's system lacks may come back.
         Reason::Busy | Reason::Fault | Reason::Mismatch => StoreErrorKind::Transient,
-        Reason::Denied | Reason::Version | Reason::Malformed | Reason::Unknown | Reason::Exists => {
-            StoreErrorKind::Refused
-        }
+        Reason::Exists => StoreErrorKind::Conflict,
+        Reason::Denied | Reason::Version | Reason::Malformed | Reason::Unknown => StoreErrorKind::Refused,
     };
     match error {
         AskError::Link(LinkError::Unreachable { .. }) => StoreErrorKind::Unreachable,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_wire::peer::{Greeting, Hello, MAJOR, MINOR, Reason, Refusal};
+use backstay_wire::peer::{CAPABILITY_APPEND, Greeting, Hello, MAJOR, MINOR, Reason, Refusal};
 use quinn::{Connecting, Connection, RecvStream, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -156,7 +156,7 @@ fn answer(peer: &Peer, hello: &Hello) -> Hello {
         kind: hello.kind,
         fleet: roster.fleet.to_string(),
         node: peer.shared.host.name().to_string(),
-        capabilities: Vec::new(),
+        capabilities: vec![CAPABILITY_APPEND.to_owned()],
         time_nanos: peer.shared.endpoint.clock().now().as_nanos(),
         roster: roster.number,
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::peer::{Peer, denied};
 use super::{Granted, fleet};
 use crate::frames::{self, MessageError, SILENCE_MAX};
-use crate::hold::{Lost, NotTaken, Offered, Opened, Payload, Rights};
+use crate::hold::{Appended, Lost, NotTaken, Offered, Opened, Payload, Rights};
 use crate::outgoing::{Outgoing, allowed};
 
 /// With which code a stream is not read further.
@@ -89,6 +89,12 @@ impl Exchange {
                 self.nothing_follows().await?;
                 Done::Answered(self.grant(&space).await?.space.tell_room().await?)
             }
+            Request::Append { space, name, offset, length, hash } => {
+                let granted = self.grant(&space).await?;
+                let appended = Appended { name, offset, length, hash };
+                let mut payload = Incoming::new(&mut self.receive);
+                Done::Answered(granted.space.append(granted.rights, appended, &mut payload).await?)
+            }
             Request::Roster => {
                 self.nothing_follows().await?;
                 self.peer.admitted().await?;
@@ -111,7 +117,7 @@ impl Exchange {
         })
     }
 
-    /// All but a put consist of their message.
+    /// All but those with a payload consist of their message.
     async fn nothing_follows(&mut self) -> Result<(), NotTaken> {
         frames::end(&mut self.receive, SILENCE_MAX).await.map_err(|error| match error.is_fault_of_peer() {
             true => NotTaken::Refused(malformed(&error)),

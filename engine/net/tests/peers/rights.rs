@@ -1,6 +1,6 @@
 //! What a node may do at another one: nothing by which its own history could be undone, and nothing in the space of others.
 
-use backstay_core::id::{ObjectHash, PackId, PointId, SessionId, SourceId};
+use backstay_core::id::{BranchId, JournalId, ObjectHash, PackId, PointId, SessionId, SourceId};
 use backstay_net::hold::Rights;
 use backstay_net::link::PeerStore;
 use backstay_testkit::random::Random;
@@ -64,6 +64,22 @@ async fn what_is_there_is_neither_replaced_nor_deleted_by_its_writer() {
     let other = held.store.put(&name, damaged).await.expect_err("its name says what it is");
     assert!(other.to_string().contains("the hash in it is another one"), "{other}");
     assert_eq!(held.store.get(&name).await.expect("is there"), content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_grows_and_what_is_in_it_stays() {
+    let held = held();
+    let branch = BranchId::new([2; 16]);
+    let name = Named::Journal(SourceId::new([1; 16]), branch, 5, JournalId::new([3; 16])).to_name();
+    held.store.append(&name, 0, Bytes::from_static(b"first")).await.expect("appends");
+    held.store.append(&name, 5, Bytes::from_static(b"second")).await.expect("appends");
+    refused(held.store.put(&name, Bytes::from_static(b"other")).await, "by appending");
+    refused(held.store.delete(&name).await, "retention is the holder's");
+    let other = held.store.append(&name, 3, Bytes::from_static(b"xx")).await.expect_err("other bytes");
+    assert_eq!(other.kind, StoreErrorKind::Conflict, "{other}");
+    let (pack, content) = pack(1);
+    refused(held.store.append(&pack, 0, content).await, "objects of no other kind are");
+    assert_eq!(held.store.get(&name).await.expect("is there"), "firstsecond");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! A holder gives so much room and no more, says so early, and never fills its disk.
 
-use backstay_core::id::PackId;
+use backstay_core::id::{BranchId, JournalId, PackId, SourceId};
 use backstay_core::units::ByteSize;
 use backstay_net::hold::{Rights, RoomLimits};
 use backstay_testkit::random::Random;
@@ -78,5 +78,32 @@ async fn the_disk_keeps_what_it_shall_keep_free() {
         fleet.caller("nullstone").store(&holder).put(&name, content).await.expect_err("no disk has that");
     assert_eq!(error.kind, StoreErrorKind::NoSpace, "{error}");
     assert!(error.to_string().contains("of its disk free"), "{error}");
+    holder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_for_logs_is_there_for_what_is_appended_and_no_more() {
+    let fleet = Fleet::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let holder = Holder::start(&fleet, "cobblestone");
+    let (quota, wal_reserve) = (Some(ByteSize(4 << 20)), Some(ByteSize(2 << 20)));
+    let limits = RoomLimits { quota, wal_reserve, ..RoomLimits::default() };
+    holder.hold_within("nullstone", folder.path(), Rights::Write, limits);
+    let store = fleet.caller("nullstone").store(&holder);
+    let (name, content) = pack(1, 2 << 20);
+    store.put(&name, content).await.expect("fits");
+    let (name, content) = pack(2, 4096);
+    assert_eq!(
+        store.put(&name, content).await.expect_err("the rest is for logs").kind,
+        StoreErrorKind::Quota
+    );
+    let (source, branch) = (SourceId::new([1; 16]), BranchId::new([2; 16]));
+    let journal = Named::Journal(source, branch, 5, JournalId::new([3; 16])).to_name();
+    for part in 0..4 {
+        let content = Bytes::from(Random::new(part).bytes(512 << 10));
+        store.append(&journal, part * (512 << 10), content).await.expect("fits into the reserve");
+    }
+    let error = store.append(&journal, 2 << 20, Bytes::from_static(b"more")).await.expect_err("it is full");
+    assert_eq!(error.kind, StoreErrorKind::Quota, "{error}");
     holder.stop().await;
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use backstay_core::config::RateLimit;
-use backstay_core::id::PackId;
+use backstay_core::id::{BranchId, JournalId, PackId, SourceId};
 use backstay_core::units::ByteRate;
 use backstay_net::hold::Rights;
 use backstay_net::link::{Pace, PeerStore};
-use backstay_testkit::conformance::store_conforms;
+use backstay_testkit::conformance::{append_conforms, store_conforms};
 use backstay_testkit::random::Random;
 use backstay_vault::name::Named;
 use backstay_vault::store::{DirStore, Folder, Store};
@@ -23,12 +23,13 @@ async fn the_space_at_another_node_passes_the_suite_of_every_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let holder = Holder::start(&fleet, "cobblestone");
     let number = AtomicU32::new(0);
-    store_conforms(|| {
+    let make = || {
         let name = format!("node{}", number.fetch_add(1, Ordering::Relaxed));
         holder.hold(&name, &folder.path().join(&name), Rights::All);
         fleet.caller(&name).store(&holder)
-    })
-    .await;
+    };
+    store_conforms(make).await;
+    append_conforms(make).await;
     holder.stop().await;
 }
 
@@ -103,5 +104,33 @@ async fn a_limit_of_the_rate_holds_for_all_requests_together() {
         store.get(name).await.expect("get");
     }
     assert!(began.elapsed() >= Duration::from_millis(1600), "{:?}", began.elapsed());
+    holder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_appended_does_not_wait_for_the_limit_of_the_rate() {
+    let fleet = Fleet::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let holder = Holder::start(&fleet, "cobblestone");
+    holder.hold("nullstone", folder.path(), Rights::Write);
+    let caller = fleet.caller("nullstone");
+    // A put of this size takes a minute.
+    let limit = RateLimit { up: Some(ByteRate(16 << 10)), down: None, window: None };
+    let pace = Arc::new(Pace::new(Some(limit), || 0));
+    let store = Arc::new(PeerStore::new(caller.link(&holder), caller.name.clone(), pace));
+    let bulk = tokio::spawn({
+        let store = Arc::clone(&store);
+        let content = Bytes::from(Random::new(1).bytes(1 << 20));
+        let name = Named::Pack(PackId::new(*blake3::hash(&content).as_bytes())).to_name();
+        async move { store.put(&name, content).await }
+    });
+    let (source, branch) = (SourceId::new([1; 16]), BranchId::new([2; 16]));
+    let journal = Named::Journal(source, branch, 5, JournalId::new([3; 16])).to_name();
+    for part in 0..4 {
+        let content = Bytes::from(Random::new(part).bytes(512 << 10));
+        store.append(&journal, part * (512 << 10), content).await.expect("appends");
+    }
+    assert!(!bulk.is_finished(), "the limit holds for the rest");
+    bulk.abort();
     holder.stop().await;
 }

@@ -17,6 +17,8 @@ pub enum Step {
     MakeFile(PathBuf),
     /// That much was written to it.
     Write(PathBuf, Bytes),
+    /// That was written into it, from this byte on.
+    WriteAt(PathBuf, u64, Bytes),
     /// What was written to it is durable.
     SyncFile(PathBuf),
     /// The names in this folder are durable.
@@ -152,6 +154,16 @@ impl<N: Send + Clone + std::fmt::Debug> Disk for LossyDisk<N> {
     fn write(&self, file: &File, path: &Path, content: &[u8]) -> io::Result<()> {
         let step = Step::Write(self.below(path)?, Bytes::copy_from_slice(content));
         self.change(vec![step], || SystemDisk.write(file, path, content))
+    }
+
+    fn open_growing(&self, path: &Path) -> io::Result<File> {
+        let made = if path.try_exists()? { vec![] } else { vec![Step::MakeFile(self.below(path)?)] };
+        self.change(made, || SystemDisk.open_growing(path))
+    }
+
+    fn write_at(&self, file: &File, path: &Path, offset: u64, content: &[u8]) -> io::Result<()> {
+        let step = Step::WriteAt(self.below(path)?, offset, Bytes::copy_from_slice(content));
+        self.change(vec![step], || SystemDisk.write_at(file, path, offset, content))
     }
 
     fn sync_file(&self, _: &File, path: &Path) -> io::Result<()> {

@@ -35,7 +35,8 @@ enum Node {
 #[derive(Debug, Clone, Default)]
 struct Content {
     bytes: Bytes,
-    is_synced: bool,
+    /// What of it was synced last.
+    durable: Bytes,
 }
 
 impl Name {
@@ -84,11 +85,20 @@ impl Model {
                 let content = &mut self.files[file];
                 let mut bytes = BytesMut::from(&content.bytes[..]);
                 bytes.extend_from_slice(written);
-                *content = Content { bytes: bytes.freeze(), is_synced: false };
+                content.bytes = bytes.freeze();
+            }
+            Step::WriteAt(path, offset, written) => {
+                let file = self.file(path);
+                let content = &mut self.files[file];
+                let (start, mut bytes) = (*offset as usize, BytesMut::from(&content.bytes[..]));
+                bytes.resize(bytes.len().max(start + written.len()), 0);
+                bytes[start..start + written.len()].copy_from_slice(written);
+                content.bytes = bytes.freeze();
             }
             Step::SyncFile(path) => {
                 let file = self.file(path);
-                self.files[file].is_synced = true;
+                let content = &mut self.files[file];
+                content.durable = content.bytes.clone();
             }
             Step::SyncFolder(path) => {
                 let folder = self.folder(path);
@@ -110,7 +120,7 @@ impl Model {
     /// What is on the disk while there is power.
     pub fn live(&self) -> Image {
         let mut model = self.clone();
-        model.files.iter_mut().for_each(|content| content.is_synced = true);
+        model.files.iter_mut().for_each(|content| content.durable = content.bytes.clone());
         model.image(&mut Choice::Most)
     }
 
@@ -212,9 +222,10 @@ impl Default for Model {
 impl Content {
     /// What is in the file afterwards.
     fn after_loss(&self, choice: &mut Choice) -> Bytes {
-        if self.is_synced {
+        if self.durable == self.bytes {
             return self.bytes.clone();
         }
+        let kept = self.durable.len();
         let way = match choice {
             Choice::Least => 0,
             Choice::Most => 1,
@@ -223,9 +234,9 @@ impl Content {
             Choice::Any(random) => random.below(4),
         };
         match way {
-            0 => Bytes::new(),
-            1 => self.bytes.slice(..self.bytes.len() / 2),
-            2 => Bytes::from(vec![0; self.bytes.len()]),
+            0 => self.durable.clone(),
+            1 => self.bytes.slice(..kept + (self.bytes.len() - kept) / 2),
+            2 => [&self.durable[..], &vec![0; self.bytes.len() - kept]].concat().into(),
             _ => self.bytes.clone(),
         }
     }

@@ -71,6 +71,11 @@ impl<S: Store> Store for Counted<S> {
         self.observed(Operation::Delete, self.inner.delete_all(names), |()| 0).await
     }
 
+    async fn append(&self, name: &ObjectName, offset: u64, content: Bytes) -> Result<(), StoreError> {
+        let bytes = content.len() as u64;
+        self.observed(Operation::Append, self.inner.append(name, offset, content), |()| bytes).await
+    }
+
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
         self.observed(Operation::List, self.inner.trash(), |_| 0).await
     }

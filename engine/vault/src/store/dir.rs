@@ -1,6 +1,7 @@
 //! The embedded store: a directory of the local file system. An object is written beside, fsynced,
 //! renamed into place and its folder fsynced before `put` returns.
 
+mod append;
 mod arriving;
 mod disk;
 mod durable;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use append::Appends;
 pub use arriving::Arriving;
 pub use disk::{Disk, SystemDisk, Writing};
 use durable::{Settled, sync_all};
@@ -61,6 +63,7 @@ struct Inner {
     folders: Mutex<HashSet<PathBuf>>,
     /// Folders of which what was listed is durable.
     settled: Settled,
+    appends: Appends,
     /// For how long what was deleted can be brought back; where there is no time, it is gone at once.
     undelete: Option<Duration>,
     disk: Arc<dyn Disk>,
@@ -80,8 +83,8 @@ impl DirStore {
     /// The store at `root` of a disk that is not the system's.
     pub fn on(disk: Arc<dyn Disk>, root: impl Into<PathBuf>, undelete: Option<Duration>) -> Self {
         let (root, identity) = (root.into(), OnceLock::new());
-        let (folders, settled) = (Mutex::default(), Settled::default());
-        Self { inner: Arc::new(Inner { root, identity, folders, settled, undelete, disk }) }
+        let (folders, settled, appends) = (Mutex::default(), Settled::default(), Appends::default());
+        Self { inner: Arc::new(Inner { root, identity, folders, settled, appends, undelete, disk }) }
     }
 
     /// Where it is.
@@ -181,6 +184,16 @@ impl Store for DirStore {
             delete(&*inner.disk, root, &rest)
         };
         self.run(Operation::Delete, what, work).await
+    }
+
+    async fn append(&self, name: &ObjectName, offset: u64, content: Bytes) -> Result<(), StoreError> {
+        append::append(&self.inner, name, offset, content).await.map_err(|error| StoreError {
+            operation: Operation::Append,
+            object: name.to_string(),
+            place: self.place(),
+            kind: kind_of(&error),
+            cause: error.to_string(),
+        })
     }
 
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
@@ -426,6 +439,7 @@ fn kind_of(error: &io::Error) -> StoreErrorKind {
     match error.kind() {
         ErrorKind::NotFound => StoreErrorKind::NotFound,
         ErrorKind::UnexpectedEof => StoreErrorKind::Truncated,
+        ErrorKind::AlreadyExists => StoreErrorKind::Conflict,
         ErrorKind::FileTooLarge => StoreErrorKind::TooLarge,
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreErrorKind::NoSpace,
         ErrorKind::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,

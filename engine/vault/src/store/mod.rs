@@ -24,6 +24,9 @@ use crate::name::{Named, ObjectName};
 /// Greatest object that is read or written whole, bytes.
 pub const OBJECT_BYTES_MAX: u64 = 128 << 20;
 
+/// Most that is appended at once, bytes.
+pub const APPEND_BYTES_MAX: u64 = 1 << 20;
+
 /// Most objects that one listing returns.
 pub const LISTING_MAX: usize = 4_000_000;
 
@@ -57,21 +60,26 @@ impl Folder {
         Self(parts.iter().map(|part| format!("{part}/")).collect())
     }
 
-    /// Takes a text for a folder, if names of objects can be below it: those of a vault's top folders, and one level below.
+    /// Takes a text for a folder, if names of objects can be below it: those of a vault's top folders, and those below them.
     pub fn parse(text: &str) -> Option<Self> {
-        const TOPS: [&str; 13] = [
+        const TOPS: [&str; 14] = [
             "format", "trust", "keys", "packs", "index", "points", "layout", "heads", "sessions", "fences",
-            "gc", "bad", "proofs",
+            "gc", "bad", "proofs", "journal",
         ];
         let mut parts = text.strip_suffix('/')?.split('/');
         let top = parts.next().filter(|top| TOPS.contains(top))?;
-        let below = parts.next();
+        // The branches of a journal are a level of their own.
+        let (below, branch) = (parts.next(), parts.next());
         let is_plain = |part: &str| {
             let plain = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-            matches!((top, part.len()), ("packs", 2) | ("points" | "layout" | "heads" | "proofs", 32))
-                && part.bytes().all(plain)
+            matches!(
+                (top, part.len()),
+                ("packs", 2) | ("points" | "layout" | "heads" | "proofs" | "journal", 32)
+            ) && part.bytes().all(plain)
         };
-        (below.is_none_or(is_plain) && parts.next().is_none()).then(|| Self(text.to_owned()))
+        let is_branch = |part: &str| top == "journal" && is_plain(part);
+        (below.is_none_or(is_plain) && branch.is_none_or(is_branch) && parts.next().is_none())
+            .then(|| Self(text.to_owned()))
     }
 
     /// The common beginning of the names, with a `/` at its end.
@@ -107,6 +115,21 @@ pub trait Store: Send + Sync + fmt::Debug {
             self.delete(name).await?;
         }
         Ok(())
+    }
+
+    /// Appends to an object of a journal, up to [`APPEND_BYTES_MAX`]; with the first of it the object is there. When this returns
+    /// the content is at this offset, durably. What is there from this offset on must be the same, as far as it goes, or this is
+    /// [`StoreErrorKind::Conflict`]; where something is missing before it, for longer than it makes sense to wait for that,
+    /// [`StoreErrorKind::Truncated`]. Whoever appends several at once counts what was acknowledged without a gap. Stores that
+    /// cannot append refuse.
+    async fn append(&self, name: &ObjectName, _: u64, _: Bytes) -> Result<(), StoreError> {
+        Err(StoreError {
+            operation: Operation::Append,
+            object: name.to_string(),
+            place: self.place(),
+            kind: StoreErrorKind::Refused,
+            cause: "a store of this kind cannot append".to_owned(),
+        })
     }
 
     /// What was deleted and can be brought back, in order of name; nothing where a store keeps no trash.
@@ -150,6 +173,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         (**self).delete_all(names).await
     }
 
+    async fn append(&self, name: &ObjectName, offset: u64, content: Bytes) -> Result<(), StoreError> {
+        (**self).append(name, offset, content).await
+    }
+
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
         (**self).trash().await
     }
@@ -174,6 +201,8 @@ pub enum Operation {
     GetRange,
     /// [`Store::list`].
     List,
+    /// [`Store::append`].
+    Append,
     /// [`Store::delete`].
     Delete,
     /// [`Store::bring_back`].
@@ -188,6 +217,7 @@ impl Operation {
             Self::Get => "get",
             Self::GetRange => "get_range",
             Self::List => "list",
+            Self::Append => "append to",
             Self::Delete => "delete",
             Self::BringBack => "bring back",
         }
@@ -199,8 +229,10 @@ impl Operation {
 pub enum StoreErrorKind {
     /// There is no such object.
     NotFound,
-    /// The object is shorter than the stretch that was asked for.
+    /// The object is shorter than the stretch that was asked for, or than where something was to be appended.
     Truncated,
+    /// Something else is there already.
+    Conflict,
     /// The object or listing is larger than the limits allow.
     TooLarge,
     /// The store is full.
@@ -225,7 +257,7 @@ pub enum StoreErrorKind {
 
 /// A failed operation on a store.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot {} {object} in {place}: {cause}{}", .operation.as_str(), .kind.advice())]
+#[error("cannot {} {object} in {place}: {cause}{}", .operation.as_str(), .kind.advice(*.operation))]
 pub struct StoreError {
     /// What was tried.
     pub operation: Operation,
@@ -259,8 +291,10 @@ impl StoreError {
 }
 
 impl StoreErrorKind {
-    fn advice(self) -> &'static str {
+    fn advice(self, operation: Operation) -> &'static str {
         match self {
+            // The next part of the journal begins another object.
+            _ if operation == Operation::Append && matches!(self, Self::Truncated | Self::Conflict) => "",
             Self::NotFound | Self::Truncated => "; run `backstay vault check` to see what is damaged",
             Self::NoSpace => {
                 "; free space there or move the vault to a larger disk, nothing that was acknowledged is lost"
@@ -272,6 +306,7 @@ impl StoreErrorKind {
             Self::Denied => "; give the user that runs backstay access to it",
             Self::TooLarge
             | Self::Quota
+            | Self::Conflict
             | Self::Refused
             | Self::Unreachable
             | Self::Transient

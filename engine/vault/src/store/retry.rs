@@ -83,6 +83,10 @@ impl<S: Store> Store for Retried<S> {
         self.retried(|| self.inner.delete_all(names)).await
     }
 
+    async fn append(&self, name: &ObjectName, offset: u64, content: Bytes) -> Result<(), StoreError> {
+        self.retried(|| self.inner.append(name, offset, content.clone())).await
+    }
+
     async fn trash(&self) -> Result<Vec<Trashed>, StoreError> {
         self.retried(|| self.inner.trash()).await
     }

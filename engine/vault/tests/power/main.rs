@@ -2,6 +2,7 @@
 //! was acknowledged is there afterwards, and the next process goes on without repair.
 
 mod after;
+mod growing;
 mod listed;
 mod losses;
 mod workload;

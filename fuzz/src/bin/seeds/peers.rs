@@ -39,8 +39,10 @@ pub(super) fn messages(seeds: &mut Seeds) {
         renews: Some([8; 32]),
     };
     let delete = Request::Delete { space: space.clone(), names: vec![name.clone()] };
+    let append =
+        Request::Append { space: space.clone(), name: name.clone(), offset: 9, length: 5, hash: [9; 32] };
     let list = Request::List { space, folder: "format/".into(), after: Some(name.clone()) };
-    for (what, request) in [("put", put), ("delete", delete), ("list", list)] {
+    for (what, request) in [("put", put), ("delete", delete), ("append", append), ("list", list)] {
         seeds.push(("peer_message", what, encode(&request).expect("short")));
     }
     let page = Answer::Page { entries: vec![Listed { name, bytes: 5 }], has_more: true };

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -37,6 +38,17 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Writes a file that was just made, and is at this path.
     fn write(&self, mut file: &File, _: &Path, content: &[u8]) -> io::Result<()> {
         file.write_all(content)
+    }
+
+    /// Opens a file that grows, and makes it where it is not there.
+    fn open_growing(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?))
+    }
+
+    /// Writes into a file that grows.
+    fn write_at(&self, file: &File, _: &Path, offset: u64, content: &[u8]) -> io::Result<()> {
+        file.write_all_at(content, offset)
     }
 
     /// Makes what was written to a file durable.
