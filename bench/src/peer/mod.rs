@@ -5,6 +5,8 @@
 //! Owns the order and the report. Refuses to take an end for an end that is not durable: Backstay's is its exit code, restic's too.
 
 mod bare;
+mod fleet;
+mod latency;
 mod pair;
 mod server;
 
@@ -20,6 +22,8 @@ use crate::machine;
 use crate::measure::measure;
 use crate::random::Random;
 use crate::size::parse_size;
+use backstay_core::units::ByteRate;
+use latency::Latencies;
 use pair::Pair;
 
 /// Size of a file of the tree.
@@ -39,6 +43,12 @@ pub(crate) struct Options {
     size: u64,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: u32,
+    /// Records of a log whose time to the other node is measured, of each kind.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    records: u32,
+    /// How fast the bulk data goes beside them.
+    #[arg(long, default_value = "50MiB", value_parser = parse_size)]
+    bulk_rate: u64,
     /// The programs to measure.
     #[arg(long, default_value = "backstay")]
     backstay: PathBuf,
@@ -53,6 +63,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
+
+/// And how many times the fsync alone a record of a log may take to be durable at the other node.
+const OF_FSYNC_MAX: f64 = 3.0;
 
 /// Seconds of each round.
 #[derive(Default)]
@@ -77,7 +90,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         seconds.restic.push(by_restic(options, &tree, &folder)?);
         fs::remove_dir_all(&folder)?;
     }
-    report(options, &seconds, &machine::describe(work.path()))
+    let folder = work.path().join("latency");
+    fs::create_dir(&folder)?;
+    let latencies = latency::measure(&folder, options.records as usize, ByteRate(options.bulk_rate))?;
+    report(options, &seconds, &latencies, &machine::describe(work.path()))
 }
 
 /// Contents that no tool can make smaller, or find twice.
@@ -119,7 +135,12 @@ fn by_restic(options: &Options, tree: &Path, folder: &Path) -> Result<f64> {
     Ok(measure(&mut backup, &folder.join("restic.log"))?.wall_seconds)
 }
 
-fn report(options: &Options, seconds: &Seconds, machine: &serde_json::Value) -> Result<()> {
+fn report(
+    options: &Options,
+    seconds: &Seconds,
+    latencies: &Latencies,
+    machine: &serde_json::Value,
+) -> Result<()> {
     let mib = options.size as f64 / f64::from(1 << 20);
     let rate = |all: &[f64]| mib / median(all);
     let (bare, backstay, restic) = (rate(&seconds.bare), rate(&seconds.backstay), rate(&seconds.restic));
@@ -134,6 +155,7 @@ fn report(options: &Options, seconds: &Seconds, machine: &serde_json::Value) -> 
     }
     println!("of quinn alone: {:.2} (at least {OF_BARE_MIN})", backstay / bare);
     println!("times restic:   {:.2} (at least {FASTER_MIN})", backstay / restic);
+    let of_fsync = report_latencies(latencies);
     if let Some(file) = &options.json {
         let figures = json!({
             "machine": machine,
@@ -141,17 +163,48 @@ fn report(options: &Options, seconds: &Seconds, machine: &serde_json::Value) -> 
             "bare_seconds": seconds.bare,
             "backstay_seconds": seconds.backstay,
             "restic_seconds": seconds.restic,
+            "fsync_seconds": latencies.fsync,
+            "fsync_beside_seconds": latencies.fsync_beside,
+            "append_seconds": latencies.append,
+            "append_beside_seconds": latencies.append_beside,
+            "bulk_bytes_per_second": latencies.bulk_rate,
         });
         fs::write(file, serde_json::to_vec_pretty(&figures)?)?;
     }
-    if backstay / bare < OF_BARE_MIN || backstay / restic < FASTER_MIN {
+    if backstay / bare < OF_BARE_MIN || backstay / restic < FASTER_MIN || of_fsync > OF_FSYNC_MAX {
         bail!("a bound is not held");
     }
     Ok(())
 }
 
+/// How many times the fsync beside the bulk data a record takes to be durable at the other node beside it.
+fn report_latencies(found: &Latencies) -> f64 {
+    let mib = found.bulk_rate / f64::from(1 << 20);
+    println!("a record of 4 KiB, median and 99 of 100, milliseconds:");
+    for (what, all) in [
+        ("written and synced here, alone", &found.fsync),
+        ("durable at the other node, alone", &found.append),
+        ("written and synced here, beside the bulk", &found.fsync_beside),
+        ("durable at the other node, beside it", &found.append_beside),
+    ] {
+        println!("{what:<40} {:>7.2} {:>7.2}", median(all) * 1e3, quantile(all, 0.99) * 1e3);
+    }
+    println!("bulk data meanwhile: {mib:.0} MiB/s");
+    let of_fsync = median(&found.append_beside) / median(&found.fsync_beside);
+    println!("times the fsync beside the same bulk data: {of_fsync:.2} (at most {OF_FSYNC_MAX})");
+    println!(
+        "times the fsync with nothing beside:       {:.2}",
+        median(&found.append_beside) / median(&found.fsync)
+    );
+    of_fsync
+}
+
 fn median(all: &[f64]) -> f64 {
+    quantile(all, 0.5)
+}
+
+fn quantile(all: &[f64], part: f64) -> f64 {
     let mut sorted = all.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    sorted[(sorted.len() as f64 * part) as usize]
 }
