@@ -26,6 +26,8 @@ pub struct Metrics {
     registry: Registry,
     exposure: GaugeVec,
     held_exposure: GaugeVec,
+    held_scrub: GaugeVec,
+    held_damaged: IntGaugeVec,
     objective: GaugeVec,
     restorable: GaugeVec,
     last_point: GaugeVec,
@@ -102,6 +104,16 @@ impl Metrics {
                 "backstay_held_exposure_seconds",
                 "Seconds of changes of another node's source that would be lost with it, by what is held here; NaN when unknown.",
                 &["node", "source"],
+            )?,
+            held_scrub: gauge(
+                "backstay_held_scrub_timestamp_seconds",
+                "When the reading of all that is held for another node began that was ended last; NaN before the first.",
+                &["node"],
+            )?,
+            held_damaged: int_gauge(
+                "backstay_held_damaged",
+                "Objects held for another node that are not what their names say.",
+                &["node"],
             )?,
             objective: gauge(
                 "backstay_rpo_objective_seconds",
@@ -228,6 +240,12 @@ impl Metrics {
             };
             self.held_exposure.with_label_values(&[one.node.as_str(), one.source.as_str()]).set(exposure);
         }
+    }
+
+    /// Shows what came out of reading what is held for another node: when the last whole reading began, seconds since 1970.
+    pub fn show_scrub(&self, node: &str, began: Option<i64>, damaged: usize) {
+        self.held_scrub.with_label_values(&[node]).set(began.map_or(f64::NAN, |began| began as f64));
+        self.held_damaged.with_label_values(&[node]).set(i64::try_from(damaged).unwrap_or(i64::MAX));
     }
 
     /// Of what was never proven there is no figure.

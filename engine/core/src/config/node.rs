@@ -74,6 +74,8 @@ pub struct HeldVault {
     pub wal_reserve: Option<ByteSize>,
     /// How long deleted objects stay in the trash; the store's own default when absent.
     pub undelete: Option<Span>,
+    /// How often all of it is read and compared with its names; a default of the daemon's when absent.
+    pub scrub: Option<Span>,
 }
 
 /// Programs that this node runs at certain moments: program and arguments, in which `{service}` and `{node}`
@@ -178,7 +180,8 @@ fn read_held_vault(value: &Value<'_>) -> Option<HeldVault> {
         let path = table.require("path", "path = \"/srv/backstay/NODE\"").and_then(|value| value.parse());
         let [quota, floor, wal_reserve] = ["quota", "floor", "wal_reserve"]
             .map(|key| table.get(key).and_then(|value| value.positive_size()));
-        let undelete = table.get("undelete").and_then(|value| value.positive_span());
+        let [undelete, scrub] =
+            ["undelete", "scrub"].map(|key| table.get(key).and_then(|value| value.positive_span()));
         if let (Some(quota), Some(reserve)) = (quota, wal_reserve)
             && reserve >= quota
         {
@@ -187,7 +190,7 @@ fn read_held_vault(value: &Value<'_>) -> Option<HeldVault> {
                 Refusal::new(what, "raise quota or lower wal_reserve")
             });
         }
-        Some(HeldVault { path: path?, quota, floor, wal_reserve, undelete })
+        Some(HeldVault { path: path?, quota, floor, wal_reserve, undelete, scrub })
     })?
 }
 

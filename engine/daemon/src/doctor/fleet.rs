@@ -12,6 +12,7 @@ use super::finding::Finding;
 use super::words::Words;
 use crate::clock::SystemClock;
 use crate::fleet::Answer;
+use crate::node::Scrubs;
 use crate::vaults::Vaults;
 
 const SUBJECT: &str = "fleet";
@@ -34,6 +35,8 @@ pub struct Facts {
     listens: bool,
     /// Nodes that are accepted here.
     held: Vec<String>,
+    /// What is damaged of what is held for each of them.
+    damaged: BTreeMap<String, Vec<String>>,
     others: BTreeMap<NodeName, Other>,
 }
 
@@ -79,6 +82,7 @@ impl Facts {
                 .filter(|(_, hold)| hold.vault.is_some())
                 .map(|(node, _)| node.to_string())
                 .collect(),
+            damaged: damaged(config),
             others,
         }
     }
@@ -104,6 +108,7 @@ impl Facts {
                 .set(format!("{}, in [node]", words.node_file.display()), "listen = \"tailnet:7420\""),
             );
         }
+        findings.extend(self.damaged.iter().map(|(node, objects)| judge_damaged(node, objects, words)));
         for (name, other) in &self.others {
             findings.extend(judge_other(name, other, &self.node, words));
         }
@@ -198,6 +203,24 @@ fn judge_other(name: &NodeName, other: &Other, own: &str, words: &Words) -> Vec<
     findings
 }
 
+/// What the daemon has found damaged when it read last what is held for others.
+fn damaged(config: &Config) -> BTreeMap<String, Vec<String>> {
+    let held = config.holds.iter().filter(|(_, hold)| hold.vault.is_some());
+    let found = held.map(|(node, _)| (node.to_string(), Scrubs::of(&config.node.state, node).load().damaged));
+    found.filter(|(_, objects)| !objects.is_empty()).collect()
+}
+
+fn judge_damaged(node: &str, objects: &[String], words: &Words) -> Finding {
+    let what = match objects {
+        [one] => format!("{one}, which is held for {node}, is damaged"),
+        [one, ..] => format!("{} objects that are held for {node} are damaged, such as {one}", objects.len()),
+        [] => String::new(),
+    };
+    Finding::problem(SUBJECT, "scrub", what)
+        .because("they are not what their names say: a disk of this node has lost or changed them; points that need them cannot be restored from here")
+        .run(words.backstay(&format!("vault repair held.{node} --read-data")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::finding::Level;
@@ -222,6 +245,7 @@ mod tests {
             certificate_until: Some(NOW.saturating_add(Duration::from_secs(25 * 24 * 3600))),
             listens: true,
             held: vec!["beta".to_owned()],
+            damaged: BTreeMap::new(),
             others: BTreeMap::from([("beta".parse().unwrap(), other)]),
         }
     }
@@ -247,6 +271,8 @@ mod tests {
         assert_eq!(levels(&late)[1], ("certificate", Level::Warning));
         assert_eq!(levels(&Facts { certificate_until: None, ..facts() })[1], ("certificate", Level::Problem));
         assert_eq!(levels(&Facts { listens: false, ..facts() })[2], ("listen", Level::Problem));
+        let damaged = BTreeMap::from([("beta".to_owned(), vec!["packs/00/00".to_owned()])]);
+        assert_eq!(levels(&Facts { damaged, ..facts() })[2], ("scrub", Level::Problem));
         let mut other = facts();
         let beta = other.others.values_mut().next().unwrap();
         beta.answer.room = Some(Err("beta holds nothing for alpha".to_owned()));

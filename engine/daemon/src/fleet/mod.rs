@@ -7,6 +7,7 @@ mod host;
 mod member;
 mod pem;
 mod renewal;
+mod scrubbing;
 mod serving;
 
 pub use files::{Files, public};

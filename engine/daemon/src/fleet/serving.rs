@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::config::{Config, ListenAddress, NodeName};
+use backstay_core::units::Span;
 use backstay_net::hold::Space;
 use backstay_net::serve::Host;
 use tokio::time::sleep;
@@ -13,7 +14,10 @@ use tokio::time::sleep;
 use super::host::{Holder, local_api};
 use super::member::FleetMember;
 use super::renewal;
+use super::scrubbing::{SCRUB_EVERY, Scrubbing};
 use crate::failure::Failure;
+use crate::metrics::Metrics;
+use crate::node::Scrubs;
 
 /// How often it is looked whether another process has written a roster.
 const LOOK: Duration = Duration::from_secs(3);
@@ -25,7 +29,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 const COUNT_EVERY: Duration = Duration::from_secs(3600);
 
 /// Begins; what it begins goes on until the process ends. Within a runtime.
-pub fn serve(config: &Arc<Config>, member: &Arc<FleetMember>) -> Result<(), Failure> {
+pub fn serve(config: &Arc<Config>, member: &Arc<FleetMember>, metrics: &Arc<Metrics>) -> Result<(), Failure> {
     let host = Arc::new(Holder::new(config, member)?);
     if let Some(listen) = config.node.listen {
         tokio::spawn(listening(Arc::clone(config), Arc::clone(member), Arc::clone(&host), listen));
@@ -37,6 +41,15 @@ pub fn serve(config: &Arc<Config>, member: &Arc<FleetMember>) -> Result<(), Fail
     }
     for (node, space) in host.spaces() {
         tokio::spawn(counting(node.clone(), Arc::clone(space)));
+        let every = config.holds.get(node).and_then(|hold| hold.vault.as_ref()?.scrub);
+        let scrubbing = Scrubbing {
+            node: node.clone(),
+            space: Arc::clone(space),
+            scrubs: Scrubs::of(&config.node.state, node),
+            every: every.map_or(SCRUB_EVERY, Span::as_duration),
+            metrics: Arc::clone(metrics),
+        };
+        tokio::spawn(scrubbing.keep());
     }
     tokio::spawn(rosters(Arc::clone(member)));
     tokio::spawn(renewal::keep_renewed(Arc::clone(config), Arc::clone(member)));

@@ -7,6 +7,7 @@ mod known;
 mod lock;
 mod owner;
 mod private;
+mod scrubs;
 mod seen;
 
 pub use checked::{Checked, Progress};
@@ -15,6 +16,7 @@ pub use identity::Identity;
 pub use known::KnownVaults;
 pub use lock::StateLock;
 pub use owner::advice;
+pub use scrubs::{DAMAGED_MAX, Scrub, Scrubs};
 pub use seen::SeenPoints;
 
 use std::fs;

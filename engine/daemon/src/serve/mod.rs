@@ -150,7 +150,7 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut manager = Manager::of_environment();
         if let Some(member) = self.engine.vaults().fleet() {
-            fleet::serve(&self.config, member)?;
+            fleet::serve(&self.config, member, &self.metrics)?;
         } else if self.config.fleet.nodes.len() > 1 || !self.config.holds.is_empty() {
             tracing::warn!(
                 "this node is not enrolled in its fleet, so that it holds nothing for others and reaches none: `backstay init {}` begins the fleet, `backstay join INVITATION` takes up an invitation",

@@ -318,6 +318,39 @@ fn doctor_says_on_both_nodes_what_is_missing_between_them() {
     assert_eq!(found(&pair, 0), ["enrolled ok", "certificate ok", "reached ok", "holds problem"]);
 }
 
+/// A pack of the vault that beta holds, the largest: it has contents.
+fn largest_pack(pair: &Pair) -> PathBuf {
+    let folders = fs::read_dir(pair.held().join("packs")).unwrap();
+    let packs = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+    let largest = packs.map(|pack| pack.unwrap()).max_by_key(|pack| pack.metadata().unwrap().len());
+    largest.unwrap().path()
+}
+
+#[test]
+fn a_holder_finds_by_itself_what_has_rotted_on_its_disk() {
+    let mut pair = Pair::together();
+    pair.more_of_beta = ", scrub = \"1s\"".to_owned();
+    let beta = pair.daemon(1);
+    pair.run(0, ["now"]).good();
+    const DAMAGED: &str = "backstay_held_damaged{node=\"alpha\"}";
+    wait_for("the first scrub", || {
+        pair.figure(1, "backstay_held_scrub_timestamp_seconds{node=\"alpha\"}").is_some()
+    });
+    assert_eq!(pair.figure(1, DAMAGED), Some(0.0));
+    let pack = largest_pack(&pair);
+    let mut content = fs::read(&pack).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 0x40;
+    fs::write(&pack, &content).unwrap();
+    wait_for("the scrub that finds it", || pair.figure(1, DAMAGED) == Some(1.0));
+    let name = pack.file_name().unwrap().to_str().unwrap();
+    assert!(beta.stderr_so_far().contains(name), "the log names it");
+    assert!(fleet_findings(&pair, 1).contains(&("scrub".to_owned(), "problem".to_owned())));
+    content[middle] ^= 0x40;
+    fs::write(&pack, &content).unwrap();
+    wait_for("the scrub that finds it whole", || pair.figure(1, DAMAGED) == Some(0.0));
+}
+
 #[test]
 fn a_node_that_is_enrolled_is_not_replaced_by_mistake() {
     let pair = Pair::together();

@@ -178,7 +178,7 @@ fn refuse_other_hash(name: &ObjectName, named: &Named, offered: &Offered) -> Res
 }
 
 /// The hash of the content that a name has.
-fn hash_in(named: &Named) -> Option<[u8; 32]> {
+pub(super) fn hash_in(named: &Named) -> Option<[u8; 32]> {
     match named {
         Named::Pack(id) => Some(*id.as_bytes()),
         other => other.content_hash().map(|hash| *hash.as_bytes()),

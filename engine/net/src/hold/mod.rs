@@ -8,10 +8,12 @@ mod objects;
 mod receive;
 mod room;
 mod rules;
+mod scrub;
 mod space;
 
 pub use room::{Disks, Room, RoomLimits};
 pub use rules::Rights;
+pub use scrub::{NotScrubbed, SCRUB_PARTS, Scrubbed};
 pub use space::{Space, Writer};
 
 pub(crate) use append::Appended;
