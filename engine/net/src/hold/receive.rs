@@ -125,7 +125,6 @@ async fn to_disk(
 ) -> Result<(Arriving, blake3::Hash), NotTaken> {
     let (begun, pool, name) = (store.clone(), pool.clone(), name.clone());
     let mut arriving = blocking(move || begun.begin(&name, length, &pool)).await?;
-    let mut hasher = blake3::Hasher::new();
     let mut came = 0u64;
     loop {
         let (mut batch, mut batch_bytes, mut is_over) = (Vec::new(), 0, false);
@@ -142,12 +141,11 @@ async fn to_disk(
             }
         }
         came += batch_bytes as u64;
-        (arriving, hasher) = blocking(move || {
+        arriving = blocking(move || {
             for piece in batch {
-                hasher.update(&piece);
                 arriving.write(&piece)?;
             }
-            Ok((arriving, hasher))
+            Ok(arriving)
         })
         .await?;
         if is_over {
@@ -155,7 +153,11 @@ async fn to_disk(
         }
     }
     ended_at(came, length)?;
-    Ok((arriving, hasher.finalize()))
+    let hashed = blocking(move || {
+        let hash = arriving.hash()?;
+        Ok((arriving, hash))
+    });
+    Ok(hashed.await?)
 }
 
 /// Runs what waits for the disk.

@@ -17,7 +17,7 @@ use crate::record::RecordHeader;
 use crate::vault::Vault;
 
 /// Packs that go up at the same time, beside those that fill: each takes its memory.
-const UPLOADS_AT_ONCE: usize = 1;
+const UPLOADS_AT_ONCE: usize = 2;
 
 /// How long a flush waits at a time where there is no other store to go on with.
 const A_LONG_TIME: Duration = Duration::from_secs(3600);

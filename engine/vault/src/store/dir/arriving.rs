@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::path::PathBuf;
 
+use blake3::Hasher;
+
 use super::{DIRECT_BYTES_LEAST, DirStore, Writing, is_full, kind_of};
 use crate::buffer::{ALIGNMENT_BYTES, Buffer, BufferPool};
 use crate::name::ObjectName;
@@ -25,6 +27,8 @@ pub struct Arriving {
     buffer: Buffer,
     filled: usize,
     written: u64,
+    /// Of what was written. Fed with whole buffers: many small pieces take it several times as long.
+    hasher: Hasher,
     is_placed: bool,
 }
 
@@ -41,6 +45,7 @@ impl DirStore {
             buffer: pool.take((length as usize).clamp(1, PIECE_BYTES).next_multiple_of(ALIGNMENT_BYTES)),
             filled: 0,
             written: 0,
+            hasher: Hasher::new(),
             is_placed: false,
         };
         arriving.trying_for_room(Arriving::make).map_err(|error| arriving.failed(&error))?;
@@ -67,6 +72,12 @@ impl Arriving {
     /// Bytes that it has by now.
     pub fn length(&self) -> u64 {
         self.written + self.filled as u64
+    }
+
+    /// Writes what is left of it, after which nothing more comes; the BLAKE3-256 of all of it.
+    pub fn hash(&mut self) -> Result<blake3::Hash, StoreError> {
+        self.trying_for_room(Self::flush).map_err(|error| self.failed(&error))?;
+        Ok(self.hasher.finalize())
     }
 
     /// Makes it durable, under its name, where it takes the place of another one. When this returns, all of that is durable.
@@ -146,6 +157,7 @@ impl Arriving {
             }
             written => written?,
         }
+        self.hasher.update(&self.buffer.as_ref()[..self.filled]);
         self.written += self.filled as u64;
         self.filled = 0;
         Ok(())
@@ -214,6 +226,7 @@ mod tests {
                     arriving.write(piece).expect("writes");
                 }
                 assert_eq!(arriving.length(), length as u64);
+                assert_eq!(arriving.hash().expect("is written"), blake3::hash(&content));
                 arriving.place().expect("is placed");
                 assert!(store.get(&name).await.expect("is there") == content, "{length} bytes");
                 store.delete(&name).await.expect("is deleted");
