@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, Keep};
+use backstay_core::config::{Config, Keep, VaultKind};
 use backstay_core::kind::{KindRules, Kinds};
 use backstay_core::units::ByteSize;
 use backstay_files::kind::FilesKind;
@@ -24,6 +24,9 @@ pub const PERIOD: Duration = Duration::from_secs(3600);
 
 /// Passes of one prune: each moves a bounded amount.
 const PASSES_MAX: usize = 1000;
+
+/// What one commit of a copy to another node has: that much is sent again after a crash, and lines may be slow.
+const COMMIT_BYTES_OVER_A_NETWORK: u64 = 512 << 20;
 
 /// What cares for vaults.
 #[derive(Debug)]
@@ -97,10 +100,22 @@ impl Care {
         Ok(report)
     }
 
-    /// A copy from one vault to another.
-    pub fn copying<'c>(&self, from: Arc<Vault>, to: Arc<Vault>, clock: &'c dyn Clock) -> Copying<'c> {
+    /// A copy from one vault to another, which has this name.
+    pub fn copying<'c>(
+        &self,
+        from: Arc<Vault>,
+        to: Arc<Vault>,
+        to_name: &str,
+        clock: &'c dyn Clock,
+    ) -> Copying<'c> {
         let (writer, pool) = (Arc::clone(&self.identity), Arc::clone(&self.pool));
-        Copying { from, to, writer, kinds: kinds(), pool, clock, limits: CopyLimits::default() }
+        let limits = match self.config.vaults.get(to_name).map(|vault| &vault.kind) {
+            Some(VaultKind::Peer(_)) => {
+                CopyLimits { bytes: COMMIT_BYTES_OVER_A_NETWORK, ..CopyLimits::default() }
+            }
+            _ => CopyLimits::default(),
+        };
+        Copying { from, to, writer, kinds: kinds(), pool, clock, limits }
     }
 
     /// Something that only the custodian of a vault may do.

@@ -23,7 +23,7 @@ pub(super) fn copy(
     let wanted = |source| wanted_ids.is_empty() || wanted_ids.contains(&source);
     progress.count_points();
     let tell = |copied: &Copied| progress.set(copied.points, copied.bytes);
-    let copying = engine.care().copying(from, to, &SystemClock);
+    let copying = engine.care().copying(from, to, to_name, &SystemClock);
     let mut copied = copying.run(&wanted, &tell)?;
     if copied.undecided > 0 {
         // Some of that may be of captures that were just being committed.

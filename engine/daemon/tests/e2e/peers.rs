@@ -390,6 +390,51 @@ fn whichever_side_is_killed_a_hundred_times() {
     kill_sides(100);
 }
 
+#[test]
+fn what_was_captured_while_the_holder_was_away_is_copied_to_it_whichever_side_is_killed_and_only_once() {
+    let (mut pair, mut random) = (Pair::together(), seeded());
+    let folder = pair.folder.path().to_path_buf();
+    let dir = |name: &str| {
+        let path = Value::from(folder.join(name).to_str().unwrap());
+        format!("[vault.{name}]\nkind = \"dir\"\npath = {path}\n")
+    };
+    pair.more_of_fleet = dir("local") + &dir("usb");
+    pair.policy = "to = [\"local\", \"twin\"]";
+    let mut beta = pair.daemon(1);
+    for name in ["local", "usb"] {
+        pair.run(0, ["vault", "init", name, "--recovery", pair.recovery().to_str().unwrap()]).good();
+    }
+    pair.run(0, ["now"]).good();
+    drop(beta.kill());
+    for n in 0..3 {
+        tree::make_plain(&pair.source().join(format!("more {n}")), 30, 400_000, &mut random);
+        pair.run(0, ["now"]).refused(3, &["twin"]);
+    }
+    beta = pair.daemon(1);
+    for n in 0..6 {
+        let copying = pair.start(0, ["vault", "copy", "local", "twin"]);
+        std::thread::sleep(Duration::from_millis(random.number() % 1500));
+        if n % 2 == 0 {
+            drop(copying.kill());
+        } else {
+            drop(beta.kill());
+            beta = pair.daemon(1);
+            copying.wait();
+        }
+    }
+    let copy = |from: &str, to: &str| pair.run(0, ["vault", "copy", from, to, "--json"]).good().json();
+    copy("local", "twin");
+    let again = copy("local", "twin");
+    assert_eq!((again["points"].as_u64(), again["bytes"].as_u64()), (Some(0), Some(0)), "{again}");
+    assert_eq!(again["already"], 4, "{again}");
+    pair.run(1, ["vault", "check", "held.alpha", "--read-data", "1/1"]).good();
+    assert_same(&pair.source(), &pair.restore(1, "on beta", &[]));
+    // And back, as into a vault that is new.
+    assert_eq!(copy("twin", "usb")["points"], 4);
+    assert_same(&pair.source(), &pair.restore(0, "from usb", &["--from", "usb"]));
+    drop(beta);
+}
+
 /// Kills one side at a random moment of a capture, again and again.
 fn kill_sides(kills: u32) {
     let (pair, mut random) = (Pair::together(), seeded());
