@@ -13,9 +13,11 @@ use crate::node::advice;
 /// Reads and checks the configuration at `path`, a directory or a file.
 pub fn load(path: &Path) -> Result<Config, Failure> {
     let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    let mut fleet_file = None;
     let parsed = if metadata.is_dir() {
         let (fleet, node) = (path.join("fleet.toml"), path.join("node.toml"));
         let (fleet_text, node_text) = (read(&fleet)?, read(&node)?);
+        fleet_file = Some(*blake3::hash(fleet_text.as_bytes()).as_bytes());
         let (fleet_name, node_name) = (fleet.display().to_string(), node.display().to_string());
         Config::parse(ConfigTexts::Split {
             fleet: SourceText { name: &fleet_name, text: &fleet_text },
@@ -28,7 +30,7 @@ pub fn load(path: &Path) -> Result<Config, Failure> {
     };
     let config = parsed.map_err(Failure::usage)?;
     check_exclusions(&config)?;
-    Ok(config)
+    Ok(Config { fleet_file, ..config })
 }
 
 /// What an exclusion means is known to the kind of source only, and a capture is too late to find out.

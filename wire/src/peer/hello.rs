@@ -94,6 +94,8 @@ pub struct Hello {
     pub time_nanos: i64,
     /// Number of the newest roster that it has.
     pub roster: u64,
+    /// BLAKE3-256 of its fleet.toml, where it has one and says so.
+    pub fleet_file: Option<[u8; 32]>,
 }
 
 impl<C> Encode<C> for Hello {
@@ -106,13 +108,22 @@ impl<C> Encode<C> for Hello {
             ConnectionKind::Live => 0u8,
             ConnectionKind::Bulk => 1,
         };
-        out.map(9)?.u8(0)?.u64(self.major)?.u8(1)?.u64(self.minor)?.u8(2)?.str(&self.software)?;
+        out.map(9 + u64::from(self.fleet_file.is_some()))?
+            .u8(0)?
+            .u64(self.major)?
+            .u8(1)?
+            .u64(self.minor)?
+            .u8(2)?
+            .str(&self.software)?;
         out.u8(3)?.u8(kind)?.u8(4)?.str(&self.fleet)?.u8(5)?.str(&self.node)?;
         out.u8(6)?.array(self.capabilities.len() as u64)?;
         for capability in &self.capabilities {
             out.str(capability)?;
         }
         out.u8(7)?.i64(self.time_nanos)?.u8(8)?.u64(self.roster)?;
+        if let Some(hash) = &self.fleet_file {
+            out.u8(9)?.bytes(hash)?;
+        }
         Ok(())
     }
 }
@@ -122,7 +133,7 @@ impl<'b, C> Decode<'b, C> for Hello {
     fn decode(decoder: &mut Decoder<'b>, _: &mut C) -> Result<Self, Error> {
         let (mut major, mut minor, mut kind, mut time_nanos, mut roster) = (None, None, None, None, 0);
         let (mut software, mut fleet, mut node) = (None, None, None);
-        let mut capabilities = Vec::new();
+        let (mut capabilities, mut fleet_file) = (Vec::new(), None);
         let entries = decoder.map()?.ok_or_else(|| Error::message("a map of an unknown length"))?;
         for _ in 0..entries {
             let key = decoder.u64()?;
@@ -144,6 +155,10 @@ impl<'b, C> Decode<'b, C> for Hello {
                 6 if is_ours => capabilities = read_capabilities(decoder)?,
                 7 if is_ours => time_nanos = Some(decoder.i64()?),
                 8 if is_ours => roster = decoder.u64()?,
+                9 if is_ours => {
+                    let hash = <[u8; 32]>::try_from(decoder.bytes()?);
+                    fleet_file = Some(hash.map_err(|_| Error::message("a hash of another length"))?);
+                }
                 _ => decoder.skip()?,
             }
         }
@@ -164,6 +179,7 @@ impl<'b, C> Decode<'b, C> for Hello {
                 capabilities: Vec::new(),
                 time_nanos: 0,
                 roster: 0,
+                fleet_file: None,
             });
         }
         let missing = |what| move || Error::message(format!("it has no {what}"));
@@ -177,6 +193,7 @@ impl<'b, C> Decode<'b, C> for Hello {
             capabilities,
             time_nanos: time_nanos.ok_or_else(missing("time"))?,
             roster,
+            fleet_file,
         })
     }
 }

@@ -18,6 +18,7 @@ fn hello() -> Hello {
         capabilities: vec!["a".into(), "b".into()],
         time_nanos: -1,
         roster: 3,
+        fleet_file: None,
     }
 }
 
@@ -87,6 +88,10 @@ fn each_message_has_the_bytes_of_the_specification() {
     let bytes =
         "a9000001010265302e312e3003010464686f6d650565616c70686106826161616207 200803".replace(' ', "");
     assert_eq!(hex(&encode(&hello()).unwrap()[PREFIX_BYTES..]), bytes);
+    let with_file = Hello { fleet_file: Some([7; 32]), ..hello() };
+    let frame = encode(&with_file).unwrap();
+    assert_eq!(hex(&frame[PREFIX_BYTES..]), format!("aa{}095820{}", &bytes[2..], "07".repeat(32)));
+    assert_eq!(decode(&frame[PREFIX_BYTES..]), Ok(with_file));
 }
 
 #[test]

@@ -111,6 +111,8 @@ pub struct Config {
     pub hooks: Hooks,
     /// What fleet.toml may make this node do.
     pub allow: Allow,
+    /// A hash of fleet.toml, where it is a file of its own: it should be the same on all nodes. Of whoever has read the file.
+    pub fleet_file: Option<[u8; 32]>,
 }
 
 impl Config {

@@ -142,6 +142,7 @@ fn read_tables(tables: &Tables<'_>) -> Option<Config> {
         peer_pairs: BTreeSet::new(),
         hooks,
         allow,
+        fleet_file: None,
     };
     for second in config.resolve_peers() {
         let places = named::<VaultName>(tables, "vault");

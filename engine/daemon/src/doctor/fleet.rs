@@ -37,6 +37,8 @@ pub struct Facts {
     held: Vec<String>,
     /// What is damaged of what is held for each of them.
     damaged: BTreeMap<String, Vec<String>>,
+    /// A hash of this node's fleet.toml.
+    fleet_file: Option<[u8; 32]>,
     others: BTreeMap<NodeName, Other>,
 }
 
@@ -83,6 +85,7 @@ impl Facts {
                 .map(|(node, _)| node.to_string())
                 .collect(),
             damaged: damaged(config),
+            fleet_file: config.fleet_file,
             others,
         }
     }
@@ -111,8 +114,23 @@ impl Facts {
         findings.extend(self.damaged.iter().map(|(node, objects)| judge_damaged(node, objects, words)));
         for (name, other) in &self.others {
             findings.extend(judge_other(name, other, &self.node, words));
+            findings.extend(self.other_fleet_file(name, other, words));
         }
         findings
+    }
+
+    /// A node that goes by another fleet.toml protects something else, and sends it elsewhere.
+    fn other_fleet_file(&self, name: &NodeName, other: &Other, words: &Words) -> Option<Finding> {
+        let theirs = other.answer.greeted.as_ref().ok()?.fleet_file?;
+        let ours = self.fleet_file.filter(|ours| *ours != theirs)?;
+        let short = |hash: [u8; 32]| blake3::Hash::from_bytes(hash).to_hex()[..8].to_owned();
+        let (ours, theirs) = (short(ours), short(theirs));
+        let what = format!("the daemon of {name} goes by another fleet.toml than the one here");
+        Some(
+            Finding::warning(&format!("node {name}"), "fleet_file", what)
+                .because(format!("the file is to be the same on all nodes: here its hash begins with {ours}, there with {theirs}"))
+                .advise(format!("bring {} to {name} or from there, and restart the daemon that had the old one", words.fleet_file.display())),
+        )
     }
 
     fn enrolment(&self, words: &Words) -> Finding {
@@ -234,6 +252,7 @@ mod tests {
             software: "0.1.0".to_owned(),
             clock_ahead_nanos: 3_000_000,
             round_trip: Duration::from_millis(12),
+            fleet_file: Some([1; 32]),
         };
         let answer = Answer { greeted: Ok(greeted), room: Some(Ok(5 << 30)) };
         let other = Other { is_enrolled: true, answer };
@@ -246,6 +265,7 @@ mod tests {
             listens: true,
             held: vec!["beta".to_owned()],
             damaged: BTreeMap::new(),
+            fleet_file: Some([1; 32]),
             others: BTreeMap::from([("beta".parse().unwrap(), other)]),
         }
     }
@@ -281,6 +301,9 @@ mod tests {
         let beta = other.others.values_mut().next().unwrap();
         beta.answer.greeted = Err("nothing answers there".to_owned());
         assert_eq!(levels(&other)[2], ("reached", Level::Problem));
+        let file = Facts { fleet_file: Some([2; 32]), ..facts() };
+        assert_eq!(levels(&file)[4], ("fleet_file", Level::Warning));
+        assert_eq!(levels(&Facts { fleet_file: None, ..facts() }).len(), 4, "there is nothing to compare");
         let mut clock = facts();
         let beta = clock.others.values_mut().next().unwrap();
         beta.answer.greeted.as_mut().unwrap().clock_ahead_nanos = -20_000_000_000;

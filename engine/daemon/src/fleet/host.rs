@@ -27,6 +27,7 @@ use crate::node::UNDELETE;
 #[derive(Debug)]
 pub(super) struct Holder {
     name: NodeName,
+    fleet_file: Option<[u8; 32]>,
     roster: RosterWatch,
     spaces: BTreeMap<NodeName, Arc<Space>>,
     issuer: Option<Authority>,
@@ -48,6 +49,7 @@ impl Holder {
         let issuer = if issues { member.files.issuer(&config.fleet.name)? } else { None };
         Ok(Self {
             name,
+            fleet_file: config.fleet_file,
             roster: member.rosters().watch(),
             spaces: spaces.collect(),
             issuer,
@@ -75,6 +77,10 @@ pub fn local_api(config: &Config) -> LocalApi {
 impl Host for Holder {
     fn name(&self) -> &NodeName {
         &self.name
+    }
+
+    fn fleet_file(&self) -> Option<[u8; 32]> {
+        self.fleet_file
     }
 
     async fn admit(&self, peer: &PeerIdentity, member: &Member, from: SocketAddr) -> Result<(), Refusal> {

@@ -149,12 +149,14 @@ pub struct Greeted {
     pub clock_ahead_nanos: i64,
     /// How long the answer took.
     pub round_trip: Duration,
+    /// A hash of the fleet.toml that it goes by, where it says so.
+    pub fleet_file: Option<[u8; 32]>,
 }
 
 impl From<Known> for Greeted {
     fn from(known: Known) -> Self {
-        let Known { software, clock_ahead_nanos, round_trip, .. } = known;
-        Self { software, clock_ahead_nanos, round_trip }
+        let Known { software, clock_ahead_nanos, round_trip, fleet_file, .. } = known;
+        Self { software, clock_ahead_nanos, round_trip, fleet_file }
     }
 }
 

@@ -311,6 +311,9 @@ fn doctor_says_on_both_nodes_what_is_missing_between_them() {
     assert_eq!(found(&pair, 0), ["enrolled ok", "certificate ok", "reached problem"]);
     let beta = pair.daemon(1);
     assert_eq!(found(&pair, 0), ["enrolled ok", "certificate ok", "reached ok", "holds ok"]);
+    // A file that was changed on one of them.
+    pair.more_of_fleet = "# of today\n".to_owned();
+    assert_eq!(found(&pair, 0)[4], "fleet_file warning");
     // A holder whose file does not name the other.
     drop(beta.kill());
     pair.holds_nothing = true;

@@ -110,6 +110,7 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
         capabilities: Vec::new(),
         time_nanos: sent_at.as_nanos(),
         roster: roster.number,
+        fleet_file: None,
     };
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await.map_err(|error| worded(&error))?;
@@ -148,6 +149,7 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
                 round_trip,
                 can_append: hello.capabilities.iter().any(|known| known == CAPABILITY_APPEND),
                 roster: hello.roster,
+                fleet_file: hello.fleet_file,
                 certificate_until: inner.endpoint.valid_until(&chain),
             };
             let (leveled, used) = (OnceCell::new(), std::sync::Mutex::new(began));

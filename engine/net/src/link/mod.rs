@@ -71,6 +71,8 @@ pub struct Known {
     pub can_append: bool,
     /// Number of the roster that it had then.
     pub roster: u64,
+    /// BLAKE3-256 of the fleet.toml that it goes by, where it says so.
+    pub fleet_file: Option<[u8; 32]>,
     /// Until when its certificate is valid.
     pub certificate_until: Option<Timestamp>,
 }

@@ -159,6 +159,7 @@ fn answer(peer: &Peer, hello: &Hello) -> Hello {
         capabilities: vec![CAPABILITY_APPEND.to_owned()],
         time_nanos: peer.shared.endpoint.clock().now().as_nanos(),
         roster: roster.number,
+        fleet_file: peer.shared.host.fleet_file(),
     }
 }
 

@@ -28,6 +28,11 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// This node.
     fn name(&self) -> &NodeName;
 
+    /// BLAKE3-256 of the fleet.toml that it goes by; none where it has none.
+    fn fleet_file(&self) -> Option<[u8; 32]> {
+        None
+    }
+
     /// Whether a node may connect at all, from that address. Asked once for each connection.
     async fn admit(&self, peer: &PeerIdentity, member: &Member, from: SocketAddr) -> Result<(), Refusal>;
 

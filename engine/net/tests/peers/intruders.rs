@@ -422,6 +422,7 @@ fn hello_frame() -> Vec<u8> {
         capabilities: Vec::new(),
         time_nanos: 0,
         roster: 0,
+        fleet_file: None,
     };
     encode(&Greeting::Hello(hello)).expect("a message")
 }

@@ -28,6 +28,7 @@ pub(super) fn messages(seeds: &mut Seeds) {
         capabilities: vec!["append".into()],
         time_nanos: 1_700_000_000_000_000_000,
         roster: 3,
+        fleet_file: Some([4; 32]),
     };
     seeds.push(("peer_message", "hello", encode(&hello).expect("short")));
     let (space, name) = ("alpha".to_owned(), "format/0000000000000000".to_owned());
