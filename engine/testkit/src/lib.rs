@@ -8,6 +8,7 @@ pub mod fault;
 pub mod fixture;
 pub mod forge;
 pub mod forwarded;
+pub mod intruder;
 pub mod kind;
 pub mod local_api;
 pub mod power;

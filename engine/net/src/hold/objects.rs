@@ -1,15 +1,21 @@
 //! Objects on their way to whoever asks: found, bounded, and read a piece at a time.
 
+use std::sync::Arc;
+
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{DirStore, OBJECT_BYTES_MAX, Store, StoreError, Stretch};
 use backstay_wire::peer::{Reason, Refusal};
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::space::refusal_of;
 
 /// How much is read at once, bytes.
 const PIECE_BYTES: u64 = 1 << 20;
+
+/// What is longer than this waits for its turn, bytes: whoever asks for much and reads none of it has pieces of no more than so
+/// many in memory.
+const SENT_AT_ONCE_FROM: u64 = 64 << 10;
 
 /// An object, or a stretch of it, that is being sent.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub(crate) struct Opened {
     end: u64,
     /// All of one that may be renewed meanwhile, and its share of the memory for such.
     whole: Option<(Bytes, OwnedSemaphorePermit)>,
+    /// Its turn, of one that is long.
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Opened {
@@ -31,7 +39,7 @@ impl Opened {
     ) -> Result<Self, Refusal> {
         let whole = store.get(&name).await.map_err(refusal_of)?;
         let end = whole.len() as u64;
-        Ok(Self { store: store.clone(), name, next: 0, end, whole: Some((whole, memory)) })
+        Ok(Self { store: store.clone(), name, next: 0, end, whole: Some((whole, memory)), _turn: None })
     }
 
     pub(super) async fn find(
@@ -54,7 +62,16 @@ impl Opened {
             let text = format!("{name} has {length} bytes, more than any object");
             return Err(Refusal { reason: Reason::TooLarge, text, retry_after: None });
         }
-        Ok(Self { store: store.clone(), name, next, end, whole: None })
+        Ok(Self { store: store.clone(), name, next, end, whole: None, _turn: None })
+    }
+
+    /// Waits for its turn, of those of this space.
+    pub(super) async fn in_turn(self, turns: &Arc<Semaphore>) -> Self {
+        if self.whole.is_some() || self.remaining() <= SENT_AT_ONCE_FROM {
+            return self;
+        }
+        let turn = Arc::clone(turns).acquire_owned().await.ok();
+        Self { _turn: turn, ..self }
     }
 
     /// Bytes that remain.

@@ -27,6 +27,9 @@ const SMALL_BYTES_AT_ONCE: usize = 16 << 20;
 /// Objects that come to the disk at once, each with its buffer and its open file.
 const LARGE_AT_ONCE: usize = 16;
 
+/// Long objects that are sent at once; others wait for their turn.
+const SENT_AT_ONCE: usize = 16;
+
 /// Listings at once: each reads whole folders.
 const LISTS_AT_ONCE: usize = 2;
 
@@ -57,6 +60,8 @@ pub struct Space {
     small: Arc<Semaphore>,
     /// Permits for objects that come to the disk in pieces.
     pub(super) large: Semaphore,
+    /// Permits for long objects that are sent.
+    sent: Arc<Semaphore>,
     /// Permits for listings.
     lists: Semaphore,
     counted: OnceCell<()>,
@@ -69,9 +74,10 @@ impl Space {
         let room = Arc::new(Room::new(store.root().to_path_buf(), limits, disks));
         let small = Arc::new(Semaphore::new(SMALL_BYTES_AT_ONCE));
         let (large, lists) = (Semaphore::new(LARGE_AT_ONCE), Semaphore::new(LISTS_AT_ONCE));
+        let sent = Arc::new(Semaphore::new(SENT_AT_ONCE));
         let locks = std::array::from_fn(|_| Mutex::new(()));
         let (pool, counted) = (BufferPool::new(BUFFERS_KEPT), OnceCell::new());
-        Self { store, room, pool, small, large, lists, counted, locks }
+        Self { store, room, pool, small, large, sent, lists, counted, locks }
     }
 
     /// How much room there is; counted anew after somebody else has written or deleted.
@@ -83,7 +89,7 @@ impl Space {
     pub(crate) async fn open(&self, name: &str, stretch: Option<(u64, u64)>) -> Result<Opened, Refusal> {
         let (name, named) = parse(name)?;
         if stretch.is_some() || !rules::is_small(&named) {
-            return Opened::find(&self.store, name, stretch).await;
+            return Ok(Opened::find(&self.store, name, stretch).await?.in_turn(&self.sent).await);
         }
         let length = self.store.length(&name).await.map_err(refusal_of)?;
         if length > SMALL_BYTES_MAX {

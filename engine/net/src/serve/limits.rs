@@ -17,7 +17,7 @@ const HANDSHAKES_FROM_ONE_MAX: usize = 16;
 /// Connections of one node and kind. More than one, since one that is half open may be there for a while still.
 const OF_ONE_NODE_MAX: usize = 4;
 
-/// Refusals that are written to the log in each interval; the rest is counted.
+/// Refusals of one node, and of all strangers, that are written to the log in each interval; the rest is counted.
 const REFUSALS_LOGGED_MAX: u32 = 20;
 
 /// That interval.
@@ -104,9 +104,10 @@ impl Drop for Place {
     }
 }
 
-/// What was refused, in the log: each with its reason, but not without bound.
+/// What was refused, in the log: each with its reason, but not without bound. Strangers, however many, keep no node's refusals
+/// out of it, and no node those of another.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<Option<Interval>>);
+pub(super) struct Refusals(Mutex<HashMap<Option<NodeName>, Interval>>);
 
 #[derive(Debug)]
 struct Interval {
@@ -118,22 +119,30 @@ struct Interval {
 impl Refusals {
     /// Somebody, a node where that is known, was refused.
     pub(super) fn note(&self, from: SocketAddr, node: Option<&NodeName>, why: &str) {
-        if !self.may_log() {
+        if !self.may_log(node) {
             return;
         }
         let node = node.map_or("-", |node| node.as_str());
         tracing::warn!(%from, node, "refused: {}", plain(why));
     }
 
-    fn may_log(&self) -> bool {
-        let mut interval = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn may_log(&self, node: Option<&NodeName>) -> bool {
+        let mut intervals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if let Some(over) = interval.take_if(|interval| now.duration_since(interval.began) >= REFUSALS_EVERY)
-            && over.left_out > 0
-        {
-            tracing::warn!(count = over.left_out, "further refusals were not written to the log");
-        }
-        let interval = interval.get_or_insert(Interval { began: now, logged: 0, left_out: 0 });
+        intervals.retain(|of, interval| {
+            let is_over = now.duration_since(interval.began) >= REFUSALS_EVERY;
+            if is_over && interval.left_out > 0 {
+                let node = of.as_ref().map_or("-", |node| node.as_str());
+                tracing::warn!(
+                    count = interval.left_out,
+                    node,
+                    "further refusals were not written to the log"
+                );
+            }
+            !is_over
+        });
+        let new = || Interval { began: now, logged: 0, left_out: 0 };
+        let interval = intervals.entry(node.cloned()).or_insert_with(new);
         if interval.logged < REFUSALS_LOGGED_MAX {
             interval.logged += 1;
             return true;
@@ -167,7 +176,9 @@ mod tests {
     #[test]
     fn refusals_are_written_to_the_log_up_to_a_bound() {
         let refusals = Refusals::default();
-        let logged = (0..1000).filter(|_| refusals.may_log()).count();
+        let logged = (0..1000).filter(|_| refusals.may_log(None)).count();
         assert_eq!(logged as u32, REFUSALS_LOGGED_MAX);
+        let node = "nullstone".parse().expect("a name");
+        assert!(refusals.may_log(Some(&node)), "strangers do not keep it out");
     }
 }

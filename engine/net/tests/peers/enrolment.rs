@@ -152,7 +152,7 @@ async fn whoever_connects_and_says_nothing_keeps_nobody_out() {
     // Datagrams that begin nothing, and connections that are never gone on with.
     let mut silent = Vec::new();
     for _ in 0..5 {
-        silent.push(crate::intruders::silent_at(address).await);
+        silent.push(backstay_testkit::intruder::connect(address, b"backstay-join/0", None).await.0);
     }
     let joined =
         join(&open.invitation, &joining(&open, &Secret::random()), clock(&open)).await.expect("joins");

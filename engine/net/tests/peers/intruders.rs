@@ -1,7 +1,7 @@
 //! Whoever is not of the fleet, or breaks its rules: each is refused, the log says why, and those who keep the rules go on.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use backstay_core::id::PackId;
@@ -9,11 +9,13 @@ use backstay_net::Accepting;
 use backstay_net::hold::Rights;
 use backstay_net::identity::{Authority, Certificate, NodeKey, OwnCertificate};
 use backstay_net::link::{Link, LinkError};
+use backstay_testkit::intruder::{self, Shown};
 use backstay_vault::keys::Secret;
 use backstay_vault::name::Named;
 use backstay_vault::store::{Store, StoreErrorKind};
+use backstay_wire::peer::ConnectionKind;
 use bytes::Bytes;
-use quinn::{ClientConfig, Connection};
+use quinn::Connection;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -98,7 +100,8 @@ fn caller_with(held: &Held, name: &str, own: OwnCertificate) -> Caller {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_shows_no_certificate_is_refused() {
     let held = held();
-    let (connection, port) = bare_with_port(&held).await;
+    let (connection, from) = intruder::connect(held.holder.address, b"backstay/0", None).await;
+    let port = format!("from={from} ");
     let ended = timeout(Duration::from_secs(10), connection.closed()).await.expect("in time");
     assert!(ended.to_string().contains("aborted by peer"), "{ended}");
     logged(&["refused", "certificate", &port]).await;
@@ -248,7 +251,7 @@ async fn a_flood_of_streams_and_of_connections_is_bounded_and_others_are_served_
     let member = Enrolled::of(&held, "nullstone");
     let (mut connections, mut told_busy) = (Vec::new(), 0);
     for _ in 0..8 {
-        let connection = connect(&held, member.tls()).await;
+        let connection = connect_as(&held, &member).await;
         match try_hello(&connection).await {
             answer if answer.len() > 30 && connection.close_reason().is_none() && !is_busy(&answer) => {
                 connections.push(connection);
@@ -305,48 +308,19 @@ impl Enrolled {
         Self { certificate: held.fleet.enrol_key(name, &NodeKey::of_seed(&seed)), seed }
     }
 
-    fn tls(&self) -> rustls::ClientConfig {
+    fn shown(&self) -> Shown {
         let own = Certificate::from_seed(vec![self.certificate.clone()], &self.seed);
-        client().with_client_auth_cert(own.chain, own.key).expect("a certificate")
+        (own.chain, own.key)
     }
 }
 
 /// A connection by hand, without anything that keeps the rules.
 async fn bare(held: &Held, name: &str) -> Connection {
-    connect(held, Enrolled::of(held, name).tls()).await
+    connect_as(held, &Enrolled::of(held, name)).await
 }
 
-/// A connection to whoever enrols nodes that is not gone on with.
-pub(crate) async fn silent_at(address: SocketAddr) -> Connection {
-    let mut config = client().with_no_client_auth();
-    config.alpn_protocols = vec![b"backstay-join/0".to_vec()];
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).expect("QUIC");
-    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
-    let config = ClientConfig::new(Arc::new(crypto));
-    let connecting = endpoint.connect_with(config, address, "x.invalid").expect("begins");
-    timeout(Duration::from_secs(10), connecting).await.expect("in time").expect("connects")
-}
-
-/// One without a certificate, and how the log names it.
-async fn bare_with_port(held: &Held) -> (Connection, String) {
-    let mut config = client().with_no_client_auth();
-    config.alpn_protocols = vec![b"backstay/0".to_vec()];
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).expect("QUIC");
-    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
-    let port = format!("from={} ", endpoint.local_addr().expect("an address"));
-    let config = ClientConfig::new(Arc::new(crypto));
-    let connecting = endpoint.connect_with(config, held.holder.address, "x.invalid").expect("begins");
-    (timeout(Duration::from_secs(10), connecting).await.expect("in time").expect("connects"), port)
-}
-
-async fn connect(held: &Held, mut config: rustls::ClientConfig) -> Connection {
-    config.alpn_protocols = vec![b"backstay/0".to_vec()];
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).expect("QUIC");
-    let mut endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
-    endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
-    let address: SocketAddr = held.holder.address;
-    let connecting = endpoint.connect(address, "x.invalid").expect("begins");
-    timeout(Duration::from_secs(10), connecting).await.expect("in time").expect("connects")
+async fn connect_as(held: &Held, member: &Enrolled) -> Connection {
+    intruder::connect(held.holder.address, b"backstay/0", Some(member.shown())).await.0
 }
 
 fn is_busy(answer: &[u8]) -> bool {
@@ -354,77 +328,7 @@ fn is_busy(answer: &[u8]) -> bool {
 }
 
 async fn try_hello(connection: &Connection) -> Vec<u8> {
-    let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
-    send.write_all(&hello_frame()).await.expect("writes");
-    let _ = send.finish();
-    let answer = timeout(Duration::from_secs(10), receive.read_to_end(2000)).await.expect("in time");
-    answer.unwrap_or_default()
-}
-
-fn client() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-}
-
-/// Believes every certificate, as an intruder may.
-#[derive(Debug)]
-struct Anybody;
-
-impl rustls::client::danger::ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &[rustls::pki_types::CertificateDer<'_>],
-        _: &rustls::pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// A hello of nullstone.
-fn hello_frame() -> Vec<u8> {
-    use backstay_wire::peer::{ConnectionKind, Greeting, Hello, encode};
-    let hello = Hello {
-        major: 0,
-        minor: 1,
-        software: "intruder".to_owned(),
-        kind: ConnectionKind::Bulk,
-        fleet: "home".to_owned(),
-        node: "nullstone".to_owned(),
-        capabilities: Vec::new(),
-        time_nanos: 0,
-        roster: 0,
-        fleet_file: None,
-    };
-    encode(&Greeting::Hello(hello)).expect("a message")
+    intruder::greet(connection, &intruder::hello_frame("home", "nullstone", ConnectionKind::Bulk)).await
 }
 
 async fn hello(connection: &Connection) {
