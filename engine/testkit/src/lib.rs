@@ -1,5 +1,6 @@
 //! What tests of several crates share: stores that fail and crash on demand, the suite that every store
-//! passes, a vault with keys, captures and objects written by hand, and a stand-in for tailscaled. Never part of a release.
+//! passes, a vault with keys, captures and objects written by hand, a stand-in for tailscaled, and networks
+//! of hosts. Never part of a release.
 
 pub mod capture;
 pub mod conformance;
@@ -11,7 +12,9 @@ pub mod forwarded;
 pub mod intruder;
 pub mod kind;
 pub mod local_api;
+pub mod network;
 pub mod power;
+pub mod process;
 pub mod random;
 pub mod rows;
 pub mod seals;

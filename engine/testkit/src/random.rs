@@ -1,5 +1,16 @@
 //! Numbers that follow from a seed, so that a failed test can be run again. Not for keys.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The seed that `BACKSTAY_TEST_SEED` gives, or else one that differs from run to run. Whoever uses it prints it.
+pub fn seed() -> u64 {
+    let given = std::env::var("BACKSTAY_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    given.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32)
+    })
+}
+
 /// A sequence of numbers (SplitMix64).
 #[derive(Debug, Clone)]
 pub struct Random(u64);

@@ -47,6 +47,8 @@ pub struct UdpRelay {
 
 #[derive(Debug)]
 struct Shared {
+    /// Of this host.
+    own: Ipv4Addr,
     to: SocketAddr,
     lost_of_10_000: AtomicU32,
     late_of_10_000: AtomicU32,
@@ -56,14 +58,21 @@ struct Shared {
     random: [Mutex<Random>; 2],
     passed: AtomicU64,
     lost: AtomicU64,
+    late: AtomicU64,
 }
 
 impl UdpRelay {
     /// A relay to this address; within a runtime.
     pub async fn start(to: SocketAddr, weather: Weather, seed: u64) -> io::Result<Self> {
-        let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
+        Self::start_on(Ipv4Addr::LOCALHOST, to, weather, seed).await
+    }
+
+    /// The same on a host that has the address `own`. Its sockets are made by the threads of the runtime, now and later.
+    pub async fn start_on(own: Ipv4Addr, to: SocketAddr, weather: Weather, seed: u64) -> io::Result<Self> {
+        let socket = Arc::new(UdpSocket::bind((own, 0)).await?);
         let address = socket.local_addr()?;
         let shared = Arc::new(Shared {
+            own,
             to,
             lost_of_10_000: AtomicU32::new(0),
             late_of_10_000: AtomicU32::new(0),
@@ -72,6 +81,7 @@ impl UdpRelay {
             random: [seed, seed.wrapping_add(1)].map(|seed| Mutex::new(Random::new(seed))),
             passed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            late: AtomicU64::new(0),
         });
         let task = tokio::spawn(relay(socket, Arc::clone(&shared)));
         let relay = Self { address, shared, task };
@@ -94,6 +104,11 @@ impl UdpRelay {
     /// Lets nothing through in either direction, or everything again.
     pub fn cut(&self, is_cut: bool) {
         self.shared.is_cut.store(is_cut, Ordering::Relaxed);
+    }
+
+    /// Datagrams that others could overtake.
+    pub fn late(&self) -> u64 {
+        self.shared.late.load(Ordering::Relaxed)
     }
 
     /// Datagrams that went through, and that were lost.
@@ -120,7 +135,7 @@ async fn relay(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
             if outs.len() >= SENDERS_MAX {
                 continue;
             }
-            let Ok(out) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await else { continue };
+            let Ok(out) = UdpSocket::bind((shared.own, 0)).await else { continue };
             let out = Arc::new(out);
             outs.insert(from, Arc::clone(&out));
             backs.spawn(back(out, Arc::clone(&socket), from, Arc::clone(&shared)));
@@ -159,6 +174,7 @@ fn pass(
         return;
     }
     shared.passed.fetch_add(1, Ordering::Relaxed);
+    shared.late.fetch_add(u64::from(is_late), Ordering::Relaxed);
     let delay = Duration::from_micros(shared.delay_micros.load(Ordering::Relaxed));
     let delay = if is_late { delay + delay / 2 + Duration::from_millis(5) } else { delay };
     if delay.is_zero() {

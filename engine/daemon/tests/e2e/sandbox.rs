@@ -7,9 +7,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use backstay_testkit::random::Random;
+use backstay_testkit::random::{self, Random};
 use serde_json::Value;
 
 use crate::outcome::{Outcome, Running, run};
@@ -196,11 +195,7 @@ pub(crate) fn free_port() -> u16 {
 
 /// Numbers that differ from run to run. The seed is shown when the test fails, and can be given again.
 pub(crate) fn seeded() -> Random {
-    let given = std::env::var("BACKSTAY_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32)
-    });
+    let seed = random::seed();
     println!("seed: BACKSTAY_TEST_SEED={seed}");
     Random::new(seed)
 }

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use backstay_testkit::network::Network;
+use backstay_testkit::process::{Running, run, wait_for, word};
 use serde_json::Value;
-
-use crate::network::Network;
-use crate::process::{Running, run, wait_for, word};
 
 const PORT: u16 = 8080;
 

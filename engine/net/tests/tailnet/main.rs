@@ -2,8 +2,6 @@
 //! its own. `cargo xtask test tailnet` builds the parts and runs this; a plain `cargo test` leaves it out.
 
 mod headscale;
-mod network;
 mod node;
 mod on_a_real_tailnet;
-mod process;
 mod rig;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use backstay_net::tailnet::{LocalApi, OwnNode, Peer, TailnetError};
+use backstay_testkit::network::{Network, within};
+use backstay_testkit::process::{Running, run, wait_for, word};
 use tokio::runtime::Runtime;
 
 use crate::headscale::Headscale;
-use crate::network::{Network, within};
-use crate::process::{Running, run, wait_for, word};
 
 /// A node. Its LocalAPI is reached from outside of its namespace, since its socket is a file.
 pub(crate) struct Node {

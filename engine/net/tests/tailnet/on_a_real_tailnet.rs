@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use backstay_core::config::{ListenAddress, NodeName};
 use backstay_net::tailnet::{BackendState, OwnNode, TailnetError, vouches};
+use backstay_testkit::process::wait_for;
 
 use crate::node::Node;
-use crate::process::wait_for;
 use crate::rig::Rig;
 
 const PORT: u16 = 7420;

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use backstay_testkit::network::Network;
+
 use crate::headscale::Headscale;
-use crate::network::Network;
 use crate::node::Node;
 
 /// Where `cargo xtask test tailnet` has built the programs.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything is waited for that should come by itself.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a program may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(3);
@@ -20,14 +20,15 @@ const LOOK_PERIOD: Duration = Duration::from_millis(100);
 const LOG_TAIL_BYTES: usize = 4096;
 
 /// A program that runs until it is dropped. Where this process dies before, the kernel ends it.
-pub(crate) struct Running {
+#[derive(Debug)]
+pub struct Running {
     child: Child,
     log: PathBuf,
 }
 
 impl Running {
     /// Starts `command`, whose words begin with the program, in a network namespace.
-    pub(crate) fn start(namespace: &str, command: &mut Command, log: PathBuf) -> Self {
+    pub fn start(namespace: &str, command: &mut Command, log: PathBuf) -> Self {
         let file = File::create(&log).expect("a log");
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", namespace, "setpriv", "--pdeathsig", "KILL"]);
@@ -39,8 +40,23 @@ impl Running {
         Self { child: inside.spawn().expect("`ip` can be started"), log }
     }
 
+    /// What it has said so far, on both of its outputs.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until it has ended by itself, for [`PATIENCE`] at most, and without an error.
+    pub fn wait(&mut self) {
+        let status = wait_for("the end of a program", || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err("it still runs".to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        assert!(status.success(), "{status}: {}", self.said());
+    }
+
     /// Ends it as a service manager would, or, when that does not help, at once.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         // `ip netns exec` and setpriv become the program: its pid is that of the child.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let start = Instant::now();
@@ -67,8 +83,13 @@ impl Drop for Running {
 }
 
 /// Runs a program to its end, for [`PATIENCE`] at most. What it printed, where it succeeded; what it said of its failure.
-pub(crate) fn run(command: &[&str]) -> Result<String, String> {
-    let limit = PATIENCE.as_secs().to_string();
+pub fn run(command: &[&str]) -> Result<String, String> {
+    run_within(PATIENCE, command)
+}
+
+/// The same with another patience.
+pub fn run_within(patience: Duration, command: &[&str]) -> Result<String, String> {
+    let limit = patience.as_secs().to_string();
     let mut bounded = Command::new("timeout");
     let output = bounded.args(["--kill-after=1", &limit]).args(command).stdin(Stdio::null()).output();
     let output = output.expect("`timeout` can be started");
@@ -80,18 +101,27 @@ pub(crate) fn run(command: &[&str]) -> Result<String, String> {
 }
 
 /// The path as a word of a command.
-pub(crate) fn word(path: &Path) -> &str {
+pub fn word(path: &Path) -> &str {
     path.to_str().expect("folders of tests have plain names")
 }
 
 /// Looks until there is something, for [`PATIENCE`] at most.
-pub(crate) fn wait_for<T, E: std::fmt::Display>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
+pub fn wait_for<T, E: std::fmt::Display>(what: &str, look: impl FnMut() -> Result<T, E>) -> T {
+    wait_within(PATIENCE, what, look)
+}
+
+/// The same with another patience.
+pub fn wait_within<T, E: std::fmt::Display>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<T, E>,
+) -> T {
     let start = Instant::now();
     loop {
         match look() {
             Ok(found) => return found,
-            Err(error) if start.elapsed() > PATIENCE => {
-                panic!("{what} did not come within {} s: {error}", PATIENCE.as_secs())
+            Err(error) if start.elapsed() > patience => {
+                panic!("{what} did not come within {} s: {error}", patience.as_secs())
             }
             Err(_) => std::thread::sleep(LOOK_PERIOD),
         }

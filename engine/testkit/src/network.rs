@@ -14,7 +14,8 @@ use crate::process::run;
 const NETWORK: [u8; 3] = [10, 99, 0];
 
 /// A hub, and hosts that reach it and each other over a bridge there.
-pub(crate) struct Network {
+#[derive(Debug)]
+pub struct Network {
     suffix: String,
     /// All that was made, to be removed.
     namespaces: Vec<String>,
@@ -22,7 +23,7 @@ pub(crate) struct Network {
 
 impl Network {
     /// Makes the hub. The suffix keeps networks apart that are there at the same time.
-    pub(crate) fn new(suffix: &str) -> Self {
+    pub fn new(suffix: &str) -> Self {
         let mut network = Self { suffix: suffix.to_owned(), namespaces: Vec::new() };
         let hub = network.namespace("hub");
         ip(&["-n", &hub, "link", "add", "bridge", "type", "bridge"]);
@@ -32,17 +33,17 @@ impl Network {
     }
 
     /// The namespace of the hub.
-    pub(crate) fn hub(&self) -> &str {
+    pub fn hub(&self) -> &str {
         &self.namespaces[0]
     }
 
     /// Its address.
-    pub(crate) fn hub_address() -> Ipv4Addr {
+    pub fn hub_address() -> Ipv4Addr {
         address(1)
     }
 
     /// Makes a host. Its namespace and its address.
-    pub(crate) fn host(&mut self, name: &str) -> (String, Ipv4Addr) {
+    pub fn host(&mut self, name: &str) -> (String, Ipv4Addr) {
         let host = self.namespace(name);
         let address = address(u8::try_from(self.namespaces.len()).expect("a few hosts"));
         let hub = self.hub();
@@ -76,16 +77,20 @@ impl Drop for Network {
 }
 
 /// Does something in a namespace, on a thread of its own: sockets that are made there belong to it for ever.
-pub(crate) fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
-    let file = File::open(Path::new("/run/netns").join(namespace)).expect("the namespace is there");
+pub fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                .expect("root may enter");
+            enter(namespace);
             work()
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Moves this thread into a namespace, for as long as it lives.
+pub fn enter(namespace: &str) {
+    let file = File::open(Path::new("/run/netns").join(namespace)).expect("the namespace is there");
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may enter");
 }
 
 fn address(last: u8) -> Ipv4Addr {
