@@ -25,6 +25,14 @@ const TAILNET: (&str, &str) = ("backstay-net", "tailnet");
 /// `cargo test` says that they were left out.
 const TAILNET_MODULE: &str = "on_a_real_tailnet::";
 
+/// The tests of two daemons with a bad network between them, and the module of those that are marked `#[ignore]` for the same
+/// reason.
+const NETWORK: (&str, &str) = (DAEMON, "network");
+const NETWORK_MODULE: &str = "over_a_network::";
+
+/// They wait for most of their time, each in namespaces of its own.
+const NETWORK_AT_ONCE: &str = "--test-threads=7";
+
 /// What the tests of the real binary compare with.
 const E2E_PROGRAMS: &[Program] = &[
     Program { name: "bash", package: "bash" },
@@ -60,6 +68,9 @@ pub(crate) enum Group {
     E2e,
     /// The client of tailscaled, on a tailnet of real parts in network namespaces (builds headscale and tailscaled once).
     Tailnet,
+    /// Two daemons on hosts in network namespaces, and a network between them that loses, delays, reorders and parts (installs
+    /// nftables).
+    Network,
     /// The documentation builds without a warning, and its examples run.
     Docs,
     /// Licences, sources and advisories of the dependencies (builds cargo-deny once).
@@ -76,6 +87,8 @@ pub(crate) enum Step {
     Tests(Command),
     /// The same, with the real parts of a tailnet. Skipped where there are none.
     OnTailnet(Command),
+    /// The same, with a network that loses. Skipped where it cannot be made.
+    OverNetwork(Command),
     /// `cargo xtask deny`.
     Deny,
     /// `cargo xtask size`.
@@ -102,7 +115,7 @@ impl Group {
 
     /// Whether the group asks nothing of the machine but the Rust toolchain: what `--quick` keeps.
     pub(crate) fn is_quick(self) -> bool {
-        self.programs().is_empty() && !matches!(self, Group::Deny | Group::Tailnet)
+        self.programs().is_empty() && !matches!(self, Group::Deny | Group::Tailnet | Group::Network)
     }
 
     pub(crate) fn expects(self) -> Expects {
@@ -114,6 +127,7 @@ impl Group {
             | Group::Fuzz
             | Group::E2e
             | Group::Tailnet
+            | Group::Network
             | Group::Long => Expects::Tests,
         }
     }
@@ -126,10 +140,9 @@ impl Group {
             Group::Deny => vec![Step::Deny],
             Group::Unit => vec![run_tests(&["--workspace", "--exclude", FUZZ, "--lib", "--bins"])],
             Group::Fuzz => vec![run_tests(&["--package", FUZZ])],
-            Group::Long => {
-                vec![run_tests(&["--workspace", "--tests", "--", "--ignored", "--skip", TAILNET_MODULE])]
-            }
+            Group::Long => vec![long()],
             Group::Tailnet => vec![on_tailnet()],
+            Group::Network => vec![over_network()],
             Group::Integration | Group::Model | Group::E2e => integration_steps(self, &test_targets()?),
         })
     }
@@ -158,6 +171,17 @@ fn on_tailnet() -> Step {
     Step::OnTailnet(test_command(&["--package", package, "--test", test, "--", "--ignored", TAILNET_MODULE]))
 }
 
+fn over_network() -> Step {
+    let (package, test) = NETWORK;
+    let which = ["--include-ignored", NETWORK_AT_ONCE];
+    Step::OverNetwork(test_command(&[&["--package", package, "--test", test, "--"], &which[..]].concat()))
+}
+
+fn long() -> Step {
+    let but = ["--skip", TAILNET_MODULE, "--skip", NETWORK_MODULE];
+    run_tests(&[&["--workspace", "--tests", "--", "--ignored"], &but[..]].concat())
+}
+
 fn test_command(arguments: &[&str]) -> Command {
     let mut command = cargo("test");
     command.arg("--no-fail-fast").args(arguments);
@@ -180,6 +204,7 @@ fn group_of(target: &TestTarget) -> Group {
     match (target.package.as_str(), target.name.as_str()) {
         MODEL => Group::Model,
         TAILNET => Group::Tailnet,
+        NETWORK => Group::Network,
         (DAEMON, _) => Group::E2e,
         (FUZZ, _) => Group::Fuzz,
         _ => Group::Integration,
@@ -227,8 +252,13 @@ mod tests {
         assert_eq!(group_of(&target(TAILNET.0, TAILNET.1)), Group::Tailnet);
         let Step::OnTailnet(command) = on_tailnet() else { panic!("it runs without the parts") };
         assert!(command.get_args().any(|word| word == TAILNET_MODULE));
+        assert_eq!(group_of(&target(NETWORK.0, NETWORK.1)), Group::Network);
+        let Step::OverNetwork(command) = over_network() else { panic!("it runs without a network") };
+        assert!(command.get_args().any(|word| word == "--include-ignored"));
         let long = words(Group::Long.steps().expect("it asks nobody"));
-        assert!(long[0].ends_with(&format!("--skip {TAILNET_MODULE}")), "{long:?}");
+        for module in [TAILNET_MODULE, NETWORK_MODULE] {
+            assert!(long[0].contains(&format!("--skip {module}")), "{long:?}");
+        }
     }
 
     #[test]
@@ -240,6 +270,6 @@ mod tests {
     #[test]
     fn quick_leaves_out_what_installs() {
         let left_out: Vec<_> = Group::value_variants().iter().filter(|group| !group.is_quick()).collect();
-        assert_eq!(left_out, [&Group::E2e, &Group::Tailnet, &Group::Deny, &Group::Long]);
+        assert_eq!(left_out, [&Group::E2e, &Group::Tailnet, &Group::Network, &Group::Deny, &Group::Long]);
     }
 }

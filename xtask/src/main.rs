@@ -10,6 +10,7 @@ mod deny;
 mod fuzz;
 mod go;
 mod groups;
+mod namespaces;
 mod provision;
 mod report;
 mod size;

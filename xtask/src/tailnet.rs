@@ -9,9 +9,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 
 use crate::go::{self, Built, GoVersion, Module};
+use crate::namespaces;
 use crate::provision::{self, Program};
 use crate::tool::cache_folder;
 
@@ -38,11 +39,7 @@ const TAILSCALE: Module = Module {
     tags: "ts_include_cli,ts_omit_aws,ts_omit_bird,ts_omit_kube,ts_omit_ssh,ts_omit_tap",
 };
 
-const PROGRAMS: &[Program] = &[
-    Program { name: "ip", package: "iproute2" },
-    Program { name: "mknod", package: "coreutils" },
-    Program { name: "setpriv", package: "util-linux" },
-];
+const PROGRAMS: &[Program] = &[Program { name: "mknod", package: "coreutils" }];
 
 /// Where a TUN device is made, and its numbers (Linux, `Documentation/networking/tuntap.rst`).
 const TUN: &str = "/dev/net/tun";
@@ -106,18 +103,9 @@ fn build(home: PathBuf) -> Result<Parts> {
 
 /// Namespaces and devices as the tests use them. The error says what is missing.
 fn can_run() -> Result<()> {
-    if !provision::is_root()? {
-        bail!("namespaces and TUN devices are for root alone");
-    }
+    namespaces::can_be_made()?;
     provision::ensure(PROGRAMS)?;
-    open_tun().with_context(|| format!("there is no TUN device: {TUN} cannot be opened"))?;
-    let name = format!("bs-try-{}", std::process::id());
-    ip(&["netns", "add", &name]).context("there are no network namespaces")?;
-    let linked = ["veth", "bridge"]
-        .iter()
-        .try_for_each(|kind| ip(&["-n", &name, "link", "add", &format!("try-{kind}"), "type", kind]));
-    ip(&["netns", "delete", &name])?;
-    linked.context("there are no virtual networks")
+    open_tun().with_context(|| format!("there is no TUN device: {TUN} cannot be opened"))
 }
 
 /// Containers often have the kernel's support, but no file for it.
@@ -126,23 +114,11 @@ fn open_tun() -> Result<()> {
     match open() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             fs::create_dir_all(Path::new(TUN).parent().unwrap_or(Path::new("/")))?;
-            run(Command::new("mknod").args(["-m", "0600", TUN, "c"]).args(TUN_NUMBERS))?;
+            namespaces::run(Command::new("mknod").args(["-m", "0600", TUN, "c"]).args(TUN_NUMBERS))?;
             open()?;
         }
         opened => drop(opened?),
     }
-    Ok(())
-}
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    run(Command::new("ip").args(arguments))
-}
-
-/// Runs without showing anything; what it says is in the error.
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().context("cannot start a program of the system")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}", said.trim());
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::groups::{Expects, Group, Step};
 use crate::report::{Outcome, Row, summary};
 use crate::tailnet::{self, Parts};
 use crate::tally::Tally;
-use crate::{cargo, provision, size};
+use crate::{cargo, namespaces, provision, size};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -99,6 +99,13 @@ fn run_steps(group: Group, tally: &mut Tally) -> Result<Done> {
                     Ok(())
                 }
                 Err(error) => Err(error),
+            },
+            Step::OverNetwork(mut command) => match namespaces::can_lose() {
+                Ok(()) => counted(&mut command, tally),
+                Err(obstacle) => {
+                    skipped = Some(format!("{obstacle:#}"));
+                    Ok(())
+                }
             },
         };
         failures.extend(result.err().map(|error| format!("{error:#}")));
