@@ -48,8 +48,10 @@ fn main() -> ExitCode {
         }
     };
     let outcome = cli::run(&arguments, runtime.handle());
-    // What still runs then is a request to a store that hangs; nothing of it was acknowledged.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    fleet::say_farewell(runtime.handle());
+    // What still runs is a request to a store that hangs; nothing of it was acknowledged. It ends with the process: threads that wait
+    // for it could not bear that the runtime ends before.
+    std::mem::forget(runtime);
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

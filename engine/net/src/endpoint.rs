@@ -18,6 +18,7 @@ use rustls::pki_types::CertificateDer;
 use crate::identity::{
     CertificateFault, OwnCertificate, PeerIdentity, RosterKeeper, RosterWatch, valid_until,
 };
+use crate::reset::{RandomIds, ResetKey};
 use crate::tailnet::Voucher;
 use crate::tls::{self, Judge};
 
@@ -40,7 +41,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How often whoever made a connection shows that it is there. It closes what it does not use.
 const KEPT_ALIVE_EVERY: Duration = Duration::from_secs(10);
 
-/// How long the end of all connections is waited for.
+/// How long the end of all connections is waited for. Whoever does not hear it finds out by itself.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// What the system is asked to keep of datagrams that come faster than they are read.
@@ -106,7 +107,8 @@ impl Endpoint {
         // As much as the system gives.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-        let quinn = quinn::Endpoint::new(endpoint_config(), server, socket, Arc::new(TokioRuntime));
+        let quinn =
+            quinn::Endpoint::new(endpoint_config(own.reset_key()), server, socket, Arc::new(TokioRuntime));
         Ok(Self { quinn: quinn.map_err(bind)?, judge, rosters, own, voucher: None })
     }
 
@@ -146,7 +148,6 @@ impl Endpoint {
     /// Ends all connections, tells the nodes at their other ends, and takes no more.
     pub async fn close(&self) {
         self.quinn.close(VarInt::from_u32(0), b"the node is stopping");
-        // Whoever does not hear it finds out by itself.
         let _ = tokio::time::timeout(FAREWELL_MAX, self.quinn.wait_idle()).await;
     }
 
@@ -195,8 +196,9 @@ pub(crate) enum ConnectError {
 }
 
 /// Version 1 of QUIC, and none of the drafts before it.
-fn endpoint_config() -> EndpointConfig {
-    let mut config = EndpointConfig::default();
+fn endpoint_config(reset_key: ResetKey) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    config.cid_generator(|| Box::new(RandomIds));
     config.supported_versions(vec![1]);
     // Never an error: it is between the bounds of the protocol.
     let _ = config.max_udp_payload_size(DATAGRAM_BYTES_MAX);

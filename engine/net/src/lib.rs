@@ -11,6 +11,7 @@ pub mod tailnet;
 mod endpoint;
 mod frames;
 mod outgoing;
+mod reset;
 mod tls;
 
 pub use endpoint::{Accepting, Endpoint, EndpointError};

@@ -24,6 +24,24 @@ use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::node::Access;
 
+/// All endpoints of this process: what is open when it ends is closed, or the others would wait for what does not come any more.
+static ENDPOINTS: Mutex<Vec<Endpoint>> = Mutex::new(Vec::new());
+
+/// So long it takes to say it; whether it was heard is not waited for.
+const FAREWELL_MAX: Duration = Duration::from_millis(50);
+
+/// Ends all connections to other nodes, and tells them.
+pub fn say_farewell(io: &Handle) {
+    let endpoints = std::mem::take(&mut *lock(&ENDPOINTS));
+    io.block_on(async {
+        let mut closing = JoinSet::new();
+        for endpoint in endpoints {
+            closing.spawn(async move { endpoint.close().await });
+        }
+        let _ = timeout(FAREWELL_MAX, closing.join_all()).await;
+    });
+}
+
 /// This node as a member of its fleet.
 #[derive(Debug)]
 pub struct FleetMember {
@@ -127,6 +145,7 @@ impl FleetMember {
         let _within = self.io.enter();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened = Endpoint::open(address, self.own.clone(), Arc::clone(&self.rosters), clock, accepting)?;
+        lock(&ENDPOINTS).push(opened.clone());
         Ok(opened.with_voucher(voucher(&self.config)))
     }
 }

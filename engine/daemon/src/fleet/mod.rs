@@ -14,7 +14,7 @@ pub use files::{Files, public};
 pub use host::local_api;
 #[cfg(test)]
 pub use member::Greeted;
-pub use member::{Answer, FleetMember, Told};
+pub use member::{Answer, FleetMember, Told, say_farewell};
 pub use pem::read_chain;
 pub use serving::serve;
 

@@ -17,14 +17,14 @@ use crate::outcome::Running;
 use crate::pair::Pair;
 
 /// How much more memory a daemon may have had at its worst than when nobody was there, MiB: what `hold` has in memory for the
-/// requests of a node, and a part of the windows of its 8 connections.
+/// requests of a node, and a part of the windows of its connections.
 const MORE_MIB_MAX: u64 = 128;
 
 /// Streams that one connection may have.
 const STREAMS_MAX: usize = 64;
 
 /// Connections of one node, of each kind.
-const CONNECTIONS_MAX: usize = 4;
+const CONNECTIONS_MAX: usize = 16;
 
 /// The most memory that a process has had, MiB.
 fn peak_mib(running: &Running) -> u64 {

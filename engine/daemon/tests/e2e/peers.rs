@@ -138,6 +138,47 @@ fn whatever_was_there_before_and_comes_later_opens_with_the_recovery_key() {
     pair.run(1, ["verify", "data"]).good();
 }
 
+#[test]
+fn a_holder_that_was_started_anew_is_reached_at_once_however_it_ended() {
+    let pair = Pair::together();
+    let mut beta = pair.daemon(1);
+    let alpha = pair.daemon(0);
+    for (n, kills) in [false, true].into_iter().enumerate() {
+        pair.change(n as u32);
+        pair.run(0, ["now"]).good();
+        match kills {
+            false => drop(beta.terminate()),
+            true => drop(beta.kill()),
+        }
+        beta = pair.daemon(1);
+        pair.change(10 + n as u32);
+        let began = Instant::now();
+        pair.run(0, ["now"]).good();
+        // By silence alone it would take 30 s to find out that the connection is no more.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+    alpha.terminate().good();
+    drop(beta);
+}
+
+#[test]
+fn commands_that_look_at_a_vault_again_and_again_keep_nobody_out() {
+    let pair = Pair::together();
+    let _beta = pair.daemon(1);
+    let alpha = pair.daemon(0);
+    pair.run(0, ["now"]).good();
+    for n in 0..12 {
+        pair.run(0, ["vault", "stat", "twin"]).good();
+        // One that is killed takes leave of nobody.
+        let killed = pair.start(0, ["vault", "check", "twin"]);
+        std::thread::sleep(Duration::from_millis(30));
+        drop(killed.kill());
+        pair.change(n);
+        pair.run(0, ["now"]).good();
+    }
+    alpha.terminate().good();
+}
+
 /// What `doctor` finds of the fleet: check and level.
 fn fleet_findings(pair: &Pair, node: usize) -> Vec<(String, String)> {
     let examined = pair.run(node, ["doctor", "--json"]).json();

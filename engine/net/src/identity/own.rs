@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, SignatureScheme};
 
 use super::issue::pkcs8;
+use crate::reset::ResetKey;
 use crate::tls::provider;
 
 /// A certificate with those above it, and its private key.
@@ -36,18 +37,22 @@ impl Certificate {
 
 /// What this node shows to others. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
-pub struct OwnCertificate(Arc<RwLock<Arc<CertifiedKey>>>);
+pub struct OwnCertificate {
+    shown: Arc<RwLock<Arc<CertifiedKey>>>,
+    reset_key: ResetKey,
+}
 
 impl OwnCertificate {
     /// Shows this certificate.
     pub fn new(certificate: Certificate) -> Result<Self, Error> {
-        Ok(Self(Arc::new(RwLock::new(Arc::new(certified(certificate)?)))))
+        let reset_key = ResetKey::of(certificate.key.secret_der());
+        Ok(Self { shown: Arc::new(RwLock::new(Arc::new(certified(certificate)?))), reset_key })
     }
 
     /// Shows another one from now on.
     pub fn replace(&self, certificate: Certificate) -> Result<(), Error> {
         let certified = Arc::new(certified(certificate)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = certified;
         Ok(())
     }
 
@@ -56,8 +61,13 @@ impl OwnCertificate {
         self.current().cert.clone()
     }
 
+    /// By which resets of connections are made.
+    pub(crate) fn reset_key(&self) -> ResetKey {
+        self.reset_key
+    }
+
     fn current(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -75,6 +75,11 @@ async fn connect(inner: &Inner, kind: ConnectionKind, address: SocketAddr) -> Re
 /// A failed connection in words.
 pub(super) fn worded(error: &ConnectionError) -> String {
     match error {
+        // CONNECTION_REFUSED (RFC 9000, section 20.1).
+        ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) == 2 => {
+            "it takes no connection now: its daemon is just stopping, or too many connect to it at once"
+                .to_owned()
+        }
         ConnectionError::ConnectionClosed(close) => {
             // 0x100 and the alert (RFC 9001, section 4.8).
             let alert =

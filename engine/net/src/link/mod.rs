@@ -16,7 +16,7 @@ use backstay_core::units::Timestamp;
 use backstay_wire::peer::{ConnectionKind, Refusal};
 use quinn::{Connection, VarInt};
 use tokio::sync::{Mutex, OnceCell};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub use fleet::FleetAskError;
 pub use pace::Pace;
@@ -31,6 +31,9 @@ const UNUSED_MAX: Duration = Duration::from_secs(60);
 
 /// Bringing both rosters to the same is given up after this.
 const LEVELING_MAX: Duration = Duration::from_secs(20);
+
+/// What is asked of a node that is tried again within this time waits for that.
+const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether a connection is used.
 const LOOK: Duration = Duration::from_secs(15);
@@ -182,8 +185,13 @@ impl Link {
             open.touch();
             return Ok(Arc::clone(open));
         }
-        if let Some(failed) = way.failed.as_ref().filter(|failed| Instant::now() < failed.until) {
-            return Err(failed.error.clone());
+        if let Some(failed) = &way.failed {
+            let left = failed.until.saturating_duration_since(Instant::now());
+            if left > WAIT_MAX {
+                return Err(failed.error.clone());
+            }
+            // It may just be starting anew.
+            sleep(left).await;
         }
         match dial::dial(&self.inner, kind).await {
             Ok(open) => {

@@ -54,7 +54,7 @@ pub(super) async fn serve(
     // It counts among those that are being made until it is let in.
     if let Some(place) = let_in(&peer, &connection).await {
         drop(handshake);
-        requests(&peer, &connection).await;
+        requests(&peer, &connection, &place).await;
         drop(place);
     }
 }
@@ -68,7 +68,7 @@ async fn let_in(peer: &Arc<Peer>, connection: &Connection) -> Option<Place> {
         return None;
     };
     let mut send = Outgoing::new(send);
-    let (hello, entry) = match greet(peer, &mut receive).await {
+    let (hello, entry) = match greet(peer, connection, &mut receive).await {
         Ok(greeted) => greeted,
         Err(refusal) => {
             peer.note(&refusal.text);
@@ -95,7 +95,7 @@ async fn introduce(peer: &Arc<Peer>, connection: &Connection, hello: &Hello) -> 
         let _ = timeout(HELLO_WAIT_MAX, answered).await;
     }
     let entered = match peer.admitted().await {
-        Ok(_) => enter(peer, hello),
+        Ok(_) => enter(peer, connection, hello),
         Err(refusal) => Err(refusal),
     };
     entered
@@ -107,7 +107,11 @@ async fn introduce(peer: &Arc<Peer>, connection: &Connection, hello: &Hello) -> 
 }
 
 /// Looks at the hello of a node: how it is let in, or why not.
-async fn greet(peer: &Arc<Peer>, receive: &mut RecvStream) -> Result<(Hello, Entry), Refusal> {
+async fn greet(
+    peer: &Arc<Peer>,
+    connection: &Connection,
+    receive: &mut RecvStream,
+) -> Result<(Hello, Entry), Refusal> {
     let hello: Hello = frames::read(receive, HELLO_WAIT_MAX).await.map_err(|error| not_a_hello(&error))?;
     if hello.major != MAJOR {
         let text = format!(
@@ -126,7 +130,7 @@ async fn greet(peer: &Arc<Peer>, receive: &mut RecvStream) -> Result<(Hello, Ent
         return Err(denied(text));
     }
     let entry = match peer.admitted().await {
-        Ok(_) => Entry::Member(enter(peer, &hello)?),
+        Ok(_) => Entry::Member(enter(peer, connection, &hello)?),
         Err(_) if peer.member().is_err() && hello.roster > roster.number => Entry::Stranger,
         Err(refusal) => return Err(refusal),
     };
@@ -139,8 +143,8 @@ fn not_a_hello(error: &MessageError) -> Refusal {
     Refusal { reason, text: format!("no hello of this protocol: {error}"), retry_after: None }
 }
 
-fn enter(peer: &Peer, hello: &Hello) -> Result<Place, Refusal> {
-    peer.shared.connections.enter(&peer.node, hello.kind).ok_or_else(|| Refusal {
+fn enter(peer: &Peer, connection: &Connection, hello: &Hello) -> Result<Place, Refusal> {
+    peer.shared.connections.enter(&peer.node, hello.kind, connection).ok_or_else(|| Refusal {
         reason: Reason::Busy,
         text: "this node has as many connections here as it may have".to_owned(),
         retry_after: Some(Duration::from_secs(30)),
@@ -164,7 +168,7 @@ fn answer(peer: &Peer, hello: &Hello) -> Hello {
 }
 
 /// Answers requests until the connection ends.
-async fn requests(peer: &Arc<Peer>, connection: &Connection) {
+async fn requests(peer: &Arc<Peer>, connection: &Connection, place: &Place) {
     let mut roster = peer.shared.endpoint.roster().clone();
     let mut open = JoinSet::new();
     loop {
@@ -172,7 +176,12 @@ async fn requests(peer: &Arc<Peer>, connection: &Connection) {
             accepted = timeout(UNUSED_MAX, connection.accept_bi()) => match accepted {
                 Ok(Ok((send, receive))) => {
                     while open.try_join_next().is_some() {}
-                    open.spawn(request::answer(Arc::clone(peer), connection.clone(), send, receive));
+                    let (busy, answered) =
+                        (place.busy(), request::answer(Arc::clone(peer), connection.clone(), send, receive));
+                    open.spawn(async move {
+                        answered.await;
+                        drop(busy);
+                    });
                 }
                 Ok(Err(_)) => break,
                 Err(_) if open.is_empty() => {

