@@ -279,10 +279,18 @@ impl Vaults {
         lock(&self.known).remember(&self.known_as(name), id)
     }
 
+    /// By which name a vault is remembered: one at another node by that as well, and by the key of that node, since one that was built
+    /// anew may have lost what it held.
     fn known_as(&self, name: &str) -> String {
-        match self.config.vaults.get(name).map(|vault| &vault.kind) {
-            Some(VaultKind::Peer(PeerVault { holder: Some(holder), .. })) => format!("{name} at {holder}"),
-            _ => name.to_owned(),
+        let Some(VaultKind::Peer(PeerVault { holder: Some(holder), .. })) =
+            self.config.vaults.get(name).map(|vault| &vault.kind)
+        else {
+            return name.to_owned();
+        };
+        let signer = self.fleet().and_then(|fleet| Some(fleet.roster().members.get(holder)?.signer));
+        match signer {
+            Some(signer) => format!("{name} at {holder} ({})", signer.short()),
+            None => format!("{name} at {holder}"),
         }
     }
 

@@ -159,7 +159,7 @@ pub enum VaultError {
     },
     /// The node is not in the vault's trust list, or may not write the source.
     #[error(
-        "node {node} may not write {source_name} to the vault in {place}: its `trust/` names other nodes, other keys or other sources; bring back the node.state with which the vault was made, or write to a new vault"
+        "node {node} may not write {source_name} to the vault in {place}: its `trust/` names other nodes, other keys or other sources; if the node was built anew, `backstay vault init VAULT --recovery FILE` on it has the vault know it again; else bring back the node.state with which the vault was made"
     )]
     MayNotWrite {
         /// The node.

@@ -119,7 +119,9 @@ fn init(context: &Context, name: &str, recovery: Option<PathBuf>) -> Result<u8, 
     for opened in &done.opened {
         print(&format!("a recovery key was added to vault {opened}"));
     }
-    if done.made.is_none() && done.opened.is_empty() {
+    if done.knows_again {
+        print(&format!("vault {name} knows {} again, which was built anew", context.config.node.name));
+    } else if done.made.is_none() && done.opened.is_empty() {
         print(&format!("vault {name} opens with this recovery key already"));
     }
     print(&format!(

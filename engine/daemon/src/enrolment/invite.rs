@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, NodeName, Tailnet};
+use backstay_core::config::{Config, NodeName, Tailnet, VaultKind};
 use backstay_core::id::SignerKey;
 use backstay_core::units::Timestamp;
 use backstay_net::enrol::{Admitted, Enroller, Invitation, InviteError, Inviting};
@@ -66,6 +66,7 @@ pub fn invite(
     let full = vaults.full_bundle(recovery)?;
     io.block_on(member.level());
     let roster = member.roster();
+    let admin_of = full.clone();
     let clerk = Clerk::new(config, io, Arc::clone(member), full, fleet_file)?;
     let now = SystemClock.now();
     let seed = Files::below(&config.node.state).tls_seed_or_make()?;
@@ -80,9 +81,34 @@ pub fn invite(
     told.open(&invitation.to_text(), until);
     let clerk: Arc<dyn Enroller> = Arc::new(clerk);
     match io.block_on(inviting.wait(&invitation, clerk, Arc::new(SystemClock))) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            admit_anew(config, vaults, node, &admin_of);
+            Ok(())
+        }
         Err(error @ InviteError::CutOff(_)) => Err(Failure::partly(error)),
         Err(error) => Err(Failure::failed(error)),
+    }
+}
+
+/// A node that was built anew has other keys: the vaults of this node that knew it before are to know it again. Those that cannot be
+/// told now get to know it by `vault init` there.
+fn admit_anew(config: &Config, vaults: &Vaults, node: &NodeName, full: &Bundle) {
+    let Some(member) = vaults.fleet().and_then(|fleet| fleet.roster().members.get(node).cloned()) else {
+        return;
+    };
+    let here = |kind: &VaultKind| matches!(kind, VaultKind::Dir(_) | VaultKind::Held(_));
+    for name in config.vaults.iter().filter(|(_, vault)| here(&vault.kind)).map(|(name, _)| name.as_str()) {
+        let node = (node.as_str(), member.signer, member.recipient.as_str());
+        match vaults.admit_anew(name, full, node) {
+            Ok(true) => tracing::info!(vault = name, node = node.0, "it is known there again"),
+            Ok(false) => {}
+            Err(failure) if failure.class == "no_vault" => {}
+            Err(failure) => tracing::warn!(
+                vault = name,
+                node = node.0,
+                "it is not known there by its new key: `backstay vault init {name} --recovery FILE` on it tells; {failure}"
+            ),
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use backstay_core::id::SignerKey;
 use backstay_vault::clear::TrustedNode;
 use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing, Role, Signer};
 use backstay_vault::vault::{Vault, VaultKeys};
 
-use super::{Vaults, lock};
+use super::{Absent, Vaults, lock};
 use crate::failure::Failure;
 
 impl Vaults {
@@ -63,6 +64,28 @@ impl Vaults {
         self.remember(name, vault.id())?;
         self.outdate(name)?;
         Ok(term)
+    }
+}
+
+impl Vaults {
+    /// Has a vault know a node that was built anew, by the admin's key in these keys of the domain. Whether that was necessary.
+    pub fn admit_anew(
+        &self,
+        name: &str,
+        full: &Bundle,
+        (node, signer, recipient): (&str, SignerKey, &str),
+    ) -> Result<bool, Failure> {
+        let seed = full.admin_seed.as_ref().ok_or_else(|| needs_key(name))?;
+        let vault = self.open(name, Absent::Refuse)?;
+        if !vault.admit_anew(&Signer::from_seed(seed), node, signer, recipient)? {
+            return Ok(false);
+        }
+        // What the keys for it were wrapped to before, it does not have any more.
+        let role = vault.trust().nodes.iter().rfind(|known| known.name == node).and_then(|known| known.role);
+        let bundle = if role == Some(Role::Custodian) { full.for_custodian() } else { full.without_admin() };
+        VaultKeys::add(&vault, node, recipient, &bundle)?;
+        self.outdate(name)?;
+        Ok(true)
     }
 }
 

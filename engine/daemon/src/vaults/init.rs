@@ -31,6 +31,8 @@ pub enum Recovery {
 pub struct Initialised {
     /// The vault, where it was made; none where it was there already.
     pub made: Option<Arc<Vault>>,
+    /// The vault knows this node by another key now than before: it was built anew.
+    pub knows_again: bool,
     /// Vaults that open with the recovery key now and did not before.
     pub opened: Vec<String>,
     /// Vaults that did not get the recovery key, and why.
@@ -61,7 +63,7 @@ impl Vaults {
             *lock(self.slot(name)?) = Some(Opened::new(Arc::clone(&vault)));
             Some(vault)
         };
-        let mut done = Initialised { made, opened: Vec::new(), left: Vec::new() };
+        let mut done = Initialised { made, knows_again: false, opened: Vec::new(), left: Vec::new() };
         if let Recovery::File(file) = recovery {
             self.give_recovery_to_all(name, file, &mut done)?;
         }
@@ -262,6 +264,8 @@ impl Vaults {
         if self.give_recovery(name, &recovery, &full)? {
             done.opened.push(name.to_owned());
         }
+        let (signer, recipient) = self.own_keys();
+        done.knows_again = self.admit_anew(name, &full, (&self.writer.node, signer, &recipient))?;
         // Vaults that are made at other nodes get it from there.
         if let Some(fleet) = self.fleet()
             && full.authority_seed.is_some()

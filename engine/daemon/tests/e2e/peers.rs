@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::daemon::wait_for;
 use crate::judge::{Picture, assert_same};
-use crate::pair::Pair;
+use crate::pair::{NODES, Pair};
 use crate::sandbox::seeded;
 use crate::tree;
 
@@ -158,6 +158,72 @@ fn a_holder_that_was_started_anew_is_reached_at_once_however_it_ended() {
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
     alpha.terminate().good();
+    drop(beta);
+}
+
+/// The node loses all that it has, and is built anew and invited by the other one.
+fn rebuild(pair: &Pair, node: usize) {
+    let (lost, other) = (NODES[node], 1 - node);
+    fs::remove_dir_all(pair.folder.path().join(format!("state-{lost}"))).unwrap();
+    let recovery = pair.recovery();
+    let invite = ["invite", lost, "--again", "--recovery", recovery.to_str().unwrap()];
+    let inviting = pair.start(other, invite);
+    wait_for("the invitation", || inviting.stdout_so_far().contains('\n'));
+    pair.run(node, ["join", inviting.stdout_so_far().trim()]).good();
+    inviting.wait().good();
+}
+
+#[test]
+fn a_node_that_was_lost_and_built_anew_goes_on_where_it_was() {
+    let pair = Pair::together();
+    let beta = pair.daemon(1);
+    pair.run(0, ["now"]).good();
+    let before = Picture::of(&pair.source());
+    rebuild(&pair, 0);
+    before.assert_same(&Picture::of(&pair.restore(0, "what was there", &[])));
+    pair.change(1);
+    pair.run(0, ["now"]).good();
+    let points = pair.run(1, ["points", "data", "--json"]).good().json();
+    assert_eq!(points.as_array().map(Vec::len), Some(2), "{points}");
+    assert_same(&pair.source(), &pair.restore(1, "what came after", &[]));
+    pair.run(1, ["vault", "check", "held.alpha", "--read-data", "1/1"]).good();
+    pair.run(1, ["vault", "prune", "held.alpha"]).good();
+    drop(beta);
+}
+
+#[test]
+fn a_holder_that_was_lost_with_all_that_it_held_is_captured_to_again() {
+    let pair = Pair::together();
+    let beta = pair.daemon(1);
+    pair.run(0, ["now"]).good();
+    // Gone while its node is the one that it was: its disk is not mounted, as a rule.
+    drop(beta.kill());
+    fs::remove_dir_all(pair.held()).unwrap();
+    let beta = pair.daemon(1);
+    pair.run(0, ["now"]).refused(1, &["its holder has probably not mounted its disk"]);
+    drop(beta.kill());
+    rebuild(&pair, 1);
+    let beta = pair.daemon(1);
+    pair.run(0, ["now"]).good();
+    assert_same(&pair.source(), &pair.restore(1, "on the new one", &[]));
+    pair.run(1, ["vault", "check", "held.alpha", "--read-data", "1/1"]).good();
+    pair.run(1, ["vault", "prune", "held.alpha"]).good();
+    drop(beta);
+}
+
+#[test]
+fn a_holder_that_has_lost_its_state_alone_is_the_custodian_again_when_its_vault_is_told() {
+    let pair = Pair::together();
+    let beta = pair.daemon(1);
+    pair.run(0, ["now"]).good();
+    drop(beta.kill());
+    rebuild(&pair, 1);
+    let recovery = pair.recovery();
+    pair.run(1, ["vault", "init", "held.alpha", "--recovery", recovery.to_str().unwrap()]).good();
+    let beta = pair.daemon(1);
+    pair.run(0, ["now"]).good();
+    pair.run(1, ["vault", "prune", "held.alpha"]).good();
+    assert_same(&pair.source(), &pair.restore(1, "on the new one", &[]));
     drop(beta);
 }
 

@@ -80,15 +80,56 @@ impl Vault {
     /// # Errors
     /// Also when somebody else has written to `trust/` at the same time.
     pub fn take_custody(&self, admin: &Signer, node: TrustedNode) -> Result<u64, VaultError> {
+        let trust = self.trust_now()?;
+        self.append_trust(admin, trust, node, true)
+    }
+
+    /// Has a node that was built anew be known by its new key as well, with the rights that it had. Where it is the custodian, it is
+    /// that by its new key alone, in the next term. Whether there was anything to do: not for one that is known by this key, and
+    /// not for one that was never known. Everybody has to open the vault again.
+    ///
+    /// # Errors
+    /// Also when somebody else has written to `trust/` at the same time.
+    pub fn admit_anew(
+        &self,
+        admin: &Signer,
+        name: &str,
+        signer: SignerKey,
+        recipient: &str,
+    ) -> Result<bool, VaultError> {
+        let trust = self.trust_now()?;
+        let (nodes, custodian) = (&trust.newest.nodes, &trust.newest.custodian);
+        let is_known = nodes.iter().any(|known| known.name == name && known.signer == signer);
+        let Some(former) = nodes.iter().rfind(|known| known.name == name).filter(|_| !is_known) else {
+            return Ok(false);
+        };
+        let anew = TrustedNode { signer, recipient: recipient.to_owned(), ..former.clone() };
+        let is_custodian = custodian.node == name;
+        self.append_trust(admin, trust, anew, is_custodian)?;
+        Ok(true)
+    }
+
+    /// Writes the next object of the chain, in which this node is known, and custodian if that is said; the term.
+    fn append_trust(
+        &self,
+        admin: &Signer,
+        trust: Trust,
+        node: TrustedNode,
+        is_custodian: bool,
+    ) -> Result<u64, VaultError> {
         self.may_be_written()?;
         let unopened = Unopened { store: &self.store, io: &self.io };
-        let trust = self.trust_now()?;
         if admin.public() != self.ring.admin() {
             let (object, signer) = (Named::Trust(trust.newest.n + 1).to_name(), admin.public());
             return Err(VaultError::Untrusted { object: object.to_string(), place: self.place(), signer });
         }
-        let (term, signer) = (trust.newest.custodian.term + 1, Some(node.signer));
-        let custodian = Custodian { node: node.name.clone(), term, signer };
+        let custodian = match is_custodian {
+            true => {
+                let (term, signer) = (trust.newest.custodian.term + 1, Some(node.signer));
+                Custodian { node: node.name.clone(), term, signer }
+            }
+            false => trust.newest.custodian,
+        };
         let mut nodes = trust.newest.nodes;
         match nodes.iter_mut().find(|known| known.signer == node.signer) {
             // What it may write is not for a take-over to change.
