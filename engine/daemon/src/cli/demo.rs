@@ -152,7 +152,7 @@ struct Pair {
 struct Handed(Mutex<Option<Sender<String>>>);
 
 impl Invited for Handed {
-    fn open(&self, text: &str, _: Timestamp) {
+    fn open(&self, text: &str, _: &str, _: Timestamp) {
         if let Some(to) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // Who does not wait any more has told why.
             let _ = to.send(text.to_owned());

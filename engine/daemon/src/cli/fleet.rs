@@ -156,9 +156,9 @@ fn begin_configuration(
 struct Teller<'n>(&'n NodeName);
 
 impl Invited for Teller<'_> {
-    fn open(&self, text: &str, until: Timestamp) {
+    fn open(&self, text: &str, address: &str, until: Timestamp) {
         remark(&format!(
-            "on {}, run `backstay join` with what follows. It is a secret, good for one node, until {until}; this command waits for it",
+            "on {}, run `backstay join` with what follows. It is a secret, good for one node, until {until}; this command waits for it, at {address} (UDP)",
             self.0
         ));
         print(text);
@@ -237,6 +237,14 @@ fn state_of(invitation: &Invitation, path: &Path, arguments: &JoinArgs) -> Resul
     let config = match (path.is_file() || (has_fleet && has_node), has_node) {
         (true, _) => Some(load::load(path)?),
         (false, true) => match (node_file_alone(invitation, &starter), &arguments.state) {
+            (None, _) if own_name(&starter).is_some_and(|own| own != invitation.node.as_str()) => {
+                return Err(Failure::usage(format!(
+                    "the invitation is for {}, and this node is {} by {}: correct `name` of [node], or have an invitation made for that name",
+                    invitation.node,
+                    own_name(&starter).unwrap_or_default(),
+                    starter.node_file().display()
+                )));
+            }
             (None, None) => {
                 return Err(Failure::usage(format!(
                     "{} cannot be understood without its fleet.toml: say where the state is, with --state DIR",
@@ -257,6 +265,16 @@ fn state_of(invitation: &Invitation, path: &Path, arguments: &JoinArgs) -> Resul
     }
     let configured = config.map(|config| config.node.state);
     Ok(arguments.state.clone().or(configured).unwrap_or_else(|| PathBuf::from(DEFAULT_STATE)))
+}
+
+/// The name that a node.toml gives, whatever else stands there.
+fn own_name(starter: &Starter) -> Option<String> {
+    let text = std::fs::read_to_string(starter.node_file()).ok()?;
+    let of_node = text.split("[node]").nth(1)?;
+    let line = of_node.lines().map(str::trim).take_while(|line| !line.starts_with('[')).find_map(|line| {
+        line.strip_prefix("name").map(str::trim_start).and_then(|rest| rest.strip_prefix('='))
+    })?;
+    Some(line.trim().trim_matches(['"', '\'']).to_owned())
 }
 
 /// What a node.toml says that lacks its fleet.toml, as far as it can be understood without.

@@ -98,6 +98,14 @@ struct ShownNode {
     unreachable: Option<String>,
 }
 
+/// What a removal would do.
+#[derive(Serialize)]
+struct ShownRemoval {
+    node: String,
+    /// What sources lose by it, in words.
+    lost: Vec<String>,
+}
+
 pub(super) fn run(context: &Context, command: &NodeCommand) -> Result<u8, Failure> {
     match command {
         NodeCommand::List => list(context),
@@ -207,9 +215,16 @@ async fn look(config: &Config, member: Option<&FleetMember>) -> Vec<ShownNode> {
 
 fn remove(context: &Context, arguments: &RemoveArgs) -> Result<u8, Failure> {
     let node: NodeName = arguments.node.parse().map_err(Failure::usage)?;
-    for line in what_is_lost(&context.config, &node) {
-        remark(&line);
+    let vaults = context.vaults_to_read(None)?;
+    if let Some(fleet) = vaults.fleet() {
+        enrolment::refuse_unknown(&fleet.roster(), &node)?;
     }
+    let lost = what_is_lost(&context.config, &node);
+    if arguments.dry_run && context.json {
+        print_json(&ShownRemoval { node: node.to_string(), lost })?;
+        return Ok(0);
+    }
+    lost.iter().for_each(|line| remark(line));
     if arguments.dry_run {
         print(&format!(
             "{node} would be taken out of the fleet {}; nothing was changed",
@@ -217,7 +232,6 @@ fn remove(context: &Context, arguments: &RemoveArgs) -> Result<u8, Failure> {
         ));
         return Ok(0);
     }
-    let vaults = context.vaults_to_read(None)?;
     let told =
         enrolment::remove((&context.config, &context.io, &vaults), &node, arguments.recovery.as_deref())?;
     print(&format!("{node} belongs to the fleet {} no more", context.config.fleet.name));

@@ -12,6 +12,7 @@ use super::choose::held;
 use super::status::show_table;
 use super::{Context, capture, print_json};
 use crate::failure::Failure;
+use crate::terminal::remark;
 
 #[derive(Debug, Args)]
 pub(super) struct PointsArgs {
@@ -43,13 +44,26 @@ struct ShownPoint {
 pub(super) fn run(context: &Context, arguments: &PointsArgs) -> Result<u8, Failure> {
     let vaults = context.vaults_to_read(arguments.key_file.as_deref())?;
     let typed: Vec<String> = arguments.source.iter().cloned().collect();
-    let mut shown = Vec::new();
+    let (mut shown, mut failures) = (Vec::new(), Vec::new());
     for source in capture::named_anywhere(context, &typed)? {
-        shown.extend(points_of(&vaults, source, arguments.from.as_deref())?);
+        match points_of(&vaults, source, arguments.from.as_deref()) {
+            Ok(points) => shown.extend(points),
+            Err(failure) => failures.push((&source.name, failure)),
+        }
     }
+    // Where another node is gone, what is here is what is looked for.
+    let ended = match (failures.len(), shown.is_empty()) {
+        (0, _) => Ok(0),
+        (1, true) => Err(failures.remove(0).1),
+        (count, is_nothing) => {
+            failures.iter().for_each(|(name, failure)| remark(&format!("warning: {name}: {failure}")));
+            let what = format!("points of {count} sources could not be listed; see above");
+            Err(if is_nothing { Failure::failed(what) } else { Failure::partly(what) })
+        }
+    };
     if context.json {
         print_json(&shown)?;
-        return Ok(0);
+        return ended;
     }
     let head = ["SOURCE", "POINT", "TIME", "ENTRIES", "SIZE", "IN", ""].map(str::to_owned);
     let rows = shown.iter().map(|point| {
@@ -64,8 +78,10 @@ pub(super) fn run(context: &Context, arguments: &PointsArgs) -> Result<u8, Failu
         ]
     });
     let table: Vec<_> = std::iter::once(head).chain(rows).collect();
-    show_table(&table);
-    Ok(0)
+    if !shown.is_empty() || ended.is_ok() {
+        show_table(&table);
+    }
+    ended
 }
 
 fn remarks_on(point: &ShownPoint) -> String {

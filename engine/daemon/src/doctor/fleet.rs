@@ -2,10 +2,12 @@
 //! the others are, and hold what they should. Asks nodes, with a limit; judging is pure.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, NodeName, VaultKind};
+use backstay_core::config::{Config, ListenAddress, NodeName, VaultKind};
 use backstay_core::units::{ByteSize, Timestamp, format_duration};
 
 use super::finding::Finding;
@@ -33,8 +35,14 @@ pub struct Facts {
     is_enrolled: bool,
     certificate_until: Option<Timestamp>,
     listens: bool,
+    /// Where that cannot be.
+    listen_fault: Option<String>,
     /// Nodes that are accepted here.
     held: Vec<String>,
+    /// Nodes whose services have this one for their other, and that are not accepted here.
+    unheld: Vec<String>,
+    /// What is held for a node and refused, since the disk is below the floor: how much is free, and the floor.
+    below_floor: BTreeMap<String, (ByteSize, ByteSize)>,
     /// What is damaged of what is held for each of them.
     damaged: BTreeMap<String, Vec<String>>,
     /// A hash of this node's fleet.toml.
@@ -78,6 +86,9 @@ impl Facts {
             is_enrolled: roster.is_some_and(|roster| roster.members.contains_key(own)),
             certificate_until: member.and_then(|member| member.certificate_until(SystemClock.now())),
             listens: config.node.listen.is_some(),
+            listen_fault: listen_fault(config),
+            unheld: unheld(config),
+            below_floor: below_floor(config),
             held: config
                 .holds
                 .iter()
@@ -112,6 +123,30 @@ impl Facts {
             );
         }
         findings.extend(self.damaged.iter().map(|(node, objects)| judge_damaged(node, objects, words)));
+        if let Some(fault) = &self.listen_fault {
+            findings.push(
+                Finding::problem(SUBJECT, "listen", fault.clone())
+                    .because("other nodes do not reach this one, and nothing is held for them")
+                    .advise(format!("correct `listen` of [node] in {}", words.node_file.display())),
+            );
+        }
+        findings.extend(self.unheld.iter().map(|node| {
+            Finding::warning(
+                SUBJECT,
+                "hold",
+                format!("services of {node} have a vault here, by fleet.toml, and nothing is held for it"),
+            )
+            .because(format!("what {node} captures to this node is refused"))
+            .set(
+                format!("{}, and restart the daemon", words.node_file.display()),
+                format!("[hold.{node}]\nvault = {{ path = \"/srv/backstay/{node}\" }}"),
+            )
+        }));
+        findings.extend(self.below_floor.iter().map(|(node, (free, floor))| {
+            Finding::problem(SUBJECT, "floor", format!("what {node} captures to this node is refused: {free} are free, and {floor} are to stay free"))
+                .because("a holder's disk is never filled by what it holds")
+                .advise(format!("free space there, or lower `floor` of [hold.{node}] in {}", words.node_file.display()))
+        }));
         for (name, other) in &self.others {
             findings.extend(judge_other(name, other, &self.node, words));
             findings.extend(self.other_fleet_file(name, other, words));
@@ -142,9 +177,10 @@ impl Facts {
             false => Finding::problem(SUBJECT, "enrolled", format!("{} belongs to no fleet yet", self.node))
                 .because("it reaches no other node, and none reaches it: nothing is captured to vaults there, and nothing is held here")
                 .advise(format!(
-                    "on the first node run `{}`, on the others `{}` with what `backstay invite NODE` prints there",
-                    words.backstay(&format!("init {} --recovery {}", self.node, words.recovery_key().display())),
+                    "where the fleet is there already, or this node was built anew: run `backstay invite {} --recovery FILE` on another node (with --again for one that was lost), and here `{}` with what it prints. Only on the first node of a new fleet: `{}`",
+                    self.node,
                     words.backstay("join INVITATION"),
+                    words.backstay(&format!("init {} --recovery {}", self.node, words.recovery_key().display())),
                 )),
         }
     }
@@ -182,7 +218,8 @@ fn judge_other(name: &NodeName, other: &Other, own: &str, words: &Words) -> Vec<
         Err(why) => {
             return vec![
                 Finding::problem(&subject, "reached", why.clone())
-                    .because("nothing is captured to it or read from it until it is"),
+                    .because("nothing is captured to it, or read from it, as long as it is not reached")
+                    .advise(format!("see on {name} whether the daemon runs and what it logs (`journalctl -u backstay`), whether its address stands rightly in `nodes` of [fleet], and whether UDP gets through to its port")),
             ];
         }
     };
@@ -203,6 +240,11 @@ fn judge_other(name: &NodeName, other: &Other, own: &str, words: &Words) -> Vec<
         );
     }
     match &other.answer.room {
+        Some(Ok(0)) => findings.push(
+            Finding::problem(&subject, "holds", format!("it holds the vault of {own}, and has no room for more"))
+                .because("its `quota` or `floor` is reached: nothing more is captured to it")
+                .advise(format!("let retention remove more (`keep`), or have `quota` or `floor` of [hold.{own}] changed on {name}")),
+        ),
         Some(Ok(free)) => findings.push(Finding::ok(
             &subject,
             "holds",
@@ -219,6 +261,46 @@ fn judge_other(name: &NodeName, other: &Other, own: &str, words: &Words) -> Vec<
         None => {}
     }
     findings
+}
+
+/// Why this node cannot listen where it should, as far as that can be told from here.
+fn listen_fault(config: &Config) -> Option<String> {
+    let ListenAddress::Socket(address) = config.node.listen? else { return None };
+    let bound = UdpSocket::bind((address.ip(), 0));
+    if bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable) {
+        return Some(format!(
+            "{} is no address of this host, and the daemon is to listen there",
+            address.ip()
+        ));
+    }
+    let announced = config.fleet.nodes.get(&config.node.name)?.as_ref()?;
+    (announced.port != address.port()).then(|| {
+        format!(
+            "the daemon listens on port {}, and `nodes` of [fleet] sends others to port {}",
+            address.port(),
+            announced.port
+        )
+    })
+}
+
+/// Nodes from which a vault leads here, and that no [hold] accepts.
+fn unheld(config: &Config) -> Vec<String> {
+    let is_held = |node: &NodeName| config.holds.get(node).is_some_and(|hold| hold.vault.is_some());
+    let here = config.peer_pairs.iter().filter(|(_, holder)| *holder == config.node.name);
+    here.filter(|(writer, _)| !is_held(writer)).map(|(writer, _)| writer.to_string()).collect()
+}
+
+/// Spaces whose disk has less free than is to stay free.
+fn below_floor(config: &Config) -> BTreeMap<String, (ByteSize, ByteSize)> {
+    let held = config.holds.iter().filter_map(|(node, hold)| Some((node, hold.vault.as_ref()?)));
+    let judged = held.filter_map(|(node, held)| {
+        let floor = held.floor?;
+        let there = held.path.ancestors().find(|folder| folder.exists())?;
+        let stat = rustix::fs::statvfs(there).ok()?;
+        let free = ByteSize(stat.f_bavail.saturating_mul(stat.f_frsize));
+        (free < floor).then(|| (node.to_string(), (free, floor)))
+    });
+    judged.collect()
 }
 
 /// What the daemon has found damaged when it read last what is held for others.
@@ -263,6 +345,9 @@ mod tests {
             is_enrolled: true,
             certificate_until: Some(NOW.saturating_add(Duration::from_secs(25 * 24 * 3600))),
             listens: true,
+            listen_fault: None,
+            unheld: Vec::new(),
+            below_floor: BTreeMap::new(),
             held: vec!["beta".to_owned()],
             damaged: BTreeMap::new(),
             fleet_file: Some([1; 32]),
@@ -291,6 +376,15 @@ mod tests {
         assert_eq!(levels(&late)[1], ("certificate", Level::Warning));
         assert_eq!(levels(&Facts { certificate_until: None, ..facts() })[1], ("certificate", Level::Problem));
         assert_eq!(levels(&Facts { listens: false, ..facts() })[2], ("listen", Level::Problem));
+        let unheld = Facts { unheld: vec!["gamma".to_owned()], ..facts() };
+        assert_eq!(levels(&unheld)[2], ("hold", Level::Warning));
+        let below_floor = BTreeMap::from([("beta".to_owned(), (ByteSize(1), ByteSize(2)))]);
+        assert_eq!(levels(&Facts { below_floor, ..facts() })[2], ("floor", Level::Problem));
+        let listens_elsewhere = Facts { listen_fault: Some("another port".to_owned()), ..facts() };
+        assert_eq!(levels(&listens_elsewhere)[2], ("listen", Level::Problem));
+        let mut full = facts();
+        full.others.values_mut().next().unwrap().answer.room = Some(Ok(0));
+        assert_eq!(levels(&full)[3], ("holds", Level::Problem));
         let damaged = BTreeMap::from([("beta".to_owned(), vec!["packs/00/00".to_owned()])]);
         assert_eq!(levels(&Facts { damaged, ..facts() })[2], ("scrub", Level::Problem));
         let mut other = facts();

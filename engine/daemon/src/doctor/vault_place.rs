@@ -71,9 +71,8 @@ fn presence(subject: &str, known: Known<'_>, place: &Place, words: &Words) -> Co
             Break(Finding::problem(subject, "mounted", what)
                 .because("most likely its disk is not mounted. Backstay makes no new vault in its place, and nothing is captured to it")
                 .advise(format!(
-                    "mount its disk (`lsblk -f` shows which there are), and add it to /etc/fstab with `nofail`. If the vault was moved, correct `path` of [vault.{}] in {}",
-                    known.name,
-                    words.fleet_file.display()
+                    "mount its disk (`lsblk -f` shows which there are), and add it to /etc/fstab with `nofail`. If the vault was moved, correct `path` of {}",
+                    words.place_of_vault(known.name)
                 )))
         }
         Presence::Directory { .. } => Continue(Finding::ok(subject, "present", format!("{path} is there"))),
@@ -105,11 +104,7 @@ fn presence(subject: &str, known: Known<'_>, place: &Place, words: &Words) -> Co
         Presence::OtherThanDirectory => Break(
             Finding::problem(subject, "present", format!("{path} is not a directory"))
                 .because("a vault is a directory")
-                .advise(format!(
-                    "give another `path` to [vault.{}] in {}",
-                    known.name,
-                    words.fleet_file.display()
-                )),
+                .advise(format!("give another `path` to {}", words.place_of_vault(known.name))),
         ),
         Presence::Closed(why) => {
             let look = words.as_user(known.daemon_uid, &words.backstay("doctor"));
@@ -128,7 +123,7 @@ fn presence(subject: &str, known: Known<'_>, place: &Place, words: &Words) -> Co
 
 fn medium(subject: &str, name: &str, place: &Place, words: &Words) -> Finding {
     let lies = place.medium_words();
-    let elsewhere = format!("give [vault.{name}] in {} a `path` on a disk", words.fleet_file.display());
+    let elsewhere = format!("give {} a `path` on a disk", words.place_of_vault(name));
     match place.mount.as_ref().map(|mount| mount.medium()) {
         Some(Medium::Memory) => Finding::problem(subject, "medium", format!("it lies in memory ({lies})"))
             .because("all of it is gone when this host is booted")

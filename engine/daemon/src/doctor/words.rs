@@ -36,6 +36,14 @@ impl Words {
         Self { config, node_file, fleet_file, uid, home: home.unwrap_or_else(|| "/root".into()) }
     }
 
+    /// Where the `path` of a vault in a directory stands: what is held for another node, in the node's own file.
+    pub fn place_of_vault(&self, name: &str) -> String {
+        match name.strip_prefix("held.") {
+            Some(node) => format!("[hold.{node}] in {}", self.node_file.display()),
+            None => format!("[vault.{name}] in {}", self.fleet_file.display()),
+        }
+    }
+
     /// A command line of Backstay with this configuration.
     pub fn backstay(&self, rest: &str) -> String {
         match self.config == Path::new(CONFIG_DEFAULT) {

@@ -28,16 +28,20 @@ pub fn remove(
                 "{node} is this node itself: remove it on another one, which stays"
             )));
         }
-        if roster.members.remove(node).is_none() {
-            let known: Vec<&str> = roster.members.keys().map(|name| name.as_str()).collect();
-            return Err(Failure::usage(format!(
-                "{node} is no node of the fleet; enrolled are: {}",
-                known.join(", ")
-            )));
-        }
+        refuse_unknown(roster, node)?;
+        roster.members.remove(node);
         roster.charters.retain(|charter| charter.writer != *node && charter.holder != *node);
         Ok(())
     })
+}
+
+/// Fails for a node that is not enrolled, and names those that are.
+pub fn refuse_unknown(roster: &Roster, node: &NodeName) -> Result<(), Failure> {
+    if roster.members.contains_key(node) {
+        return Ok(());
+    }
+    let known: Vec<&str> = roster.members.keys().map(|name| name.as_str()).collect();
+    Err(Failure::usage(format!("{node} is no node of the fleet; enrolled are: {}", known.join(", "))))
 }
 
 /// Binds a node to the tailnet node that is at its address now, or to the one with this id. The id.

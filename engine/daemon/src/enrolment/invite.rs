@@ -28,8 +28,8 @@ use crate::vaults::Vaults;
 
 /// What is told while it is waited.
 pub trait Invited {
-    /// The invitation is open; this text is for the other node.
-    fn open(&self, text: &str, until: Timestamp);
+    /// The invitation is open; this text is for the other node, and that is where it is taken up.
+    fn open(&self, text: &str, address: &str, until: Timestamp);
 }
 
 /// Whether a node that is enrolled may be invited once more.
@@ -75,10 +75,11 @@ pub fn invite(
     let inviting = open(config, io, listen, &Certificate::from_seed(chain, &seed), &seed)?;
     let until = now.saturating_add(valid);
     let names = (config.fleet.name.clone(), node.clone(), config.node.name.clone());
-    let addresses = vec![shown(config, inviting.address()?)];
+    let address = shown(config, inviting.address()?);
     let authority = clerk.authority.certificate().to_vec();
-    let invitation = Invitation::new(names, roster.domain, addresses, until, &authority, roster.admin());
-    told.open(&invitation.to_text(), until);
+    let invitation =
+        Invitation::new(names, roster.domain, vec![address.clone()], until, &authority, roster.admin());
+    told.open(&invitation.to_text(), &address, until);
     let clerk: Arc<dyn Enroller> = Arc::new(clerk);
     match io.block_on(inviting.wait(&invitation, clerk, Arc::new(SystemClock))) {
         Ok(()) => {

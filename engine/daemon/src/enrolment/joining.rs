@@ -1,5 +1,7 @@
 //! Taking up an invitation on this node: keys are made here, what comes is written down, and only then is the other node told.
 
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,6 +53,11 @@ pub fn join(invitation: &Invitation, plan: &JoinPlan, io: &Handle) -> Result<Wri
             ))
         })?;
     }
+    if let (Some(starter), ListenAddress::Socket(address)) = (&plan.starter, plan.listen)
+        && !starter.node_file().exists()
+    {
+        refuse_foreign(address)?;
+    }
     let mut identity = Identity::load_or_make(&plan.state)?;
     if let Some(bundle) = identity.bundle.as_ref().filter(|bundle| bundle.domain != invitation.domain) {
         return Err(Failure::failed(format!(
@@ -85,6 +92,17 @@ pub fn join(invitation: &Invitation, plan: &JoinPlan, io: &Handle) -> Result<Wri
     let written = write_configuration(invitation, plan, &joined.fleet_file)?;
     io.block_on(joined.done());
     Ok(written)
+}
+
+/// An address that is not this host's. What has its port already may be the daemon.
+fn refuse_foreign(address: SocketAddr) -> Result<(), Failure> {
+    match UdpSocket::bind(address) {
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Err(Failure::usage(format!(
+            "{} is no address of this host: give one at which others reach it, with --listen ADDRESS:PORT. The invitation is not used up",
+            address.ip()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn refuse_other_keys(bundle: &Bundle, invitation: &Invitation) -> Result<(), Failure> {

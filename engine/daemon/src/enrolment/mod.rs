@@ -7,7 +7,7 @@ mod invite;
 mod joining;
 mod starter;
 
-pub use change::{import, rebind, remove};
+pub use change::{import, rebind, refuse_unknown, remove};
 pub use init::init;
 pub use invite::{Again, Invited, invite};
 pub use joining::{DEFAULT_STATE, JoinPlan, join};

@@ -116,7 +116,7 @@ impl Host for Holder {
         }
         let held = self.spaces.get(space).ok_or_else(|| {
             denied(format!(
-                "{} holds nothing for {space}: add [hold.{space}] with vault = {{ path = \"…\" }} to its node.toml",
+                "{} holds nothing for {space}: add [hold.{space}] with vault = {{ path = \"…\" }} to its node.toml, and restart its daemon",
                 self.name
             ))
         })?;

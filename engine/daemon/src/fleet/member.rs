@@ -182,6 +182,9 @@ impl From<Known> for Greeted {
 /// Other nodes have so long to take a changed roster; whoever does not gets it when it is next connected.
 const TELLING_MAX: Duration = Duration::from_secs(10);
 
+/// An answer is waited for so long: longer than the link does, which says better what is wrong.
+const GREETING_MAX: Duration = Duration::from_secs(13);
+
 /// Which nodes have a changed roster by now, and which will get it later.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -215,7 +218,7 @@ impl FleetMember {
             };
             let is_holder = holders.contains(&&node);
             let greet = async move {
-                let greeted = timeout(TELLING_MAX, link.greet()).await;
+                let greeted = timeout(GREETING_MAX, link.greet()).await;
                 let greeted = greeted.map_err(|_| "it does not answer in time".to_owned());
                 let greeted = greeted.and_then(|known| known.map_err(|error| error.to_string()));
                 let room = match (is_holder, &greeted) {

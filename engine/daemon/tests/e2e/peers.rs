@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use backstay_testkit::random::Random;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::daemon::wait_for;
 use crate::judge::{Picture, assert_same};
+use crate::outcome::run;
 use crate::pair::{NODES, Pair};
 use crate::sandbox::seeded;
 use crate::tree;
@@ -283,6 +285,53 @@ fn doctor_says_on_both_nodes_what_is_missing_between_them() {
     pair.holds_nothing = true;
     let _beta = pair.daemon(1);
     assert_eq!(found(&pair, 0), ["enrolled ok", "certificate ok", "reached ok", "holds problem"]);
+    assert_eq!(found(&pair, 1)[2], "hold warning", "and the one that has to be changed says so as well");
+    pair.holds_nothing = false;
+    pair.more_of_beta = ", floor = \"1000PiB\"".to_owned();
+    assert_eq!(found(&pair, 1)[2], "floor problem");
+}
+
+#[test]
+fn what_is_held_here_is_listed_also_when_the_other_node_is_gone() {
+    let mut pair = Pair::together();
+    let theirs = Value::from(pair.source().to_str().unwrap());
+    pair.more_of_fleet = format!(
+        "[service.other]\nprimary = \"beta\"\nsecondary = [\"alpha\"]\nfiles = {{ path = {theirs}, watch = false }}\n"
+    );
+    let beta = pair.daemon(1);
+    pair.run(0, ["now"]).good();
+    let listed = pair.run(1, ["points"]).refused(3, &["other.files", "nothing answers there"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("data.files"), "{listed:?}");
+    let listed = pair.run(1, ["points", "--json"]).refused(3, &["other.files"]);
+    assert_eq!(listed.json().as_array().map(Vec::len), Some(1));
+    drop(beta);
+}
+
+#[test]
+fn an_invitation_is_not_used_up_by_what_is_typed_wrongly() {
+    let pair = Pair::apart();
+    pair.run(0, ["init", "alpha", "--no-recovery"]).good();
+    let inviting = pair.start(0, ["invite", "beta"]);
+    wait_for("the invitation", || inviting.stdout_so_far().contains('\n'));
+    let text = inviting.stdout_so_far().trim().to_owned();
+    let elsewhere = pair.folder.path().join("elsewhere");
+    let join = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        command.arg("--config").arg(&elsewhere).args(["join", &text]).args(more);
+        run(command)
+    };
+    let state = elsewhere.join("state");
+    let state = ["--state", state.to_str().unwrap()];
+    join(&[&state[..], &["--listen", "192.0.2.1:7420"]].concat()).refused(2, &["no address of this host"]);
+    fs::create_dir_all(&elsewhere).unwrap();
+    fs::write(elsewhere.join("node.toml"), "[node]\nname = \"delta\"\n").unwrap();
+    join(&state).refused(2, &["the invitation is for beta, and this node is delta"]);
+    fs::remove_file(elsewhere.join("node.toml")).unwrap();
+    join(&[&state[..], &["--listen", "127.0.0.1:7420"]].concat()).good();
+    inviting.wait().good();
+    pair.run(0, ["node", "remove", "nobody", "--dry-run"]).refused(2, &["nobody is no node of the fleet"]);
+    let shown = pair.run(0, ["node", "remove", "beta", "--dry-run", "--json"]).good().json();
+    assert_eq!(shown["lost"].as_array().map(Vec::len), Some(1), "{shown}");
 }
 
 /// A pack of the vault that beta holds, the largest: it has contents.

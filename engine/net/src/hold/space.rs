@@ -6,7 +6,7 @@ use std::time::Duration;
 use backstay_core::id::{DomainId, SignerKey};
 use backstay_vault::buffer::BufferPool;
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{DirStore, Folder, StoreError, StoreErrorKind};
+use backstay_vault::store::{DirStore, Folder, Operation, StoreError, StoreErrorKind};
 use backstay_wire::peer::{Answer, Listed, Reason, Refusal};
 use tokio::sync::{Mutex, MutexGuard, OnceCell, OwnedSemaphorePermit, Semaphore};
 
@@ -191,6 +191,10 @@ pub(super) fn fault(text: String) -> Refusal {
 
 /// What the other side is told of an error of the holder's store. Its path is none of its business.
 pub(super) fn refusal_of(error: StoreError) -> Refusal {
+    if error.operation == Operation::Put && error.is_not_found() {
+        let text = "the folder in which the holder is to keep this is not there, and its disk may not be mounted: `backstay doctor` on the holder says which one";
+        return Refusal { reason: Reason::Fault, text: text.to_owned(), retry_after: None };
+    }
     let reason = match error.kind {
         StoreErrorKind::NotFound => Reason::NotFound,
         StoreErrorKind::Truncated => Reason::Truncated,
