@@ -8,6 +8,9 @@ use crate::units::ByteRate;
 /// So much of a rate may be used at once after a pause.
 const BURST: Duration = Duration::from_millis(250);
 
+/// What goes at once, although it was not earned, keeps others waiting for no longer than that.
+const OWED_MAX: Duration = Duration::from_secs(10);
+
 /// A bucket.
 #[derive(Debug, Clone, Default)]
 pub struct TokenBucket {
@@ -25,6 +28,12 @@ impl TokenBucket {
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.paid_until = Some(start.saturating_add(cost));
         start.duration_since(now)
+    }
+
+    /// Takes so many bytes that go at once: who comes next waits for them, but no longer than so long.
+    pub fn take_at_once(&mut self, bytes: u64, rate: ByteRate, now: SteadyTime) {
+        self.take(bytes, rate, now);
+        self.paid_until = self.paid_until.map(|paid| paid.min(now.saturating_add(OWED_MAX)));
     }
 }
 
@@ -65,6 +74,15 @@ mod tests {
         let mut bucket = TokenBucket::default();
         let waits: Vec<u128> = (0..4).map(|_| bucket.take(1_000_000, RATE, at(0)).as_millis()).collect();
         assert_eq!(waits, [0, 750, 1750, 2750]);
+    }
+
+    #[test]
+    fn what_goes_at_once_is_waited_for_and_not_for_ever() {
+        let mut bucket = TokenBucket::default();
+        bucket.take_at_once(2_000_000, RATE, at(0));
+        assert_eq!(bucket.take(1, RATE, at(0)).as_millis(), 1750);
+        bucket.take_at_once(1_000_000_000, RATE, at(0));
+        assert_eq!(bucket.take(1, RATE, at(0)), OWED_MAX);
     }
 
     #[test]

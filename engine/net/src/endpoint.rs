@@ -107,8 +107,11 @@ impl Endpoint {
         // As much as the system gives.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-        let quinn =
-            quinn::Endpoint::new(endpoint_config(own.reset_key()), server, socket, Arc::new(TokioRuntime));
+        let reset_key = match accepting {
+            Accepting::Yes => own.reset_key().at(socket.local_addr().map_err(bind)?),
+            Accepting::No => ResetKey::random(),
+        };
+        let quinn = quinn::Endpoint::new(endpoint_config(reset_key), server, socket, Arc::new(TokioRuntime));
         Ok(Self { quinn: quinn.map_err(bind)?, judge, rosters, own, voucher: None })
     }
 
@@ -207,8 +210,8 @@ fn endpoint_config(reset_key: ResetKey) -> EndpointConfig {
 
 fn server_config(judge: &Judge, own: &OwnCertificate) -> Result<ServerConfig, EndpointError> {
     let mut config = ServerConfig::with_crypto(Arc::new(tls::server(judge, own)?));
-    // Which kind a connection is, is known by its hello: a live one just uses less of its windows.
-    config.transport_config(Arc::new(transport(ConnectionKind::Bulk)));
+    // Which kind a connection is, is known by its hello.
+    config.transport_config(Arc::new(transport(ConnectionKind::Live)));
     // It would leave the address that was vouched for.
     config.migration(false);
     config.max_incoming(HANDSHAKES_MAX);
@@ -229,6 +232,12 @@ pub(crate) fn bare_server(
     quinn::Endpoint::server(config, address).map_err(|cause| EndpointError::Bind { address, cause })
 }
 
+/// Gives a connection the windows of one for bulk data.
+pub(crate) fn widen(connection: &quinn::Connection) {
+    connection.set_receive_window(VarInt::from_u32(BULK_WINDOW_BYTES));
+    connection.set_send_window(u64::from(BULK_WINDOW_BYTES));
+}
+
 /// Packets begin with 1200 bytes, which any tunnel for IPv6 carries, and grow where the way carries more.
 fn transport(kind: ConnectionKind) -> TransportConfig {
     let mut growth = MtuDiscoveryConfig::default();
@@ -242,7 +251,8 @@ fn transport(kind: ConnectionKind) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
-        .stream_receive_window(VarInt::from_u32(window))
+        // Bounded by that of the connection.
+        .stream_receive_window(VarInt::from_u32(BULK_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(window))
         .send_window(u64::from(window))
         .mtu_discovery_config(Some(growth))

@@ -2,6 +2,7 @@
 //! its connections of before that these are no more, and they need not find out by silence.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use backstay_vault::keys::random_bytes;
 use quinn::crypto::{CryptoError, HmacKey};
@@ -24,6 +25,17 @@ impl ResetKey {
     /// Of the node with this private key (DER).
     pub(crate) fn of(private_key: &[u8]) -> Self {
         Self(blake3::derive_key("backstay 2026-11-30 stateless reset", private_key))
+    }
+
+    /// For the socket at this address: by what one socket says nobody learns how connections of another are ended (RFC 9000, section
+    /// 21.11).
+    pub(crate) fn at(self, address: SocketAddr) -> Self {
+        Self(*blake3::keyed_hash(&self.0, address.to_string().as_bytes()).as_bytes())
+    }
+
+    /// For a socket whose address does not come back.
+    pub(crate) fn random() -> Self {
+        Self(random_bytes())
     }
 }
 

@@ -115,6 +115,12 @@ pub struct Config {
     pub fleet_file: Option<[u8; 32]>,
 }
 
+/// The name that the text of a node.toml gives, whatever else stands there; none where it is no TOML, or has none.
+pub fn node_name_in(text: &str) -> Option<String> {
+    let tables: toml::Table = text.parse().ok()?;
+    Some(tables.get("node")?.get("name")?.as_str()?.to_owned())
+}
+
 impl Config {
     /// Reads and checks a configuration.
     ///

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_core::config::{Config, ConfigTexts, FleetName, ListenAddress, NodeName, SourceText};
+use backstay_core::config::{
+    Config, ConfigTexts, FleetName, ListenAddress, NodeName, SourceText, node_name_in,
+};
 use backstay_core::units::{Timestamp, parse_duration};
 use backstay_net::enrol::Invitation;
 use backstay_net::tailnet::LocalApi;
@@ -234,14 +236,15 @@ pub(super) fn join(arguments: &JoinArgs, path: &Path, io: &Handle) -> Result<u8,
 fn state_of(invitation: &Invitation, path: &Path, arguments: &JoinArgs) -> Result<PathBuf, Failure> {
     let starter = Starter::in_folder(path);
     let (has_fleet, has_node) = (starter.fleet_file().exists(), starter.node_file().exists());
+    let own_name = std::fs::read_to_string(starter.node_file()).ok().and_then(|text| node_name_in(&text));
     let config = match (path.is_file() || (has_fleet && has_node), has_node) {
         (true, _) => Some(load::load(path)?),
         (false, true) => match (node_file_alone(invitation, &starter), &arguments.state) {
-            (None, _) if own_name(&starter).is_some_and(|own| own != invitation.node.as_str()) => {
+            (None, _) if own_name.as_deref().is_some_and(|own| own != invitation.node.as_str()) => {
                 return Err(Failure::usage(format!(
                     "the invitation is for {}, and this node is {} by {}: correct `name` of [node], or have an invitation made for that name",
                     invitation.node,
-                    own_name(&starter).unwrap_or_default(),
+                    own_name.unwrap_or_default(),
                     starter.node_file().display()
                 )));
             }
@@ -265,16 +268,6 @@ fn state_of(invitation: &Invitation, path: &Path, arguments: &JoinArgs) -> Resul
     }
     let configured = config.map(|config| config.node.state);
     Ok(arguments.state.clone().or(configured).unwrap_or_else(|| PathBuf::from(DEFAULT_STATE)))
-}
-
-/// The name that a node.toml gives, whatever else stands there.
-fn own_name(starter: &Starter) -> Option<String> {
-    let text = std::fs::read_to_string(starter.node_file()).ok()?;
-    let of_node = text.split("[node]").nth(1)?;
-    let line = of_node.lines().map(str::trim).take_while(|line| !line.starts_with('[')).find_map(|line| {
-        line.strip_prefix("name").map(str::trim_start).and_then(|rest| rest.strip_prefix('='))
-    })?;
-    Some(line.trim().trim_matches(['"', '\'']).to_owned())
 }
 
 /// What a node.toml says that lacks its fleet.toml, as far as it can be understood without.

@@ -37,6 +37,8 @@ pub struct Facts {
     listens: bool,
     /// Where that cannot be.
     listen_fault: Option<String>,
+    /// The port at which others look for it, and the one on which it listens, where they differ.
+    other_port: Option<(u16, u16)>,
     /// Nodes that are accepted here.
     held: Vec<String>,
     /// Nodes whose services have this one for their other, and that are not accepted here.
@@ -87,6 +89,7 @@ impl Facts {
             certificate_until: member.and_then(|member| member.certificate_until(SystemClock.now())),
             listens: config.node.listen.is_some(),
             listen_fault: listen_fault(config),
+            other_port: other_port(config),
             unheld: unheld(config),
             below_floor: below_floor(config),
             held: config
@@ -128,6 +131,13 @@ impl Facts {
                 Finding::problem(SUBJECT, "listen", fault.clone())
                     .because("other nodes do not reach this one, and nothing is held for them")
                     .advise(format!("correct `listen` of [node] in {}", words.node_file.display())),
+            );
+        }
+        if let Some((announced, listens)) = self.other_port {
+            findings.push(
+                Finding::warning(SUBJECT, "port", format!("`nodes` of [fleet] sends others to port {announced}, and the daemon listens on port {listens}"))
+                    .because("they do not reach it, unless something between forwards one to the other")
+                    .advise(format!("correct `listen` of [node] in {}, or `nodes`", words.node_file.display())),
             );
         }
         findings.extend(self.unheld.iter().map(|node| {
@@ -267,23 +277,22 @@ fn judge_other(name: &NodeName, other: &Other, own: &str, words: &Words) -> Vec<
 fn listen_fault(config: &Config) -> Option<String> {
     let ListenAddress::Socket(address) = config.node.listen? else { return None };
     let bound = UdpSocket::bind((address.ip(), 0));
-    if bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable) {
-        return Some(format!(
-            "{} is no address of this host, and the daemon is to listen there",
-            address.ip()
-        ));
-    }
-    let announced = config.fleet.nodes.get(&config.node.name)?.as_ref()?;
-    (announced.port != address.port()).then(|| {
-        format!(
-            "the daemon listens on port {}, and `nodes` of [fleet] sends others to port {}",
-            address.port(),
-            announced.port
-        )
-    })
+    let is_foreign = bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable);
+    is_foreign
+        .then(|| format!("{} is no address of this host, and the daemon is to listen there", address.ip()))
 }
 
-/// Nodes from which a vault leads here, and that no [hold] accepts.
+/// Where others look for this node, and where it listens, if the ports differ: right where something between forwards it.
+fn other_port(config: &Config) -> Option<(u16, u16)> {
+    let listens = match config.node.listen? {
+        ListenAddress::Tailnet { port } => port,
+        ListenAddress::Socket(address) => address.port(),
+    };
+    let announced = config.fleet.nodes.get(&config.node.name)?.as_ref()?.port;
+    (announced != listens).then_some((announced, listens))
+}
+
+/// Nodes from which a vault leads here, and that no `[hold]` accepts.
 fn unheld(config: &Config) -> Vec<String> {
     let is_held = |node: &NodeName| config.holds.get(node).is_some_and(|hold| hold.vault.is_some());
     let here = config.peer_pairs.iter().filter(|(_, holder)| *holder == config.node.name);
@@ -346,6 +355,7 @@ mod tests {
             certificate_until: Some(NOW.saturating_add(Duration::from_secs(25 * 24 * 3600))),
             listens: true,
             listen_fault: None,
+            other_port: None,
             unheld: Vec::new(),
             below_floor: BTreeMap::new(),
             held: vec!["beta".to_owned()],

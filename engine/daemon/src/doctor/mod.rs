@@ -108,7 +108,7 @@ impl Doctor {
 
     /// Whether this node has seen a vault of this name before.
     fn has_seen(&self, vault: &str) -> bool {
-        self.known.as_ref().is_some_and(|known| known.id(vault).is_some())
+        self.known.as_ref().is_some_and(|known| known.has_seen(vault))
     }
 
     /// Examines everything, and tells findings as they come.

@@ -107,7 +107,7 @@ fn admit_anew(config: &Config, vaults: &Vaults, node: &NodeName, full: &Bundle) 
             Err(failure) => tracing::warn!(
                 vault = name,
                 node = node.0,
-                "it is not known there by its new key: `backstay vault init {name} --recovery FILE` on it tells; {failure}"
+                "it is not known there by its new key; on it, `backstay vault init VAULT --recovery FILE` of its vault here does that: {failure}"
             ),
         }
     }

@@ -49,7 +49,7 @@ impl Scrubbing {
             };
             match outcome {
                 Ok(()) if scrub.next > 0 => continue,
-                Ok(()) => {}
+                Ok(()) | Err(NotScrubbed::NoVault) => {}
                 Err(error) => tracing::warn!(node = %self.node, "what is held cannot be scrubbed: {error}"),
             }
             self.show(&scrub);
@@ -62,7 +62,8 @@ impl Scrubbing {
         let part = u8::try_from(scrub.next).unwrap_or(0);
         let found = self.space.scrub(part, RATE).await?;
         let damaged = with_found(&scrub.damaged, part, &found.damaged);
-        for name in damaged.iter().filter(|name| !scrub.damaged.contains(name)) {
+        for name in found.damaged.iter().map(ToString::to_string).filter(|name| !scrub.damaged.contains(name))
+        {
             tracing::error!(
                 node = %self.node,
                 object = name,
@@ -127,7 +128,7 @@ fn seconds(time: Timestamp) -> i64 {
 /// What is damaged, when of this part this was found.
 fn with_found(known: &[String], part: u8, found: &[ObjectName]) -> Vec<String> {
     let elsewhere = known.iter().filter(|name| part_of(name) != Some(part)).cloned();
-    elsewhere.chain(found.iter().map(ToString::to_string)).take(DAMAGED_MAX).collect()
+    found.iter().map(ToString::to_string).chain(elsewhere).take(DAMAGED_MAX).collect()
 }
 
 /// In which part an object is.
@@ -154,7 +155,7 @@ mod tests {
     fn what_is_found_in_a_part_takes_the_place_of_what_was_known_of_it() {
         let known = [pack(0).to_string(), pack(5).to_string()];
         assert_eq!(with_found(&known, 5, &[]), [pack(0).to_string()]);
-        assert_eq!(with_found(&known, 5, &[pack(5)]), known);
+        assert_eq!(with_found(&known, 5, &[pack(5)]), [pack(5).to_string(), pack(0).to_string()]);
         assert_eq!(with_found(&known, 7, &[pack(7)]).len(), 3);
     }
 

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::node::Scrubs;
 
 /// How often it is looked whether another process has written a roster.
-const LOOK: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How often it is tried to listen where that is not possible, as long as tailscaled is not connected.
 const LISTEN_AGAIN: Duration = Duration::from_secs(10);

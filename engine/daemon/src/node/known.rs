@@ -40,6 +40,12 @@ impl KnownVaults {
         self.ids.get(name).copied()
     }
 
+    /// Whether a vault of this name was ever seen, at whichever node.
+    pub fn has_seen(&self, name: &str) -> bool {
+        let at_a_node = |known: &str| known.strip_prefix(name).is_some_and(|rest| rest.starts_with(" at "));
+        self.ids.keys().any(|known| known == name || at_a_node(known))
+    }
+
     /// Remembers a vault.
     pub fn remember(&mut self, name: &str, id: VaultId) -> Result<(), Failure> {
         if self.ids.get(name) == Some(&id) {

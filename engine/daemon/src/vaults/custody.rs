@@ -77,15 +77,16 @@ impl Vaults {
     ) -> Result<bool, Failure> {
         let seed = full.admin_seed.as_ref().ok_or_else(|| needs_key(name))?;
         let vault = self.open(name, Absent::Refuse)?;
-        if !vault.admit_anew(&Signer::from_seed(seed), node, signer, recipient)? {
-            return Ok(false);
-        }
-        // What the keys for it were wrapped to before, it does not have any more.
-        let role = vault.trust().nodes.iter().rfind(|known| known.name == node).and_then(|known| known.role);
+        let known = vault.trust().nodes.iter().filter(|known| known.name == node);
+        let (is_known, role) =
+            known.fold((false, None), |_, known| (known.signer == signer, Some(known.role)));
+        let Some(role) = role.filter(|_| !is_known) else { return Ok(false) };
+        // What the keys were wrapped to before, it does not have any more. First: by its new key it is found to be known.
         let bundle = if role == Some(Role::Custodian) { full.for_custodian() } else { full.without_admin() };
         VaultKeys::add(&vault, node, recipient, &bundle)?;
+        let was_necessary = vault.admit_anew(&Signer::from_seed(seed), node, signer, recipient)?;
         self.outdate(name)?;
-        Ok(true)
+        Ok(was_necessary)
     }
 }
 

@@ -24,7 +24,7 @@ const MORE_MIB_MAX: u64 = 128;
 const STREAMS_MAX: usize = 64;
 
 /// Connections of one node, of each kind.
-const CONNECTIONS_MAX: usize = 16;
+const CONNECTIONS_MAX: usize = 8;
 
 /// The most memory that a process has had, MiB.
 fn peak_mib(running: &Running) -> u64 {

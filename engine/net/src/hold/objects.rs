@@ -1,21 +1,26 @@
 //! Objects on their way to whoever asks: found, bounded, and read a piece at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{DirStore, OBJECT_BYTES_MAX, Store, StoreError, Stretch};
 use backstay_wire::peer::{Reason, Refusal};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
-use super::space::refusal_of;
+use super::space::{busy, refusal_of};
 
 /// How much is read at once, bytes.
-const PIECE_BYTES: u64 = 1 << 20;
+pub(super) const PIECE_BYTES: u64 = 1 << 20;
 
 /// What is longer than this waits for its turn, bytes: whoever asks for much and reads none of it has pieces of no more than so
 /// many in memory.
 const SENT_AT_ONCE_FROM: u64 = 64 << 10;
+
+/// And waits no longer than that.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// An object, or a stretch of it, that is being sent.
 #[derive(Debug)]
@@ -65,13 +70,15 @@ impl Opened {
         Ok(Self { store: store.clone(), name, next, end, whole: None, _turn: None })
     }
 
-    /// Waits for its turn, of those of this space.
-    pub(super) async fn in_turn(self, turns: &Arc<Semaphore>) -> Self {
+    /// Waits for its turn, of those of this space; not for as long as whoever asks would wait for an answer.
+    pub(super) async fn in_turn(self, turns: &Arc<Semaphore>) -> Result<Self, Refusal> {
         if self.whole.is_some() || self.remaining() <= SENT_AT_ONCE_FROM {
-            return self;
+            return Ok(self);
         }
-        let turn = Arc::clone(turns).acquire_owned().await.ok();
-        Self { _turn: turn, ..self }
+        match timeout(TURN_WAIT_MAX, Arc::clone(turns).acquire_owned()).await {
+            Ok(turn) => Ok(Self { _turn: turn.ok(), ..self }),
+            Err(_) => Err(busy("too much is read at once")),
+        }
     }
 
     /// Bytes that remain.

@@ -6,13 +6,12 @@ use std::time::Duration;
 use backstay_core::clock::SteadyTime;
 use backstay_core::rate::TokenBucket;
 use backstay_core::units::ByteRate;
-use backstay_vault::name::ObjectName;
-use backstay_vault::store::{Folder, Listed, Store};
-use backstay_wire::peer::Reason;
+use backstay_vault::name::{Named, ObjectName};
+use backstay_vault::store::{Folder, Listed, Store, StoreError, StoreErrorKind, Stretch};
 use tokio::time::{Instant, sleep};
 
 use super::changes::hash_in;
-use super::objects::{There, look_at};
+use super::objects::PIECE_BYTES;
 use super::space::Space;
 
 /// A scrub has so many parts: packs by the first byte of their ids, and with the first part everything else.
@@ -37,8 +36,20 @@ pub struct Scrubbed {
 
 /// Why something was not read.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct NotScrubbed(String);
+pub enum NotScrubbed {
+    /// There is no vault: its node has not captured to this one yet, or the disk is not mounted.
+    #[error("there is no vault")]
+    NoVault,
+    /// This process may not, or cannot now.
+    #[error("{0}")]
+    Failed(StoreError),
+}
+
+impl From<StoreError> for NotScrubbed {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
 
 impl Space {
     /// Reads a part of what is held, no faster than this.
@@ -47,27 +58,23 @@ impl Space {
         if part == 0 {
             folders.extend(HASHED.iter().map(|folder| Folder::new(&[folder])));
         }
+        self.refuse_no_vault().await?;
         let mut listed = Vec::new();
         for folder in &folders {
-            match self.store.list(folder).await {
-                Ok(found) => listed.extend(found),
-                // Its node has not captured to this one yet.
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(NotScrubbed(error.to_string())),
-            }
+            listed.extend(self.store.list(folder).await?);
         }
         self.compare(&listed, rate).await
     }
 
     /// Reads these objects once more, those of them that are there still.
     pub async fn scrub_again(&self, names: &[ObjectName], rate: ByteRate) -> Result<Scrubbed, NotScrubbed> {
+        self.refuse_no_vault().await?;
         let mut listed = Vec::new();
         for name in names {
             let Some((name, named)) = ObjectName::parse(name.as_str()) else { continue };
             match self.store.length(&name).await {
-                Ok(bytes) => listed.push(Listed { name, named, bytes }),
                 Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(NotScrubbed(error.to_string())),
+                found => listed.push(Listed { name, named, bytes: found.unwrap_or(0) }),
             }
         }
         self.compare(&listed, rate).await
@@ -96,13 +103,36 @@ impl Space {
         Ok(scrubbed)
     }
 
-    /// Whether an object has this hash; none where it is not there.
+    /// A disk that is not mounted is not one on which everything is good.
+    async fn refuse_no_vault(&self) -> Result<(), NotScrubbed> {
+        match self.store.length(&Named::Format(1).to_name()).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Err(NotScrubbed::NoVault),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether an object can be read and has this hash; none where it is not there.
     async fn has_hash(&self, name: &ObjectName, hash: [u8; 32]) -> Result<Option<bool>, NotScrubbed> {
-        match look_at(&self.store, name, true).await {
-            Ok(There::Nothing) => Ok(None),
-            Ok(there) => Ok(Some(there.hash() == Some(hash))),
-            Err(refusal) if refusal.reason == Reason::NotFound => Ok(None),
-            Err(refusal) => Err(NotScrubbed(refusal.text)),
+        let read = async {
+            let (mut next, length) = (0, self.store.length(name).await?);
+            let mut hasher = blake3::Hasher::new();
+            while next < length {
+                let stretch = Stretch { offset: next, length: PIECE_BYTES.min(length - next) };
+                hasher.update(&self.store.get_range(name, stretch).await?);
+                next += stretch.length;
+            }
+            Ok::<_, StoreError>(hasher.finalize())
+        };
+        match read.await {
+            Ok(found) => Ok(Some(*found.as_bytes() == hash)),
+            Err(error) if error.is_not_found() => Ok(None),
+            // Not of the object, but of this process or the machine.
+            Err(error) if matches!(error.kind, StoreErrorKind::Denied | StoreErrorKind::Gone) => {
+                Err(error.into())
+            }
+            Err(error) if error.is_transient() => Err(error.into()),
+            Err(_) => Ok(Some(false)),
         }
     }
 }
@@ -110,7 +140,6 @@ impl Space {
 #[cfg(test)]
 mod tests {
     use backstay_core::id::{ObjectHash, PackId, PointId, SourceId};
-    use backstay_vault::name::Named;
     use backstay_vault::store::DirStore;
     use bytes::Bytes;
 
@@ -142,7 +171,8 @@ mod tests {
         let folder = within.path().join("held");
         let store = DirStore::new(&folder);
         let space = Space::new(store.clone(), RoomLimits::default(), Disks::default());
-        assert_eq!(all(&space).await, Scrubbed::default(), "nothing is there yet");
+        assert!(matches!(space.scrub(0, FAST).await, Err(NotScrubbed::NoVault)), "nothing is there yet");
+        store.put(&Named::Format(1).to_name(), Bytes::from_static(b"format")).await.expect("put");
         let mut names = Vec::new();
         for number in 0..40u8 {
             names.push(put(&store, &[number; 5000], |hash| Named::Pack(PackId::new(hash))).await);
@@ -167,5 +197,9 @@ mod tests {
         store.delete(&names[40]).await.expect("is deleted");
         let again = space.scrub_again(&damaged, FAST).await.expect("is read");
         assert_eq!((again.objects, again.damaged), (1, Vec::new()));
+        // Its disk is not mounted any more: nothing is said of what is not seen.
+        std::fs::rename(&folder, within.path().join("elsewhere")).expect("is moved");
+        let unseen = Space::new(DirStore::new(&folder), RoomLimits::default(), Disks::default());
+        assert!(matches!(unseen.scrub_again(&damaged, FAST).await, Err(NotScrubbed::NoVault)));
     }
 }

@@ -89,7 +89,7 @@ impl Space {
     pub(crate) async fn open(&self, name: &str, stretch: Option<(u64, u64)>) -> Result<Opened, Refusal> {
         let (name, named) = parse(name)?;
         if stretch.is_some() || !rules::is_small(&named) {
-            return Ok(Opened::find(&self.store, name, stretch).await?.in_turn(&self.sent).await);
+            return Opened::find(&self.store, name, stretch).await?.in_turn(&self.sent).await;
         }
         let length = self.store.length(&name).await.map_err(refusal_of)?;
         if length > SMALL_BYTES_MAX {
@@ -191,7 +191,7 @@ pub(super) fn fault(text: String) -> Refusal {
 
 /// What the other side is told of an error of the holder's store. Its path is none of its business.
 pub(super) fn refusal_of(error: StoreError) -> Refusal {
-    if error.operation == Operation::Put && error.is_not_found() {
+    if matches!(error.operation, Operation::Put | Operation::Append) && error.is_not_found() {
         let text = "the folder in which the holder is to keep this is not there, and its disk may not be mounted: `backstay doctor` on the holder says which one";
         return Refusal { reason: Reason::Fault, text: text.to_owned(), retry_after: None };
     }

@@ -108,6 +108,7 @@ struct Way {
 #[derive(Debug)]
 struct Failed {
     error: LinkError,
+    at: Instant,
     until: Instant,
 }
 
@@ -175,7 +176,8 @@ impl Link {
             ConnectionKind::Live => &self.inner.live,
             ConnectionKind::Bulk => &self.inner.bulk,
         };
-        // Whoever comes meanwhile waits for the same attempt.
+        // Whoever comes meanwhile waits for the same attempt, and takes what came out of it.
+        let asked_at = Instant::now();
         let mut way = way.lock().await;
         if let Some(open) = way.open.take_if(|open| !self.is_usable(open)) {
             // Nothing goes to a node that was removed from the fleet.
@@ -187,7 +189,7 @@ impl Link {
         }
         if let Some(failed) = &way.failed {
             let left = failed.until.saturating_duration_since(Instant::now());
-            if left > WAIT_MAX {
+            if left > WAIT_MAX || failed.at >= asked_at {
                 return Err(failed.error.clone());
             }
             // It may just be starting anew.
@@ -196,6 +198,9 @@ impl Link {
         match dial::dial(&self.inner, kind).await {
             Ok(open) => {
                 let open = Arc::new(open);
+                if way.failed.is_some() {
+                    tracing::info!(node = %self.inner.node, ?kind, "it is reached again");
+                }
                 way.backoff = Backoff::default();
                 way.failed = None;
                 way.open = Some(Arc::clone(&open));
@@ -203,12 +208,16 @@ impl Link {
                 Ok(open)
             }
             Err(error) => {
+                // Once, and not each time that it is tried again.
+                if way.failed.is_none() {
+                    tracing::info!(node = %self.inner.node, ?kind, "{error}");
+                }
                 let asked = match &error {
                     LinkError::Refused { refusal, .. } => refusal.retry_after.unwrap_or_default(),
                     LinkError::Unreachable { .. } => Duration::ZERO,
                 };
                 let until = Instant::now() + way.backoff.next().max(asked);
-                way.failed = Some(Failed { error: error.clone(), until });
+                way.failed = Some(Failed { error: error.clone(), at: Instant::now(), until });
                 Err(error)
             }
         }

@@ -33,7 +33,11 @@ struct Direction {
 
 impl Direction {
     fn take(&self, bytes: u64, rate: ByteRate, now: SteadyTime) -> Duration {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, rate, now)
+        self.bucket().take(bytes, rate, now)
+    }
+
+    fn bucket(&self) -> std::sync::MutexGuard<'_, TokenBucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,11 +81,11 @@ impl Pace {
         wait
     }
 
-    /// Takes so many bytes that cannot wait: what comes after them waits for longer.
+    /// Takes so many bytes that cannot wait: what comes after them waits for longer, within a bound that no payload stalls by.
     pub(super) fn take_ahead(&self, way: Way, bytes: usize) {
         if let Some(rate) = self.rate(way) {
             let now = SteadyTime::since_start(self.began.elapsed());
-            self.direction(way).take(bytes as u64, rate, now);
+            self.direction(way).bucket().take_at_once(bytes as u64, rate, now);
         }
     }
 

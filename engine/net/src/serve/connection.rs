@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_wire::peer::{CAPABILITY_APPEND, Greeting, Hello, MAJOR, MINOR, Reason, Refusal};
+use backstay_wire::peer::{
+    CAPABILITY_APPEND, ConnectionKind, Greeting, Hello, MAJOR, MINOR, Reason, Refusal,
+};
 use quinn::{Connecting, Connection, RecvStream, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -14,6 +16,7 @@ use super::Shared;
 use super::limits::{Handshake, Place};
 use super::peer::{Peer, denied};
 use super::request;
+use crate::endpoint;
 use crate::frames::{self, HELLO_WAIT_MAX, MessageError};
 use crate::outgoing::{NotWritten, Outgoing};
 use crate::tls::words;
@@ -54,6 +57,9 @@ pub(super) async fn serve(
     // It counts among those that are being made until it is let in.
     if let Some(place) = let_in(&peer, &connection).await {
         drop(handshake);
+        if place.kind() == ConnectionKind::Bulk {
+            endpoint::widen(&connection);
+        }
         requests(&peer, &connection, &place).await;
         drop(place);
     }
@@ -76,7 +82,8 @@ async fn let_in(peer: &Arc<Peer>, connection: &Connection) -> Option<Place> {
             return None;
         }
     };
-    let sent = frames::write(&mut send.stream, &Greeting::Hello(answer(peer, &hello)), HELLO_WAIT_MAX).await;
+    let sent =
+        frames::write(&mut send.stream, &Greeting::Hello(answer(peer, &hello, &entry)), HELLO_WAIT_MAX).await;
     // Whoever has read it may not wait for the end of the stream.
     if sent.is_err() || matches!(send.finish(HELLO_WAIT_MAX).await, Err(NotWritten::Lost(_))) {
         connection.close(VarInt::from_u32(1), b"no hello");
@@ -151,7 +158,7 @@ fn enter(peer: &Peer, connection: &Connection, hello: &Hello) -> Result<Place, R
     })
 }
 
-fn answer(peer: &Peer, hello: &Hello) -> Hello {
+fn answer(peer: &Peer, hello: &Hello, entry: &Entry) -> Hello {
     let roster = peer.roster();
     Hello {
         major: MAJOR,
@@ -163,7 +170,11 @@ fn answer(peer: &Peer, hello: &Hello) -> Hello {
         capabilities: vec![CAPABILITY_APPEND.to_owned()],
         time_nanos: peer.shared.endpoint.clock().now().as_nanos(),
         roster: roster.number,
-        fleet_file: peer.shared.host.fleet_file(),
+        // None of the business of whoever is no member.
+        fleet_file: match entry {
+            Entry::Member(_) => peer.shared.host.fleet_file(),
+            Entry::Stranger => None,
+        },
     }
 }
 

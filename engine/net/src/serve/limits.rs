@@ -16,8 +16,13 @@ use crate::frames::plain;
 const HANDSHAKES_FROM_ONE_MAX: usize = 16;
 
 /// Connections of one node and kind. More than one, since each command makes its own, and those of one that was killed are there
-/// for a while still.
-const OF_ONE_NODE_MAX: usize = 16;
+/// for a while still. Those for bulk data may have much on its way, and are fewer.
+fn of_one_node_max(kind: ConnectionKind) -> usize {
+    match kind {
+        ConnectionKind::Live => 16,
+        ConnectionKind::Bulk => 8,
+    }
+}
 
 /// Refusals of one node, and of all strangers, that are written to the log in each interval; the rest is counted.
 const REFUSALS_LOGGED_MAX: u32 = 20;
@@ -107,7 +112,7 @@ impl Connections {
         let guest = Arc::new(Guest { connection: connection.clone(), use_of_it });
         let mut counts = self.counts();
         let guests = counts.of_nodes.entry(key.clone()).or_default();
-        if guests.len() >= OF_ONE_NODE_MAX {
+        if guests.len() >= of_one_node_max(kind) {
             let idle = guests.iter().enumerate().filter_map(|(n, guest)| Some((guest.idle_since()?, n)));
             let (_, longest) = idle.min()?;
             let gone = guests.swap_remove(longest);
@@ -137,6 +142,11 @@ impl Drop for Handshake {
 }
 
 impl Place {
+    /// The kind of the connection.
+    pub(super) fn kind(&self) -> ConnectionKind {
+        self.1.1
+    }
+
     /// One request more is under way, until that is dropped.
     pub(super) fn busy(&self) -> Busy {
         self.2.use_of_it().0 += 1;

@@ -251,7 +251,7 @@ async fn a_flood_of_streams_and_of_connections_is_bounded_and_others_are_served_
     let member = Enrolled::of(&held, "nullstone");
     let mut connections = Vec::new();
     // Idle ones give way to others.
-    for _ in 0..20 {
+    for _ in 0..12 {
         let connection = connect_as(&held, &member).await;
         hello(&connection).await;
         connections.push(connection);

@@ -62,7 +62,7 @@ async fn what_is_there_is_neither_replaced_nor_deleted_by_its_writer() {
     refused(held.store.delete(&name).await, "retention is the holder's");
     let damaged = Bytes::from_static(b"something else");
     let other = held.store.put(&name, damaged).await.expect_err("its name says what it is");
-    assert!(other.to_string().contains("the hash in it is another one"), "{other}");
+    assert!(other.to_string().contains("not the one that was announced"), "{other}");
     assert_eq!(held.store.get(&name).await.expect("is there"), content);
 }
 

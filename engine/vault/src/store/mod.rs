@@ -256,8 +256,7 @@ pub enum StoreErrorKind {
 }
 
 /// A failed operation on a store.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot {} {object} in {place}: {cause}{}", .operation.as_str(), .kind.advice(*.operation))]
+#[derive(Debug, Clone)]
 pub struct StoreError {
     /// What was tried.
     pub operation: Operation,
@@ -269,6 +268,19 @@ pub struct StoreError {
     pub kind: StoreErrorKind,
     /// Why, for people.
     pub cause: String,
+}
+
+impl std::error::Error for StoreError {}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, object, place, kind, cause } = self;
+        // What was asked of a node that is not there says nothing: the cause names the node.
+        if *kind == StoreErrorKind::Unreachable {
+            return f.write_str(cause);
+        }
+        write!(f, "cannot {} {object} in {place}: {cause}{}", operation.as_str(), kind.advice(*operation))
+    }
 }
 
 impl StoreError {

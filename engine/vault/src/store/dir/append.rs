@@ -25,6 +25,9 @@ const AT_ONCE_MAX: usize = 64;
 /// What would leave a hole waits for so long for what comes before it.
 const GAP_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// Objects that could not be made durable; with so many nothing is appended any more, until the process is started anew.
+const UNSURE_MAX: usize = 1024;
+
 /// Names that are known to be durable; what is forgotten is synced once more.
 const NAMES_KNOWN_MAX: usize = 1024;
 
@@ -34,6 +37,9 @@ pub(super) struct Appends {
     queues: Mutex<HashMap<String, Queue>>,
     /// Objects whose names this process has made durable.
     named: Mutex<HashSet<String>>,
+    /// Objects of which a part could not be made durable. The system may take it for written from then on: nothing that follows it
+    /// is acknowledged.
+    unsure: Mutex<HashSet<String>>,
     count: AtomicU64,
 }
 
@@ -64,6 +70,26 @@ impl Appends {
 
     fn named(&self) -> MutexGuard<'_, HashSet<String>> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails where an earlier part may not be on the disk.
+    fn refuse_unsure(&self, name: &str) -> io::Result<()> {
+        let unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+        match unsure.contains(name) || unsure.len() >= UNSURE_MAX {
+            false => Ok(()),
+            true => Err(io::Error::other(
+                "an earlier part could not be made durable: it goes on in another object",
+            )),
+        }
+    }
+
+    fn is_unsure(&self, name: &str) {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+
+    /// What waits is told that nobody works on it any more.
+    fn give_up(&self, name: &str) {
+        self.queues().remove(name);
     }
 
     /// Enters something. True if nobody works on that object.
@@ -152,12 +178,9 @@ pub(super) async fn append(
     let waiting = Waiting { number, is_early: false, offset, content, answer };
     if inner.appends.enter(name.as_str(), waiting)? {
         let (inner, name) = (Arc::clone(inner), name.to_string());
+        let mut working = Working { inner, name, is_done: false };
         // To its end, also when whoever began it is gone: others may wait for it by then.
-        tokio::task::spawn_blocking(move || {
-            while let Some(taken) = inner.appends.take(&name) {
-                inner.appends.give_back(&name, inner.append_all(&name, taken));
-            }
-        });
+        tokio::task::spawn_blocking(move || working.work());
     }
     let Some(told) = waiter.told.as_mut() else { return Err(ending()) };
     loop {
@@ -173,11 +196,36 @@ pub(super) async fn append(
     }
 }
 
+/// Whoever works on an object. Where it does not come to its end, those who wait are told.
+struct Working {
+    inner: Arc<Inner>,
+    name: String,
+    is_done: bool,
+}
+
+impl Working {
+    fn work(&mut self) {
+        let (appends, name) = (&self.inner.appends, &self.name);
+        while let Some(taken) = appends.take(name) {
+            appends.give_back(name, self.inner.append_all(name, taken));
+        }
+        self.is_done = true;
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.inner.appends.give_up(&self.name);
+        }
+    }
+}
+
 impl Inner {
     /// Appends all that fits on to what is there, answers, and gives back what is early.
     fn append_all(&self, name: &str, taken: Vec<Waiting>) -> Vec<Waiting> {
         let least = taken.first().map_or(0, |first| first.offset);
-        let opened = self.open_root().and_then(|root| {
+        let opened = self.appends.refuse_unsure(name).and_then(|()| self.open_root()).and_then(|root| {
             let file = self.open_growing(&root.path, name, least == 0)?;
             let length = file.as_ref().map_or(Ok(0), |file| Ok::<_, io::Error>(file.metadata()?.len()))?;
             Ok((root, file, length))
@@ -209,6 +257,9 @@ impl Inner {
             return early;
         }
         let synced = self.disk.sync_file(&file, &root.path.join(name));
+        if synced.is_err() {
+            self.appends.is_unsure(name);
+        }
         let durable = synced.and_then(|()| self.make_name_durable(&root.path, name, is_new));
         for answer in written {
             tell(answer, durable.as_ref().copied().map_err(again));
@@ -242,7 +293,7 @@ impl Inner {
             let why = format!("other bytes are there from byte {} on", part.offset);
             return Err(io::Error::new(ErrorKind::AlreadyExists, why));
         }
-        // What is there as well: it may be in memory alone, after a sync that has failed.
+        // What is there as well: it may be in memory alone, after a sync that has failed in an earlier process.
         let path = root.join(name);
         match self.disk.write_at(file, &path, part.offset, &part.content) {
             Err(error) if is_full(&error) && self.has_emptied_trash(root) => {
@@ -284,4 +335,50 @@ fn again(error: &io::Error) -> io::Error {
 
 fn ending() -> io::Error {
     io::Error::other("the process is ending")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use backstay_core::id::{BranchId, JournalId, SourceId};
+
+    use super::*;
+    use crate::name::Named;
+    use crate::store::{DirStore, Disk, Store, StoreErrorKind};
+
+    /// A disk on which a sync fails, once.
+    #[derive(Debug)]
+    struct FailsOnce(AtomicBool);
+
+    impl Disk for FailsOnce {
+        fn sync_file(&self, file: &File, _: &Path) -> io::Result<()> {
+            match self.0.swap(false, Ordering::SeqCst) {
+                true => Err(io::Error::other("a bad sector")),
+                false => file.sync_data(),
+            }
+        }
+    }
+
+    fn journal(number: u8) -> ObjectName {
+        let branch = BranchId::new([2; 16]);
+        Named::Journal(SourceId::new([1; 16]), branch, 0, JournalId::new([number; 16])).to_name()
+    }
+
+    #[tokio::test]
+    async fn after_a_sync_that_has_failed_nothing_more_is_acknowledged_of_that_object() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Arc::new(FailsOnce(AtomicBool::new(true)));
+        let store = DirStore::on(disk, folder.path().join("vault"), None);
+        store.append(&journal(1), 0, Bytes::from_static(b"first")).await.expect_err("the sync fails");
+        for (offset, part) in [(0, "first"), (5, "second")] {
+            let again = store.append(&journal(1), offset, Bytes::from_static(part.as_bytes())).await;
+            assert_eq!(again.expect_err("nobody knows what is there").kind, StoreErrorKind::Permanent);
+        }
+        store.append(&journal(2), 0, Bytes::from_static(b"first")).await.expect("another object is another");
+        // Whoever works on it looks once more after it has answered.
+        while !store.inner.appends.queues().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
