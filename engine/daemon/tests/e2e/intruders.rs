@@ -6,15 +6,18 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use backstay_testkit::intruder::{self, Shown};
+use backstay_testkit::local_api::{LocalApiStandIn, StandInNode};
 use backstay_testkit::random::Random;
 use backstay_wire::peer::{Answer, ConnectionKind, PREFIX_BYTES, Request, decode, encode};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::daemon::wait_for;
 use crate::judge::assert_same;
 use crate::outcome::Running;
-use crate::pair::Pair;
+use crate::pair::{NODES, Pair};
 
 /// How much more memory a daemon may have had at its worst than when nobody was there, MiB: what `hold` has in memory for the
 /// requests of a node, and a part of the windows of its connections.
@@ -230,5 +233,35 @@ async fn no_attack_makes_a_daemon_use_more_memory_than_it_should_or_give_what_it
     }
     pair.change(1);
     pair.run(0, ["now"]).good();
+    assert_same(&pair.source(), &pair.restore(1, "afterwards", &[]));
+}
+
+#[test]
+fn a_good_certificate_from_another_node_of_the_tailnet_is_refused_until_the_node_is_bound_to_that() {
+    let mut pair = Pair::apart();
+    let api = |node: usize, other: &str| {
+        let socket = pair.folder.path().join(format!("tailscaled-{node}"));
+        let own = StandInNode::new(["n-alpha", "n-beta"][node], NODES[node], &["100.64.0.1"]);
+        let api = LocalApiStandIn::start(&socket, own).unwrap();
+        api.know(&[StandInNode::new(other, "other", &["127.0.0.1"])]);
+        (api, format!("tailnet = \"required\"\ntailscaled = {}\n", Value::from(socket.to_str().unwrap())))
+    };
+    let ((_of_alpha, more_of_alpha), (of_beta, more_of_beta)) = (api(0, "n-beta"), api(1, "n-alpha"));
+    pair.more_of_nodes = [more_of_alpha, more_of_beta];
+    pair.enrol();
+    let beta = pair.daemon(1);
+    pair.run(0, ["now"]).good();
+    // Somebody has alpha's key and certificate, and is somebody else on the tailnet.
+    of_beta.know(&[StandInNode::new("n-other", "other", &["127.0.0.1"])]);
+    pair.change(1);
+    pair.run(0, ["now"]).refused(1, &["node beta refuses"]);
+    let log = beta.stderr_so_far();
+    assert!(log.lines().any(|line| line.contains("refused") && line.contains("n-other")), "{log}");
+    // A Headscale that was built anew numbers its nodes anew.
+    let recovery = pair.recovery();
+    let recovery = recovery.to_str().unwrap();
+    pair.run(1, ["node", "rebind", "alpha", "--tailnet-id", "n-other", "--recovery", recovery]).good();
+    // It takes up what another process has written.
+    wait_for("the daemon to go by it", || pair.run(0, ["now"]).code == Some(0));
     assert_same(&pair.source(), &pair.restore(1, "afterwards", &[]));
 }

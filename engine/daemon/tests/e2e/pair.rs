@@ -19,6 +19,8 @@ pub(crate) struct Pair {
     pub(crate) metrics: [u16; 2],
     pub(crate) more_of_beta: String,
     pub(crate) more_of_fleet: String,
+    /// Further lines of [node], of each.
+    pub(crate) more_of_nodes: [String; 2],
     /// Whether beta's node.toml names nobody.
     pub(crate) holds_nothing: bool,
     pub(crate) policy: &'static str,
@@ -31,9 +33,17 @@ impl Pair {
     pub(crate) fn apart() -> Self {
         let folder = tempfile::Builder::new().prefix("backstay-peers-").tempdir().unwrap();
         let [ports, metrics] = [free_ports(), free_ports()];
-        let (more_of_beta, more_of_fleet) = (String::new(), String::new());
-        let pair =
-            Self { folder, ports, metrics, more_of_beta, more_of_fleet, holds_nothing: false, policy: "" };
+        let (more_of_beta, more_of_fleet, more_of_nodes) = (String::new(), String::new(), Default::default());
+        let pair = Self {
+            folder,
+            ports,
+            metrics,
+            more_of_beta,
+            more_of_fleet,
+            more_of_nodes,
+            holds_nothing: false,
+            policy: "",
+        };
         fs::create_dir(pair.source()).unwrap();
         tree::make_plain(&pair.source(), 60, 30_000, &mut Random::new(31));
         pair
@@ -42,9 +52,14 @@ impl Pair {
     /// Two nodes of a fleet.
     pub(crate) fn together() -> Self {
         let pair = Self::apart();
-        pair.run(0, ["init", "alpha", "--recovery", pair.recovery().to_str().unwrap()]).good();
-        pair.invite_beta();
+        pair.enrol();
         pair
+    }
+
+    /// Makes them a fleet.
+    pub(crate) fn enrol(&self) {
+        self.run(0, ["init", "alpha", "--recovery", self.recovery().to_str().unwrap()]).good();
+        self.invite_beta();
     }
 
     pub(crate) fn invite_beta(&self) {
@@ -95,11 +110,12 @@ impl Pair {
             }
         };
         let own = format!(
-            "[node]\nname = \"{}\"\nlisten = \"127.0.0.1:{}\"\nmetrics = \"127.0.0.1:{}\"\nstate = {}\n{hold}",
+            "[node]\nname = \"{}\"\nlisten = \"127.0.0.1:{}\"\nmetrics = \"127.0.0.1:{}\"\nstate = {}\n{}{hold}",
             NODES[node],
             self.ports[node],
             self.metrics[node],
             quoted(&self.folder.path().join(format!("state-{}", NODES[node]))),
+            self.more_of_nodes[node],
         );
         fs::write(folder.join("fleet.toml"), fleet).unwrap();
         fs::write(folder.join("node.toml"), own).unwrap();
