@@ -139,6 +139,10 @@ pub fn all_of(point: &PointObject) -> Expected {
 
 /// The line, without what it is about. What people look for comes first: a narrow terminal cuts the rest.
 pub fn line(progress: &Progress, outlook: &Outlook, elapsed: Duration) -> String {
+    // A capture asks its vaults first what they have: of one at a node that is away that may take a while.
+    if !progress.source.is_empty() && progress.entries == 0 && progress.read_bytes == 0 {
+        return format!("waiting for its vaults, {} elapsed", clock(elapsed));
+    }
     let expected = progress.expected;
     let about = if expected.is_some_and(|e| e.certainty == Certainty::Guessed) { "about " } else { "" };
     let of = |amount: Option<String>| amount.map(|all| format!(" of {all}")).unwrap_or_default();
@@ -271,6 +275,8 @@ mod tests {
     fn the_line_says_what_is_known_and_no_more() {
         let rate = ByteRate(1 << 20);
         let unknown = Outlook { rate, percent: None, left: None };
+        let waits = Progress { source: "web.files".to_owned(), ..progress(0, 0, None) };
+        assert_eq!(line(&waits, &unknown, SECOND * 30), "waiting for its vaults, 0:30 elapsed");
         let shown = line(&progress(3, 1 << 20, None), &unknown, SECOND * 75);
         assert_eq!(shown, "1MiB, 1MiB/s, 3 entries, 1:15 elapsed");
         let mut guessed = progress(3, 1 << 20, Some((Some(30), None)));
