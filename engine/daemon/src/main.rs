@@ -49,9 +49,11 @@ fn main() -> ExitCode {
     };
     let outcome = cli::run(&arguments, runtime.handle());
     fleet::say_farewell(runtime.handle());
-    // What still runs is a request to a store that hangs; nothing of it was acknowledged. It ends with the process: threads that wait
-    // for it could not bear that the runtime ends before.
-    std::mem::forget(runtime);
+    // Threads that wait for a store panic when the runtime ends under them: nothing of that is worth a word any more.
+    std::panic::set_hook(Box::new(|_| {}));
+    // What still runs then is a request to a store that hangs; nothing of it was acknowledged. Not left to run on: libraries
+    // give back what such threads use, when the process ends.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
