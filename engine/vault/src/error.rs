@@ -310,7 +310,7 @@ impl VaultError {
                 StoreErrorKind::NoSpace | StoreErrorKind::Quota => "no_space",
                 StoreErrorKind::ReadOnly => "read_only",
                 StoreErrorKind::Denied => "denied",
-                StoreErrorKind::Refused => "refused",
+                StoreErrorKind::Refused | StoreErrorKind::Conflict => "refused",
                 StoreErrorKind::Gone => "no_vault",
                 StoreErrorKind::Transient => "transient",
                 StoreErrorKind::Unreachable => "unreachable",
