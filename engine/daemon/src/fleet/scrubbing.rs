@@ -24,6 +24,9 @@ const RATE: ByteRate = ByteRate(32 << 20);
 /// How far it has come is remembered after so many parts.
 const SAVED_EVERY: u16 = 16;
 
+/// And no more often than this, whatever the configuration says.
+const PAUSE_LEAST: Duration = Duration::from_secs(1);
+
 /// How often it is looked whether it is due, and whether what was damaged still is.
 const LOOK: Duration = Duration::from_secs(600);
 
@@ -53,7 +56,7 @@ impl Scrubbing {
                 Err(error) => tracing::warn!(node = %self.node, "what is held cannot be scrubbed: {error}"),
             }
             self.show(&scrub);
-            sleep(LOOK.min(self.every)).await;
+            sleep(self.every.clamp(PAUSE_LEAST, LOOK)).await;
         }
     }
 
