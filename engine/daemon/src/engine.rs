@@ -158,7 +158,14 @@ impl Engine {
         let mut failed = Vec::new();
         for target in targets {
             match self.open_target(asked, target) {
-                Ok((cursor, open)) => groups.entry(cursor).or_default().push(open),
+                Ok((cursor, open)) => {
+                    let group = groups.entry(cursor).or_default();
+                    // Two targets may be one vault: this node's at a hub, for itself and for what goes on from there.
+                    match group.iter_mut().find(|known| Arc::ptr_eq(&known.vault, &open.vault)) {
+                        Some(known) => known.names.extend(open.names),
+                        None => group.push(open),
+                    }
+                }
                 Err(failure) => {
                     failed.push(TargetReport::without_work(target.to_string(), failed_outcome(&failure)));
                 }
@@ -175,9 +182,10 @@ impl Engine {
         let Target::Vault(name) = target else {
             return Err(Failure::failed(format!("target {target} is not supported by this version yet")));
         };
-        let (vault_name, source_name) = (name.to_string(), asked.source.name.to_string());
+        let entry = self.vaults.entry(name.as_str());
+        let (vault_name, source_name) = (entry.to_owned(), asked.source.name.to_string());
         // One that hangs shall not keep the others of the source waiting.
-        let opened = self.vaults.patiently(name.as_str(), move |vaults| {
+        let opened = self.vaults.patiently(entry, move |vaults| {
             let vault = vaults.open(&vault_name, Absent::Make)?;
             let catalogue = vault.catalogue(vault.ring().source_id(&source_name))?;
             let found = Found::in_catalogue(&catalogue, &vault);
@@ -186,7 +194,7 @@ impl Engine {
         let (parent, vault, found) = opened?;
         asked.watch.found(target, found);
         let cursor = parent.as_ref().map(|point| point.link.point);
-        Ok((cursor, OpenTarget { name: target.to_string(), vault, parent }))
+        Ok((cursor, OpenTarget { names: vec![target.to_string()], vault, parent }))
     }
 
     fn capture_group(
@@ -209,17 +217,16 @@ impl Engine {
             }
         };
         let (work, took_millis) = (Work::of(progress), millis_since(start));
-        let reported =
-            |target: OpenTarget, outcome, scan: Option<(Timestamp, Option<Timestamp>)>| TargetReport {
-                target: target.name,
-                outcome,
-                scan_start_nanos: scan.map(|(start, _)| start.as_nanos()),
-                whole_until_nanos: scan.and_then(|(_, whole_until)| whole_until).map(Timestamp::as_nanos),
-                read_bytes: work.read - before.read,
-                stored_bytes: work.stored - before.stored,
-                saved_bytes: work.saved - before.saved,
-                took_millis,
-            };
+        let reported = |target: String, outcome, scan: Option<(Timestamp, Option<Timestamp>)>| TargetReport {
+            target,
+            outcome,
+            scan_start_nanos: scan.map(|(start, _)| start.as_nanos()),
+            whole_until_nanos: scan.and_then(|(_, whole_until)| whole_until).map(Timestamp::as_nanos),
+            read_bytes: work.read - before.read,
+            stored_bytes: work.stored - before.stored,
+            saved_bytes: work.saved - before.saved,
+            took_millis,
+        };
         match outcome {
             Ok(captured) => {
                 let summary = captured.summary;
@@ -250,16 +257,18 @@ impl Engine {
                         Err(error) => failed_outcome(&error.into()),
                     };
                     let is_durable = !matches!(outcome, TargetOutcome::Failed { .. });
-                    if is_durable && summary.whole_until.is_none() {
-                        asked.watch.captured(&target.name, summary.capture_start);
-                    }
                     let scan = is_durable.then_some((summary.capture_start.wall, summary.whole_until));
-                    report.targets.push(reported(target, outcome, scan));
+                    for name in target.names {
+                        if is_durable && summary.whole_until.is_none() {
+                            asked.watch.captured(&name, summary.capture_start);
+                        }
+                        report.targets.push(reported(name, outcome.clone(), scan));
+                    }
                 }
             }
             Err(failure) => {
                 let failed = |target| reported(target, failed_outcome(&failure), None);
-                report.targets.extend(group.into_iter().map(failed));
+                report.targets.extend(group.into_iter().flat_map(|target| target.names).map(failed));
             }
         }
     }
@@ -408,7 +417,8 @@ impl Work {
 
 #[derive(Debug)]
 struct OpenTarget {
-    name: String,
+    /// The targets that it stands for.
+    names: Vec<String>,
     vault: Arc<Vault>,
     /// The point on which the capture builds.
     parent: Option<Arc<PointObject>>,

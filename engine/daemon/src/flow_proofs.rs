@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-use backstay_core::proof::{LastProof, ProofHistory, ProofLevel};
+use backstay_core::clock::Clock;
+use backstay_core::id::SourceId;
+use backstay_core::proof::{LastProof, ProofHistory, ProofLevel, TIME_TO_COME};
 use backstay_core::units::Timestamp;
+use backstay_vault::vault::Vault;
+use backstay_wire::peer::ProofThere;
+
+use crate::clock::SystemClock;
 
 /// The last proofs of one flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +33,42 @@ impl FlowProofs {
         let failures_of_round =
             if top >= ProofLevel::Data { round.map_or(0, |round| round.failures) } else { 0 };
         Self { last: last.collect(), failures_of_round }
+    }
+
+    /// As the vault has them; none where it cannot say.
+    pub fn in_vault(vault: &Vault, source: SourceId) -> Option<Self> {
+        let now = SystemClock.now();
+        let proofs = vault.proofs(source, now.saturating_add(TIME_TO_COME)).ok()?;
+        Some(Self::of(&ProofHistory::new(proofs, now)))
+    }
+
+    /// As a hub has told them. Levels of a later version are left out.
+    pub fn of_told(told: &[ProofThere]) -> Self {
+        let last = |told: &ProofThere| {
+            let level = usize::try_from(told.level).ok().and_then(|number| ProofLevel::ALL.get(number))?;
+            let last = LastProof {
+                end: Timestamp::from_nanos(told.end_nanos),
+                took: Duration::from_nanos(told.took_nanos),
+                failures: told.failures,
+            };
+            Some((*level, last))
+        };
+        Self { last: told.iter().filter_map(last).collect(), failures_of_round: 0 }
+    }
+
+    /// As they are told to the node whose flow it is.
+    pub fn told(&self) -> Vec<ProofThere> {
+        let told = |(level, last): &(ProofLevel, LastProof)| ProofThere {
+            level: *level as u64,
+            end_nanos: last.end.as_nanos(),
+            took_nanos: u64::try_from(last.took.as_nanos()).unwrap_or(u64::MAX),
+            // What has failed in a round that is under way has failed.
+            failures: match level {
+                ProofLevel::Data => last.failures.max(self.failures_of_round),
+                _ => last.failures,
+            },
+        };
+        self.last.iter().map(told).collect()
     }
 
     /// The last proof of each level that has any.

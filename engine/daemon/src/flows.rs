@@ -5,6 +5,7 @@ mod captures;
 mod changes;
 mod found;
 mod held;
+mod onward;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use backstay_core::schedule::{DurationEstimate, Jitter, ScheduledFlow};
 use backstay_core::units::Timestamp;
 use backstay_files::touched::Touched;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
+use backstay_wire::peer::Standing;
 use backstay_wire::status::{FlowReport, NodeStatus};
 
 use crate::failure::Failure;
@@ -28,6 +30,7 @@ use self::captures::Scan;
 use self::changes::SeenChanges;
 pub use self::found::{Aftermath, Found, Question};
 pub use self::held::HeldSource;
+use self::onward::Onward;
 
 /// What is said of a flow as long as its vault is awaited.
 pub const UNANSWERED: &str = "the vault has not answered yet since the daemon began; where that lasts, see whether its disk or its server hangs";
@@ -46,7 +49,10 @@ pub struct FlowRecord {
     is_fastest: bool,
     /// Its vault has not been asked, or has not answered.
     awaited: bool,
+    /// What the vault has that it is captured to.
     durable: Durable,
+    /// Where it goes on from there.
+    onward: Option<Onward>,
     cursor: Option<PointId>,
     last_point: Option<Timestamp>,
     failures: u32,
@@ -97,6 +103,7 @@ impl Flows {
                 is_fastest: shortest == Some(flow.rpo),
                 awaited: true,
                 durable: Durable::Unknown,
+                onward: is_via(config, &flow.target).then(Onward::unknown),
                 cursor: None,
                 last_point: None,
                 failures: 0,
@@ -159,6 +166,20 @@ impl Flows {
         let of_it = self.of(source).find(|record| record.target == *target);
         if let Some(record) = of_it.filter(|record| found.corrects(record.durable)) {
             record.take(found);
+        }
+    }
+
+    /// Flows to a vault that its hub writes to; only those that are on their way, where that is said.
+    pub fn on_the_way_to(&self, vault: &str, only_outstanding: bool) -> Vec<SourceName> {
+        let to_it = self.records.iter().filter(|record| record.target.as_str() == vault);
+        let asked = to_it.filter(|record| !only_outstanding || record.is_outstanding());
+        asked.map(|record| record.source.clone()).collect()
+    }
+
+    /// Notes what the hub of a vault says of a flow to it, or why it says nothing.
+    pub fn stands(&mut self, source: &SourceName, vault: &str, standing: Result<Standing, Failure>) {
+        if let Some(record) = self.of(source.as_str()).find(|record| record.target.as_str() == vault) {
+            record.stands(standing);
         }
     }
 
@@ -297,9 +318,10 @@ impl Flows {
 impl FlowRecord {
     /// Its status now.
     pub fn status(&self, now: Moment) -> FlowStatus {
-        let durable = match self.durable {
-            Durable::Since(start) => Durable::Since(self.as_seen_from(now, start)),
-            unknown => unknown,
+        let durable = match (&self.onward, self.durable) {
+            (Some(onward), _) => onward.as_seen_from(now),
+            (None, Durable::Since(start)) => Durable::Since(self.as_seen_from(now, start)),
+            (None, unknown) => unknown,
         };
         let facts = FlowFacts { durable, failures: self.failures, permission: Permission::Running };
         FlowStatus::assess(&facts, self.rpo, now.wall)
@@ -340,7 +362,7 @@ impl FlowRecord {
 
     /// Everything before this is restorable.
     pub fn restorable(&self) -> Option<Timestamp> {
-        match self.durable {
+        match self.onward.as_ref().map_or(self.durable, |onward| onward.durable) {
             Durable::Since(time) => Some(time),
             Durable::Nothing | Durable::Unknown => None,
         }
@@ -364,7 +386,7 @@ impl FlowRecord {
             return;
         }
         if found.is_err() {
-            self.take(Found { durable: Durable::Unknown, cursor: None, last_point: None, proofs: None });
+            self.take(Found::default());
         }
         self.learn(found);
         if aftermath != Aftermath::Kept {
@@ -375,7 +397,7 @@ impl FlowRecord {
     }
 
     fn take(&mut self, found: Found) {
-        let Found { durable, cursor, last_point, proofs } = found;
+        let Found { durable, cursor, last_point, proofs, standing } = found;
         if let Some(proofs) = proofs {
             self.proofs = proofs;
         }
@@ -385,7 +407,12 @@ impl FlowRecord {
         if durable != self.durable {
             self.durable_steady = None;
         }
-        (self.durable, self.cursor, self.last_point) = (durable, cursor, last_point);
+        (self.durable, self.cursor) = (durable, cursor);
+        match standing {
+            Some(standing) => self.stands(Ok(standing)),
+            None if self.onward.is_none() => self.last_point = last_point,
+            None => {}
+        }
     }
 
     fn report(&self, now: Moment) -> FlowReport {
@@ -407,10 +434,16 @@ impl FlowRecord {
                 .problem
                 .clone()
                 .or_else(|| self.awaited.then(|| UNANSWERED.to_owned()))
+                .or_else(|| self.onward.as_ref()?.problem.clone())
                 .or_else(|| self.failed_proofs()),
             remarks: self.remarks.iter().cloned().chain(self.changes.remark()).collect(),
         }
     }
+}
+
+/// Whether another node writes to this target for this one.
+fn is_via(config: &Config, target: &Target) -> bool {
+    matches!(target, Target::Vault(name) if config.via.contains_key(name))
 }
 
 /// The same for the same lines, in whichever order the threads of a capture have met them.
@@ -469,7 +502,7 @@ files = { path = "/srv/data" }
     }
 
     fn has(durable: Durable) -> Found {
-        Found { durable, cursor: None, last_point: None, proofs: None }
+        Found { durable, ..Found::default() }
     }
 
     /// A capture that finds nothing changed and takes ten seconds.

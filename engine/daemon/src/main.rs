@@ -22,6 +22,7 @@ mod new_file;
 mod node;
 mod progress;
 mod proving;
+mod relay;
 mod rights;
 mod serve;
 mod snapshot;

@@ -26,6 +26,7 @@ pub struct Metrics {
     registry: Registry,
     exposure: GaugeVec,
     held_exposure: GaugeVec,
+    relayed_exposure: GaugeVec,
     held_scrub: GaugeVec,
     held_damaged: IntGaugeVec,
     objective: GaugeVec,
@@ -104,6 +105,11 @@ impl Metrics {
                 "backstay_held_exposure_seconds",
                 "Seconds of changes of another node's source that would be lost with it, by what is held here; NaN when unknown.",
                 &["node", "source"],
+            )?,
+            relayed_exposure: gauge(
+                "backstay_relayed_exposure_seconds",
+                "Seconds of changes of another node's source that would be lost with it and with what is held here, by the vault to which this node copies on; NaN when unknown.",
+                &["node", "source", "target"],
             )?,
             held_scrub: gauge(
                 "backstay_held_scrub_timestamp_seconds",
@@ -240,6 +246,12 @@ impl Metrics {
             };
             self.held_exposure.with_label_values(&[one.node.as_str(), one.source.as_str()]).set(exposure);
         }
+    }
+
+    /// Shows how far behind it is what is copied on for another node: node, source and vault.
+    pub fn show_relayed(&self, labels: [&str; 3], until: Option<Timestamp>, now: Timestamp) {
+        let exposure = until.map_or(f64::NAN, |until| now.duration_since(until).as_secs_f64());
+        self.relayed_exposure.with_label_values(&labels).set(exposure);
     }
 
     /// Shows what came out of reading what is held for another node: when the last whole reading began, seconds since 1970.

@@ -11,6 +11,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod via;
 
 pub use init::{RECOVERY_HOLDER, Recovery, refuse_foreign_folder};
 pub use keys::Recipient;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, PeerVault, VaultKind};
+use backstay_core::config::{Config, NodeName, PeerVault, VaultKind};
 use backstay_core::id::VaultId;
 use backstay_core::units::Span;
 use backstay_net::link::PeerStore;
@@ -194,9 +195,12 @@ impl Vaults {
         Ok(self.answers_of(name)?.meter())
     }
 
-    /// When each vault has answered last, of those that ever have.
+    /// When each vault has answered last, of those that ever have; of one that a hub writes to, this node's vault there.
     pub fn answered(&self) -> HashMap<String, Instant> {
-        self.answers.iter().filter_map(|(name, answers)| Some((name.clone(), answers.last()?))).collect()
+        let own = self.answers.keys();
+        let via = self.config.via.keys().map(|name| name.as_str());
+        let last = |name: &str| Some((name.to_owned(), self.answers.get(self.entry(name))?.last()?));
+        own.map(String::as_str).chain(via).filter_map(last).collect()
     }
 
     /// Has a vault opened again when it is asked for next: this process has changed its trust or its keys.
@@ -327,6 +331,16 @@ impl Vaults {
     }
 
     fn unknown(&self, name: &str) -> Failure {
+        if let Some(via) = self.via(name) {
+            let through = via.through.as_ref().map_or_else(String::new, |through| {
+                format!("; what was captured for it is also in {through}")
+            });
+            return Failure::usage(format!(
+                "only {hub} reads and writes vault {name} (`via` of [vault.{name}]): run it on {hub}{through}",
+                hub = via.hub
+            ))
+            .of_class("via");
+        }
         let holder = name.rsplit_once('.').map(|(_, holder)| holder);
         if let Some(holder) = holder.filter(|holder| self.config.fleet.nodes.contains_key(*holder)) {
             return Failure::usage(format!(
@@ -368,15 +382,19 @@ impl Vaults {
 
     fn peer_store(&self, name: &str, peer: &PeerVault) -> Result<PeerStore, Failure> {
         let holder = peer.holder.as_ref().ok_or_else(|| self.unknown(name))?;
+        self.member_for(name, holder)?.store(holder, peer.limit)
+    }
+
+    /// This node as the member that can reach the holder of a vault.
+    fn member_for(&self, name: &str, holder: &NodeName) -> Result<&Arc<FleetMember>, Failure> {
         let fleet = self.fleet.as_ref().map_err(Failure::failed)?;
-        let fleet = fleet.as_ref().ok_or_else(|| {
+        fleet.as_ref().ok_or_else(|| {
             Failure::failed(format!(
                 "vault {name} is at node {holder}, and this node belongs to no fleet yet: `backstay init {}` begins one, `backstay join INVITATION` takes up an invitation",
                 self.config.node.name
             ))
             .of_class("no_fleet")
-        })?;
-        fleet.store(holder, peer.limit)
+        })
     }
 
     fn open_existing(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, Failure> {

@@ -7,6 +7,7 @@ use minicbor::decode::Error;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::request::PAYLOAD_BYTES_MAX;
+use super::standing::{NewestThere, ProofThere, STANDING_PROOFS_MAX, Standing};
 
 /// Longest text of a refusal, bytes; more of it is cut off when it is sent.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -46,6 +47,8 @@ pub enum Answer {
         /// The node's own first, DER; at most [`CHAIN_LENGTH_MAX`].
         chain: Vec<Vec<u8>>,
     },
+    /// How far something was copied on.
+    Standing(Standing),
     /// It is not done.
     Refused(Refusal),
 }
@@ -157,6 +160,12 @@ struct Raw {
     retry_nanos: Option<u64>,
     #[n(16)]
     chain: Option<Vec<ByteVec>>,
+    #[n(17)]
+    until_nanos: Option<i64>,
+    #[n(18)]
+    newest: Option<NewestThere>,
+    #[n(19)]
+    proofs: Option<Vec<ProofThere>>,
 }
 
 impl<C> Encode<C> for Answer {
@@ -185,6 +194,18 @@ impl<C> Encode<C> for Answer {
                 chain: Some(chain.into_iter().map(ByteVec::from).collect()),
                 ..Raw::default()
             },
+            Self::Standing(Standing { until_nanos, newest, mut proofs, mut problem }) => {
+                problem.iter_mut().for_each(shorten);
+                proofs.truncate(STANDING_PROOFS_MAX);
+                Raw {
+                    outcome: 5,
+                    text: problem,
+                    until_nanos,
+                    newest,
+                    proofs: (!proofs.is_empty()).then_some(proofs),
+                    ..Raw::default()
+                }
+            }
             Self::Refused(Refusal { reason, mut text, retry_after }) => {
                 shorten(&mut text);
                 // Not more than an hour: it fits.
@@ -236,6 +257,15 @@ impl<'b, C> Decode<'b, C> for Answer {
                     return Err(Error::message(format!("{} certificates", chain.len())));
                 }
                 Self::Certificate { chain: chain.into_iter().map(Vec::from).collect() }
+            }
+            5 => {
+                let (mut problem, proofs) = (raw.text, raw.proofs.unwrap_or_default());
+                problem.iter_mut().for_each(shorten);
+                if proofs.len() > STANDING_PROOFS_MAX {
+                    return Err(Error::message(format!("{} proofs", proofs.len())));
+                }
+                let (until_nanos, newest) = (raw.until_nanos, raw.newest);
+                Self::Standing(Standing { until_nanos, newest, proofs, problem })
             }
             16 => {
                 let mut text = raw.text.unwrap_or_default();

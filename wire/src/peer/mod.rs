@@ -6,6 +6,7 @@ mod frame;
 mod hello;
 mod join;
 mod request;
+mod standing;
 mod text;
 
 pub use answer::{Answer, CHAIN_LENGTH_MAX, Listed, Reason, Refusal, WAIT_MAX};
@@ -13,6 +14,7 @@ pub use frame::{FrameError, MESSAGE_BYTES_MAX, PREFIX_BYTES, body_length, decode
 pub use hello::{CAPABILITIES_MAX, CAPABILITY_APPEND, ConnectionKind, Greeting, Hello, MAJOR, MINOR};
 pub use join::{FLEET_FILE_BYTES_MAX, JoinAnswer, JoinRequest, Welcome};
 pub use request::{APPEND_BYTES_MAX, DELETE_NAMES_MAX, PAYLOAD_BYTES_MAX, ROSTER_BYTES_MAX, Request};
+pub use standing::{NewestThere, ProofThere, STANDING_PROOFS_MAX, Standing};
 
 #[cfg(test)]
 mod tests;

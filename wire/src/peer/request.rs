@@ -20,7 +20,7 @@ pub const APPEND_BYTES_MAX: u64 = 1 << 20;
 pub const ROSTER_BYTES_MAX: u64 = 4 << 20;
 
 /// The numbers of requests that this version knows.
-const KNOWN: [u64; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+const KNOWN: [u64; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 
 /// What is asked: of the objects of the node `space`, or of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,15 @@ pub enum Request {
     },
     /// Ask for a new certificate for the key of the one that the connection was made with.
     Renew,
+    /// Ask how far what was captured here was copied on.
+    Standing {
+        /// Whose.
+        space: String,
+        /// To the vault of this name.
+        vault: String,
+        /// The id of the source.
+        source: [u8; 16],
+    },
     /// Something that this version does not know.
     Unknown {
         /// Its number.
@@ -132,6 +141,10 @@ struct Raw {
     names: Option<Vec<String>>,
     #[n(9)]
     renews: Option<ByteArray<32>>,
+    #[n(10)]
+    vault: Option<String>,
+    #[n(11)]
+    source: Option<ByteArray<16>>,
 }
 
 impl<C> Encode<C> for Request {
@@ -182,6 +195,13 @@ impl<C> Encode<C> for Request {
                 Raw { what: 9, length: Some(length), hash: Some(hash.into()), ..Raw::default() }
             }
             Self::Renew => Raw { what: 10, ..Raw::default() },
+            Self::Standing { space, vault, source } => Raw {
+                what: 11,
+                space: Some(space),
+                vault: Some(vault),
+                source: Some(source.into()),
+                ..Raw::default()
+            },
             Self::Unknown { what } => Raw { what, ..Raw::default() },
         };
         raw.encode(out, context)
@@ -258,7 +278,12 @@ impl<'b, C> Decode<'b, C> for Request {
                 length if length <= ROSTER_BYTES_MAX => Self::OfferRoster { length, hash: hash(raw.hash)? },
                 length => return Err(Error::message(format!("a roster of {length} bytes"))),
             },
-            _ => Self::Renew,
+            10 => Self::Renew,
+            _ => Self::Standing {
+                space: space(raw.space)?,
+                vault: named(raw.vault, "vault", NAME_BYTES_MAX)?,
+                source: raw.source.map(|source| *source).ok_or_else(|| Error::message("it has no source"))?,
+            },
         })
     }
 }

@@ -64,6 +64,10 @@ fn each_message_has_the_bytes_of_the_specification() {
             "a300090309045820 0707070707070707070707070707070707070707070707070707070707070707",
         ),
         (Request::Renew, "a1000a"),
+        (
+            Request::Standing { space: space(), vault: "nas".into(), source: [7; 16] },
+            "a4000b0165616c7068610a636e61730b50 07070707070707070707070707070707",
+        ),
     ];
     for (request, bytes) in requests {
         let frame = encode(&request).unwrap();
@@ -73,6 +77,13 @@ fn each_message_has_the_bytes_of_the_specification() {
     let listed = Listed { name: "a/b".into(), bytes: 9 };
     let refusal =
         Refusal { reason: Reason::Busy, text: "later".into(), retry_after: Some(Duration::from_nanos(5)) };
+    let proof = ProofThere { level: 2, end_nanos: 30, took_nanos: 5, failures: 0 };
+    let standing = Standing {
+        until_nanos: Some(42),
+        newest: Some(NewestThere { id: [7; 16].into(), time_nanos: 7 }),
+        proofs: vec![proof],
+        problem: Some("full".into()),
+    };
     let answers = [
         (Answer::Done, "a10000"),
         (Answer::Object { length: 9 }, "a200010309"),
@@ -80,6 +91,11 @@ fn each_message_has_the_bytes_of_the_specification() {
         (Answer::Page { entries: vec![listed], has_more: true }, "a30002098182 63612f62090af5"),
         (Answer::Room { free_bytes: 1, used_bytes: 2 }, "a300030b010c02"),
         (Answer::Certificate { chain: vec![vec![1, 2]] }, "a2000410 81420102"),
+        (Answer::Standing(Standing::default()), "a10005"),
+        (
+            Answer::Standing(standing),
+            "a50005 0e64 66756c6c 11182a 12825007070707070707070707070707070707 07 1381840218 1e0500",
+        ),
         (Answer::Refused(refusal), "a400100d0c0e656c617465720f05"),
     ];
     for (answer, bytes) in answers {

@@ -8,6 +8,7 @@ mod address;
 mod declared;
 mod fleet;
 mod flow;
+mod hub;
 mod keep;
 mod limit;
 mod lookup;
@@ -37,6 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use address::{ListenAddress, ListenError, NodeAddress};
 pub use fleet::Fleet;
 pub use flow::Flow;
+pub use hub::{Relay, ViaVault};
 pub use keep::{Keep, KeepRules};
 pub use limit::{DailyWindow, MINUTES_PER_DAY, RateLimit};
 pub use lookup::SourceLookupError;
@@ -56,7 +58,7 @@ pub use source::{
 };
 pub use user::{UserName, UserNameError};
 pub use variable::{VARIABLE_BYTES_MAX, VariableName};
-pub use vault::{DirVault, HeldVaultOf, PeerVault, S3Access, S3Vault, Vault, VaultKind};
+pub use vault::{DirVault, HeldVaultOf, PeerVault, S3Vault, Vault, VaultKind};
 
 /// How long a text of the configuration may be, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -107,6 +109,10 @@ pub struct Config {
     pub holds: BTreeMap<NodeName, Hold>,
     /// Nodes whose sources go to vaults at others, each with the node that holds them.
     pub peer_pairs: BTreeSet<(NodeName, NodeName)>,
+    /// Vaults that another node writes to for this one.
+    pub via: BTreeMap<VaultName, ViaVault>,
+    /// What this node copies for others, as the hub of its vaults.
+    pub relays: Vec<Relay>,
     /// What this node runs, and when.
     pub hooks: Hooks,
     /// What fleet.toml may make this node do.

@@ -43,7 +43,7 @@ impl Config {
             for (holder, name) in &holders {
                 let VaultKind::Peer(keys) = &peer.kind else { continue };
                 let kind = VaultKind::Peer(PeerVault { holder: Some(holder.clone()), ..keys.clone() });
-                self.vaults.insert(name.clone(), Vault { name: name.clone(), kind });
+                self.vaults.insert(name.clone(), Vault { name: name.clone(), kind, hub: None });
             }
             self.lead_flows(&peer.name, &own, &holders);
             for (writer, holder) in pairs {
@@ -56,7 +56,7 @@ impl Config {
         for (node, held) in held.collect::<Vec<_>>() {
             let name = VaultName::prefixed(HELD, &node);
             let kind = VaultKind::Held(HeldVaultOf { writer: node, held });
-            self.vaults.insert(name.clone(), Vault { name, kind });
+            self.vaults.insert(name.clone(), Vault { name, kind, hub: None });
         }
         second_names
     }

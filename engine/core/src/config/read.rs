@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::declared::Declared;
 use super::fleet::read_fleet;
+use super::hub::VIA;
 use super::name::{NodeName, PolicyName, ServiceName, VaultName};
 use super::node::{Hold, read_allow, read_hold, read_hooks, read_node};
 use super::order::find_circle;
@@ -140,6 +141,8 @@ fn read_tables(tables: &Tables<'_>) -> Option<Config> {
         secrets,
         holds,
         peer_pairs: BTreeSet::new(),
+        via: BTreeMap::new(),
+        relays: Vec::new(),
         hooks,
         allow,
         fleet_file: None,
@@ -155,6 +158,7 @@ fn read_tables(tables: &Tables<'_>) -> Option<Config> {
             )
         });
     }
+    config.resolve_hubs();
     Some(config)
 }
 
@@ -177,6 +181,7 @@ fn read_declared(
         let other_meaning = match Target::live(name.as_str()) {
             Some(_) => Some("the name of a target that is no vault"),
             None if name.as_str() == HELD => Some("what vaults are called that are held for other nodes"),
+            None if name.as_str() == VIA => Some("what vaults at hubs are called"),
             None => None,
         };
         if let Some(meaning) = other_meaning {

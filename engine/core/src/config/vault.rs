@@ -20,6 +20,8 @@ pub struct Vault {
     pub name: VaultName,
     /// Where it is.
     pub kind: VaultKind,
+    /// The one node that writes to it; the others capture to their vaults there. Every node writes to it when absent.
+    pub hub: Option<NodeName>,
 }
 
 /// The kinds of vaults.
@@ -96,27 +98,12 @@ pub struct S3Vault {
     pub region: Option<String>,
     /// What all keys start with; empty, or with a `/` at its end and none at its start.
     pub prefix: String,
-    /// Who deletes, and who holds the bucket's key.
-    pub access: S3Access,
+    /// The node that may delete in it.
+    pub custodian: Option<NodeName>,
     /// How long every object is locked against deletion.
     pub object_lock: Option<Span>,
     /// How fast it may be used.
     pub limit: Option<RateLimit>,
-}
-
-/// Who holds the key of a bucket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum S3Access {
-    /// Every node writes to the bucket; the custodian, where named, deletes.
-    Direct {
-        /// The node that may delete in it.
-        custodian: Option<NodeName>,
-    },
-    /// One node has the key; the others write to it as a peer.
-    Via {
-        /// That node.
-        hub: NodeName,
-    },
 }
 
 pub(super) fn read_vault(name: &VaultName, value: &Value<'_>, nodes: &BTreeSet<NodeName>) -> Option<Vault> {
@@ -126,23 +113,33 @@ pub(super) fn read_vault(name: &VaultName, value: &Value<'_>, nodes: &BTreeSet<N
         Peer,
         S3,
     }
-    let kind = Table::read(value, |table| {
+    let (kind, hub) = Table::read(value, |table| {
+        let mut hub = None;
         let written = table.require("kind", "kind = \"dir\", \"peer\" or \"s3\"");
-        match written.and_then(|v| v.choice(&[("dir", Kind::Dir), ("peer", Kind::Peer), ("s3", Kind::S3)])) {
-            Some(Kind::Dir) => read_dir(table).map(VaultKind::Dir),
+        let kind = match written
+            .and_then(|v| v.choice(&[("dir", Kind::Dir), ("peer", Kind::Peer), ("s3", Kind::S3)]))
+        {
+            Some(Kind::Dir) => {
+                hub = table.get("via").and_then(|v| v.reference(nodes));
+                read_dir(table).map(VaultKind::Dir)
+            }
             Some(Kind::Peer) => Some(VaultKind::Peer(PeerVault {
                 holder: None,
                 custodian: table.get("custodian").and_then(|v| v.reference(nodes)),
                 limit: table.get("limit").and_then(|v| read_limit(&v)),
             })),
-            Some(Kind::S3) => read_s3(table, nodes).map(VaultKind::S3),
+            Some(Kind::S3) => {
+                hub = table.get("via").and_then(|v| v.reference(nodes));
+                read_s3(table, nodes).map(VaultKind::S3)
+            }
             None => {
                 table.ignore_unknown();
                 None
             }
-        }
-    })??;
-    Some(Vault { name: name.clone(), kind })
+        };
+        (kind, hub)
+    })?;
+    Some(Vault { name: name.clone(), kind: kind?, hub })
 }
 
 fn read_dir(table: &mut Table<'_>) -> Option<DirVault> {
@@ -157,7 +154,6 @@ fn read_s3(table: &mut Table<'_>, nodes: &BTreeSet<NodeName>) -> Option<S3Vault>
     let region = table.get("region").and_then(|v| v.parse::<Region>());
     let prefix = table.get("prefix").and_then(|v| v.parse::<Prefix>());
     let custodian = table.get("custodian").and_then(|v| v.reference(nodes));
-    let hub = table.get("via").and_then(|v| v.reference(nodes));
     if table.has("custodian") && table.has("via") {
         table.problem(ProblemKind::Conflict, || {
             Refusal::new(
@@ -173,7 +169,7 @@ fn read_s3(table: &mut Table<'_>, nodes: &BTreeSet<NodeName>) -> Option<S3Vault>
         endpoint: endpoint.map(|endpoint| endpoint.0),
         region: region.map(|region| region.0),
         prefix: prefix.map(|prefix| prefix.0).unwrap_or_default(),
-        access: hub.map_or(S3Access::Direct { custodian }, |hub| S3Access::Via { hub }),
+        custodian,
         object_lock,
         limit,
     })

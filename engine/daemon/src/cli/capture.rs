@@ -9,7 +9,7 @@ use backstay_files::touched::Touched;
 use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome};
 use clap::Args;
 
-use super::{Context, print_json};
+use super::{Context, onward, print_json};
 use crate::clock::SystemClock;
 use crate::control::{Conversation, unasked};
 use crate::engine::{Engine, progress_of};
@@ -50,6 +50,12 @@ pub(super) fn now(context: &Context, arguments: &NowArgs) -> Result<u8, Failure>
         Some(conversation) => follow(conversation)?,
         None => alone(context, &sources, arguments.hold.as_deref())?,
     };
+    end(context, reports)
+}
+
+/// Waits until what was captured is where it is meant to be, and prints what became of it; the exit code.
+pub(super) fn end(context: &Context, mut reports: Vec<CaptureReport>) -> Result<u8, Failure> {
+    onward::follow(context, &mut reports)?;
     tell(context, &reports)
 }
 
@@ -59,9 +65,10 @@ pub(super) fn named_anywhere<'c>(context: &'c Context, typed: &[String]) -> Resu
     if typed.is_empty() {
         let is_held = |source: &&Source| {
             let mut vaults = source.flows.iter().filter_map(|flow| flow.target.vault());
-            vaults.any(|name| {
+            let is_held = |name: &str| {
                 config.vaults.get(name).is_some_and(|vault| matches!(vault.kind, VaultKind::Held(_)))
-            })
+            };
+            vaults.any(is_held) || config.relays.iter().any(|relay| relay.sources.contains(&source.name))
         };
         return Ok(config
             .sources_at_home_on(&config.node.name)
@@ -142,7 +149,7 @@ pub(super) fn follow(mut conversation: Conversation) -> Result<Vec<CaptureReport
 }
 
 /// Prints what became of the captures; the exit code.
-pub(super) fn tell(context: &Context, reports: &[CaptureReport]) -> Result<u8, Failure> {
+fn tell(context: &Context, reports: &[CaptureReport]) -> Result<u8, Failure> {
     if context.json {
         print_json(&reports)?;
     } else {

@@ -68,6 +68,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
             .vaults
             .values()
             .map(|vault| ExplainedVault { name: vault.name.to_string(), kind: vault.kind.label().to_owned() })
+            .chain(config.via.iter().map(|(name, via)| ExplainedVault {
+                name: name.to_string(),
+                kind: format!("via {}", via.hub),
+            }))
             .collect(),
         sources: config.sources.iter().map(|source| explain(context, source)).collect(),
         warnings: warnings(context),
@@ -79,6 +83,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     print(&format!("fleet {}, node {}, state in {}", explained.fleet, explained.node, explained.state));
     for vault in &explained.vaults {
         print(&format!("vault {} ({})", vault.name, vault.kind));
+    }
+    for relay in &config.relays {
+        let sources: Vec<&str> = relay.sources.iter().map(|source| source.as_str()).collect();
+        print(&format!("copied on from {} to {}: {}", relay.from, relay.to, sources.join(", ")));
     }
     for source in &config.sources {
         let home = &config.services[&source.service].primary;

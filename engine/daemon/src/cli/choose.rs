@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Source, Target};
+use backstay_core::config::Source;
 use backstay_core::units::{Timestamp, parse_past};
 use backstay_vault::vault::{Catalogue, PointObject, Uncounted, Vault};
 
@@ -35,14 +35,7 @@ pub(super) struct Held {
 pub(super) fn held(vaults: &Vaults, source: &Source, from: Option<&str>) -> Result<Vec<Held>, Failure> {
     let names: Vec<String> = match from {
         Some(name) => vec![name.to_owned()],
-        None => source
-            .flows
-            .iter()
-            .filter_map(|flow| match &flow.target {
-                Target::Vault(name) => Some(name.to_string()),
-                _ => None,
-            })
-            .collect(),
+        None => vaults.to_read(source),
     };
     let mut held = Vec::new();
     let mut failures = Vec::new();
@@ -54,7 +47,13 @@ pub(super) fn held(vaults: &Vaults, source: &Source, from: Option<&str>) -> Resu
     }
     match (held.is_empty(), failures.pop()) {
         (true, Some(failure)) => Err(failure),
-        (true, None) => Err(Failure::failed(format!("{} goes to no vault", source.name))),
+        (true, None) => {
+            // Of a vault that another node writes to, that says which.
+            let elsewhere = source.flows.iter().filter_map(|flow| flow.target.vault());
+            let why = elsewhere.filter_map(|name| vaults.open(name, Absent::Refuse).err()).next();
+            let nowhere = || Failure::failed(format!("{} goes to no vault", source.name));
+            Err(why.unwrap_or_else(nowhere))
+        }
         (false, failure) => {
             failures.into_iter().chain(failure).for_each(|failure| remark(&format!("warning: {failure}")));
             Ok(held)

@@ -62,7 +62,7 @@ fn once(context: &Context, typed: &[String]) -> Result<u8, Failure> {
         Some(conversation) => capture::follow(conversation)?,
         None => alone(context, &sources)?,
     };
-    capture::tell(context, &reports)
+    capture::end(context, reports)
 }
 
 /// Captures the flows that are due now, one source after the other.
@@ -107,7 +107,9 @@ fn prove_due(context: &Context, engine: &Engine, sources: &[&Source]) {
         Err(failure) => return remark(&format!("warning: nothing was proven: {failure}")),
     };
     for source in sources {
-        for vault in source.flows.iter().filter_map(|flow| flow.target.vault()) {
+        let vaults = source.flows.iter().filter_map(|flow| flow.target.vault());
+        // What goes on from a hub is proven by the hub.
+        for vault in vaults.filter(|vault| engine.vaults().via(vault).is_none()) {
             let made = prover.due(source, vault, ProofLevel::Restore).and_then(|due| {
                 let Some((_, Some(DueProof { level, bytes_max }))) = due else { return Ok(()) };
                 let scratch = &context.config.node.scratch;

@@ -19,6 +19,7 @@ mod looking;
 mod ls;
 mod manual;
 mod node;
+mod onward;
 mod points;
 mod prune;
 mod repair;

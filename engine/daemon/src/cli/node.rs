@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, NodeName, Source};
+use backstay_core::config::{Config, NodeName, Source, ViaVault};
 use backstay_core::units::format_duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -307,6 +307,10 @@ fn what_is_lost(config: &Config, node: &NodeName) -> Vec<String> {
         {
             lines.push(lost_copy(config, source, node));
         }
+        let vaults = source.flows.iter().filter_map(|flow| flow.target.vault());
+        for vault in vaults.filter(|vault| config.via.get(*vault).is_some_and(|via| via.hub == *node)) {
+            lines.push(format!("{}: {node} alone writes to {vault}: nothing more comes there", source.name));
+        }
     }
     lines
 }
@@ -314,7 +318,9 @@ fn what_is_lost(config: &Config, node: &NodeName) -> Vec<String> {
 fn lost_copy(config: &Config, source: &Source, node: &NodeName) -> String {
     let is_elsewhere = |name: &str| {
         let vault = config.vaults.iter().find(|(known, _)| known.as_str() == name).map(|(_, vault)| vault);
+        let stays = |via: &ViaVault| via.hub != *node || !via.is_directory;
         vault.is_some_and(|vault| vault.kind.directory().is_some() || vault.kind.label() == "s3")
+            || config.via.get(name).is_some_and(stays)
     };
     let others: Vec<&str> = source
         .flows

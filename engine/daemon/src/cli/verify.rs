@@ -17,6 +17,7 @@ use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::proving::{ProofProgress, Prover, Wanted};
 use crate::terminal::{self, print, remark};
+use crate::vaults::{Absent, Vaults};
 
 /// Lines that are shown of a proof that has failed.
 const LINES_MAX: usize = 10;
@@ -144,7 +145,7 @@ pub(super) fn verify(context: &Context, arguments: &VerifyArgs) -> Result<u8, Fa
     let (mut shown, mut failed, mut not_made) = (Vec::new(), 0u64, Vec::new());
     for source in capture::named_anywhere(context, &arguments.sources)? {
         let level = arguments.level.map_or_else(|| source.verify.level.into(), ProofLevel::from);
-        for vault in vaults_of(source, arguments.from.as_deref())? {
+        for vault in vaults_of(&vaults, source, arguments.from.as_deref())? {
             let bytes_max = arguments.budget.map(|budget| budget.as_u64());
             let wanted = Wanted { source, vault: &vault, level, bytes_max, scratch };
             let progress = ProofProgress::default();
@@ -209,11 +210,12 @@ fn show(proof: &ShownProof, seconds: f64) {
 }
 
 /// The vaults in which a source is looked at.
-fn vaults_of(source: &Source, from: Option<&str>) -> Result<Vec<String>, Failure> {
-    let own: Vec<String> =
-        source.flows.iter().filter_map(|flow| flow.target.vault()).map(str::to_owned).collect();
+fn vaults_of(vaults: &Vaults, source: &Source, from: Option<&str>) -> Result<Vec<String>, Failure> {
+    let own = vaults.to_read(source);
     match from {
         None => Ok(own),
+        // That says who has it.
+        Some(from) if vaults.via(from).is_some() => vaults.open(from, Absent::Refuse).map(|_| Vec::new()),
         Some(from) if own.iter().any(|name| name == from) => Ok(vec![from.to_owned()]),
         Some(from) => Err(Failure::usage(format!(
             "{} does not go to {from}; it goes to {}",
@@ -228,8 +230,8 @@ pub(super) fn proofs(context: &Context, arguments: &ProofsArgs) -> Result<u8, Fa
     let typed: Vec<String> = arguments.source.iter().cloned().collect();
     let (mut found_proofs, mut failures) = (Vec::new(), Vec::new());
     for source in capture::named_anywhere(context, &typed)? {
-        for name in vaults_of(source, arguments.from.as_deref())? {
-            let found = vaults.open(&name, crate::vaults::Absent::Refuse).and_then(|vault| {
+        for name in vaults_of(&vaults, source, arguments.from.as_deref())? {
+            let found = vaults.open(&name, Absent::Refuse).and_then(|vault| {
                 Ok(vault.proofs(vault.ring().source_id(source.name.as_str()), Timestamp::MAX)?)
             });
             match found {

@@ -40,12 +40,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, SecretRef, SourceKind, Target, VerifyLevel};
+use backstay_core::config::{Config, SecretRef, SourceKind, SourceName, Target, VaultKind, VerifyLevel};
 use backstay_core::units::format_duration;
 
 use crate::clock::SystemClock;
 use crate::failure::Failure;
-use crate::flows::Flows;
+use crate::flows::{Flows, Found};
 use crate::node::{Identity, KnownVaults};
 use crate::vaults::Vaults;
 
@@ -373,6 +373,14 @@ impl Doctor {
         state::judge_scratch(place, largest, &self.words)
     }
 
+    /// What another node says of a flow to a vault that it holds or writes to; nothing for any other vault.
+    fn asked_elsewhere(&self, source: &SourceName, target: &Target) -> Option<Result<Found, Failure>> {
+        let (vaults, name) = (self.vaults.as_ref().ok()?, target.vault()?);
+        let is_peer =
+            self.config.vaults.get(name).is_some_and(|vault| matches!(vault.kind, VaultKind::Peer(_)));
+        (is_peer || vaults.via(name).is_some()).then(|| Found::ask(vaults, source, target))
+    }
+
     fn flows(&self, answer: Option<Answer>, asking: Asking) -> Vec<Finding> {
         let mut known = Flows::awaited(&self.config);
         let questions: Vec<_> =
@@ -386,6 +394,7 @@ impl Doctor {
             .collect();
         for (source, target) in questions {
             let told = target.vault().and_then(|vault| found.remove(&(source.clone(), vault.to_owned())));
+            let told = told.or_else(|| self.asked_elsewhere(&source, &target));
             let untold = || {
                 Err(Failure::failed(format!(
                     "{} could not be asked: see what is said of it above",

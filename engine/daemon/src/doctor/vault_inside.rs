@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, SourceName, Target};
+use backstay_core::config::{Config, Source, SourceName, Target};
 use backstay_core::units::{Timestamp, format_duration};
 
 use super::daemon::Restart;
@@ -57,16 +57,14 @@ impl Inside {
         let signer = vaults.writer().signer.public();
         let trust = vault.trust();
         let mut held = Vec::new();
-        for source in config.sources_at_home_on(&config.node.name) {
-            let to_it = |target: &Target| target.vault() == Some(name);
-            let Some(flow) = source.flows.iter().find(|flow| to_it(&flow.target)) else { continue };
+        for (source, target) in sources_to(config, name) {
             let catalogue = vault.catalogue(vault.ring().source_id(source.name.as_str()))?;
             let newest = catalogue.newest().map(|point| {
                 let common = &point.common;
                 let (source, bytes, entries) = (source.name.to_string(), common.bytes, common.entries);
                 (common.capture_start, Largest { source, bytes, entries })
             });
-            let found = Found::ask(vaults, &source.name, &flow.target);
+            let found = Found::ask(vaults, &source.name, &target);
             held.push(Held { source: source.name.clone(), newest, found });
         }
         Ok(Self {
@@ -79,6 +77,18 @@ impl Inside {
             held,
         })
     }
+}
+
+/// The sources that go to a vault: those of this node, and what it copies on as a hub.
+fn sources_to<'c>(config: &'c Config, name: &'c str) -> impl Iterator<Item = (&'c Source, Target)> {
+    let to_it = |source: &&Source| source.flows.iter().any(|flow| flow.target.vault() == Some(name));
+    let own = config.sources_at_home_on(&config.node.name).filter(to_it);
+    let relays =
+        config.relays.iter().filter(move |relay| relay.to.as_str() == name || relay.from.as_str() == name);
+    let of_others =
+        relays.flat_map(|relay| config.sources.iter().filter(|source| relay.sources.contains(&source.name)));
+    let vault = config.vaults.get(name).map(|vault| Target::Vault(vault.name.clone()));
+    own.chain(of_others).filter_map(move |source| Some((source, vault.clone()?)))
 }
 
 /// How a vault that was never made comes about.

@@ -83,29 +83,29 @@ pub fn invite(
     let clerk: Arc<dyn Enroller> = Arc::new(clerk);
     match io.block_on(inviting.wait(&invitation, clerk, Arc::new(SystemClock))) {
         Ok(()) => {
-            admit_anew(config, vaults, node, &admin_of);
+            admit(config, vaults, node, &admin_of);
             Ok(())
         }
         Err(error @ InviteError::CutOff(_)) => {
             // It may well be in: the roster says so.
-            admit_anew(config, vaults, node, &admin_of);
+            admit(config, vaults, node, &admin_of);
             Err(Failure::partly(error))
         }
         Err(error) => Err(Failure::failed(error)),
     }
 }
 
-/// A node that was built anew has other keys: the vaults of this node that knew it before are to know it again. Those that cannot be
-/// told now get to know it by `vault init` there.
-fn admit_anew(config: &Config, vaults: &Vaults, node: &NodeName, full: &Bundle) {
+/// A node that was built anew has other keys: the vaults of this node that knew it before are to know it again; and those that take
+/// points of all nodes are to know any. Those that cannot be told now get to know it by `vault init` there.
+fn admit(config: &Config, vaults: &Vaults, node: &NodeName, full: &Bundle) {
     let Some(member) = vaults.fleet().and_then(|fleet| fleet.roster().members.get(node).cloned()) else {
         return;
     };
     let here = |kind: &VaultKind| matches!(kind, VaultKind::Dir(_) | VaultKind::Held(_));
     for name in config.vaults.iter().filter(|(_, vault)| here(&vault.kind)).map(|(name, _)| name.as_str()) {
         let node = (node.as_str(), member.signer, member.recipient.as_str());
-        match vaults.admit_anew(name, full, node) {
-            Ok(true) => tracing::info!(vault = name, node = node.0, "it is known there again"),
+        match vaults.admit(name, full, node) {
+            Ok(true) => tracing::info!(vault = name, node = node.0, "it is known there now"),
             Ok(false) => {}
             Err(failure) if failure.class == "no_vault" => {}
             Err(failure) => tracing::warn!(

@@ -1,6 +1,6 @@
 //! What this node grants to others: to each node that a `[hold.NODE]` names its own space, and certificates, if it is an issuer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +8,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstay_core::clock::Clock;
 use backstay_core::config::{Config, HeldVault, NodeName, Tailnet};
+use backstay_core::id::SourceId;
 use backstay_core::units::Span;
 use backstay_net::hold::{Disks, Rights, RoomLimits, Space, Writer};
 use backstay_net::identity::{Authority, Member, PeerIdentity, RosterWatch};
 use backstay_net::serve::{Granted, Host};
 use backstay_net::tailnet::{LocalApi, Voucher};
 use backstay_vault::store::DirStore;
-use backstay_wire::peer::{Reason, Refusal};
+use backstay_wire::peer::{Reason, Refusal, Standing};
 use rustls::pki_types::CertificateDer;
 
 use super::CERTIFICATE_VALID;
 use super::member::FleetMember;
+use super::standings::Standings;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::node::UNDELETE;
@@ -32,10 +34,17 @@ pub(super) struct Holder {
     spaces: BTreeMap<NodeName, Arc<Space>>,
     issuer: Option<Authority>,
     voucher: Option<Voucher>,
+    standings: Arc<Standings>,
+    /// Of which nodes something is copied on, and to which vaults.
+    relayed: BTreeSet<(NodeName, String)>,
 }
 
 impl Holder {
-    pub(super) fn new(config: &Config, member: &FleetMember) -> Result<Self, Failure> {
+    pub(super) fn new(
+        config: &Config,
+        member: &FleetMember,
+        standings: Arc<Standings>,
+    ) -> Result<Self, Failure> {
         let disks = Disks::default();
         let space = |held: &HeldVault| {
             let undelete = held.undelete.map_or(UNDELETE, Span::as_duration);
@@ -54,6 +63,8 @@ impl Holder {
             spaces: spaces.collect(),
             issuer,
             voucher: voucher(config),
+            standings,
+            relayed: config.relays.iter().map(|relay| (relay.writer.clone(), relay.to.to_string())).collect(),
         })
     }
 
@@ -123,6 +134,20 @@ impl Host for Holder {
         let roster = self.roster.borrow();
         let writer = Writer { signer: member.signer, admin: roster.admin(), domain: roster.domain };
         Ok(Granted { space: Arc::clone(held), rights: Rights::Write, writer })
+    }
+
+    fn standing(&self, writer: &NodeName, vault: &str, source: SourceId) -> Result<Standing, Refusal> {
+        if !self.relayed.contains(&(writer.clone(), vault.to_owned())) {
+            return Err(denied(format!(
+                "{} copies nothing of {writer} to {vault}, by its fleet.toml: have the same one on both nodes, and restart the daemons",
+                self.name
+            )));
+        }
+        self.standings.of(writer, vault, source).ok_or_else(|| Refusal {
+            reason: Reason::Busy,
+            text: format!("{} has not looked yet what of {writer} is in {vault}", self.name),
+            retry_after: Some(Duration::from_secs(1)),
+        })
     }
 }
 

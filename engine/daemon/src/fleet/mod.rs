@@ -9,6 +9,7 @@ mod pem;
 mod renewal;
 mod scrubbing;
 mod serving;
+mod standings;
 
 pub use files::{Files, public};
 pub use host::local_api;
@@ -16,7 +17,8 @@ pub use host::local_api;
 pub use member::Greeted;
 pub use member::{Answer, FleetMember, Told, say_farewell};
 pub use pem::read_chain;
-pub use serving::serve;
+pub use serving::{Commits, serve};
+pub use standings::Standings;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The daemon's side of the fleet: listens, takes up rosters that other processes of this node have written, and has its
 //! certificate renewed in time.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,14 @@ use backstay_core::config::{Config, ListenAddress, NodeName};
 use backstay_core::units::Span;
 use backstay_net::hold::Space;
 use backstay_net::serve::Host;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::host::{Holder, local_api};
 use super::member::FleetMember;
 use super::renewal;
 use super::scrubbing::{SCRUB_EVERY, Scrubbing};
+use super::standings::Standings;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::node::Scrubs;
@@ -28,9 +31,17 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 /// How often what is held is counted anew: the custodian, which is this node, deletes beside.
 const COUNT_EVERY: Duration = Duration::from_secs(3600);
 
+/// Tells of each node for which something is held, when it has captured something.
+pub type Commits = BTreeMap<NodeName, watch::Receiver<u64>>;
+
 /// Begins; what it begins goes on until the process ends. Within a runtime.
-pub fn serve(config: &Arc<Config>, member: &Arc<FleetMember>, metrics: &Arc<Metrics>) -> Result<(), Failure> {
-    let host = Arc::new(Holder::new(config, member)?);
+pub fn serve(
+    config: &Arc<Config>,
+    member: &Arc<FleetMember>,
+    metrics: &Arc<Metrics>,
+    standings: &Arc<Standings>,
+) -> Result<Commits, Failure> {
+    let host = Arc::new(Holder::new(config, member, Arc::clone(standings))?);
     if let Some(listen) = config.node.listen {
         tokio::spawn(listening(Arc::clone(config), Arc::clone(member), Arc::clone(&host), listen));
     } else if !config.holds.is_empty() {
@@ -53,7 +64,7 @@ pub fn serve(config: &Arc<Config>, member: &Arc<FleetMember>, metrics: &Arc<Metr
     }
     tokio::spawn(rosters(Arc::clone(member)));
     tokio::spawn(renewal::keep_renewed(Arc::clone(config), Arc::clone(member)));
-    Ok(())
+    Ok(host.spaces().iter().map(|(node, space)| (node.clone(), space.commits())).collect())
 }
 
 /// Listens at all addresses, and tries again where that is not possible yet.

@@ -30,7 +30,7 @@ impl FlowRecord {
     pub(super) fn note(&mut self, outcome: &TargetOutcome, scan: Scan, now: Timestamp, jitter: Jitter) {
         match outcome {
             TargetOutcome::Point { point } | TargetOutcome::Unchanged { point: Some(point) } => {
-                if matches!(outcome, TargetOutcome::Point { .. }) {
+                if matches!(outcome, TargetOutcome::Point { .. }) && self.onward.is_none() {
                     self.last_point = Some(scan.start.wall);
                 }
                 self.cursor = point.parse().ok().or(self.cursor);
@@ -101,7 +101,11 @@ impl FlowRecord {
             (false, Some(until)) => Activity::BackingOff { until },
             (false, None) => Activity::Idle,
         };
-        let durable = self.restorable().map(|start| self.as_seen_from(now, start));
+        // Whatever becomes of it behind the vault that it is captured to.
+        let durable = match self.durable {
+            Durable::Since(start) => Some(self.as_seen_from(now, start)),
+            Durable::Nothing | Durable::Unknown => None,
+        };
         ScheduledFlow {
             source: self.source.clone(),
             target: self.target.clone(),

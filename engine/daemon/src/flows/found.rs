@@ -1,19 +1,17 @@
 //! What a vault says of a flow when it is asked.
 
-use backstay_core::clock::Clock;
 use backstay_core::config::{SourceName, Target};
 use backstay_core::id::PointId;
-use backstay_core::proof::{ProofHistory, TIME_TO_COME};
 use backstay_core::rpo::Durable;
 use backstay_core::units::Timestamp;
 use backstay_vault::vault::{Catalogue, Vault};
+use backstay_wire::peer::Standing;
 
-use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::flow_proofs::FlowProofs;
 use crate::vaults::{Absent, Vaults};
 
-/// What a vault knows of a flow.
+/// What a vault knows of a flow: that to which it is captured. Nothing, by default.
 #[derive(Debug)]
 pub struct Found {
     pub(super) durable: Durable,
@@ -21,6 +19,14 @@ pub struct Found {
     pub(super) last_point: Option<Timestamp>,
     /// Where they were asked for.
     pub(super) proofs: Option<FlowProofs>,
+    /// What the hub says of a flow that goes on from there.
+    pub(super) standing: Option<Standing>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { durable: Durable::Unknown, cursor: None, last_point: None, proofs: None, standing: None }
+    }
 }
 
 impl Found {
@@ -29,13 +35,22 @@ impl Found {
         let Target::Vault(name) = target else {
             return Err(Failure::failed("this version cannot keep replicas yet"));
         };
+        if vaults.via(name.as_str()).is_some() {
+            return Self::ask_hub(vaults, source, name.as_str());
+        }
         let vault = vaults.open(name.as_str(), Absent::Refuse)?;
         let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
-        let now = SystemClock.now();
         // Nothing of the flow is decided by proofs.
-        let proofs = vault.proofs(catalogue.source, now.saturating_add(TIME_TO_COME)).ok();
-        let proofs = proofs.map(|proofs| FlowProofs::of(&ProofHistory::new(proofs, now)));
+        let proofs = FlowProofs::in_vault(&vault, catalogue.source);
         Ok(Self { proofs, ..Self::in_catalogue(&catalogue, &vault) })
+    }
+
+    /// Asks this node's vault at the hub of a vault, and the hub for that itself.
+    fn ask_hub(vaults: &Vaults, source: &SourceName, name: &str) -> Result<Self, Failure> {
+        let standing = Some(vaults.standing(name, source.as_str())?);
+        let vault = vaults.open(vaults.entry(name), Absent::Refuse)?;
+        let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
+        Ok(Self { standing, ..Self::in_catalogue(&catalogue, &vault) })
     }
 
     /// What is durable there.
@@ -49,7 +64,7 @@ impl Found {
             durable: catalogue.durable_until(vault.id()).map_or(Durable::Nothing, Durable::Since),
             cursor: catalogue.newest().map(|point| point.link.point),
             last_point: catalogue.newest().map(|point| point.common.capture_start),
-            proofs: None,
+            ..Self::default()
         }
     }
 

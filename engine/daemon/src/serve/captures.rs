@@ -205,6 +205,8 @@ impl Captures {
             | Event::UpkeepWanted(_)
             | Event::Upkept { .. }
             | Event::Proven { .. }
+            | Event::Held { .. }
+            | Event::Relayed { .. }
             | Event::Watched { .. } => {}
         }
     }

@@ -1,6 +1,7 @@
 //! What this node holds for others, as far as it can tell by itself: a node that is dead tells nobody how far behind its copies
 //! are.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,18 +16,23 @@ const LOOK: Duration = Duration::from_secs(15);
 
 /// The sources that should be held here, by the configuration; what there is of them is not known yet.
 pub(super) fn expected(daemon: &Daemon) -> Vec<HeldSource> {
-    let mut expected = Vec::new();
+    let mut expected: Vec<HeldSource> = Vec::new();
     for vault in daemon.config.vaults.values() {
         let VaultKind::Held(of) = &vault.kind else { continue };
         let target = Target::Vault(vault.name.clone());
         let there = daemon.config.sources.iter();
         let there = there.filter(|source| source.flows.iter().any(|flow| flow.target == target));
-        expected.extend(there.map(|source| HeldSource {
-            node: of.writer.to_string(),
-            source: source.name.clone(),
-            target: target.clone(),
-            durable: Durable::Unknown,
-        }));
+        // What goes on from here is held here as well.
+        let relayed = daemon.config.relays.iter().filter(|relay| relay.from == vault.name);
+        let there = there.map(|source| &source.name).chain(relayed.flat_map(|relay| &relay.sources));
+        for source in there.collect::<BTreeSet<_>>() {
+            expected.push(HeldSource {
+                node: of.writer.to_string(),
+                source: source.clone(),
+                target: target.clone(),
+                durable: Durable::Unknown,
+            });
+        }
     }
     expected
 }

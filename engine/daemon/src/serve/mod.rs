@@ -9,17 +9,20 @@ mod held;
 mod http;
 mod loading;
 mod notify;
+mod onward;
 mod proving;
 mod pruning;
+mod relaying;
 mod socket;
 mod upkeep;
 mod watching;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstay_core::clock::Moment;
-use backstay_core::config::{Config, Source, Target};
+use backstay_core::config::{Config, NodeName, Source, Target};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
 use backstay_files::touched::Touched;
@@ -31,7 +34,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::{CaptureWatch, Engine};
 use crate::failure::Failure;
-use crate::fleet;
+use crate::fleet::{self, Standings};
 use crate::flow_counters::FlowCounters;
 use crate::flows::{Flows, Found, HeldSource};
 use crate::metrics::{Metrics, NodeLoad};
@@ -42,6 +45,7 @@ use captures::Captures;
 use notify::Manager;
 use proving::{Proving, Setbacks};
 use pruning::{Pruning, WantedPrune};
+use relaying::Relaying;
 use upkeep::{Busy, UpkeepJobs, UpkeepOutcome, WantedJob};
 use watching::Watching;
 
@@ -59,6 +63,8 @@ pub struct Daemon {
     clock: Arc<dyn ClockDebug>,
     metrics: Arc<Metrics>,
     board: Mutex<Board>,
+    /// How far it has copied on what others have captured.
+    standings: Arc<Standings>,
 }
 
 /// What is known of the flows.
@@ -94,6 +100,10 @@ enum Event {
     UpkeepWanted(Box<WantedJob>),
     /// That has ended.
     Upkept { number: u64, outcome: Box<UpkeepOutcome> },
+    /// A node has captured something to this one.
+    Held { writer: NodeName },
+    /// That was copied on, so many points, or not.
+    Relayed { number: usize, outcome: Result<u64, Failure> },
 }
 
 /// Notes at once what a capture finds.
@@ -119,6 +129,7 @@ struct Work {
     proving: Proving,
     upkeep: UpkeepJobs,
     watching: Watching,
+    relaying: Relaying,
 }
 
 impl Daemon {
@@ -132,7 +143,7 @@ impl Daemon {
         let flows = Flows::awaited(&config);
         let (counters, load, held) = (FlowCounters::default(), NodeLoad::default(), Vec::new());
         let board = Mutex::new(Board { flows, counters, load, held });
-        let daemon = Self { config, engine, clock, metrics, board };
+        let daemon = Self { config, engine, clock, metrics, board, standings: Arc::default() };
         daemon.board().held = held::expected(&daemon);
         daemon
     }
@@ -150,7 +161,8 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut manager = Manager::of_environment();
         if let Some(member) = self.engine.vaults().fleet() {
-            fleet::serve(&self.config, member, &self.metrics)?;
+            let commits = fleet::serve(&self.config, member, &self.metrics, &self.standings)?;
+            Relaying::watch(&self, commits, &events);
         } else if self.config.fleet.nodes.len() > 1 || !self.config.holds.is_empty() {
             tracing::warn!(
                 "this node is not enrolled in its fleet, so that it holds nothing for others and reaches none: `backstay init {}` begins the fleet, `backstay join INVITATION` takes up an invitation",
@@ -160,6 +172,7 @@ impl Daemon {
         manager.ready();
         loading::start(&self, &events);
         held::watch(&self);
+        onward::watch(&self);
         let mut work = Work::new(&self, &events);
         loop {
             while let Ok(event) = incoming.try_recv() {
@@ -191,6 +204,12 @@ impl Daemon {
     fn render_metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
         let board = self.board();
         self.metrics.show_held(&board.held, self.clock.now());
+        for relay in &self.config.relays {
+            for source in &relay.sources {
+                let labels = [relay.writer.as_str(), source.as_str(), relay.to.as_str()];
+                self.metrics.show_relayed(labels, self.standings.until(relay, source), self.clock.now());
+            }
+        }
         self.metrics.render(&board.flows, &board.counters, board.load, self.clock.moment())
     }
 
@@ -233,16 +252,23 @@ impl Work {
             proving: Proving::new(Arc::clone(daemon), events.clone()),
             upkeep: UpkeepJobs::new(Arc::clone(daemon), events.clone()),
             watching: Watching::new(Arc::clone(daemon), events),
+            relaying: Relaying::new(Arc::clone(daemon), events.clone()),
         }
     }
 
     /// Starts what can be; says how long to sleep at most. Jobs first: what they need for themselves is not begun anew.
     fn start_some(&mut self) -> Duration {
-        let busy = Busy { pruned: self.pruning.under_way(), captured_to: self.captures.under_way() };
-        self.upkeep.start_some(&busy);
+        let relayed = self.relaying.under_way();
+        let pruned = &self.pruning.under_way() | &relayed;
+        self.upkeep.start_some(&Busy { pruned, captured_to: self.captures.under_way() });
         let captures = self.captures.start_some(self.upkeep.closed());
         let proofs = self.proving.start_some(&self.upkeep.closed());
-        captures.min(proofs).min(self.pruning.start_some(&self.upkeep.cared_for()))
+        let cared_for = self.upkeep.cared_for();
+        let prunes = self.pruning.start_some(&(&cared_for | &relayed));
+        // A prune that is due has its turn before what comes again and again.
+        let pruned = &self.pruning.under_way() | &self.pruning.due_now();
+        let relays = self.relaying.start_some(&(&cared_for | &pruned));
+        captures.min(proofs).min(prunes).min(relays)
     }
 
     /// Gives an event to whom it concerns.
@@ -251,11 +277,24 @@ impl Work {
             Event::PruneWanted { vault, wanted } => self.pruning.want(vault, wanted),
             Event::Pruned { vault, outcome } => self.pruning.end(&vault, *outcome),
             Event::Watched { source, told } => self.watching.told(&source, told),
-            Event::Proven { vault, has_proven, setbacks } => self.proving.end(&vault, has_proven, setbacks),
+            Event::Proven { vault, has_proven, setbacks } => {
+                self.proving.end(&vault, has_proven, setbacks);
+                if has_proven {
+                    self.relaying.mended(&BTreeSet::from([vault]));
+                }
+            }
+            Event::Held { writer } => self.relaying.held(&writer),
+            Event::Relayed { number, outcome } => {
+                if let Some(vault) = self.relaying.end(number, &outcome) {
+                    self.pruning.committed(&vault);
+                    self.proving.committed(&vault);
+                }
+            }
             Event::UpkeepWanted(wanted) => self.upkeep.want(*wanted),
             Event::Upkept { number, outcome } => {
                 let vaults = self.upkeep.end(number, *outcome);
                 self.pruning.may_be_own(&vaults);
+                self.relaying.mended(&vaults);
             }
             event => {
                 if let Event::Done { report, .. } = &event {

@@ -21,6 +21,9 @@ const LOOK_PERIOD: Duration = Duration::from_secs(600);
 /// When the daemon begins, flows are asked for first.
 const START_PAUSE: Duration = Duration::from_secs(20);
 
+/// When points of others have come, it is looked after so long: more may come, and a look costs requests.
+const RELAYED_PAUSE: Duration = Duration::from_secs(60);
+
 /// How long a restore is not tried again that could not be made: for want of room, as a rule. Contents are read meanwhile.
 const LONG_SETBACK: Duration = Duration::from_secs(24 * 3600);
 
@@ -40,8 +43,11 @@ impl Proving {
     pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
         let home = daemon.config.sources_at_home_on(&daemon.config.node.name);
         let targets = home.flat_map(|source| &source.flows).filter_map(|flow| flow.target.vault());
+        let relayed = daemon.config.relays.iter().map(|relay| relay.to.as_str());
+        // What goes on from a hub is proven by the hub.
+        let own = targets.filter(|vault| daemon.engine.vaults().via(vault).is_none());
         let first = Instant::now() + START_PAUSE;
-        let vaults = targets.map(|vault| (vault.to_owned(), Some(first)));
+        let vaults = own.chain(relayed).map(|vault| (vault.to_owned(), Some(first)));
         let next = vaults.collect();
         Self { daemon, events, next, setbacks: HashMap::new() }
     }
@@ -53,6 +59,13 @@ impl Proving {
         }
         if let Some(Some(next)) = self.next.get_mut(vault) {
             *next = Instant::now();
+        }
+    }
+
+    /// Points of others were copied to this vault.
+    pub(super) fn committed(&mut self, vault: &str) {
+        if let Some(Some(next)) = self.next.get_mut(vault) {
+            *next = (*next).min(Instant::now() + RELAYED_PAUSE);
         }
     }
 
@@ -113,7 +126,11 @@ impl Daemon {
             }
         };
         let home = self.config.sources_at_home_on(&self.config.node.name);
-        let to_vault = home.filter(|source| source.flows.iter().any(|flow| flow.target.as_str() == vault));
+        let own = home.filter(|source| source.flows.iter().any(|flow| flow.target.as_str() == vault));
+        let relayed = self.config.relays.iter().filter(|relay| relay.to.as_str() == vault);
+        let of_others =
+            relayed.flat_map(|relay| &relay.sources).filter_map(|name| self.source(name.as_str()));
+        let to_vault = own.chain(of_others);
         let mut has_proven = false;
         for source in to_vault {
             let Some(top) = setbacks.top(source) else { continue };

@@ -78,6 +78,19 @@ impl Pruning {
         }
     }
 
+    /// Points of others were copied to this vault, which is this node's.
+    pub(super) fn committed(&mut self, vault: &str) {
+        if !self.of_others.contains(vault) {
+            self.due.committed(vault, Instant::now());
+        }
+    }
+
+    /// Vaults of which a prune is due now.
+    pub(super) fn due_now(&self) -> BTreeSet<String> {
+        let now = Instant::now();
+        self.due.all().filter(|(_, from)| *from <= now).map(|(vault, _)| vault.clone()).collect()
+    }
+
     /// Somebody wants a prune that begins from now on.
     pub(super) fn want(&mut self, vault: String, wanted: WantedPrune) {
         self.wanted.entry(vault).or_default().push(wanted);

@@ -1,6 +1,9 @@
 //! Copying of points between two vaults of a domain.
 
+use std::sync::Arc;
+
 use backstay_core::id::{PointId, SourceId};
+use backstay_vault::error::VaultError;
 use backstay_vault::vault::{Copied, Pass, Vault};
 use backstay_wire::upkeep::{CopyFailure, CopyReport, UpkeepReport};
 
@@ -24,14 +27,7 @@ pub(super) fn copy(
     progress.count_points();
     let tell = |copied: &Copied| progress.set(copied.points, copied.bytes);
     let copying = engine.care().copying(from, to, to_name, &SystemClock);
-    let mut copied = copying.run(&wanted, &tell)?;
-    if copied.undecided > 0 {
-        // Some of that may be of captures that were just being committed.
-        copied = copied.and_then(copying.run(&wanted, &tell)?);
-    }
-    if copied.undecided > 0 && decided(engine, to_name)? {
-        copied = copied.and_then(copying.run(&wanted, &tell)?);
-    }
+    let copied = until_decided(engine, to_name, &|| copying.run(&wanted, &tell))?;
     Ok(UpkeepReport::Copied(CopyReport {
         from: from_name.to_owned(),
         to: to_name.to_owned(),
@@ -42,6 +38,35 @@ pub(super) fn copy(
         failures: copied.failures.into_iter().map(failure).collect(),
         more_failures: copied.more_failures,
     }))
+}
+
+/// Copies what came after the newest point that is there, of the sources for which `wanted` says so.
+pub fn copy_newer(
+    engine: &Engine,
+    from: &Arc<Vault>,
+    to: &Arc<Vault>,
+    to_name: &str,
+    wanted: &dyn Fn(SourceId) -> bool,
+) -> Result<Copied, Failure> {
+    let copying = engine.care().copying(Arc::clone(from), Arc::clone(to), to_name, &SystemClock);
+    until_decided(engine, to_name, &|| copying.run_newer(wanted, &|_| {}))
+}
+
+/// Copies again where a point was there on which no pass had decided.
+fn until_decided(
+    engine: &Engine,
+    to_name: &str,
+    run: &dyn Fn() -> Result<Copied, VaultError>,
+) -> Result<Copied, Failure> {
+    let mut copied = run()?;
+    if copied.undecided > 0 {
+        // Some of that may be of captures that were just being committed.
+        copied = copied.and_then(run()?);
+    }
+    if copied.undecided > 0 && decided(engine, to_name)? {
+        copied = copied.and_then(run()?);
+    }
+    Ok(copied)
 }
 
 /// The ids of these sources, of all of which the vault must have something: a name that was mistyped would copy nothing, and

@@ -68,8 +68,9 @@ impl Vaults {
 }
 
 impl Vaults {
-    /// Has a vault know a node that was built anew, by the admin's key in these keys of the domain. Whether that was necessary.
-    pub fn admit_anew(
+    /// Has a vault know a node of the fleet, by the admin's key in these keys of the domain: one that was built anew, and of which the
+    /// vault knows an earlier key; and any other, where the vault takes points of others. Whether that was necessary.
+    pub fn admit(
         &self,
         name: &str,
         full: &Bundle,
@@ -80,6 +81,12 @@ impl Vaults {
         let known = vault.trust().nodes.iter().filter(|known| known.name == node);
         let (is_known, role) =
             known.fold((false, None), |_, known| (known.signer == signer, Some(known.role)));
+        if role.is_none() && self.takes_points_of_others(name) {
+            let node = trusted(node, signer, recipient);
+            let was_necessary = vault.admit(&Signer::from_seed(seed), node)?;
+            self.outdate(name)?;
+            return Ok(was_necessary);
+        }
         let Some(role) = role.filter(|_| !is_known) else { return Ok(false) };
         // What the keys were wrapped to before, it does not have any more. First: by its new key it is found to be known.
         let bundle = if role == Some(Role::Custodian) { full.for_custodian() } else { full.without_admin() };
@@ -88,6 +95,38 @@ impl Vaults {
         self.outdate(name)?;
         Ok(was_necessary)
     }
+}
+
+impl Vaults {
+    /// Has a vault know all nodes of the fleet, where it takes points of others. Whether that was necessary.
+    pub(super) fn admit_members(&self, name: &str, full: &Bundle) -> Result<bool, Failure> {
+        let mut was_necessary = false;
+        for member in self.other_members(name) {
+            was_necessary |= self.admit(name, full, (&member.name, member.signer, &member.recipient))?;
+        }
+        Ok(was_necessary)
+    }
+
+    /// The other nodes of the fleet, for a vault that takes points of them; nobody for any other.
+    pub(super) fn other_members(&self, name: &str) -> Vec<TrustedNode> {
+        let Some(fleet) = self.fleet().filter(|_| self.takes_points_of_others(name)) else {
+            return Vec::new();
+        };
+        let roster = fleet.roster();
+        let others = roster.members.iter().filter(|(node, _)| **node != self.config.node.name);
+        others.map(|(node, member)| trusted(node.as_str(), member.signer, &member.recipient)).collect()
+    }
+
+    /// Whether points of other nodes come into a vault, by this one as its hub.
+    fn takes_points_of_others(&self, name: &str) -> bool {
+        self.config.vaults.get(name).is_some_and(|vault| vault.hub.is_some())
+    }
+}
+
+/// A node that may write all sources.
+fn trusted(name: &str, signer: SignerKey, recipient: &str) -> TrustedNode {
+    let (name, recipient) = (name.to_owned(), recipient.to_owned());
+    TrustedNode { name, signer, recipient, writes: vec!["*".to_owned()], role: None }
 }
 
 fn needs_key(name: &str) -> Failure {

@@ -33,6 +33,8 @@ pub struct Initialised {
     pub made: Option<Arc<Vault>>,
     /// The vault knows this node by another key now than before: it was built anew.
     pub knows_again: bool,
+    /// The vault knows nodes of the fleet now that it did not know before.
+    pub knows_others: bool,
     /// Vaults that open with the recovery key now and did not before.
     pub opened: Vec<String>,
     /// Vaults that did not get the recovery key, and why.
@@ -63,7 +65,13 @@ impl Vaults {
             *lock(self.slot(name)?) = Some(Opened::new(Arc::clone(&vault)));
             Some(vault)
         };
-        let mut done = Initialised { made, knows_again: false, opened: Vec::new(), left: Vec::new() };
+        let mut done = Initialised {
+            made,
+            knows_again: false,
+            knows_others: false,
+            opened: Vec::new(),
+            left: Vec::new(),
+        };
         if let Recovery::File(file) = recovery {
             self.give_recovery_to_all(name, file, &mut done)?;
         }
@@ -198,6 +206,11 @@ impl Vaults {
         };
         let mut custodian = Custodian::first(&trusted);
         let mut others = others;
+        for member in self.other_members(name) {
+            if !others.iter().any(|known| known.signer == member.signer) {
+                others.push(member);
+            }
+        }
         if let (Some(holder), Some(fleet)) = (self.holder_of(name), self.fleet()) {
             let member = fleet.roster().members.get(&holder).cloned().ok_or_else(|| {
                 Failure::failed(format!("{holder} is no node of the fleet yet: `backstay invite {holder}`"))
@@ -265,7 +278,8 @@ impl Vaults {
             done.opened.push(name.to_owned());
         }
         let (signer, recipient) = self.own_keys();
-        done.knows_again = self.admit_anew(name, &full, (&self.writer.node, signer, &recipient))?;
+        done.knows_again = self.admit(name, &full, (&self.writer.node, signer, &recipient))?;
+        done.knows_others = self.admit_members(name, &full)?;
         // Vaults that are made at other nodes get it from there.
         if let Some(fleet) = self.fleet()
             && full.authority_seed.is_some()

@@ -19,6 +19,7 @@ mod doctor;
 mod exposition;
 mod fidelity;
 mod hanging;
+mod hub;
 mod intruders;
 mod judge;
 mod keys;

@@ -99,6 +99,9 @@ impl Space {
             Received::Large(arriving) => blocking(move || arriving.place()).await?,
         }
         promise.kept();
+        if matches!(named, Named::Point(..) | Named::Head(..)) {
+            self.commits.send_modify(|commits| *commits += 1);
+        }
         Ok(Answer::Done)
     }
 

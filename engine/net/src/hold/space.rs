@@ -8,7 +8,7 @@ use backstay_vault::buffer::BufferPool;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{DirStore, Folder, Operation, StoreError, StoreErrorKind};
 use backstay_wire::peer::{Answer, Listed, Reason, Refusal};
-use tokio::sync::{Mutex, MutexGuard, OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::objects::Opened;
 use super::receive::SMALL_BYTES_MAX;
@@ -66,6 +66,8 @@ pub struct Space {
     lists: Semaphore,
     counted: OnceCell<()>,
     locks: [Mutex<()>; LOCKS],
+    /// How many points and heads have come.
+    pub(super) commits: watch::Sender<u64>,
 }
 
 impl Space {
@@ -77,7 +79,13 @@ impl Space {
         let sent = Arc::new(Semaphore::new(SENT_AT_ONCE));
         let locks = std::array::from_fn(|_| Mutex::new(()));
         let (pool, counted) = (BufferPool::new(BUFFERS_KEPT), OnceCell::new());
-        Self { store, room, pool, small, large, sent, lists, counted, locks }
+        let commits = watch::Sender::new(0);
+        Self { store, room, pool, small, large, sent, lists, counted, locks, commits }
+    }
+
+    /// Changes when its node has captured something: a point or a head has come.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
     }
 
     /// How much room there is; counted anew after somebody else has written or deleted.

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backstay_core::config::NodeName;
+use backstay_core::id::SourceId;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
 };
 use backstay_wire::peer::{
-    APPEND_BYTES_MAX, Answer, ConnectionKind, DELETE_NAMES_MAX, Reason, Refusal, Request,
+    APPEND_BYTES_MAX, Answer, ConnectionKind, DELETE_NAMES_MAX, Reason, Refusal, Request, Standing,
 };
 use bytes::Bytes;
 
@@ -57,6 +58,18 @@ impl PeerStore {
         let failed = |error| self.failed(Operation::List, "its room", &error);
         match answer.map_err(failed)? {
             Answer::Room { free_bytes, used_bytes } => Ok((free_bytes, used_bytes)),
+            other => Err(failed(unexpected(&other))),
+        }
+    }
+
+    /// How far a source was copied on from there to the vault of this name.
+    pub async fn standing(&self, vault: &str, source: SourceId) -> Result<Standing, StoreError> {
+        let request =
+            Request::Standing { space: self.space(), vault: vault.to_owned(), source: *source.as_bytes() };
+        let answer = self.link.ask(ConnectionKind::Live, &request, Bytes::new(), &self.pace).await;
+        let failed = |error| self.failed(Operation::Get, "its standing", &error);
+        match answer.map_err(failed)? {
+            Answer::Standing(standing) => Ok(standing),
             other => Err(failed(unexpected(&other))),
         }
     }

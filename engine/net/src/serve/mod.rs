@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backstay_core::config::NodeName;
-use backstay_wire::peer::Refusal;
+use backstay_core::id::SourceId;
+use backstay_wire::peer::{Reason, Refusal, Standing};
 use rustls::pki_types::CertificateDer;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -41,6 +42,12 @@ pub trait Host: Send + Sync + fmt::Debug {
 
     /// What a node may do in the space of that one. Asked for each request; must not wait.
     fn grant(&self, peer: &PeerIdentity, member: &Member, space: &NodeName) -> Result<Granted, Refusal>;
+
+    /// How far a source that `writer` has captured to its space was copied on to a vault; must not wait.
+    fn standing(&self, writer: &NodeName, vault: &str, _: SourceId) -> Result<Standing, Refusal> {
+        let text = format!("{} copies nothing of {writer} to {vault}", self.name());
+        Err(Refusal { reason: Reason::Denied, text, retry_after: None })
+    }
 }
 
 /// A space, and what may be done in it.

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use backstay_core::config::NodeName;
+use backstay_core::id::SourceId;
 use backstay_wire::peer::{Answer, Reason, Refusal, Request};
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -109,6 +110,14 @@ impl Exchange {
                 self.nothing_follows().await?;
                 Done::Answered(fleet::renew(&self.peer).await?)
             }
+            Request::Standing { space, vault, source } => {
+                self.nothing_follows().await?;
+                // Whoever may read there may know that.
+                self.grant(&space).await?;
+                let writer = node_named(&space)?;
+                let standing = self.peer.shared.host.standing(&writer, &vault, SourceId::new(source))?;
+                Done::Answered(Answer::Standing(standing))
+            }
             Request::Unknown { what } => {
                 let text =
                     format!("request {what} is not known to this version: bring both nodes to the same one");
@@ -129,8 +138,7 @@ impl Exchange {
     async fn grant(&self, space: &str) -> Result<Granted, Refusal> {
         let member = self.peer.admitted().await?;
         let identity = self.peer.identity()?;
-        let space =
-            NodeName::from_str(space).map_err(|error| denied(format!("no node has this name: {error}")))?;
+        let space = node_named(space)?;
         let mut granted = self.peer.shared.host.grant(&identity, &member, &space)?;
         if identity.expired_since.is_some() {
             granted.rights = Rights::Read;
@@ -222,6 +230,10 @@ impl Payload for Incoming<'_> {
             Err(_) => Err(Lost("the payload has stalled".to_owned())),
         }
     }
+}
+
+fn node_named(space: &str) -> Result<NodeName, Refusal> {
+    NodeName::from_str(space).map_err(|error| denied(format!("no node has this name: {error}")))
 }
 
 fn malformed(error: &MessageError) -> Refusal {

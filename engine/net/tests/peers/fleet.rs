@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstay_core::clock::{Clock, ManualClock};
 use backstay_core::config::{FleetName, NodeAddress, NodeName};
-use backstay_core::id::DomainId;
+use backstay_core::id::{DomainId, SourceId};
 use backstay_core::units::Timestamp;
 use backstay_net::hold::{Disks, Rights, RoomLimits, Space, Writer};
 use backstay_net::identity::{
@@ -20,7 +20,7 @@ use backstay_net::serve::{self, Granted, Host};
 use backstay_net::{Accepting, Endpoint};
 use backstay_vault::keys::{Secret, Signer};
 use backstay_vault::store::DirStore;
-use backstay_wire::peer::{Reason, Refusal};
+use backstay_wire::peer::{Reason, Refusal, Standing};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinHandle;
 
@@ -217,6 +217,8 @@ pub(crate) struct Spaces {
     admin: backstay_core::id::SignerKey,
     pub(crate) spaces: Mutex<BTreeMap<NodeName, (Arc<Space>, Rights)>>,
     issuer: Mutex<Option<(Authority, Arc<ManualClock>)>>,
+    /// How far each source of anybody was copied on to the vault `nas`.
+    pub(crate) standing: Mutex<Standing>,
 }
 
 #[async_trait]
@@ -253,6 +255,13 @@ impl Host for Spaces {
         let writer = Writer { signer: member.signer, admin: self.admin, domain: self.domain };
         Ok(Granted { space: Arc::clone(space), rights: *rights, writer })
     }
+
+    fn standing(&self, _: &NodeName, vault: &str, _: SourceId) -> Result<Standing, Refusal> {
+        match vault {
+            "nas" => Ok(self.standing.lock().expect("no panic").clone()),
+            other => Err(denied(format!("nothing is copied on to {other}"))),
+        }
+    }
 }
 
 fn denied(text: String) -> Refusal {
@@ -282,6 +291,7 @@ impl Holder {
             admin: fleet.admin.public(),
             spaces: Mutex::default(),
             issuer: Mutex::default(),
+            standing: Mutex::default(),
         });
         let served = serve::serve(endpoint.clone(), Arc::clone(&spaces) as Arc<dyn Host>);
         Self { name: node(name), endpoint, address, spaces, served }

@@ -8,6 +8,7 @@ use backstay_vault::envelope::{self, EnvelopeKind};
 use backstay_vault::keys::{Bundle, KeyRing, Secret, Signer};
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{Store, StoreError, StoreErrorKind};
+use backstay_wire::peer::{NewestThere, ProofThere, Standing};
 use bytes::Bytes;
 use tempfile::TempDir;
 
@@ -254,4 +255,23 @@ async fn a_point_has_the_name_of_its_content() {
     let name = Named::Point(SourceId::new([1; 16]), PointId::new([2; 16]), hash).to_name();
     held.store.put(&name, content.clone()).await.expect("put");
     assert_eq!(held.store.get(&name).await.expect("get"), content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_source_was_copied_on_is_told_to_its_node_alone() {
+    let held = held();
+    let source = SourceId::new([7; 16]);
+    let standing = Standing {
+        until_nanos: Some(42),
+        newest: Some(NewestThere { id: [9; 16].into(), time_nanos: 41 }),
+        proofs: vec![ProofThere { level: 2, end_nanos: 40, took_nanos: 3, failures: 1 }],
+        problem: Some("the bucket is full".to_owned()),
+    };
+    held.holder.spaces.standing.lock().expect("no panic").clone_from(&standing);
+    assert_eq!(held.store.standing("nas", source).await.expect("told"), standing);
+    refused(held.store.standing("tape", source).await.map(drop), "nothing is copied on to tape");
+    held.holder.hold("cobblestone-2", &held.folder.path().join("other"), Rights::Write);
+    let other = held.fleet.caller("cobblestone-2");
+    let store = other.store_of(&node("nullstone"), &held.holder);
+    refused(store.standing("nas", source).await.map(drop), "is not that of");
 }

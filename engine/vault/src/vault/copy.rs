@@ -123,6 +123,28 @@ impl Copying<'_> {
         wanted: &dyn Fn(SourceId) -> bool,
         tell: &dyn Fn(&Copied),
     ) -> Result<Copied, VaultError> {
+        self.run_those(Choice::All, wanted, tell)
+    }
+
+    /// Copies the points that came after the newest one that is there, as [`run`](Self::run) does: what retention has dropped
+    /// there does not come back. Behind one on which no pass has decided it copies nothing, or that one would be passed over.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_newer(
+        &self,
+        wanted: &dyn Fn(SourceId) -> bool,
+        tell: &dyn Fn(&Copied),
+    ) -> Result<Copied, VaultError> {
+        self.run_those(Choice::Newer, wanted, tell)
+    }
+
+    fn run_those(
+        &self,
+        choice: Choice,
+        wanted: &dyn Fn(SourceId) -> bool,
+        tell: &dyn Fn(&Copied),
+    ) -> Result<Copied, VaultError> {
         if self.from.format().domain != self.to.format().domain {
             let (found, expected) = (self.to.format().domain, self.from.format().domain);
             return Err(VaultError::WrongKey { place: self.to.place(), found, expected });
@@ -143,9 +165,15 @@ impl Copying<'_> {
                     u64::from(catalogue.points().is_empty() && catalogue.broken().next().is_none());
                 continue;
             }
-            tell_left_out(&catalogue, &there, &mut copied);
-            for point in catalogue.points() {
+            if choice == Choice::All {
+                tell_left_out(&catalogue, &there, &mut copied);
+            }
+            for point in choice.of(catalogue.points(), &there) {
+                let undecided = copied.undecided;
                 if self.is_there(&there, point, &mut copied)? {
+                    if choice == Choice::Newer && copied.undecided > undecided {
+                        break;
+                    }
                     continue;
                 }
                 match self.copy_point(&catalogue, point, &mut copied) {
@@ -309,6 +337,29 @@ impl Copying<'_> {
         let retention_time = catalogue.retention_time(point.link).unwrap_or(point.common.capture_start);
         let retention_time = Some(retention_time);
         Ok(Original { common, signer, signature, retention_time })
+    }
+}
+
+/// Which points of a source are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// All that are not there.
+    All,
+    /// Those that came after the newest one that is there.
+    Newer,
+}
+
+impl Choice {
+    /// Those of these points, oldest first, that may have to be copied; with the newest one that is there, which may be
+    /// undecided.
+    fn of<'p>(self, points: &'p [Arc<PointObject>], there: &Catalogue) -> &'p [Arc<PointObject>] {
+        let newest = points.iter().rposition(|point| there.has_object(point.link.point));
+        match newest.filter(|_| self == Self::Newer) {
+            // Decided against, or dropped.
+            Some(newest) if there.point(points[newest].link.point).is_none() => &points[newest + 1..],
+            Some(newest) => &points[newest..],
+            None => points,
+        }
     }
 }
 

@@ -109,6 +109,20 @@ impl Vault {
         Ok(true)
     }
 
+    /// Has a node be known that was not, so that it may write what `node` says. Whether there was anything to do. Everybody has to
+    /// open the vault again.
+    ///
+    /// # Errors
+    /// Also when somebody else has written to `trust/` at the same time.
+    pub fn admit(&self, admin: &Signer, node: TrustedNode) -> Result<bool, VaultError> {
+        let trust = self.trust_now()?;
+        if trust.newest.nodes.iter().any(|known| known.signer == node.signer) {
+            return Ok(false);
+        }
+        self.append_trust(admin, trust, node, false)?;
+        Ok(true)
+    }
+
     /// Writes the next object of the chain, in which this node is known, and custodian if that is said; the term.
     fn append_trust(
         &self,

@@ -255,3 +255,33 @@ fn a_point_whose_author_the_other_vault_does_not_know_is_named_and_not_copied() 
     assert!(copied.failures[0].2.contains("cobblestone"), "{copied:?}");
     scene.verify();
 }
+
+#[test]
+fn what_retention_has_dropped_there_does_not_come_back_with_what_is_newer() {
+    let mut scene = Scene::new();
+    let mut random = Random::new(13);
+    scene.line(FILES, 4, &mut random);
+    assert_eq!(scene.copy_newer().expect("copies").points, 4);
+    let to = scene.to.clone();
+    let last = Keep::Rules(KeepRules { last: Some(1), ..KeepRules::default() });
+    scene.with_custodian(&to, |custodian| {
+        for _ in 0..3 {
+            custodian.collect()?;
+            custodian.thin(&|_| Some(last.clone()))?;
+        }
+        Ok(())
+    });
+    let count = |scene: &Scene| {
+        let catalogue = scene.to.catalogue(scene.fixture.source(FILES)).expect("catalogue");
+        catalogue.points().len()
+    };
+    assert_eq!(count(&scene), 1);
+    let again = scene.copy_newer().expect("copies");
+    assert_eq!((again.points, again.already, count(&scene)), (0, 1, 1));
+    let from = scene.from.clone();
+    scene.capture(&from, FILES, 2000, &State::from([(vec![1], random.bytes(5000))]));
+    let newer = scene.copy_newer().expect("copies");
+    assert_eq!((newer.points, count(&scene)), (1, 2));
+    assert_eq!(scene.copy().expect("copies").points, 3, "whoever asks for all gets all");
+    scene.verify();
+}

@@ -90,7 +90,16 @@ impl Scene {
         to: &Arc<Vault>,
         wanted: &dyn Fn(SourceId) -> bool,
     ) -> Result<Copied, VaultError> {
-        let copying = Copying {
+        self.copying(to).run(wanted, &|_| {})
+    }
+
+    /// Copies what came after the newest point that is there.
+    pub(crate) fn copy_newer(&self) -> Result<Copied, VaultError> {
+        self.copying(&self.to).run_newer(&|_| true, &|_| {})
+    }
+
+    fn copying(&self, to: &Arc<Vault>) -> Copying<'_> {
+        Copying {
             from: self.from.clone(),
             to: to.clone(),
             writer: self.fixture.writer().clone(),
@@ -98,8 +107,7 @@ impl Scene {
             pool: self.fixture.pool().clone(),
             clock: &self.clock,
             limits: self.limits,
-        };
-        copying.run(wanted, &|_| {})
+        }
     }
 
     pub(crate) fn with_custodian<T>(

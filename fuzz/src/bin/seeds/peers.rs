@@ -7,8 +7,8 @@ use backstay_fuzz::keys::{DOMAIN, FIXTURE};
 use backstay_net::enrol::Invitation;
 use backstay_net::identity::{Charter, Member, Roster, TlsKeyHash};
 use backstay_wire::peer::{
-    Answer, ConnectionKind, Hello, JoinAnswer, JoinRequest, Listed, MAJOR, MINOR, Reason, Refusal, Request,
-    Welcome, encode,
+    Answer, ConnectionKind, Hello, JoinAnswer, JoinRequest, Listed, MAJOR, MINOR, NewestThere, ProofThere,
+    Reason, Refusal, Request, Standing, Welcome, encode,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -42,16 +42,28 @@ pub(super) fn messages(seeds: &mut Seeds) {
     let delete = Request::Delete { space: space.clone(), names: vec![name.clone()] };
     let append =
         Request::Append { space: space.clone(), name: name.clone(), offset: 9, length: 5, hash: [9; 32] };
+    let standing = Request::Standing { space: space.clone(), vault: "nas".into(), source: [7; 16] };
     let list = Request::List { space, folder: "format/".into(), after: Some(name.clone()) };
-    for (what, request) in [("put", put), ("delete", delete), ("append", append), ("list", list)] {
+    for (what, request) in
+        [("put", put), ("delete", delete), ("append", append), ("list", list), ("standing", standing)]
+    {
         seeds.push(("peer_message", what, encode(&request).expect("short")));
     }
     let page = Answer::Page { entries: vec![Listed { name, bytes: 5 }], has_more: true };
     let refusal = Refusal { reason: Reason::Quota, text: "no".into(), retry_after: None };
     let certificate = Answer::Certificate { chain: vec![vec![1; 40], vec![2; 40]] };
-    for (what, answer) in
-        [("page", page), ("refused", Answer::Refused(refusal)), ("certificate", certificate)]
-    {
+    let stands = Answer::Standing(Standing {
+        until_nanos: Some(42),
+        newest: Some(NewestThere { id: [7; 16].into(), time_nanos: 7 }),
+        proofs: vec![ProofThere { level: 2, end_nanos: 30, took_nanos: 5, failures: 0 }],
+        problem: Some("full".into()),
+    });
+    for (what, answer) in [
+        ("page", page),
+        ("refused", Answer::Refused(refusal)),
+        ("certificate", certificate),
+        ("stands", stands),
+    ] {
         seeds.push(("peer_message", what, encode(&answer).expect("short")));
     }
     let roster = Request::OfferRoster { length: 900, hash: [7; 32] };

@@ -30,7 +30,7 @@ fn the_vault_in_the_bucket_has_its_limits() {
         panic!("{:?}", config.vaults["offsite"])
     };
     assert_eq!((vault.bucket.as_str(), vault.prefix.as_str()), ("backups", "home/"));
-    assert_eq!(vault.access, S3Access::Direct { custodian: Some("cobblestone".parse().unwrap()) });
+    assert_eq!(vault.custodian, Some("cobblestone".parse().unwrap()));
     assert_eq!(vault.object_lock.map(|span| span.to_string()).as_deref(), Some("30d"));
     let limit = vault.limit.expect("a limit");
     assert_eq!((limit.up, limit.down), (Some(ByteRate(20 << 20)), None));
