@@ -43,6 +43,7 @@ const E2E_PROGRAMS: &[Program] = &[
     Program { name: "getfacl", package: "acl" },
     Program { name: "groff", package: "groff-base" },
     Program { name: "mkfs.ext4", package: "e2fsprogs" },
+    Program { name: "openssl", package: "openssl" },
     Program { name: "python3", package: "python3-minimal" },
     Program { name: "rsync", package: "rsync" },
     Program { name: "sqlite3", package: "sqlite3" },

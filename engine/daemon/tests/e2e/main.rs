@@ -20,6 +20,7 @@ mod exposition;
 mod fidelity;
 mod hanging;
 mod hub;
+mod identity;
 mod intruders;
 mod judge;
 mod keys;
