@@ -206,6 +206,12 @@ pub struct TargetReport {
 }
 
 impl TargetReport {
+    /// The same for a target for which nothing was moved: it is the same place as another one.
+    #[must_use]
+    pub fn without_bytes(self) -> Self {
+        Self { read_bytes: 0, stored_bytes: 0, saved_bytes: 0, ..self }
+    }
+
     /// The report of a target for which nothing was read.
     pub fn without_work(target: String, outcome: TargetOutcome) -> Self {
         Self {

@@ -336,6 +336,7 @@ fn forge(scene: &Scene, says: &[Vec<u8>], refers: Refers<'_>, signed: Option<Sta
         facts: Facts::default(),
         holds: Vec::new(),
         seen: Vec::new(),
+        numbered_after: 0,
     };
     let writer = Arc::clone(scene.fixture.writer());
     let (targets, _) = Targets::open(vec![vault], writer, source, cursor, &scene.clock).expect("sessions");

@@ -2,6 +2,7 @@
 //! by target. Used by the daemon and by commands that work without it.
 
 pub mod commands;
+mod opening;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -35,7 +36,8 @@ use crate::flows::Found;
 use crate::node::SeenPoints;
 use crate::proving::Prover;
 use crate::snapshot::{self, Snapshot};
-use crate::vaults::{Absent, ClockDebug, Vaults};
+use crate::vaults::{ClockDebug, Vaults};
+use opening::OpenTarget;
 
 /// Threads that walk a tree.
 const WALK_THREADS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
@@ -114,7 +116,7 @@ impl Engine {
     ) -> CaptureReport {
         let start = Instant::now();
         let mut report = CaptureReport::of_nothing(source.name.as_str());
-        let asked = Asked { source, touched, hold, progress, watch };
+        let asked = Asked { source, touched, hold, progress, watch, numbered_after: 0 };
         let (groups, failed) = self.groups(&asked, targets);
         report.targets.extend(failed);
         let opening_millis = millis_since(start);
@@ -134,69 +136,6 @@ impl Engine {
         report
     }
 
-    /// The same again where a vault that was opened later has brought keys with it: what is sealed for all shall be sealed
-    /// with these.
-    fn groups(
-        &self,
-        asked: &Asked<'_>,
-        targets: &[Target],
-    ) -> (BTreeMap<Option<PointId>, Vec<OpenTarget>>, Vec<TargetReport>) {
-        let found = self.groups_as_opened(asked, targets);
-        match found.0.values().flatten().any(|open| self.vaults.lacks_keys(&open.vault)) {
-            true => self.groups_as_opened(asked, targets),
-            false => found,
-        }
-    }
-
-    /// Targets whose newest point is the same share one read of the source.
-    fn groups_as_opened(
-        &self,
-        asked: &Asked<'_>,
-        targets: &[Target],
-    ) -> (BTreeMap<Option<PointId>, Vec<OpenTarget>>, Vec<TargetReport>) {
-        let mut groups: BTreeMap<Option<PointId>, Vec<OpenTarget>> = BTreeMap::new();
-        let mut failed = Vec::new();
-        for target in targets {
-            match self.open_target(asked, target) {
-                Ok((cursor, open)) => {
-                    let group = groups.entry(cursor).or_default();
-                    // Two targets may be one vault: this node's at a hub, for itself and for what goes on from there.
-                    match group.iter_mut().find(|known| Arc::ptr_eq(&known.vault, &open.vault)) {
-                        Some(known) => known.names.extend(open.names),
-                        None => group.push(open),
-                    }
-                }
-                Err(failure) => {
-                    failed.push(TargetReport::without_work(target.to_string(), failed_outcome(&failure)));
-                }
-            }
-        }
-        (groups, failed)
-    }
-
-    fn open_target(
-        &self,
-        asked: &Asked<'_>,
-        target: &Target,
-    ) -> Result<(Option<PointId>, OpenTarget), Failure> {
-        let Target::Vault(name) = target else {
-            return Err(Failure::failed(format!("target {target} is not supported by this version yet")));
-        };
-        let entry = self.vaults.entry(name.as_str());
-        let (vault_name, source_name) = (entry.to_owned(), asked.source.name.to_string());
-        // One that hangs shall not keep the others of the source waiting.
-        let opened = self.vaults.patiently(entry, move |vaults| {
-            let vault = vaults.open(&vault_name, Absent::Make)?;
-            let catalogue = vault.catalogue(vault.ring().source_id(&source_name))?;
-            let found = Found::in_catalogue(&catalogue, &vault);
-            Ok((vault.parent(&catalogue)?, vault, found))
-        });
-        let (parent, vault, found) = opened?;
-        asked.watch.found(target, found);
-        let cursor = parent.as_ref().map(|point| point.link.point);
-        Ok((cursor, OpenTarget { names: vec![target.to_string()], vault, parent }))
-    }
-
     fn capture_group(
         &self,
         asked: &Asked<'_>,
@@ -206,6 +145,8 @@ impl Engine {
     ) {
         let Asked { source, progress, .. } = *asked;
         let vaults = group.iter().map(|target| Arc::clone(&target.vault)).collect();
+        let numbered_after = group.iter().map(|target| target.numbered_after).max().unwrap_or(0);
+        let asked = &Asked { numbered_after, ..*asked };
         let (before, start) = (Work::of(progress), Instant::now());
         let outcome = match &source.kind {
             SourceKind::Files(files) => self.capture_files(asked, files, cursor, vaults),
@@ -258,11 +199,13 @@ impl Engine {
                     };
                     let is_durable = !matches!(outcome, TargetOutcome::Failed { .. });
                     let scan = is_durable.then_some((summary.capture_start.wall, summary.whole_until));
-                    for name in target.names {
+                    for (n, name) in target.names.into_iter().enumerate() {
                         if is_durable && summary.whole_until.is_none() {
                             asked.watch.captured(&name, summary.capture_start);
                         }
-                        report.targets.push(reported(name, outcome.clone(), scan));
+                        let report_of_it = reported(name, outcome.clone(), scan);
+                        // What was sent once is counted once.
+                        report.targets.push(if n == 0 { report_of_it } else { report_of_it.without_bytes() });
                     }
                 }
             }
@@ -335,6 +278,7 @@ impl Engine {
             facts,
             holds: hold.map(str::to_owned).into_iter().collect(),
             seen: SeenPoints::of(&self.config.node.state, source.name.as_str()).load(),
+            numbered_after: asked.numbered_after,
         };
         let writer = Arc::clone(&self.writer);
         match Targets::open(vaults, writer, described, cursor, &*self.clock)? {
@@ -371,6 +315,8 @@ struct Asked<'a> {
     hold: Option<&'a str>,
     progress: &'a CaptureProgress,
     watch: &'a dyn CaptureWatch,
+    /// The points that it makes have greater numbers.
+    numbered_after: u64,
 }
 
 /// Why a capture did not come about, as far as somebody decides by it.
@@ -413,15 +359,6 @@ impl Work {
     fn of(progress: &CaptureProgress) -> Self {
         Self { read: progress.read_bytes(), stored: progress.stored_bytes(), saved: progress.saved_bytes() }
     }
-}
-
-#[derive(Debug)]
-struct OpenTarget {
-    /// The targets that it stands for.
-    names: Vec<String>,
-    vault: Arc<Vault>,
-    /// The point on which the capture builds.
-    parent: Option<Arc<PointObject>>,
 }
 
 /// What a capture will probably see, where each group of targets has a point: each of them sees the source by itself.

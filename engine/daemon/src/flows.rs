@@ -177,7 +177,7 @@ impl Flows {
     }
 
     /// Notes what the hub of a vault says of a flow to it, or why it says nothing.
-    pub fn stands(&mut self, source: &SourceName, vault: &str, standing: Result<Standing, Failure>) {
+    pub fn stands(&mut self, source: &SourceName, vault: &str, standing: Result<Standing, String>) {
         if let Some(record) = self.of(source.as_str()).find(|record| record.target.as_str() == vault) {
             record.stands(standing);
         }
@@ -409,7 +409,7 @@ impl FlowRecord {
         }
         (self.durable, self.cursor) = (durable, cursor);
         match standing {
-            Some(standing) => self.stands(Ok(standing)),
+            Some(standing) => self.stands(standing),
             None if self.onward.is_none() => self.last_point = last_point,
             None => {}
         }

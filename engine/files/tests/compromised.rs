@@ -90,6 +90,7 @@ impl Scene {
             facts: Facts::default(),
             holds: Vec::new(),
             seen: Vec::new(),
+            numbered_after: 0,
         };
         let catalogue = self.vault.catalogue(self.fixture.source(SOURCE)).expect("a catalogue");
         let cursor = self.vault.parent(&catalogue).expect("reads").map(|point| point.link.point);

@@ -92,6 +92,7 @@ impl Scene {
             facts: Facts::default(),
             holds: Vec::new(),
             seen: Vec::new(),
+            numbered_after: 0,
         };
         let cursor = {
             let catalogue = self.vault.catalogue(self.fixture.source(SOURCE)).expect("a catalogue");

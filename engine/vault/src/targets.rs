@@ -37,6 +37,8 @@ pub struct CaptureSource {
     pub holds: Vec<String>,
     /// The newest point of each vault, as this node has put it or seen it.
     pub seen: Vec<HeadTarget>,
+    /// A number that points of the source have elsewhere, where it goes on to: this one comes after.
+    pub numbered_after: u64,
 }
 
 /// The targets of one capture; all at the same cursor.
@@ -189,7 +191,7 @@ impl Targets {
         let source_id = source_id.ok_or(VaultError::GivenUp)?;
         let (mut first, mut rolled_back) = (None, Vec::new());
         // Also after what only other vaults have: once that is copied here, the newest is still the newest.
-        let seen = source.seen.iter().map(|seen| seen.sequence);
+        let seen = source.seen.iter().map(|seen| seen.sequence).chain([source.numbered_after]);
         let mut sequence = seen.filter(|sequence| *sequence < SEEN_SEQUENCE_END).max().unwrap_or(0);
         let mut targets = Vec::with_capacity(vaults.len());
         for vault in vaults {

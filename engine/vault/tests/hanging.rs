@@ -98,7 +98,14 @@ fn a_store_that_hangs_does_not_keep_back_what_others_have() {
     let other = fixture.create(Arc::new(MemStore::new())).expect("create");
     let clock = ManualClock::new(at(10));
     let (name, kind) = ("data.files".to_owned(), "files");
-    let source = CaptureSource { name, kind, facts: Facts::default(), holds: Vec::new(), seen: Vec::new() };
+    let source = CaptureSource {
+        name,
+        kind,
+        facts: Facts::default(),
+        holds: Vec::new(),
+        seen: Vec::new(),
+        numbered_after: 0,
+    };
     let vaults = vec![stuck, other.clone()];
     let (targets, _) = Targets::open(vaults, fixture.writer().clone(), source, None, &clock).expect("opens");
     let chunks = targets.chunk_writer(fixture.pool()).expect("two open targets");
@@ -130,7 +137,14 @@ fn a_pack_is_counted_when_a_slow_store_has_taken_it() {
     let vault = fixture.create(slow.clone()).expect("create");
     let clock = ManualClock::new(at(10));
     let (name, kind) = ("data.files".to_owned(), "files");
-    let source = CaptureSource { name, kind, facts: Facts::default(), holds: Vec::new(), seen: Vec::new() };
+    let source = CaptureSource {
+        name,
+        kind,
+        facts: Facts::default(),
+        holds: Vec::new(),
+        seen: Vec::new(),
+        numbered_after: 0,
+    };
     let (targets, _) =
         Targets::open(vec![vault], fixture.writer().clone(), source, None, &clock).expect("opens");
     let chunks = targets.chunk_writer(fixture.pool()).expect("an open target");

@@ -194,6 +194,7 @@ fn targets(scene: &Scene, vault: &Arc<Vault>, clock: &ManualClock) -> Targets {
         facts: Facts::default(),
         holds: Vec::new(),
         seen: Vec::new(),
+        numbered_after: 0,
     };
     let vaults = vec![Arc::clone(vault)];
     let (targets, standing) =

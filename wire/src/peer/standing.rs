@@ -28,6 +28,9 @@ pub struct NewestThere {
     /// When its capture began, nanoseconds since 1970.
     #[n(1)]
     pub time_nanos: i64,
+    /// The greatest number that a point of the source has there: a capture that is to come there has a greater one.
+    #[n(2)]
+    pub number: u64,
 }
 
 /// A proof that was made there.

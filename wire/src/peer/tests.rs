@@ -80,7 +80,7 @@ fn each_message_has_the_bytes_of_the_specification() {
     let proof = ProofThere { level: 2, end_nanos: 30, took_nanos: 5, failures: 0 };
     let standing = Standing {
         until_nanos: Some(42),
-        newest: Some(NewestThere { id: [7; 16].into(), time_nanos: 7 }),
+        newest: Some(NewestThere { id: [7; 16].into(), time_nanos: 7, number: 8 }),
         proofs: vec![proof],
         problem: Some("full".into()),
     };
@@ -94,7 +94,7 @@ fn each_message_has_the_bytes_of_the_specification() {
         (Answer::Standing(Standing::default()), "a10005"),
         (
             Answer::Standing(standing),
-            "a50005 0e64 66756c6c 11182a 12825007070707070707070707070707070707 07 1381840218 1e0500",
+            "a50005 0e64 66756c6c 11182a 12835007070707070707070707070707070707 0708 1381840218 1e0500",
         ),
         (Answer::Refused(refusal), "a400100d0c0e656c617465720f05"),
     ];

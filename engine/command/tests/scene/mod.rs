@@ -100,6 +100,7 @@ impl Scene {
             facts: Facts::default(),
             holds: self.hold.iter().map(|hold| (*hold).to_owned()).collect(),
             seen: Vec::new(),
+            numbered_after: 0,
         };
         let writer = Arc::clone(self.fixture.writer());
         let (targets, standing) =

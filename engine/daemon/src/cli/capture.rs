@@ -55,7 +55,7 @@ pub(super) fn now(context: &Context, arguments: &NowArgs) -> Result<u8, Failure>
 
 /// Waits until what was captured is where it is meant to be, and prints what became of it; the exit code.
 pub(super) fn end(context: &Context, mut reports: Vec<CaptureReport>) -> Result<u8, Failure> {
-    onward::follow(context, &mut reports)?;
+    onward::follow(context, &mut reports);
     tell(context, &reports)
 }
 

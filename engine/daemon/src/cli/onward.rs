@@ -8,7 +8,6 @@ use backstay_wire::peer::Standing;
 use backstay_wire::progress::Progress;
 
 use super::Context;
-use crate::failure::Failure;
 use crate::terminal::watched;
 use crate::vaults::Vaults;
 
@@ -20,21 +19,26 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Has each target that a hub writes to count as captured only when it says that it is there. As long as nothing is said to keep it
 /// from coming there, it is waited for: a first copy may take hours.
-pub(super) fn follow(context: &Context, reports: &mut [CaptureReport]) -> Result<(), Failure> {
+pub(super) fn follow(context: &Context, reports: &mut [CaptureReport]) {
     let via = &context.config.via;
     let is_via = |target: &str| via.keys().any(|name| name.as_str() == target);
     if !reports.iter().flat_map(|report| &report.targets).any(|target| is_via(&target.target)) {
-        return Ok(());
+        return;
     }
-    let vaults = context.vaults_to_read(None)?;
+    // Without them it cannot be asked.
+    let vaults = context.vaults_to_read(None).map_err(|failure| failure.message);
     for report in reports {
         let source = report.source.clone();
         for target in report.targets.iter_mut().filter(|target| is_via(&target.target)) {
             let Some(wanted) = wanted(target) else { continue };
-            let hub = vaults.via(&target.target).map_or_else(String::new, |via| via.hub.to_string());
+            let hub = via.get(target.target.as_str()).map_or_else(String::new, |via| via.hub.to_string());
             let what = format!("waiting until {hub} has copied {source} on to {}", target.target);
             let name = target.target.clone();
-            if let Err(why) = watched(&what, Progress::default, || wait(&vaults, &name, &source, wanted)) {
+            let waited = vaults.as_ref().map_err(Clone::clone);
+            let waited = waited.and_then(|vaults| {
+                watched(&what, Progress::default, || wait(vaults, &name, &source, wanted))
+            });
+            if let Err(why) = waited {
                 let message = format!(
                     "it was captured to {hub}, and is not in {name} yet: {why}. {hub} goes on trying; `backstay status` tells when it is there"
                 );
@@ -42,13 +46,14 @@ pub(super) fn follow(context: &Context, reports: &mut [CaptureReport]) -> Result
             }
         }
     }
-    Ok(())
 }
 
 /// Up to when the target must be complete; none where nothing was captured.
 fn wanted(target: &TargetReport) -> Option<Timestamp> {
     let is_captured = !matches!(target.outcome, TargetOutcome::Failed { .. });
-    let nanos = target.whole_until_nanos.or(target.scan_start_nanos).filter(|_| is_captured)?;
+    let start = target.scan_start_nanos.filter(|_| is_captured)?;
+    // As the point says it.
+    let nanos = target.whole_until_nanos.map_or(start, |until| until.min(start));
     Some(Timestamp::from_nanos(nanos))
 }
 

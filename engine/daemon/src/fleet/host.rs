@@ -1,6 +1,6 @@
 //! What this node grants to others: to each node that a `[hold.NODE]` names its own space, and certificates, if it is an issuer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::CERTIFICATE_VALID;
 use super::member::FleetMember;
-use super::standings::Standings;
+use super::standings::{Standings, Told};
 use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::node::UNDELETE;
@@ -35,8 +35,6 @@ pub(super) struct Holder {
     issuer: Option<Authority>,
     voucher: Option<Voucher>,
     standings: Arc<Standings>,
-    /// Of which nodes something is copied on, and to which vaults.
-    relayed: BTreeSet<(NodeName, String)>,
 }
 
 impl Holder {
@@ -64,7 +62,6 @@ impl Holder {
             issuer,
             voucher: voucher(config),
             standings,
-            relayed: config.relays.iter().map(|relay| (relay.writer.clone(), relay.to.to_string())).collect(),
         })
     }
 
@@ -137,17 +134,18 @@ impl Host for Holder {
     }
 
     fn standing(&self, writer: &NodeName, vault: &str, source: SourceId) -> Result<Standing, Refusal> {
-        if !self.relayed.contains(&(writer.clone(), vault.to_owned())) {
-            return Err(denied(format!(
-                "{} copies nothing of {writer} to {vault}, by its fleet.toml: have the same one on both nodes, and restart the daemons",
+        match self.standings.of(writer, vault, source) {
+            Told::Stands(standing) => Ok(standing),
+            Told::NotAsked(problem) => {
+                let why = problem.map_or_else(String::new, |problem| format!(": {problem}"));
+                let text = format!("{} has not seen yet what of {writer} is in {vault}{why}", self.name);
+                Err(Refusal { reason: Reason::Busy, text, retry_after: Some(Duration::from_secs(1)) })
+            }
+            Told::Unknown => Err(denied(format!(
+                "{} copies nothing of that source of {writer} on to {vault}, by its fleet.toml: have the same one on both nodes, and restart the daemons",
                 self.name
-            )));
+            ))),
         }
-        self.standings.of(writer, vault, source).ok_or_else(|| Refusal {
-            reason: Reason::Busy,
-            text: format!("{} has not looked yet what of {writer} is in {vault}", self.name),
-            retry_after: Some(Duration::from_secs(1)),
-        })
     }
 }
 

@@ -47,6 +47,9 @@ impl FlowRecord {
     }
 
     fn succeed(&mut self, scan: Scan) {
+        if let (None, Some(onward)) = (scan.whole_until, &mut self.onward) {
+            onward.captured(scan.start);
+        }
         let is_first = self.has_lost || !matches!(self.durable, Durable::Since(_));
         self.changes.succeeded(scan.took, scan.whole_until.is_none());
         match scan.whole_until {

@@ -12,15 +12,15 @@ use crate::flow_proofs::FlowProofs;
 use crate::vaults::{Absent, Vaults};
 
 /// What a vault knows of a flow: that to which it is captured. Nothing, by default.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Found {
     pub(super) durable: Durable,
     pub(super) cursor: Option<PointId>,
     pub(super) last_point: Option<Timestamp>,
     /// Where they were asked for.
     pub(super) proofs: Option<FlowProofs>,
-    /// What the hub says of a flow that goes on from there.
-    pub(super) standing: Option<Standing>,
+    /// What the hub says of a flow that goes on from there, or why it says nothing.
+    pub(super) standing: Option<Result<Standing, String>>,
 }
 
 impl Default for Found {
@@ -47,10 +47,10 @@ impl Found {
 
     /// Asks this node's vault at the hub of a vault, and the hub for that itself.
     fn ask_hub(vaults: &Vaults, source: &SourceName, name: &str) -> Result<Self, Failure> {
-        let standing = Some(vaults.standing(name, source.as_str())?);
         let vault = vaults.open(vaults.entry(name), Absent::Refuse)?;
         let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
-        Ok(Self { standing, ..Self::in_catalogue(&catalogue, &vault) })
+        let standing = vaults.standing(name, source.as_str()).map_err(|failure| failure.message);
+        Ok(Self { standing: Some(standing), ..Self::in_catalogue(&catalogue, &vault) })
     }
 
     /// What is durable there.

@@ -149,7 +149,7 @@ impl Captures {
     /// Vaults that are being captured to.
     pub(super) fn under_way(&self) -> BTreeSet<String> {
         let targets = self.running.values().flat_map(|running| &running.targets);
-        targets.map(ToString::to_string).collect()
+        targets.map(|target| self.daemon.engine.vaults().entry(target.as_str()).to_owned()).collect()
     }
 
     /// Starts captures that are wanted, then those that are due, while there are slots, but none to vaults that are
@@ -300,7 +300,8 @@ impl Captures {
     }
 
     fn is_closed(&self, target: &Target) -> bool {
-        matches!(target, Target::Vault(name) if self.closed.contains(name.as_str()))
+        let entry = |name| self.daemon.engine.vaults().entry(name);
+        target.vault().is_some_and(|name| self.closed.contains(entry(name)))
     }
 
     /// Targets of a source that are closed; those that are awaited are not among them.

@@ -47,7 +47,13 @@ fn ask(daemon: &Daemon, target: &Target, sources: &[SourceName], events: &mpsc::
 
 /// Asks these vaults again, after a job; blocking. What they have may be less than was known.
 pub(super) fn ask_again(daemon: &Daemon, vaults: &BTreeSet<String>, aftermath: impl Fn(&str) -> Aftermath) {
-    for vault in vaults {
+    let via = daemon
+        .config
+        .via
+        .iter()
+        .filter(|(_, via)| via.through.as_ref().is_some_and(|through| vaults.contains(through.as_str())));
+    let also: Vec<String> = via.map(|(name, _)| name.to_string()).collect();
+    for vault in vaults.iter().chain(&also) {
         let questions = daemon.board().flows.questions_to(vault);
         for question in questions {
             let found = Found::ask(daemon.engine.vaults(), &question.source, &question.target);

@@ -12,6 +12,7 @@ mod notify;
 mod onward;
 mod proving;
 mod pruning;
+mod relay_state;
 mod relaying;
 mod socket;
 mod upkeep;
@@ -39,6 +40,7 @@ use crate::flow_counters::FlowCounters;
 use crate::flows::{Flows, Found, HeldSource};
 use crate::metrics::{Metrics, NodeLoad};
 use crate::node::StateLock;
+use crate::relay::Relayed;
 use crate::vaults::ClockDebug;
 use asker::{Asker, Scope};
 use captures::Captures;
@@ -102,8 +104,8 @@ enum Event {
     Upkept { number: u64, outcome: Box<UpkeepOutcome> },
     /// A node has captured something to this one.
     Held { writer: NodeName },
-    /// That was copied on, so many points, or not.
-    Relayed { number: usize, outcome: Result<u64, Failure> },
+    /// That was copied on, or not.
+    Relayed { number: usize, outcome: Result<Relayed, Failure> },
 }
 
 /// Notes at once what a capture finds.
@@ -285,7 +287,7 @@ impl Work {
             }
             Event::Held { writer } => self.relaying.held(&writer),
             Event::Relayed { number, outcome } => {
-                if let Some(vault) = self.relaying.end(number, &outcome) {
+                if let Some(vault) = self.relaying.end(number, outcome) {
                     self.pruning.committed(&vault);
                     self.proving.committed(&vault);
                 }

@@ -17,7 +17,7 @@ const PATIENCE_DIVISOR: u32 = 20;
 /// But no more rarely than that.
 const ASK_PERIOD_MAX: Duration = Duration::from_secs(30);
 
-/// Asks from now on, each hub on a thread of its own: one that is away keeps no other waiting.
+/// Asks from now on, a thread for each vault: a hub that is away keeps no other waiting.
 pub(super) fn watch(daemon: &Arc<Daemon>) {
     for vault in daemon.config.via.keys().map(ToString::to_string) {
         if daemon.board().flows.on_the_way_to(&vault, false).is_empty() {
@@ -51,7 +51,7 @@ fn ask_on(daemon: &Daemon, vault: &str) {
         };
         for source in sources {
             let standing = daemon.engine.vaults().standing(vault, source.as_str());
-            daemon.board().flows.stands(&source, vault, standing);
+            daemon.board().flows.stands(&source, vault, standing.map_err(|failure| failure.message));
         }
         asked = Instant::now();
         if is_all_due {

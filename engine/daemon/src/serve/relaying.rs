@@ -6,55 +6,36 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstay_core::config::{NodeName, Relay};
-use backstay_core::schedule::{Jitter, backoff};
+use backstay_core::schedule::Jitter;
 use backstay_vault::keys::random_bytes;
 use tokio::sync::mpsc;
 
+use super::relay_state::{RelayState, SETTLING};
 use super::{Daemon, Event, SLEEP_MAX};
 use crate::failure::Failure;
 use crate::fleet::Commits;
-use crate::relay::{Look, relay};
+use crate::relay::{Relayed, relay, sources};
 
-/// How often it is asked of the vault what it has, though nothing has come: it may have lost something, or been given more.
-const LOOK_PERIOD: Duration = Duration::from_secs(3600);
-
-/// After something came, so long it is waited for what comes with it: a capture of several sources is several commits.
-const SETTLING: Duration = Duration::from_millis(200);
-
-/// One of the relays of the configuration.
-#[derive(Debug)]
-struct State {
-    /// When it is looked next.
-    next: Instant,
-    /// How the next look is.
-    look: Look,
-    /// When everything was looked at last.
-    looked: Option<Instant>,
-    failures: u32,
-    is_running: bool,
-    /// Something came while it was running.
-    has_more: bool,
-}
+/// A vault that answers nothing for so long, while something is copied to it, is said to hang.
+const SILENCE_TOLD: Duration = Duration::from_secs(60);
 
 /// All relays of this node.
 pub(super) struct Relaying {
     daemon: Arc<Daemon>,
     events: mpsc::Sender<Event>,
     /// In the order of the configuration.
-    states: Vec<State>,
+    states: Vec<RelayState>,
 }
 
 impl Relaying {
     pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
-        let new = |_| State {
-            next: Instant::now(),
-            look: Look::All,
-            looked: None,
-            failures: 0,
-            is_running: false,
-            has_more: false,
-        };
-        let states = daemon.config.relays.iter().map(new).collect();
+        for relay in &daemon.config.relays {
+            // Without keys nothing is told, and nothing can be copied either, which says why.
+            if let Ok(sources) = sources(daemon.engine.vaults(), relay) {
+                daemon.standings.expect(relay, &sources);
+            }
+        }
+        let states = daemon.config.relays.iter().map(|_| RelayState::new(Instant::now())).collect();
         Self { daemon, events, states }
     }
 
@@ -76,32 +57,22 @@ impl Relaying {
 
     /// A node has captured something.
     pub(super) fn held(&mut self, writer: &NodeName) {
-        for (relay, state) in self.daemon.config.relays.iter().zip(&mut self.states) {
-            if relay.writer != *writer {
-                continue;
-            }
-            match state.is_running {
-                true => state.has_more = true,
-                // One that fails is tried again when its time has come.
-                false if state.failures == 0 => state.next = state.next.min(Instant::now() + SETTLING),
-                false => {}
-            }
-        }
+        let of_it = self.daemon.config.relays.iter().zip(&mut self.states);
+        of_it.filter(|(relay, _)| relay.writer == *writer).for_each(|(_, state)| state.held(Instant::now()));
     }
 
-    /// Something was done to these vaults: what they have may be less than it was, or they may be there now.
+    /// Something was done to these vaults.
     pub(super) fn mended(&mut self, vaults: &BTreeSet<String>) {
-        for (relay, state) in self.daemon.config.relays.iter().zip(&mut self.states) {
-            if vaults.contains(relay.to.as_str()) || vaults.contains(relay.from.as_str()) {
-                (state.look, state.next, state.failures) = (Look::All, Instant::now(), 0);
-            }
-        }
+        let is_of =
+            |relay: &Relay| [&relay.from, &relay.to].iter().any(|name| vaults.contains(name.as_str()));
+        let of_it = self.daemon.config.relays.iter().zip(&mut self.states);
+        of_it.filter(|(relay, _)| is_of(relay)).for_each(|(_, state)| state.mended(Instant::now()));
     }
 
     /// The vaults that are copied from or to.
     pub(super) fn under_way(&self) -> BTreeSet<String> {
-        let running =
-            self.states.iter().zip(&self.daemon.config.relays).filter(|(state, _)| state.is_running);
+        let all = self.states.iter().zip(&self.daemon.config.relays);
+        let running = all.filter(|(state, _)| state.running_since().is_some());
         running.flat_map(|(_, relay)| [relay.from.to_string(), relay.to.to_string()]).collect()
     }
 
@@ -109,33 +80,61 @@ impl Relaying {
     pub(super) fn start_some(&mut self, cared_for: &BTreeSet<String>) -> Duration {
         let now = Instant::now();
         let mut sleep = SLEEP_MAX;
+        self.tell_of_silence(now);
         // Who has waited for longest is first.
         let mut numbers: Vec<usize> = (0..self.states.len()).collect();
-        numbers.sort_by_key(|number| self.states[*number].next);
+        numbers.sort_by_key(|number| self.states[*number].next());
         for number in numbers {
-            let Relay { from, to, .. } = &self.daemon.config.relays[number];
-            // One at a time to each vault: one that hangs keeps no other waiting.
-            let busy = self.under_way();
-            let is_free = [from, to].iter().all(|vault| !cared_for.contains(vault.as_str()));
-            // Whoever keeps it from beginning tells when that has ended.
-            if !is_free || busy.contains(to.as_str()) || self.states[number].is_running {
+            let daemon = Arc::clone(&self.daemon);
+            let relay = &daemon.config.relays[number];
+            let state = &self.states[number];
+            if state.running_since().is_some() {
                 continue;
             }
-            match self.states[number].next.checked_duration_since(now).filter(|wait| !wait.is_zero()) {
-                Some(wait) => sleep = sleep.min(wait),
-                None => self.start(number),
+            if let Some(wait) = state.next().checked_duration_since(now).filter(|wait| !wait.is_zero()) {
+                sleep = sleep.min(wait);
+                continue;
+            }
+            // One at a time to each vault: one that hangs keeps no other waiting. Whoever keeps it from beginning tells when
+            // that has ended.
+            let obstacle = if [&relay.from, &relay.to].iter().any(|name| cared_for.contains(name.as_str())) {
+                Some("it waits for a prune or another job on its vaults")
+            } else if self.under_way().contains(relay.to.as_str()) {
+                Some("it waits for what is copied there for another node")
+            } else {
+                None
+            };
+            match obstacle {
+                Some(obstacle) => daemon.standings.obstruct(relay, Some(obstacle.to_owned())),
+                None => self.start(number, now),
             }
         }
         sleep
     }
 
-    fn start(&mut self, number: usize) {
-        let state = &mut self.states[number];
-        if state.looked.is_none_or(|looked| looked.elapsed() >= LOOK_PERIOD) {
-            state.look = Look::All;
+    /// What hangs is said, or whoever waits for it would not know what for.
+    fn tell_of_silence(&self, now: Instant) {
+        let answered = self.daemon.engine.vaults().answered();
+        for (relay, state) in self.daemon.config.relays.iter().zip(&self.states) {
+            let Some(since) = state.running_since() else { continue };
+            // While one of both is read or written, the other one may be silent.
+            let is_silent = |name: &str| {
+                let last = answered.get(name).map_or(since, |last| (*last).max(since));
+                now.saturating_duration_since(last) >= SILENCE_TOLD
+            };
+            let are_both = is_silent(relay.to.as_str()) && is_silent(relay.from.as_str());
+            let why = format!(
+                "neither {} nor {} has answered for a minute: see whether a disk or a server hangs",
+                relay.from, relay.to
+            );
+            self.daemon.standings.obstruct(relay, are_both.then_some(why));
         }
-        (state.is_running, state.has_more) = (true, false);
-        let (daemon, events, look) = (Arc::clone(&self.daemon), self.events.clone(), state.look);
+    }
+
+    fn start(&mut self, number: usize, now: Instant) {
+        let look = self.states[number].begin(now);
+        let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
+        daemon.standings.obstruct(&daemon.config.relays[number], None);
         let work = move || {
             let of = &daemon.config.relays[number];
             let relayed =
@@ -147,37 +146,30 @@ impl Relaying {
             let _ = events.blocking_send(Event::Relayed { number, outcome });
         };
         if let Err(error) = std::thread::Builder::new().name(format!("relay {number}")).spawn(work) {
-            self.end(
-                number,
-                &Err(Failure::failed(format!("cannot start a thread: {error}; raise TasksMax="))),
-            );
+            let why = format!("cannot start a thread: {error}; raise TasksMax= of the unit");
+            self.end(number, Err(Failure::failed(why)));
         }
     }
 
     /// A copy has ended; the vault that was copied to, where that has more now.
-    pub(super) fn end(&mut self, number: usize, outcome: &Result<u64, Failure>) -> Option<String> {
-        let (relay, state) = (&self.daemon.config.relays[number], &mut self.states[number]);
-        let now = Instant::now();
-        state.is_running = false;
+    pub(super) fn end(&mut self, number: usize, outcome: Result<Relayed, Failure>) -> Option<String> {
+        let daemon = Arc::clone(&self.daemon);
+        let relay = &daemon.config.relays[number];
+        let jitter = Jitter(u32::from_le_bytes(random_bytes()));
+        let had_failed = self.states[number].end(outcome.as_ref().ok().copied(), Instant::now(), jitter);
         match outcome {
-            Ok(points) => {
-                if *points > 0 {
+            Ok(Relayed { points, .. }) => {
+                daemon.standings.obstruct(relay, None);
+                if points > 0 {
                     tracing::info!(from = %relay.from, to = %relay.to, points, "copied on");
                 }
-                if state.look == Look::All {
-                    state.looked = Some(now);
-                }
-                (state.failures, state.look) = (0, Look::New);
-                state.next = if state.has_more { now } else { now + LOOK_PERIOD };
-                (*points > 0).then(|| relay.to.to_string())
+                (points > 0).then(|| relay.to.to_string())
             }
             Err(failure) => {
-                if state.failures == 0 {
+                if !had_failed {
                     tracing::warn!(from = %relay.from, to = %relay.to, class = failure.class, "not copied on: {failure}");
                 }
-                state.failures = state.failures.saturating_add(1);
-                let jitter = Jitter(u32::from_le_bytes(random_bytes()));
-                (state.next, state.look) = (now + backoff(state.failures, jitter), Look::All);
+                daemon.standings.obstruct(relay, Some(failure.message));
                 None
             }
         }

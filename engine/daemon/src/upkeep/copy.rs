@@ -40,16 +40,30 @@ pub(super) fn copy(
     }))
 }
 
-/// Copies what came after the newest point that is there, of the sources for which `wanted` says so.
-pub fn copy_newer(
+/// Which points of a source are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyChoice {
+    /// All that are not there.
+    Missing,
+    /// Those that came after the newest one that is there.
+    Newer,
+}
+
+/// Copies one source from one vault to another.
+pub fn copy_source(
     engine: &Engine,
-    from: &Arc<Vault>,
-    to: &Arc<Vault>,
+    (from, to): (&Arc<Vault>, &Arc<Vault>),
     to_name: &str,
-    wanted: &dyn Fn(SourceId) -> bool,
+    source: SourceId,
+    choice: CopyChoice,
 ) -> Result<Copied, Failure> {
     let copying = engine.care().copying(Arc::clone(from), Arc::clone(to), to_name, &SystemClock);
-    until_decided(engine, to_name, &|| copying.run_newer(wanted, &|_| {}))
+    let wanted = |of| of == source;
+    let run = || match choice {
+        CopyChoice::Missing => copying.run(&wanted, &|_| {}),
+        CopyChoice::Newer => copying.run_newer(&wanted, &|_| {}),
+    };
+    until_decided(engine, to_name, &run)
 }
 
 /// Copies again where a point was there on which no pass had decided.

@@ -8,7 +8,7 @@ mod points;
 mod repair;
 
 pub use claims::{Claims, named};
-pub use copy::copy_newer;
+pub use copy::{CopyChoice, copy_source};
 pub use repair::NOT_BEGUN;
 
 use std::sync::OnceLock;

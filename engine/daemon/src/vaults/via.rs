@@ -25,6 +25,11 @@ impl Vaults {
         self.config.holds.get(node).is_some_and(|hold| hold.vault.is_some())
     }
 
+    /// Whether a vault of this name was ever there, as far as this node remembers.
+    pub fn was_seen(&self, name: &str) -> bool {
+        self.known_id(name).is_some()
+    }
+
     /// The vaults from which this node can read a source.
     pub fn to_read(&self, source: &Source) -> Vec<String> {
         self.config.vaults_to_read(source).iter().map(ToString::to_string).collect()

@@ -104,6 +104,32 @@ fn what_is_at_a_hub_that_has_died_is_not_said_to_be_where_it_is_meant_to_be() {
 }
 
 #[test]
+fn a_hub_whose_vault_is_away_does_not_say_that_nothing_is_there() {
+    let pair = with_hub("to = [\"nas\"]\nrpo = \"4s\"");
+    make_nas(&pair);
+    let beta = pair.daemon(1);
+    let _alpha = pair.daemon(0);
+    wait_for("the first point", || pair.figure(0, EXPOSURE).is_some_and(|exposure| exposure < 4.0));
+    beta.terminate().good();
+    let away = pair.folder.path().join("unmounted");
+    fs::rename(nas(&pair), &away).unwrap();
+    let _beta = pair.daemon(1);
+    let mut last = pair.figure(0, EXPOSURE).expect("it is known");
+    for n in 0..8 {
+        pair.change(n);
+        std::thread::sleep(Duration::from_secs(1));
+        let exposure = pair.figure(0, EXPOSURE).expect("what was there is there still, as far as is known");
+        assert!(exposure >= last, "{exposure} after {last}");
+        last = exposure;
+    }
+    let flow = flow(&pair, 0);
+    assert_eq!(flow["state"], "critical", "{flow}");
+    assert!(flow["problem"].as_str().expect("it is said").contains("not mounted"), "{flow}");
+    fs::rename(&away, nas(&pair)).unwrap();
+    wait_for("the flow to catch up", || pair.figure(0, EXPOSURE).is_some_and(|exposure| exposure < 6.0));
+}
+
+#[test]
 fn one_vault_at_the_hub_is_enough_for_what_stays_there_and_for_what_goes_on() {
     let pair = with_hub("to = [\"twin\", \"nas\"]");
     make_nas(&pair);

@@ -136,11 +136,13 @@ fn a_node_goes_by_a_certificate_of_another_authority_and_of_its_renewals() {
     authority.import(&pair, ["alpha", "alpha"], &[]).good();
     assert_ne!(until(&pair), first);
     // The daemon keeps it: it asks no issuer of the fleet for another one.
+    let imported = until(&pair);
     let alpha = pair.daemon(0);
     wait_for("a flow that is known", || pair.figure(0, "backstay_rpo_exposure_seconds{").is_some());
     pair.change(2);
     pair.run(0, ["now"]).good();
     alpha.terminate().good();
+    assert_eq!(until(&pair), imported);
     beta.terminate().good();
 }
 

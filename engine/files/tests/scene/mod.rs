@@ -97,6 +97,7 @@ impl Scene {
             facts: Facts { root_file_system: file_system_of(&self.path("")), ..Facts::default() },
             holds: Vec::new(),
             seen: Vec::new(),
+            numbered_after: 0,
         };
         let catalogue = vault.catalogue(self.fixture.source(SOURCE)).map_err(told)?;
         let cursor = vault.parent(&catalogue).map_err(told)?.map(|point| point.link.point);

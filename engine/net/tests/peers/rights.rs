@@ -263,7 +263,7 @@ async fn how_far_a_source_was_copied_on_is_told_to_its_node_alone() {
     let source = SourceId::new([7; 16]);
     let standing = Standing {
         until_nanos: Some(42),
-        newest: Some(NewestThere { id: [9; 16].into(), time_nanos: 41 }),
+        newest: Some(NewestThere { id: [9; 16].into(), time_nanos: 41, number: 12 }),
         proofs: vec![ProofThere { level: 2, end_nanos: 40, took_nanos: 3, failures: 1 }],
         problem: Some("the bucket is full".to_owned()),
     };

@@ -165,9 +165,7 @@ impl Copying<'_> {
                     u64::from(catalogue.points().is_empty() && catalogue.broken().next().is_none());
                 continue;
             }
-            if choice == Choice::All {
-                tell_left_out(&catalogue, &there, &mut copied);
-            }
+            tell_left_out(&catalogue, &there, &mut copied);
             for point in choice.of(catalogue.points(), &there) {
                 let undecided = copied.undecided;
                 if self.is_there(&there, point, &mut copied)? {
@@ -351,13 +349,15 @@ enum Choice {
 
 impl Choice {
     /// Those of these points, oldest first, that may have to be copied; with the newest one that is there, which may be
-    /// undecided.
+    /// undecided. What the vault has decided against was never there.
     fn of<'p>(self, points: &'p [Arc<PointObject>], there: &Catalogue) -> &'p [Arc<PointObject>] {
-        let newest = points.iter().rposition(|point| there.has_object(point.link.point));
-        match newest.filter(|_| self == Self::Newer) {
-            // Decided against, or dropped.
-            Some(newest) if there.point(points[newest].link.point).is_none() => &points[newest + 1..],
-            Some(newest) => &points[newest..],
+        let counts = |point: &Arc<PointObject>| there.point(point.link.point).is_some();
+        let dropped: HashSet<PointId> =
+            there.layout.iter().flat_map(|layout| &layout.dropped).map(|link| link.point).collect();
+        let was_there = |point: &Arc<PointObject>| counts(point) || dropped.contains(&point.link.point);
+        match points.iter().rposition(was_there).filter(|_| self == Self::Newer) {
+            Some(newest) if counts(&points[newest]) => &points[newest..],
+            Some(newest) => &points[newest + 1..],
             None => points,
         }
     }

@@ -54,6 +54,16 @@ impl Vault {
         Ok(None)
     }
 
+    /// The newest point that counts and is settled.
+    pub fn newest_settled(&self, catalogue: &Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> {
+        for point in catalogue.points().iter().rev().take(PARENTS_TRIED_MAX) {
+            if self.is_settled(catalogue, point)? {
+                return Ok(Some(Arc::clone(point)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether nothing but retention can take away a point, partial or not, that counts in this catalogue.
     pub fn is_settled(&self, catalogue: &Catalogue, point: &PointObject) -> Result<bool, VaultError> {
         if catalogue.accepts(point.link) {

@@ -54,7 +54,7 @@ pub(super) fn messages(seeds: &mut Seeds) {
     let certificate = Answer::Certificate { chain: vec![vec![1; 40], vec![2; 40]] };
     let stands = Answer::Standing(Standing {
         until_nanos: Some(42),
-        newest: Some(NewestThere { id: [7; 16].into(), time_nanos: 7 }),
+        newest: Some(NewestThere { id: [7; 16].into(), time_nanos: 7, number: 8 }),
         proofs: vec![ProofThere { level: 2, end_nanos: 30, took_nanos: 5, failures: 0 }],
         problem: Some("full".into()),
     });
