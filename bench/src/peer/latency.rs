@@ -11,9 +11,9 @@ use anyhow::{Result, bail};
 use backstay_core::config::{NodeName, RateLimit};
 use backstay_core::id::{BranchId, JournalId, PackId, SourceId};
 use backstay_core::units::ByteRate;
-use backstay_net::link::{Link, Pace, PeerStore};
+use backstay_net::link::{Link, PeerStore};
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::Store;
+use backstay_vault::store::{Pace, Store};
 use bytes::Bytes;
 
 use super::fleet::Nodes;

@@ -3,15 +3,18 @@
 
 use std::time::{Duration, Instant};
 
+use backstay_vault::store::{Pace, Way};
 use backstay_wire::peer::{Answer, ConnectionKind, Refusal, Request};
 use bytes::{Bytes, BytesMut};
 use quinn::RecvStream;
 use tokio::time::timeout;
 
-use super::pace::{PIECE_BYTES, Pace, Way};
 use super::{Link, LinkError, Open, dial};
 use crate::frames::{self, MessageError, SILENCE_MAX, plain};
 use crate::outgoing::{NotWritten, Outgoing, allowed};
+
+/// So much goes between two waits, bytes.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Payloads up to this length go over the live connection, bytes.
 const LIVE_BYTES_MAX: u64 = 256 << 10;

@@ -1,12 +1,12 @@
 //! What goes between two nodes beside objects: rosters, so that both have the newest, and certificates.
 
+use backstay_vault::store::Pace;
 use backstay_wire::peer::{Answer, ConnectionKind, ROSTER_BYTES_MAX, Request};
 use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 use tokio::task::spawn_blocking;
 
 use super::ask::AskError;
-use super::pace::Pace;
 use super::{Inner, Link, Open};
 
 impl Link {

@@ -5,7 +5,6 @@ mod ask;
 mod backoff;
 mod dial;
 mod fleet;
-mod pace;
 mod peer_store;
 
 use std::sync::Arc;
@@ -19,7 +18,6 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{sleep, timeout};
 
 pub use fleet::FleetAskError;
-pub use pace::Pace;
 pub use peer_store::PeerStore;
 
 use crate::endpoint::Endpoint;

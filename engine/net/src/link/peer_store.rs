@@ -9,7 +9,8 @@ use backstay_core::config::NodeName;
 use backstay_core::id::SourceId;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{
-    Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Store, StoreError, StoreErrorKind, Stretch,
+    Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Pace, Store, StoreError, StoreErrorKind,
+    Stretch,
 };
 use backstay_wire::peer::{
     APPEND_BYTES_MAX, Answer, ConnectionKind, DELETE_NAMES_MAX, Reason, Refusal, Request, Standing,
@@ -17,7 +18,6 @@ use backstay_wire::peer::{
 use bytes::Bytes;
 
 use super::ask::{AskError, kind_for};
-use super::pace::Pace;
 use super::{Link, LinkError};
 use crate::frames::plain;
 

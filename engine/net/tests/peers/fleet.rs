@@ -15,11 +15,11 @@ use backstay_net::hold::{Disks, Rights, RoomLimits, Space, Writer};
 use backstay_net::identity::{
     Authority, Certificate, Member, NodeKey, OwnCertificate, PeerIdentity, Roster, RosterKeeper, SignedRoster,
 };
-use backstay_net::link::{Link, Pace, PeerStore};
+use backstay_net::link::{Link, PeerStore};
 use backstay_net::serve::{self, Granted, Host};
 use backstay_net::{Accepting, Endpoint};
 use backstay_vault::keys::{Secret, Signer};
-use backstay_vault::store::DirStore;
+use backstay_vault::store::{DirStore, Pace};
 use backstay_wire::peer::{Reason, Refusal, Standing};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinHandle;

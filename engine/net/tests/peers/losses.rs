@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use backstay_core::id::PackId;
 use backstay_net::hold::Rights;
-use backstay_net::link::{Pace, PeerStore};
+use backstay_net::link::PeerStore;
 use backstay_testkit::random::Random;
 use backstay_testkit::udp_relay::{UdpRelay, Weather};
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{DirStore, Folder, Retried, RetryPolicy, Store};
+use backstay_vault::store::{DirStore, Folder, Pace, Retried, RetryPolicy, Store};
 use bytes::Bytes;
 
 use crate::fleet::{Fleet, Holder};

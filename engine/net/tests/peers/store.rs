@@ -8,11 +8,11 @@ use backstay_core::config::RateLimit;
 use backstay_core::id::{BranchId, JournalId, PackId, SourceId};
 use backstay_core::units::ByteRate;
 use backstay_net::hold::Rights;
-use backstay_net::link::{Pace, PeerStore};
+use backstay_net::link::PeerStore;
 use backstay_testkit::conformance::{append_conforms, store_conforms};
 use backstay_testkit::random::Random;
 use backstay_vault::name::Named;
-use backstay_vault::store::{DirStore, Folder, Store};
+use backstay_vault::store::{DirStore, Folder, Pace, Store};
 use bytes::Bytes;
 
 use crate::fleet::{Fleet, Holder};

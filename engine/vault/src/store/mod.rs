@@ -4,6 +4,7 @@
 mod count;
 mod dir;
 mod mem;
+mod pace;
 mod retry;
 mod trash;
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 pub use count::{Counted, RequestCounts, RequestObserver};
 pub use dir::{Arriving, DirStore, Disk, Page, SystemDisk, Writing};
 pub use mem::MemStore;
+pub use pace::{Pace, Way};
 pub use retry::{Retried, RetryPolicy};
 pub use trash::{Trashed, is_kept};
 

@@ -11,9 +11,6 @@ use backstay_core::units::ByteRate;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-/// So much goes between two waits, bytes.
-pub(super) const PIECE_BYTES: usize = 64 << 10;
-
 /// A limit, and what was used of it. Shared by all that it limits.
 #[derive(Debug)]
 pub struct Pace {
@@ -41,9 +38,9 @@ impl Direction {
     }
 }
 
-/// Towards the other node, or from it.
+/// Towards the store, or from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub enum Way {
     /// Towards it.
     Up,
     /// From it.
@@ -63,7 +60,7 @@ impl Pace {
     }
 
     /// Waits for a turn, if a limit holds.
-    pub(super) async fn turn(&self, way: Way) -> Option<MutexGuard<'_, ()>> {
+    pub async fn turn(&self, way: Way) -> Option<MutexGuard<'_, ()>> {
         match self.rate(way) {
             Some(_) => Some(self.direction(way).turn.lock().await),
             None => None,
@@ -71,18 +68,23 @@ impl Pace {
     }
 
     /// Waits until so many bytes may go; how long.
-    pub(super) async fn wait(&self, way: Way, bytes: usize) -> Duration {
-        let Some(rate) = self.rate(way) else { return Duration::ZERO };
-        let now = SteadyTime::since_start(self.began.elapsed());
-        let wait = self.direction(way).take(bytes as u64, rate, now);
+    pub async fn wait(&self, way: Way, bytes: usize) -> Duration {
+        let wait = self.take(way, bytes);
         if wait > Duration::ZERO {
             tokio::time::sleep(wait).await;
         }
         wait
     }
 
+    /// Takes so many bytes; how long to wait before they may go.
+    pub fn take(&self, way: Way, bytes: usize) -> Duration {
+        let Some(rate) = self.rate(way) else { return Duration::ZERO };
+        let now = SteadyTime::since_start(self.began.elapsed());
+        self.direction(way).take(bytes as u64, rate, now)
+    }
+
     /// Takes so many bytes that cannot wait: what comes after them waits for longer, within a bound that no payload stalls by.
-    pub(super) fn take_ahead(&self, way: Way, bytes: usize) {
+    pub fn take_ahead(&self, way: Way, bytes: usize) {
         if let Some(rate) = self.rate(way) {
             let now = SteadyTime::since_start(self.began.elapsed());
             self.direction(way).bucket().take_at_once(bytes as u64, rate, now);
