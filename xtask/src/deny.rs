@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::cargo::{self, root};
 use crate::tool::Tool;
 
-const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2" };
+const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", features: &["--no-default-features"] };
 
 /// What was judged when nothing was found wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,6 +30,10 @@ const TAILNET_MODULE: &str = "on_a_real_tailnet::";
 const NETWORK: (&str, &str) = (DAEMON, "network");
 const NETWORK_MODULE: &str = "over_a_network::";
 
+/// The tests of stores and vaults on a real Garage, and the module of them, marked `#[ignore]` for the same reason.
+const S3: [(&str, &str); 2] = [("backstay-s3", "garage"), (DAEMON, "buckets")];
+const S3_MODULE: &str = "on_garage::";
+
 /// They wait for most of their time, each in namespaces of its own.
 const NETWORK_AT_ONCE: &str = "--test-threads=7";
 
@@ -72,6 +76,8 @@ pub(crate) enum Group {
     /// Two daemons on hosts in network namespaces, and a network between them that loses, delays, reorders and parts (installs
     /// nftables).
     Network,
+    /// Stores and vaults in buckets of a real Garage (builds it once).
+    S3,
     /// The documentation builds without a warning, and its examples run.
     Docs,
     /// Licences, sources and advisories of the dependencies (builds cargo-deny once).
@@ -90,6 +96,8 @@ pub(crate) enum Step {
     OnTailnet(Command),
     /// The same, with a network that loses. Skipped where it cannot be made.
     OverNetwork(Command),
+    /// The same, with a Garage.
+    WithGarage(Command),
     /// `cargo xtask deny`.
     Deny,
     /// `cargo xtask size`.
@@ -116,7 +124,8 @@ impl Group {
 
     /// Whether the group asks nothing of the machine but the Rust toolchain: what `--quick` keeps.
     pub(crate) fn is_quick(self) -> bool {
-        self.programs().is_empty() && !matches!(self, Group::Deny | Group::Tailnet | Group::Network)
+        self.programs().is_empty()
+            && !matches!(self, Group::Deny | Group::Tailnet | Group::Network | Group::S3)
     }
 
     pub(crate) fn expects(self) -> Expects {
@@ -129,6 +138,7 @@ impl Group {
             | Group::E2e
             | Group::Tailnet
             | Group::Network
+            | Group::S3
             | Group::Long => Expects::Tests,
         }
     }
@@ -144,6 +154,7 @@ impl Group {
             Group::Long => vec![long()],
             Group::Tailnet => vec![on_tailnet()],
             Group::Network => vec![over_network()],
+            Group::S3 => S3.map(with_garage).into(),
             Group::Integration | Group::Model | Group::E2e => integration_steps(self, &test_targets()?),
         })
     }
@@ -178,8 +189,12 @@ fn over_network() -> Step {
     Step::OverNetwork(test_command(&[&["--package", package, "--test", test, "--"], &which[..]].concat()))
 }
 
+fn with_garage((package, test): (&str, &str)) -> Step {
+    Step::WithGarage(test_command(&["--package", package, "--test", test, "--", "--ignored", S3_MODULE]))
+}
+
 fn long() -> Step {
-    let but = ["--skip", TAILNET_MODULE, "--skip", NETWORK_MODULE];
+    let but = ["--skip", TAILNET_MODULE, "--skip", NETWORK_MODULE, "--skip", S3_MODULE];
     run_tests(&[&["--workspace", "--tests", "--", "--ignored"], &but[..]].concat())
 }
 
@@ -206,6 +221,7 @@ fn group_of(target: &TestTarget) -> Group {
         MODEL => Group::Model,
         TAILNET => Group::Tailnet,
         NETWORK => Group::Network,
+        found if S3.contains(&found) => Group::S3,
         (DAEMON, _) => Group::E2e,
         (FUZZ, _) => Group::Fuzz,
         _ => Group::Integration,
@@ -256,8 +272,13 @@ mod tests {
         assert_eq!(group_of(&target(NETWORK.0, NETWORK.1)), Group::Network);
         let Step::OverNetwork(command) = over_network() else { panic!("it runs without a network") };
         assert!(command.get_args().any(|word| word == "--include-ignored"));
+        for of_s3 in S3 {
+            assert_eq!(group_of(&target(of_s3.0, of_s3.1)), Group::S3);
+            let Step::WithGarage(command) = with_garage(of_s3) else { panic!("it runs without a Garage") };
+            assert!(command.get_args().any(|word| word == S3_MODULE));
+        }
         let long = words(Group::Long.steps().expect("it asks nobody"));
-        for module in [TAILNET_MODULE, NETWORK_MODULE] {
+        for module in [TAILNET_MODULE, NETWORK_MODULE, S3_MODULE] {
             assert!(long[0].contains(&format!("--skip {module}")), "{long:?}");
         }
     }
@@ -271,6 +292,7 @@ mod tests {
     #[test]
     fn quick_leaves_out_what_installs() {
         let left_out: Vec<_> = Group::value_variants().iter().filter(|group| !group.is_quick()).collect();
-        assert_eq!(left_out, [&Group::E2e, &Group::Tailnet, &Group::Network, &Group::Deny, &Group::Long]);
+        let installing = [Group::E2e, Group::Tailnet, Group::Network, Group::S3, Group::Deny, Group::Long];
+        assert!(left_out.into_iter().eq(&installing));
     }
 }

@@ -8,6 +8,7 @@ mod bench;
 mod cargo;
 mod deny;
 mod fuzz;
+mod garage;
 mod go;
 mod groups;
 mod namespaces;

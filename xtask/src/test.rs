@@ -13,7 +13,7 @@ use crate::groups::{Expects, Group, Step};
 use crate::report::{Outcome, Row, summary};
 use crate::tailnet::{self, Parts};
 use crate::tally::Tally;
-use crate::{cargo, namespaces, provision, size};
+use crate::{cargo, garage, namespaces, provision, size};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -98,6 +98,10 @@ fn run_steps(group: Group, tally: &mut Tally) -> Result<Done> {
                     skipped = Some(why);
                     Ok(())
                 }
+                Err(error) => Err(error),
+            },
+            Step::WithGarage(mut command) => match garage::ensure() {
+                Ok(program) => counted(command.env(garage::PROGRAM_VARIABLE, program), tally),
                 Err(error) => Err(error),
             },
             Step::OverNetwork(mut command) => match namespaces::can_lose() {

@@ -15,10 +15,12 @@ use crate::cargo;
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,
+    /// Which features it is built with: arguments of `cargo install`.
+    pub(crate) features: &'static [&'static str],
 }
 
 impl Tool {
-    /// The path of the binary, after building it if this machine has not yet (minutes on a small machine).
+    /// The path of the binary, after building it if this machine has not yet (minutes on a small machine, ten for the largest).
     pub(crate) fn ensure(&self) -> Result<PathBuf> {
         let home = cache_folder()?.join("tools").join(format!("{}-{}", self.name, self.version));
         let binary = home.join("bin").join(self.name);
@@ -33,7 +35,8 @@ impl Tool {
         let partial = home.with_extension("partial");
         let mut install = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         install
-            .args(["install", "--locked", "--no-default-features", "--version", self.version, self.name])
+            .args(["install", "--locked", "--version", self.version, self.name])
+            .args(self.features)
             .arg("--root")
             .arg(&partial)
             // Its dependencies are not ours: they must not land in our target folder.

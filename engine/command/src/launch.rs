@@ -191,7 +191,7 @@ fn value_of(variable: &Variable) -> Result<Zeroizing<Vec<u8>>, String> {
 }
 
 /// The content of a file but for one end of line, which editors put there.
-pub(crate) fn read_secret(path: &str) -> std::io::Result<Zeroizing<Vec<u8>>> {
+pub fn read_secret(path: &str) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let mut value = Zeroizing::new(Vec::new());
     // A pipe that has taken the place of the file keeps nobody waiting, and a device is not touched.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;

@@ -1,6 +1,7 @@
 //! The vaults of the configuration, opened when they are first needed: which store, which keys, and whether the
 //! one that is there is the one that was there before.
 
+mod bucket;
 mod custody;
 mod init;
 mod keys;
@@ -28,6 +29,7 @@ use backstay_core::config::{Config, NodeName, PeerVault, VaultKind};
 use backstay_core::id::VaultId;
 use backstay_core::units::Span;
 use backstay_net::link::PeerStore;
+use backstay_s3::S3Store;
 use backstay_vault::index::{IndexFolder, IndexLimits};
 use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing};
 use backstay_vault::store::{Counted, DirStore, RequestObserver, Retried, RetryPolicy, Store};
@@ -64,6 +66,8 @@ pub struct Vaults {
     slots: BTreeMap<String, Slot>,
     /// For each vault of the configuration, how it answers.
     answers: BTreeMap<String, Answers>,
+    /// Buckets that were reached for.
+    buckets: Mutex<HashMap<String, S3Store>>,
     /// Opens the vaults' keys in place of the node's own identity; nothing of it is kept.
     key_file: Option<AgeIdentity>,
     access: Access,
@@ -118,6 +122,7 @@ impl Vaults {
             known,
             slots,
             answers,
+            buckets: Mutex::default(),
             key_file,
             access,
             fleet,
@@ -374,9 +379,7 @@ impl Vaults {
                 let store = self.peer_store(name, peer)?;
                 Ok(Arc::new(Retried::new(Counted::new(store, observer), RetryPolicy::default())))
             }
-            VaultKind::S3(_) => Err(Failure::failed(format!(
-                "vault {name} is of kind s3, which this version cannot use yet; use kind = \"dir\" or \"peer\""
-            ))),
+            VaultKind::S3(s3) => Ok(Arc::new(Retried::new(self.bucket(name, s3, observer)?, bucket::TRIES))),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod fixture;
 pub mod forge;
 pub mod forwarded;
+pub mod garage;
 pub mod intruder;
 pub mod kind;
 pub mod local_api;

@@ -29,15 +29,26 @@ pub struct Running {
 impl Running {
     /// Starts `command`, whose words begin with the program, in a network namespace.
     pub fn start(namespace: &str, command: &mut Command, log: PathBuf) -> Self {
-        let file = File::create(&log).expect("a log");
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", namespace, "setpriv", "--pdeathsig", "KILL"]);
+        Self::start_inside(inside, command, log)
+    }
+
+    /// Starts `command`, whose words begin with the program, where this process is.
+    pub fn start_here(command: &mut Command, log: PathBuf) -> Self {
+        let mut inside = Command::new("setpriv");
+        inside.args(["--pdeathsig", "KILL"]);
+        Self::start_inside(inside, command, log)
+    }
+
+    fn start_inside(mut inside: Command, command: &Command, log: PathBuf) -> Self {
+        let file = File::create(&log).expect("a log");
         inside.arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             inside.env(name, value.expect("variables are only set"));
         }
         inside.stdin(Stdio::null()).stderr(file.try_clone().expect("a log")).stdout(file);
-        Self { child: inside.spawn().expect("`ip` can be started"), log }
+        Self { child: inside.spawn().expect("it can be started"), log }
     }
 
     /// What it has said so far, on both of its outputs.

@@ -47,6 +47,11 @@ impl VaultKind {
         }
     }
 
+    /// Whether this node may be the one that cares for it: one at another node is that node's.
+    pub fn may_be_cared_for(&self) -> bool {
+        !matches!(self, Self::Peer(_))
+    }
+
     /// The word in the configuration.
     pub fn label(&self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backstay_core::config::{Source, SourceKind, Target, VaultKind};
+use backstay_core::config::{Source, SourceKind, Target};
 use backstay_core::units::format_duration;
 use serde::Serialize;
 
@@ -112,15 +112,12 @@ pub(super) fn warnings(context: &Context) -> Vec<String> {
     let own = config.sources_at_home_on(&config.node.name);
     let own = own.filter(|source| matches!(source.kind, SourceKind::Command(_)));
     let refused = own.filter_map(|source| refusal(config, source));
-    let vaults = config.vaults.values().filter(|vault| matches!(vault.kind, VaultKind::S3(_))).map(|vault| {
-        format!("vault {}: kind {} cannot be used by this version", vault.name, vault.kind.label())
-    });
     let flows = config.sources.iter().flat_map(|source| source.flows.iter().map(move |flow| (source, flow)));
     let replicas =
         flows.filter(|(_, flow)| !matches!(flow.target, Target::Vault(_))).map(|(source, flow)| {
             format!("{}: this version keeps no {}; its state stays unknown", source.name, flow.target)
         });
-    kinds.chain(refused).chain(vaults).chain(replicas).collect()
+    kinds.chain(refused).chain(replicas).collect()
 }
 
 fn explain(context: &Context, source: &Source) -> ExplainedSource {

@@ -86,8 +86,8 @@ fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, F
 /// Retention where it is due by the clock. What becomes of it changes nothing of the captures: it is said.
 fn prune_due(context: &Context, engine: &Engine) {
     let care = engine.care();
-    let dirs = context.config.vaults.iter().filter(|(_, vault)| vault.kind.directory().is_some());
-    for (name, _) in dirs {
+    let own = context.config.vaults.iter().filter(|(_, vault)| vault.kind.may_be_cared_for());
+    for (name, _) in own {
         let pruned = engine
             .vaults()
             .meter(name.as_str())

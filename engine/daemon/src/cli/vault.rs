@@ -22,6 +22,9 @@ pub(super) enum VaultCommand {
         /// Write a recovery key to this file, which must not be lost; or use the one that is there.
         #[arg(long, value_name = "FILE")]
         recovery: Option<PathBuf>,
+        /// Make it without one also in a bucket, which nothing opens then when this node is gone.
+        #[arg(long, conflicts_with = "recovery")]
+        no_recovery: bool,
     },
     /// Sizes and numbers.
     #[command(after_help = "Example: backstay vault stat local")]
@@ -88,7 +91,9 @@ struct ShownStat {
 
 pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failure> {
     match command {
-        VaultCommand::Init { vault, recovery } => init(context, vault, recovery.clone()),
+        VaultCommand::Init { vault, recovery, no_recovery } => {
+            init(context, vault, recovery.clone(), *no_recovery)
+        }
         VaultCommand::Stat(look) => stat(context, look),
         VaultCommand::Check(arguments) => check::run(context, arguments),
         VaultCommand::Repair(arguments) => repair::run(context, arguments),
@@ -102,10 +107,11 @@ pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failu
     }
 }
 
-fn init(context: &Context, name: &str, recovery: Option<PathBuf>) -> Result<u8, Failure> {
+fn init(context: &Context, name: &str, recovery: Option<PathBuf>, no_recovery: bool) -> Result<u8, Failure> {
     let _lock = StateLock::take(&context.config.node.state)?;
     let (vaults, _) = context.vaults()?;
-    let recovery = recovery.map_or(Recovery::None, Recovery::File);
+    let none = if no_recovery { Recovery::Declined } else { Recovery::None };
+    let recovery = recovery.map_or(none, Recovery::File);
     let done = vaults.init(name, &recovery)?;
     if let Some(vault) = &done.made {
         print(&format!("vault {name} made in {}, id {}", vault.place(), vault.id()));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_core::config::VaultKind;
 use backstay_wire::control::{Ask, CaptureReport, Reply, Request, VERSION, Version};
 use backstay_wire::frame;
 use backstay_wire::progress::Progress;
@@ -126,8 +125,8 @@ impl Answering<'_> {
     /// The answer to who asks for vaults of which the daemon does not know one.
     fn unknown_of<'v>(&self, vaults: impl IntoIterator<Item = &'v str>) -> Option<Reply> {
         let known = |vault: &str| {
-            let mut known = self.daemon.config.vaults.iter();
-            known.any(|(name, known)| name.as_str() == vault && !matches!(known.kind, VaultKind::S3(_)))
+            let mut known = self.daemon.config.vaults.keys();
+            known.any(|name| name.as_str() == vault)
         };
         let unknown = vaults.into_iter().find(|vault| !known(vault))?;
         Some(Reply::failed(format!(

@@ -70,7 +70,7 @@ impl Pruning {
                 .config
                 .vaults
                 .iter()
-                .any(|(name, vault)| name.as_str() == target.target && vault.kind.directory().is_some());
+                .any(|(name, vault)| name.as_str() == target.target && vault.kind.may_be_cared_for());
             let is_durable = !matches!(target.outcome, TargetOutcome::Failed { .. });
             if is_vault && is_durable && !self.of_others.contains(&target.target) {
                 self.due.committed(&target.target, Instant::now());

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use backstay_core::config::VaultKind;
 use backstay_core::id::SignerKey;
 use backstay_vault::clear::TrustedNode;
 use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing, Role, Signer};
@@ -117,9 +118,12 @@ impl Vaults {
         others.map(|(node, member)| trusted(node.as_str(), member.signer, &member.recipient)).collect()
     }
 
-    /// Whether points of other nodes come into a vault, by this one as its hub.
+    /// Whether points of other nodes come into a vault: by this one as its hub, or since all write to one bucket.
     fn takes_points_of_others(&self, name: &str) -> bool {
-        self.config.vaults.get(name).is_some_and(|vault| vault.hub.is_some())
+        let takes = |vault: &backstay_core::config::Vault| {
+            vault.hub.is_some() || matches!(vault.kind, VaultKind::S3(_))
+        };
+        self.config.vaults.get(name).is_some_and(takes)
     }
 }
 

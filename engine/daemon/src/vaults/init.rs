@@ -24,6 +24,8 @@ pub enum Recovery {
     File(PathBuf),
     /// There is none yet.
     None,
+    /// There is none yet, and that is meant also where it should not be so.
+    Declined,
 }
 
 /// What `vault init` did.
@@ -47,7 +49,7 @@ impl Vaults {
     pub fn init(&self, name: &str, recovery: &Recovery) -> Result<Initialised, Failure> {
         let store = self.store(name)?;
         let made = if Vault::peek(&store, &self.io)?.is_some() {
-            if let Recovery::None = recovery {
+            if !matches!(recovery, Recovery::File(_)) {
                 return Err(Failure::failed(format!(
                     "vault {name} is there already, in {}; nothing was changed. To give it a recovery key, add --recovery FILE",
                     store.place()
@@ -162,8 +164,14 @@ impl Vaults {
         if let Some(VaultKind::Dir(dir)) = self.config.vaults.get(name).map(|vault| &vault.kind) {
             refuse_foreign_folder(name, &dir.path)?;
         }
-        if let (Some(holder), Recovery::None) = (self.holder_of(name), recovery) {
+        if let (Some(holder), Recovery::None | Recovery::Declined) = (self.holder_of(name), recovery) {
             return self.make_at_peer(name, &holder, store);
+        }
+        if let (Some(VaultKind::S3(_)), Recovery::None) = (self.kind_of(name), recovery) {
+            return Err(Failure::failed(format!(
+                "vault {name} is not there yet. It is what is left when every host is gone, and then only a recovery key opens it: `backstay vault init {name} --recovery FILE` makes both (with --no-recovery the vault alone)"
+            ))
+            .of_class("no_vault"));
         }
         let mut identity = lock(&self.identity);
         if identity.bundle.is_none() && self.config.fleet.nodes.len() > 1 {
@@ -176,7 +184,7 @@ impl Vaults {
             (None, _) => Bundle::generate(),
             (Some(bundle), _) if bundle.admin_seed.is_some() => bundle.clone(),
             (Some(bundle), Recovery::File(file)) => self.with_admin(bundle, file)?,
-            (Some(_), Recovery::None) => {
+            (Some(_), Recovery::None | Recovery::Declined) => {
                 return Err(Failure::failed(format!(
                     "vault {name} is not there yet, and since there is a recovery key, it takes that to make one: `backstay vault init {name} --recovery FILE`, with the file that was written then"
                 )));
@@ -207,6 +215,10 @@ impl Vaults {
         let mut custodian = Custodian::first(&trusted);
         let mut others = others;
         for member in self.other_members(name) {
+            holders.push((member.name.clone(), member.recipient.clone(), bundle.without_admin()));
+            if self.custodian_of(name).is_some_and(|custodian| custodian.as_str() == member.name) {
+                custodian = Custodian::first(&member);
+            }
             if !others.iter().any(|known| known.signer == member.signer) {
                 others.push(member);
             }
@@ -243,10 +255,22 @@ impl Vaults {
 
     /// The node that holds a vault for this one.
     fn holder_of(&self, name: &str) -> Option<NodeName> {
-        match self.config.vaults.get(name).map(|vault| &vault.kind) {
+        match self.kind_of(name) {
             Some(VaultKind::Peer(peer)) => peer.holder.clone(),
             _ => None,
         }
+    }
+
+    /// The node that is to care for a bucket, where the configuration names one.
+    fn custodian_of(&self, name: &str) -> Option<&NodeName> {
+        match self.kind_of(name) {
+            Some(VaultKind::S3(s3)) => s3.custodian.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn kind_of(&self, name: &str) -> Option<&VaultKind> {
+        self.config.vaults.get(name).map(|vault| &vault.kind)
     }
 
     /// The nodes that the other vaults know. A node that was built anew is known there by its former key, too, and what it has

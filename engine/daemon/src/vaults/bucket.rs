@@ -1,0 +1,77 @@
+//! Vaults in buckets: how they are reached, by the keys that the configuration refers to. One store for each for as long as the
+//! process runs, so that its connections and limits are shared.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use backstay_core::config::{S3Vault, SecretRef, VaultSecret};
+use backstay_s3::{Credentials, Place, S3Store};
+use backstay_vault::store::{Pace, RequestObserver, RetryPolicy};
+
+use super::{Vaults, lock};
+use crate::failure::Failure;
+
+/// Services of this kind fail now and then, and come back: more tries than where a failure means something.
+pub(super) const TRIES: RetryPolicy = RetryPolicy::of_service();
+
+impl Vaults {
+    pub(super) fn bucket(
+        &self,
+        name: &str,
+        s3: &S3Vault,
+        observer: Arc<dyn RequestObserver>,
+    ) -> Result<S3Store, Failure> {
+        if let Some(known) = lock(&self.buckets).get(name) {
+            return Ok(known.clone());
+        }
+        let credentials = match self.config.secrets.get(name) {
+            Some(secret) => keys(name, secret)?,
+            None => self.io.block_on(Credentials::of_environment()),
+        };
+        let place = Place {
+            bucket: s3.bucket.clone(),
+            endpoint: s3.endpoint.clone(),
+            region: s3.region.clone(),
+            prefix: s3.prefix.clone(),
+        };
+        let pace = Arc::new(Pace::new(s3.limit, crate::clock::minute_of_day));
+        let store = S3Store::new(place, credentials, pace, observer);
+        Ok(lock(&self.buckets).entry(name.to_owned()).or_insert(store).clone())
+    }
+}
+
+fn keys(name: &str, secret: &VaultSecret) -> Result<Credentials, Failure> {
+    let read = |reference: &SecretRef| {
+        read(reference).map_err(|why| {
+            Failure::failed(format!(
+                "the access key of vault {name} cannot be read from {reference} ([secret] of node.toml): {why}"
+            ))
+            .of_class("secret")
+        })
+    };
+    Ok(Credentials::of_key(read(&secret.access)?, read(&secret.secret)?))
+}
+
+fn read(reference: &SecretRef) -> Result<String, String> {
+    let in_file = |path: &Path| {
+        let value = backstay_command::launch::read_secret(&path.to_string_lossy())
+            .map_err(|error| error.to_string())?;
+        String::from_utf8(value.to_vec()).map_err(|_| "it is not text".to_owned())
+    };
+    let value = match reference {
+        SecretRef::Env(variable) => std::env::var(variable)
+            .map_err(|_| "it is not set, or is no text, where this process was started".to_owned())?,
+        SecretRef::File(path) => in_file(path)?,
+        SecretRef::Credential(credential) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
+            Some(folder) => in_file(&Path::new(&folder).join(credential))?,
+            None => {
+                return Err("systemd has given this process no credentials: see LoadCredential=".to_owned());
+            }
+        },
+    };
+    let value = value.trim();
+    match value.is_empty() || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        true => Err("there is no key in it: one word is wanted".to_owned()),
+        false => Ok(value.to_owned()),
+    }
+}

@@ -1,0 +1,187 @@
+//! What went wrong, in the words of a store: whether it may pass, and what to do.
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use backstay_vault::store::StoreErrorKind;
+
+use crate::limiter::Ended;
+
+/// Longest text of a service that is repeated, bytes.
+const TEXT_BYTES_MAX: usize = 300;
+
+/// A request that has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) kind: StoreErrorKind,
+    /// For people: what the service says, and what to do where that is known.
+    pub(crate) text: String,
+    pub(crate) ended: Ended,
+    /// The service's own word for it.
+    pub(crate) code: String,
+}
+
+impl Fault {
+    /// A fault that may pass.
+    pub(crate) fn passing(text: impl Into<String>) -> Self {
+        Self { kind: StoreErrorKind::Transient, text: text.into(), ended: Ended::Other, code: String::new() }
+    }
+
+    /// A fault of another kind.
+    pub(crate) fn of(kind: StoreErrorKind, text: impl Into<String>) -> Self {
+        Self { kind, ..Self::passing(text) }
+    }
+
+    /// What the SDK says.
+    pub(crate) fn from_sdk<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        match error {
+            SdkError::ServiceError(service) => {
+                let metadata = service.err().meta();
+                let status = service.raw().status().as_u16();
+                answered(status, metadata.code().unwrap_or(""), metadata.message().unwrap_or(""))
+            }
+            SdkError::ResponseError(response) => {
+                // Such as an error page of something between.
+                let status = response.raw().status().as_u16();
+                match status {
+                    200..300 => Self::passing(format!("the answer makes no sense: {}", words(error))),
+                    _ => answered(status, "", &words(error)),
+                }
+            }
+            SdkError::ConstructionFailure(_) => {
+                // No credentials, as a rule, or an address that is none.
+                Self::of(
+                    StoreErrorKind::Refused,
+                    format!(
+                        "{}: see the access keys in [secret] of node.toml, or those of the environment",
+                        words(error)
+                    ),
+                )
+            }
+            _ => Self::passing(words(error)),
+        }
+    }
+}
+
+/// The innermost causes say most.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut texts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+        source = cause.source();
+    }
+    plain(&texts.join(": "))
+}
+
+/// What a service has sent, for a message of one line.
+fn plain(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].trim().to_owned()
+}
+
+/// What an answer means. The codes are those of the S3 API ("Error responses"); services of others have some of them.
+fn answered(status: u16, code: &str, message: &str) -> Fault {
+    use StoreErrorKind::{NoSpace, NotFound, Quota, Refused, Transient, Truncated};
+    let said = match (plain(code), plain(message)) {
+        (code, message) if code.is_empty() && message.is_empty() => format!("status {status}"),
+        (code, message) if message.is_empty() => format!("status {status}, {code}"),
+        (code, message) if code.is_empty() => format!("status {status}: {message}"),
+        (code, message) => format!("{code}: {message}"),
+    };
+    let (kind, advice) = match (code, status) {
+        ("NoSuchBucket", _) => {
+            (Refused, "the bucket is not there: make it, or correct `bucket` and `endpoint` of the vault")
+        }
+        ("NoSuchKey" | "NotFound" | "NoSuchUpload", _) => (NotFound, ""),
+        ("InvalidRange", _) | (_, 416) => (Truncated, ""),
+        ("InvalidAccessKeyId", _) => {
+            (Refused, "the service does not know this access key: see [secret] of node.toml")
+        }
+        ("SignatureDoesNotMatch", _) => (
+            Refused,
+            "the secret key is not that of the access key, or something between changes requests: see [secret] of node.toml",
+        ),
+        ("ExpiredToken" | "TokenRefreshRequired", _) => (Refused, "the credentials have expired: renew them"),
+        ("RequestTimeTooSkewed", _) => (
+            Refused,
+            "the clock of this host is wrong: set it (`timedatectl`), and see that it is kept right",
+        ),
+        ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "AuthorizationQueryParametersError", _)
+        | (_, 301 | 307 | 308) => (
+            Refused,
+            "the bucket is in another region, or at another address: correct `region` and `endpoint` of the vault",
+        ),
+        ("QuotaExceeded" | "ServiceQuotaExceededException", _) => (Quota, "raise the quota, or keep less"),
+        (_, 507) => (NoSpace, ""),
+        (
+            "SlowDown" | "TooManyRequests" | "RequestLimitExceeded" | "Throttling" | "ThrottlingException",
+            _,
+        )
+        | (_, 429 | 503) => (Transient, ""),
+        (
+            "RequestTimeout"
+            | "RequestTimeoutException"
+            | "BadDigest"
+            | "IncompleteBody"
+            | "XAmzContentSHA256Mismatch",
+            _,
+        ) => (Transient, ""),
+        ("OperationAborted" | "InternalError" | "ServiceUnavailable", _) => (Transient, ""),
+        (_, 408 | 500 | 502 | 504) => (Transient, ""),
+        (_, 401 | 403) => {
+            (Refused, "this access key may not do that: see its rights, and [secret] of node.toml")
+        }
+        (_, 404) => (NotFound, ""),
+        _ => (Refused, ""),
+    };
+    let ended = match (code, status) {
+        ("SlowDown", _) | (_, 429 | 503) => Ended::TooMuch,
+        _ => Ended::Answered,
+    };
+    let text = if advice.is_empty() { said } else { format!("{said}; {advice}") };
+    Fault { kind, text, ended, code: plain(code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_whether_it_may_pass_and_what_to_do() {
+        use StoreErrorKind::{NotFound, Refused, Transient, Truncated};
+        for (status, code, kind, word) in [
+            (404, "NoSuchKey", NotFound, ""),
+            (404, "NoSuchBucket", Refused, "make it"),
+            (403, "AccessDenied", Refused, "rights"),
+            (403, "InvalidAccessKeyId", Refused, "[secret]"),
+            (403, "RequestTimeTooSkewed", Refused, "timedatectl"),
+            (400, "AuthorizationHeaderMalformed", Refused, "region"),
+            (301, "", Refused, "region"),
+            (416, "InvalidRange", Truncated, ""),
+            (400, "XAmzContentSHA256Mismatch", Transient, ""),
+            (500, "", Transient, ""),
+            (400, "InvalidRequest", Refused, ""),
+        ] {
+            let fault = answered(status, code, "it says");
+            assert_eq!(fault.kind, kind, "{status} {code}");
+            assert!(fault.text.contains(word), "{fault:?}");
+            assert_eq!(fault.ended, Ended::Answered);
+        }
+        for (status, code) in [(503, "SlowDown"), (429, ""), (503, "")] {
+            let fault = answered(status, code, "");
+            assert_eq!((fault.kind, fault.ended), (Transient, Ended::TooMuch), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn what_a_service_says_is_one_line_and_no_longer_than_it_may_be() {
+        let fault = answered(400, "Odd", &"a\nb ".repeat(10_000));
+        assert!(fault.text.len() < 400 && !fault.text.contains('\n'), "{}", fault.text);
+    }
+}

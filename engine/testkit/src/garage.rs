@@ -1,0 +1,120 @@
+//! A Garage of a test: one node with its own data and keys, on ports of this host.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::{Running, run, wait_for, word};
+use crate::random::Random;
+
+/// Names the program; `cargo xtask test s3` sets it.
+const PROGRAM_VARIABLE: &str = "BACKSTAY_GARAGE";
+
+/// The region that it answers to.
+pub const REGION: &str = "garage";
+
+/// A key that may use a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessKey {
+    /// Its identifier.
+    pub id: String,
+    /// Its secret.
+    pub secret: String,
+}
+
+/// A service that runs until it is dropped.
+#[derive(Debug)]
+pub struct Garage {
+    program: PathBuf,
+    config: PathBuf,
+    port: u16,
+    key: AccessKey,
+    bucket: String,
+    _running: Running,
+}
+
+impl Garage {
+    /// Starts one with its data in this folder, and a bucket with a key that may do everything there.
+    ///
+    /// # Panics
+    /// When it does not start, and where there is none: `cargo xtask test s3` builds it.
+    pub fn start(folder: &Path) -> Self {
+        let program = std::env::var_os(PROGRAM_VARIABLE);
+        let program = PathBuf::from(
+            program.unwrap_or_else(|| panic!("{PROGRAM_VARIABLE} is not set: cargo xtask test s3")),
+        );
+        let [api, rpc] = free_ports();
+        let mut random = Random::new(u64::from(api));
+        let key = AccessKey { id: format!("GK{}", hex(&mut random, 12)), secret: hex(&mut random, 32) };
+        let (config, bucket) = (folder.join("garage.toml"), "backups".to_owned());
+        let text = format!(
+            "metadata_dir = \"{0}/meta\"\ndata_dir = \"{0}/data\"\ndb_engine = \"lmdb\"\nreplication_factor = 1\n\
+             compression_level = \"none\"\nrpc_bind_addr = \"127.0.0.1:{rpc}\"\nrpc_public_addr = \"127.0.0.1:{rpc}\"\n\
+             rpc_secret = \"{1}\"\n[s3_api]\ns3_region = \"{REGION}\"\napi_bind_addr = \"127.0.0.1:{api}\"\n",
+            folder.display(),
+            hex(&mut random, 32),
+        );
+        fs::write(&config, text).expect("a file");
+        let mut command = Command::new(&program);
+        command.args(["-c", word(&config), "server", "--single-node", "--default-bucket"]);
+        command.env("GARAGE_DEFAULT_ACCESS_KEY", &key.id).env("GARAGE_DEFAULT_SECRET_KEY", &key.secret);
+        command.env("GARAGE_DEFAULT_BUCKET", &bucket);
+        let running = Running::start_here(&mut command, folder.join("garage.log"));
+        let garage = Self { program, config, port: api, key, bucket, _running: running };
+        wait_for("Garage", || TcpStream::connect((Ipv4Addr::LOCALHOST, api)));
+        // It answers before the bucket is there.
+        wait_for("the bucket", || garage.run(&["bucket", "info", &garage.bucket]));
+        garage
+    }
+
+    /// Where it is reached.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// A key that may do everything there.
+    pub fn key(&self) -> &AccessKey {
+        &self.key
+    }
+
+    /// A further key, with these rights on the bucket, such as `--read`.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn further_key(&self, name: &str, rights: &[&str]) -> AccessKey {
+        let told = self.run(&["key", "create", name]).expect("a key");
+        let value = |label: &str| {
+            let line = told.lines().find_map(|line| line.strip_prefix(label)).expect("it is told");
+            line.trim().to_owned()
+        };
+        let key = AccessKey { id: value("Key ID:"), secret: value("Secret key:") };
+        let allow = [&["bucket", "allow"], rights, &[self.bucket.as_str(), "--key", name]].concat();
+        self.run(&allow).expect("rights");
+        key
+    }
+
+    /// Runs a command of its own.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        run(&[&[word(&self.program), "-c", word(&self.config)], arguments].concat())
+    }
+}
+
+fn hex(random: &mut Random, bytes: usize) -> String {
+    random.bytes(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Free at this moment.
+fn free_ports() -> [u16; 2] {
+    let sockets = [0, 1].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
+    sockets.map(|socket| socket.local_addr().expect("an address").port())
+}
