@@ -102,7 +102,13 @@ impl HttpConnector for Watched {
             loop {
                 let until = moved.last() + stall;
                 tokio::select! {
-                    answer = &mut answer => return answer,
+                    answer = &mut answer => {
+                        // Also what the SDK reads by itself.
+                        return answer.map(|answer| answer.map(move |body| {
+                            let timer = Box::pin(sleep(stall));
+                            SdkBody::from_body_1_x(Coming { body, stall, timer })
+                        }));
+                    }
                     () = sleep_until(until) => {
                         if moved.last() + stall <= Instant::now() {
                             let why = format!("nothing has moved for {} s", stall.as_secs());
@@ -112,6 +118,42 @@ impl HttpConnector for Watched {
                 }
             }
         })
+    }
+}
+
+/// The body of an answer, which is given up when nothing of it comes any more.
+struct Coming {
+    body: SdkBody,
+    stall: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Body for Coming {
+    type Data = Bytes;
+    type Error = aws_smithy_types::body::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        // First: whoever reads may have waited for longer, by a limit of the rate.
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let until = Instant::now() + self.stall;
+        if frame.is_ready() {
+            self.timer.as_mut().reset(until);
+            return frame;
+        }
+        ready!(self.timer.as_mut().poll(context));
+        let why = format!("nothing has come for {} s", self.stall.as_secs());
+        Poll::Ready(Some(Err(why.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -98,7 +98,9 @@ fn answered(status: u16, code: &str, message: &str) -> Fault {
         ("NoSuchBucket", _) => {
             (Refused, "the bucket is not there: make it, or correct `bucket` and `endpoint` of the vault")
         }
-        ("NoSuchKey" | "NotFound" | "NoSuchUpload", _) => (NotFound, ""),
+        ("NoSuchKey" | "NotFound", _) => (NotFound, ""),
+        // It may have ended with an answer that was lost: another one settles it.
+        ("NoSuchUpload", _) => (Transient, ""),
         ("InvalidRange", _) | (_, 416) => (Truncated, ""),
         ("InvalidAccessKeyId", _) => {
             (Refused, "the service does not know this access key: see [secret] of node.toml")
@@ -132,6 +134,8 @@ fn answered(status: u16, code: &str, message: &str) -> Fault {
             | "XAmzContentSHA256Mismatch",
             _,
         ) => (Transient, ""),
+        // It was replaced meanwhile, or a part did not come as it was sent.
+        ("PreconditionFailed" | "InvalidPart", _) | (_, 412) => (Transient, ""),
         ("OperationAborted" | "InternalError" | "ServiceUnavailable", _) => (Transient, ""),
         (_, 408 | 500 | 502 | 504) => (Transient, ""),
         (_, 401 | 403) => {

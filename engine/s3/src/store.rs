@@ -18,11 +18,12 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::byte_stream::ByteStream;
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{
-    Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Pace, RequestObserver, Store, StoreError,
-    StoreErrorKind, Stretch, Way,
+    Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Pace, RequestObserver, RetryPolicy, Store,
+    StoreError, StoreErrorKind, Stretch, Way,
 };
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::connector::Client;
 use crate::error::Fault;
@@ -85,7 +86,6 @@ pub struct S3Store {
     pace: Arc<Pace>,
     limiter: Arc<Limiter>,
     observer: Arc<dyn RequestObserver>,
-    stall: Duration,
 }
 
 impl S3Store {
@@ -125,7 +125,7 @@ impl S3Store {
             None => config,
         };
         let client = S3::from_conf(config.build());
-        Self { client, place, pace, limiter: Limiter::new(), observer, stall }
+        Self { client, place, pace, limiter: Limiter::new(), observer }
     }
 
     fn key(&self, name: &ObjectName) -> String {
@@ -180,8 +180,8 @@ impl S3Store {
 
     /// In parts, several at once. What was sent of one that fails is taken back.
     async fn put_in_parts(&self, key: &str, content: Bytes) -> Result<(), Fault> {
-        let begin = self.client.create_multipart_upload().bucket(&self.place.bucket).key(key);
-        let begun = self.request(Operation::Put, key, 0, begin.send()).await?;
+        let begin = || self.client.create_multipart_upload().bucket(&self.place.bucket).key(key).send();
+        let begun = again(|| self.request(Operation::Put, key, 0, begin())).await?;
         let id = begun.upload_id().ok_or_else(|| Fault::passing("an upload without an id"))?.to_owned();
         match self.put_parts(key, &id, content).await {
             Ok(()) => Ok(()),
@@ -203,7 +203,10 @@ impl S3Store {
             number += 1;
             let part = content.split_to(content.len().min(PART_BYTES));
             let (store, key, id) = (self.clone(), key.to_owned(), id.to_owned());
-            sent.spawn(async move { store.put_part(&key, &id, number, part).await });
+            sent.spawn(async move {
+                let (store, key, id) = (&store, &key, &id);
+                again(|| store.put_part(key, id, number, part.clone())).await
+            });
         }
         let mut parts = Vec::with_capacity(sent.len());
         while let Some(part) = sent.join_next().await {
@@ -249,7 +252,7 @@ impl S3Store {
         }
         let total = answer.content_range().and_then(total_of).unwrap_or(stretch.offset + length);
         let etag = answer.e_tag().map(str::to_owned);
-        let content = read(answer.body, length, &self.pace, self.stall).await?;
+        let content = read(answer.body, length, &self.pace).await?;
         Ok((content, total, etag))
     }
 
@@ -271,8 +274,9 @@ impl S3Store {
             let stretch = Stretch { offset, length: (PART_BYTES as u64).min(total - offset) };
             let (store, key, etag) = (self.clone(), key.to_owned(), etag.clone());
             reads.spawn(async move {
-                let read = store.read_stretch(Operation::Get, &key, stretch, etag.as_deref()).await;
-                read.map(|(content, ..)| (offset, content))
+                let (store, key, etag) = (&store, &key, etag.as_deref());
+                let read = again(|| store.read_stretch(Operation::Get, key, stretch, etag));
+                read.await.map(|(content, ..)| (offset, content))
             });
         }
         let mut whole = BytesMut::zeroed(usize::try_from(total).unwrap_or(usize::MAX));
@@ -435,6 +439,22 @@ impl Store for S3Store {
         let endpoint = endpoint.as_deref().unwrap_or("AWS");
         format!("s3://{bucket}/{prefix} at {endpoint}")
     }
+}
+
+/// Tries a part of something larger again, so that one that fails does not cost all the others.
+async fn again<T, F: Future<Output = Result<T, Fault>>>(mut attempt: impl FnMut() -> F) -> Result<T, Fault> {
+    let RetryPolicy { tries, first_pause, longest_pause } = RetryPolicy::of_service();
+    let mut pause = first_pause;
+    for _ in 1..tries {
+        match attempt().await {
+            Err(fault) if fault.kind == StoreErrorKind::Transient => {
+                sleep(pause).await;
+                pause = (pause * 2).min(longest_pause);
+            }
+            outcome => return outcome,
+        }
+    }
+    attempt().await
 }
 
 /// The length of the whole object, of a `Content-Range` (RFC 9110, section 14.4).

@@ -6,6 +6,7 @@ pub mod capture;
 pub mod conformance;
 pub mod crash;
 pub mod fault;
+pub mod faulty_proxy;
 pub mod fixture;
 pub mod forge;
 pub mod forwarded;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use backstay_s3::{Credentials, Place, S3Store};
+use backstay_testkit::faulty_proxy::FaultyProxy;
 use backstay_testkit::garage::{Garage, REGION};
 use backstay_vault::store::{Pace, RequestCounts};
 
@@ -32,6 +34,26 @@ impl Bucket {
     /// An empty store.
     pub(crate) fn store(&self) -> S3Store {
         self.store_with(|_| {})
+    }
+
+    /// An empty store that is reached through a proxy, and gives up after half a second in which nothing moves.
+    pub(crate) fn store_behind(&self, proxy: &FaultyProxy) -> S3Store {
+        self.stores.fetch_add(1, Ordering::Relaxed);
+        self.store_again(proxy)
+    }
+
+    /// The same store as the last one, reached anew.
+    pub(crate) fn store_again(&self, proxy: &FaultyProxy) -> S3Store {
+        let key = self.garage.key().clone();
+        let place = Place {
+            bucket: self.garage.bucket().to_owned(),
+            endpoint: Some(format!("http://{}", proxy.address())),
+            region: Some(REGION.to_owned()),
+            prefix: format!("behind-{}/", self.stores.load(Ordering::Relaxed)),
+        };
+        let (credentials, pace) = (Credentials::of_key(key.id, key.secret), Arc::new(Pace::unlimited()));
+        let counts = Arc::clone(&self.counts) as Arc<_>;
+        S3Store::with_stall(place, credentials, pace, counts, Duration::from_millis(500))
     }
 
     /// An empty store, with something changed.

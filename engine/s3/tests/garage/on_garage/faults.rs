@@ -1,0 +1,126 @@
+//! A service that refuses, cuts off, stalls and lies: what is put is there in the end, and what is read is right or an error.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_core::id::{PackId, PointId};
+use backstay_core::units::Timestamp;
+use backstay_testkit::capture::{State, read_back};
+use backstay_testkit::conformance::store_conforms;
+use backstay_testkit::faulty_proxy::{Fault, FaultyProxy};
+use backstay_testkit::fixture::VaultFixture;
+use backstay_testkit::random::{Random, seed};
+use backstay_vault::name::Named;
+use backstay_vault::store::{Retried, RetryPolicy, Store};
+use bytes::Bytes;
+
+use crate::bucket::Bucket;
+
+const SOURCE: &str = "data.files";
+
+/// As the daemon tries, with pauses for a service on this host.
+fn quick() -> RetryPolicy {
+    RetryPolicy {
+        first_pause: Duration::from_millis(2),
+        longest_pause: Duration::from_millis(50),
+        ..RetryPolicy::of_service()
+    }
+}
+
+/// All faults that whoever asks can notice at once.
+fn noticed() -> Vec<Fault> {
+    Fault::ALL.into_iter().filter(|fault| *fault != Fault::BitFlipped).collect()
+}
+
+async fn proxy(bucket: &Bucket) -> FaultyProxy {
+    let seed = seed();
+    println!("BACKSTAY_TEST_SEED={seed}");
+    FaultyProxy::start(bucket.garage.address(), seed).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Garage: cargo xtask test s3"]
+async fn a_bucket_is_a_store_also_where_a_third_of_requests_go_wrong() {
+    let bucket = Bucket::start();
+    let proxy = proxy(&bucket).await;
+    proxy.fail(30, &noticed());
+    store_conforms(|| Retried::new(bucket.store_behind(&proxy), quick())).await;
+    let made = proxy.made();
+    println!("{} requests, {made:?}", proxy.requests());
+    assert!(made.len() == noticed().len(), "each kind has occurred: {made:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Garage: cargo xtask test s3"]
+async fn what_goes_in_parts_is_whole_where_a_third_of_requests_go_wrong() {
+    let bucket = Bucket::start();
+    let proxy = proxy(&bucket).await;
+    let store = Retried::new(bucket.store_behind(&proxy), quick());
+    let content = Bytes::from(Random::new(3).bytes(100 << 20));
+    let name = Named::Pack(PackId::new(*blake3::hash(&content).as_bytes())).to_name();
+    proxy.fail(30, &noticed());
+    store.put(&name, content.clone()).await.expect("it is put");
+    assert!(store.get(&name).await.expect("it is read") == content);
+    // Nothing is left of the tries that failed.
+    let uploads = bucket.garage.run(&["bucket", "info", bucket.garage.bucket()]).expect("told");
+    let unfinished = uploads.lines().find(|line| line.contains("nfinished")).unwrap_or_default().to_owned();
+    println!("{unfinished} {:?}", proxy.made());
+}
+
+/// Captures a line of points through the proxy, and reads each of them back.
+fn points_through(fixture: &VaultFixture, bucket: &Bucket, proxy: &FaultyProxy) -> Vec<(PointId, State)> {
+    let store: Arc<dyn Store> = Arc::new(Retried::new(bucket.store_behind(proxy), quick()));
+    let vault = fixture.create(store).expect("made");
+    let mut random = Random::new(4);
+    let mut state: State = (0..6u8).map(|n| (vec![n], random.bytes(200_000))).collect();
+    let mut points = Vec::new();
+    for n in 0..8 {
+        state.insert(vec![n % 4], random.bytes(150_000));
+        let at = Timestamp::from_seconds(1000 + 10 * i64::from(n));
+        let captured = fixture.capture(&vault, SOURCE, at, &state).expect("captured");
+        points.push((captured.link.point, state.clone()));
+    }
+    points
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn captures_and_restores_come_to_their_end_where_a_third_of_requests_go_wrong() {
+    let (bucket, fixture) = (Bucket::start(), VaultFixture::new());
+    let proxy = fixture.block_on(proxy(&bucket));
+    proxy.fail(30, &noticed());
+    let points = points_through(&fixture, &bucket, &proxy);
+    let store: Arc<dyn Store> = Arc::new(Retried::new(bucket.store_again(&proxy), quick()));
+    let vault = fixture.open(store).expect("opens");
+    for (point, state) in &points {
+        assert_eq!(read_back(&vault, SOURCE, *point).expect("read").state, *state);
+    }
+    println!("{} requests, {:?}", proxy.requests(), proxy.made());
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn a_flipped_bit_is_an_error_and_never_contents() {
+    let (bucket, fixture) = (Bucket::start(), VaultFixture::new());
+    let proxy = fixture.block_on(proxy(&bucket));
+    let points = points_through(&fixture, &bucket, &proxy);
+    proxy.fail(20, &[Fault::BitFlipped]);
+    let mut outcomes: BTreeMap<bool, u32> = BTreeMap::new();
+    for _ in 0..30 {
+        let store: Arc<dyn Store> = Arc::new(Retried::new(bucket.store_again(&proxy), quick()));
+        let Ok(vault) = fixture.open(store) else {
+            *outcomes.entry(false).or_default() += 1;
+            continue;
+        };
+        for (point, state) in &points {
+            let read = read_back(&vault, SOURCE, *point);
+            *outcomes.entry(read.is_ok()).or_default() += 1;
+            if let Ok(read) = read {
+                assert_eq!(read.state, *state);
+            }
+        }
+    }
+    println!("{outcomes:?}, {:?}", proxy.made());
+    assert!(proxy.made()[&Fault::BitFlipped] > 10 && outcomes[&false] > 0, "nothing was tried");
+}
