@@ -25,6 +25,9 @@ pub const PERIOD: Duration = Duration::from_secs(3600);
 /// Passes of one prune: each moves a bounded amount.
 const PASSES_MAX: usize = 1000;
 
+/// A put that has been under way for longer than that was broken off.
+const UNFINISHED_AGE: Duration = Duration::from_secs(24 * 3600);
+
 /// What one commit of a copy to another node has: that much is sent again after a crash, and lines may be slow.
 const COMMIT_BYTES_OVER_A_NETWORK: u64 = 512 << 20;
 
@@ -88,6 +91,7 @@ impl Care {
             report.points_dropped = thinned.points_dropped;
             report.sources_ahead = thinned.sources_ahead;
             report.runs_merged = thinned.runs_merged;
+            clear_unfinished(custodian, name);
             report.is_unfinished = match collect(custodian, &mut report)? {
                 PassEnd::Whole => false,
                 PassEnd::Cut => true,
@@ -169,6 +173,15 @@ pub fn summary(report: &PruneReport) -> String {
         ByteSize(report.bytes_written),
         report.took_millis as f64 / 1000.0
     )
+}
+
+/// What was broken off, such as uploads in parts to a bucket, costs room for ever. That it cannot be cleared away harms nothing.
+fn clear_unfinished(custodian: &Custodian<'_>, name: &str) {
+    match custodian.clear_unfinished(UNFINISHED_AGE) {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(vault = name, count, "cleared away what unfinished uploads have left"),
+        Err(error) => tracing::warn!(vault = name, %error, "what unfinished uploads have left stays for now"),
+    }
 }
 
 /// How a pass ended for the prune it belongs to.

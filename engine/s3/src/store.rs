@@ -1,7 +1,7 @@
 //! The store: its operations as requests to the service.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region};
@@ -369,6 +369,37 @@ impl S3Store {
         }
     }
 
+    /// Ends uploads in parts that began before that, and that nobody goes on with.
+    async fn abandon_uploads(&self, before: SystemTime) -> Result<u64, Fault> {
+        let (mut count, mut after) = (0, (None, None));
+        loop {
+            let list = self.client.list_multipart_uploads().bucket(&self.place.bucket);
+            let list = list.prefix(&self.place.prefix).set_key_marker(after.0).set_upload_id_marker(after.1);
+            let page = self.request(Operation::List, "unfinished uploads", 0, list.send()).await?;
+            for upload in page.uploads() {
+                let begun = upload.initiated().and_then(|time| SystemTime::try_from(*time).ok());
+                let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
+                // What is not ours is somebody else's.
+                let name = key.strip_prefix(&self.place.prefix).and_then(ObjectName::parse);
+                if name.is_none() || begun.is_none_or(|begun| begun >= before) {
+                    continue;
+                }
+                let abort = self.client.abort_multipart_upload().bucket(&self.place.bucket);
+                let abort = abort.key(key).upload_id(id);
+                match self.request(Operation::Delete, key, 0, abort.send()).await {
+                    Ok(_) => count += 1,
+                    // Another one was faster.
+                    Err(fault) if fault.code == "NoSuchUpload" => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+            after = (page.next_key_marker, page.next_upload_id_marker);
+            if page.is_truncated != Some(true) || after.0.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
     async fn delete_one(&self, name: &ObjectName) -> Result<(), Fault> {
         let delete = self.client.delete_object().bucket(&self.place.bucket).key(self.key(name));
         match self.request(Operation::Delete, name.as_str(), 0, delete.send()).await {
@@ -432,6 +463,12 @@ impl Store for S3Store {
             deleted.map_err(|(place, fault)| self.failed(Operation::Delete, &some[place], fault))?;
         }
         Ok(())
+    }
+
+    async fn clear_unfinished(&self, age: Duration) -> Result<u64, StoreError> {
+        let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let cleared = self.abandon_uploads(before).await;
+        cleared.map_err(|fault| self.failed(Operation::Delete, "unfinished uploads", fault))
     }
 
     fn place(&self) -> String {

@@ -308,18 +308,28 @@ impl Doctor {
         names.find(|name| self.has_seen(name))
     }
 
+    fn is_bucket(&self, name: &str) -> bool {
+        self.config.vaults.get(name).is_some_and(|vault| matches!(vault.kind, VaultKind::S3(_)))
+    }
+
     fn vault(&self, name: &str, looks: &Looks, restart: &Restart, asking: &mut Asking) -> Vec<Finding> {
         let subject = format!("vault {name}");
-        let Some((_, path)) = self.directories().find(|(known, _)| *known == name) else { return Vec::new() };
-        let place = match seen(&subject, looks, path) {
-            Ok(place) => place,
-            Err(finding) => return vec![*finding],
-        };
         let is_seen = self.has_seen(name);
-        let daemon_uid = self.daemon_uid(looks);
-        let mut findings =
-            vault_place::judge(vault_place::Known { name, is_seen, daemon_uid }, place, &self.words);
-        if findings.first().is_some_and(|finding| finding.level > Level::Ok) {
+        let path = self.directories().find(|(known, _)| *known == name).map(|(_, path)| path);
+        let mut findings = Vec::new();
+        if let Some(path) = path {
+            let place = match seen(&subject, looks, path) {
+                Ok(place) => place,
+                Err(finding) => return vec![*finding],
+            };
+            let daemon_uid = self.daemon_uid(looks);
+            findings =
+                vault_place::judge(vault_place::Known { name, is_seen, daemon_uid }, place, &self.words);
+            if findings.first().is_some_and(|finding| finding.level > Level::Ok) {
+                return findings;
+            }
+        } else if !self.is_bucket(name) {
+            // At another node: what is said of that.
             return findings;
         }
         let (node, state) = (self.config.node.name.as_str(), self.config.node.state.as_path());
@@ -340,8 +350,11 @@ impl Doctor {
             }
             Some(Err(failure)) if failure.class == "no_vault" && !is_seen => {
                 let (vaults, config, vault) = (Arc::clone(opened), Arc::clone(&self.config), name.to_owned());
-                let folder = path.to_path_buf();
-                let look = move || Unmade::look(&vaults, &config, &vault, &folder);
+                let folder = path.map(Path::to_path_buf);
+                let look = move || match folder {
+                    Some(folder) => Unmade::look(&vaults, &config, &vault, &folder),
+                    None => Unmade::ByHand,
+                };
                 let unmade = within(LOOK_TIME, look);
                 asking.unmade.insert(name.to_owned());
                 findings

@@ -124,7 +124,7 @@ pub struct Wanted {
     pub reader: Option<String>,
 }
 
-/// All secrets that sources of this node refer to, by what they refer to.
+/// All secrets that sources and vaults of this node refer to, by what they refer to.
 pub fn wanted(config: &Config) -> BTreeMap<String, (SecretRef, Wanted)> {
     let mut all: BTreeMap<String, (SecretRef, Wanted)> = BTreeMap::new();
     for source in config.sources_at_home_on(&config.node.name) {
@@ -134,6 +134,13 @@ pub fn wanted(config: &Config) -> BTreeMap<String, (SecretRef, Wanted)> {
             let new = || (reference.clone(), Wanted { of: Vec::new(), reader });
             let (_, wanted) = all.entry(reference.to_string()).or_insert_with(new);
             wanted.of.push(format!("{name} of {}", source.name));
+        }
+    }
+    for (vault, secret) in &config.secrets {
+        for (name, reference) in [("access", &secret.access), ("secret", &secret.secret)] {
+            let new = || (reference.clone(), Wanted { of: Vec::new(), reader: None });
+            let (_, wanted) = all.entry(reference.to_string()).or_insert_with(new);
+            wanted.of.push(format!("{name} of vault {vault}"));
         }
     }
     all

@@ -123,8 +123,8 @@ pub struct Asked<'a> {
     pub name: &'a str,
     /// The node's name.
     pub node: &'a str,
-    /// Its directory.
-    pub path: &'a Path,
+    /// Its directory, where it is one.
+    pub path: Option<&'a Path>,
     /// `node.state`.
     pub state: &'a Path,
     /// How the daemon is stopped for what takes it to be, where it runs.
@@ -161,11 +161,14 @@ impl Asked<'_> {
                 .because("the first capture makes it; made by hand it has a recovery key from the beginning")
                 .run_while_stopped(self.restart, &line),
             Unmade::ByHand => Finding::warning(&subject, "opens", what)
-                .because("captures do not make it: it takes the recovery key that was made before, or, in a fleet of several nodes, a decision. Give the file of that key")
+                .because("captures do not make it: it takes the recovery key that was made before, or, in a fleet of several nodes or of a bucket, a decision. Give the file of that key")
                 .run_while_stopped(self.restart, &line),
             Unmade::Refused(why) => Finding::told(Level::Problem, &subject, "opens", why).set(
                 format!("{}, in [vault.{}]", self.words.fleet_file.display(), self.name),
-                format!("path = {}", toml_text(&self.path.join("backstay-vault").display().to_string())),
+                format!(
+                    "path = {}",
+                    toml_text(&self.path.unwrap_or(Path::new("/srv")).join("backstay-vault").display().to_string())
+                ),
             ),
         }
     }
@@ -323,7 +326,7 @@ mod tests {
         let asked = Asked {
             name: "usb",
             node: "box",
-            path: Path::new("/mnt/usb"),
+            path: Some(Path::new("/mnt/usb")),
             state: Path::new("/var/lib/backstay"),
             restart,
             words: &words,
@@ -362,7 +365,7 @@ mod tests {
         let asked = Asked {
             name: "usb",
             node: "box",
-            path: Path::new("/mnt/usb"),
+            path: Some(Path::new("/mnt/usb")),
             state: Path::new("/var/lib/backstay"),
             restart: &Restart::NotNeeded,
             words: &words,
@@ -394,7 +397,7 @@ mod tests {
         let asked = Asked {
             name: "usb",
             node: "box",
-            path: Path::new("/mnt/usb"),
+            path: Some(Path::new("/mnt/usb")),
             state: Path::new("/var/lib/backstay"),
             restart: &Restart::NotNeeded,
             words: &words,

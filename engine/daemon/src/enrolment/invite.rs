@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, NodeName, Tailnet, VaultKind};
+use backstay_core::config::{Config, NodeName, Tailnet};
 use backstay_core::id::SignerKey;
 use backstay_core::units::Timestamp;
 use backstay_net::enrol::{Admitted, Enroller, Invitation, InviteError, Inviting};
@@ -101,8 +101,10 @@ fn admit(config: &Config, vaults: &Vaults, node: &NodeName, full: &Bundle) {
     let Some(member) = vaults.fleet().and_then(|fleet| fleet.roster().members.get(node).cloned()) else {
         return;
     };
-    let here = |kind: &VaultKind| matches!(kind, VaultKind::Dir(_) | VaultKind::Held(_));
-    for name in config.vaults.iter().filter(|(_, vault)| here(&vault.kind)).map(|(name, _)| name.as_str()) {
+    // Those at other nodes are told there.
+    for name in
+        config.vaults.iter().filter(|(_, vault)| vault.kind.may_be_cared_for()).map(|(name, _)| name.as_str())
+    {
         let node = (node.as_str(), member.signer, member.recipient.as_str());
         match vaults.admit(name, full, node) {
             Ok(true) => tracing::info!(vault = name, node = node.0, "it is known there now"),

@@ -4,6 +4,7 @@ use std::fs;
 
 use backstay_testkit::random::Random;
 
+use crate::fleet::{Fleet, assert_same};
 use crate::host::Host;
 
 #[test]
@@ -29,13 +30,13 @@ fn what_was_captured_to_a_bucket_is_restored_from_it_with_the_recovery_key_alone
     host.run(&["verify", "--level", "restore"]).good();
     let restored = host.path("restored");
     host.run(&["restore", "data", "--to", restored.to_str().unwrap()]).good();
-    host.assert_same(&restored);
+    assert_same(&host.source(), &restored);
     // Another machine, with the recovery key and access to the bucket.
     fs::remove_dir_all(host.path("state")).unwrap();
     let by_key = host.path("by key");
     host.run(&["restore", "data", "--to", by_key.to_str().unwrap(), "--key-file", key.to_str().unwrap()])
         .good();
-    host.assert_same(&by_key);
+    assert_same(&host.source(), &by_key);
 }
 
 #[test]
@@ -60,5 +61,127 @@ fn what_retention_drops_leaves_the_bucket() {
     host.run(&["vault", "check", "offsite", "--read-data", "1/1"]).good();
     let restored = host.path("restored");
     host.run(&["restore", "data", "--to", restored.to_str().unwrap()]).good();
-    host.assert_same(&restored);
+    assert_same(&host.source(), &restored);
+}
+
+/// What both nodes have.
+fn fill(fleet: &Fleet) {
+    let mut random = Random::new(3);
+    let alike = random.bytes(6 << 20);
+    for node in crate::fleet::NODES {
+        fs::write(fleet.source(node).join("alike"), &alike).unwrap();
+        fs::write(fleet.source(node).join("own"), random.bytes(300_000)).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn two_nodes_write_to_one_bucket_share_what_they_have_alike_and_one_of_them_cares_for_it() {
+    let mut fleet = Fleet::apart();
+    fleet.vault = "custodian = \"alpha\"".to_owned();
+    fleet.policy = "keep = { last = 2 }".to_owned();
+    fleet.nodes = [fleet.secret(), fleet.secret()];
+    fill(&fleet);
+    let recovery = fleet.recovery();
+    fleet.run(0, &["init", "alpha", "--recovery", &recovery]).good();
+    fleet.run(0, &["vault", "init", "offsite", "--recovery", &recovery]).good();
+    fleet.run(0, &["now"]).good();
+    // The vault was there before the other node was: it knows it all the same.
+    fleet.join();
+    fleet.run(1, &["now"]).good();
+    // Of what one has put the other one uses what a pass of the custodian has accepted.
+    fleet.run(0, &["vault", "prune", "offsite"]).good();
+    for n in 0..3u8 {
+        fs::write(fleet.source("beta").join("own"), Random::new(u64::from(n)).bytes(300_000)).unwrap();
+        fleet.run(1, &["now"]).good();
+    }
+    fs::copy(fleet.source("alpha").join("alike"), fleet.source("beta").join("alike again")).unwrap();
+    fleet.run(1, &["now"]).good();
+    let refused = fleet.run(1, &["vault", "prune", "offsite"]);
+    assert!(refused.errors.contains("alpha"), "{}", refused.errors);
+    for _ in 0..2 {
+        fleet.run(0, &["vault", "prune", "offsite"]).good();
+    }
+    let stat = fleet.run(0, &["vault", "stat", "offsite", "--json"]).good().json();
+    assert_eq!(stat["points"].as_u64(), Some(3), "one of alpha, two of beta: {stat}");
+    assert!(stat["data_pack_bytes"].as_u64().unwrap() < 8 << 20, "what is alike is there once: {stat}");
+    for (reader, writer) in [(0, "beta"), (1, "alpha")] {
+        let restored = fleet.path(&format!("{writer} restored"));
+        fleet.run(reader, &["restore", writer, "--to", restored.to_str().unwrap()]).good();
+        assert_same(&fleet.source(writer), &restored);
+    }
+    fleet.run(0, &["vault", "check", "offsite", "--read-data", "1/1"]).good();
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn a_hub_alone_has_the_key_of_the_bucket() {
+    let mut fleet = Fleet::apart();
+    fleet.vault = "via = \"alpha\"".to_owned();
+    let held = format!("[hold.beta]\nvault = {{ path = \"{}\" }}\n", fleet.path("held").display());
+    fleet.nodes = [fleet.secret() + &held, String::new()];
+    fill(&fleet);
+    let recovery = fleet.recovery();
+    fleet.run(0, &["init", "alpha", "--recovery", &recovery]).good();
+    fleet.run(0, &["vault", "init", "offsite", "--recovery", &recovery]).good();
+    fleet.join();
+    let alpha = fleet.daemon(0);
+    fleet.run(0, &["now"]).good();
+    fleet.run(1, &["now"]).good();
+    let points = fleet.run(0, &["points", "beta", "--from", "offsite", "--json"]).good().json();
+    assert_eq!(points.as_array().map(Vec::len), Some(1), "{points}");
+    drop(alpha);
+    let restored = fleet.path("restored");
+    let by_key =
+        ["restore", "beta", "--from", "offsite", "--key-file", &recovery, "--to", restored.to_str().unwrap()];
+    fleet.run(0, &by_key).good();
+    assert_same(&fleet.source("beta"), &restored);
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn what_is_wrong_with_a_bucket_is_said_and_the_other_vault_gets_its_point() {
+    let mut host = Host::new();
+    host.more = format!("[vault.local]\nkind = \"dir\"\npath = \"{}\"\n", host.path("vault").display());
+    host.policy = "to = [\"local\", \"offsite\"]".to_owned();
+    let key = host.path("recovery.key");
+    host.run(&["vault", "init", "offsite", "--recovery", key.to_str().unwrap()]).good();
+    host.run(&["vault", "init", "local", "--recovery", key.to_str().unwrap()]).good();
+    host.write("file", "of today");
+    host.run(&["now"]).good();
+    let doctor = host.run(&["doctor"]);
+    assert!(
+        doctor.out.contains("vault offsite\n  ok       it opens with this node's keys"),
+        "{}",
+        doctor.out
+    );
+    let secret = fs::read_to_string(host.path("s3-key")).unwrap();
+    let (bucket, region) = (host.bucket.clone(), host.region.clone());
+    let mut n = 0;
+    let mut spoilt = |host: &Host, words: &[&str]| {
+        n += 1;
+        host.write("file", format!("of day {n}"));
+        let said = host.run(&["now"]);
+        assert_eq!(said.code, Some(3), "the local vault has its point: {}", said.errors);
+        let doctor = host.run(&["doctor"]);
+        for word in words {
+            assert!(said.errors.contains(word), "{word}: {}", said.errors);
+            assert!(doctor.out.contains(word), "{word}: {}", doctor.out);
+        }
+    };
+    fs::write(host.path("s3-key"), "0".repeat(64)).unwrap();
+    spoilt(&host, &["[secret] of node.toml"]);
+    fs::remove_file(host.path("s3-key")).unwrap();
+    spoilt(&host, &["s3-key"]);
+    fs::write(host.path("s3-key"), "two words").unwrap();
+    spoilt(&host, &["one word is wanted"]);
+    fs::write(host.path("s3-key"), &secret).unwrap();
+    host.bucket = "nothing-here".to_owned();
+    spoilt(&host, &["the bucket is not there"]);
+    host.bucket = bucket;
+    host.region = "mars-north-1".to_owned();
+    spoilt(&host, &["correct `region`"]);
+    host.region = region;
+    host.run(&["now"]).good();
+    host.run(&["vault", "check", "offsite"]).good();
 }

@@ -84,6 +84,10 @@ impl<S: Store> Store for Counted<S> {
         self.observed(Operation::BringBack, self.inner.bring_back(trashed), |()| 0).await
     }
 
+    async fn clear_unfinished(&self, age: Duration) -> Result<u64, StoreError> {
+        self.observed(Operation::Delete, self.inner.clear_unfinished(age), |_| 0).await
+    }
+
     fn place(&self) -> String {
         self.inner.place()
     }

@@ -10,6 +10,7 @@ mod trash;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -145,6 +146,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         Err(trash::keeps_none(self.place(), trashed))
     }
 
+    /// Clears away what puts have left that were broken off at least so long ago, where that costs room without being an object;
+    /// how many.
+    async fn clear_unfinished(&self, _: Duration) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     /// Which store this is, for messages: a path or an address.
     fn place(&self) -> String;
 }
@@ -185,6 +192,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
         (**self).bring_back(trashed).await
+    }
+
+    async fn clear_unfinished(&self, age: Duration) -> Result<u64, StoreError> {
+        (**self).clear_unfinished(age).await
     }
 
     fn place(&self) -> String {

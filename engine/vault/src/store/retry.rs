@@ -154,6 +154,10 @@ impl<S: Store> Store for Retried<S> {
         self.retried(|| self.inner.bring_back(trashed)).await
     }
 
+    async fn clear_unfinished(&self, age: Duration) -> Result<u64, StoreError> {
+        self.retried(|| self.inner.clear_unfinished(age)).await
+    }
+
     fn place(&self) -> String {
         self.inner.place()
     }

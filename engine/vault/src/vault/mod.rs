@@ -34,6 +34,7 @@ mod verify;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use backstay_core::id::{ObjectHash, SessionId, VaultId};
 use bytes::Bytes;
@@ -133,6 +134,11 @@ impl Vault {
     /// What was deleted and can be brought back.
     pub fn trash(&self) -> Result<Vec<Trashed>, VaultError> {
         Ok(self.io.block_on(self.store.trash())?)
+    }
+
+    /// Clears away what puts have left in the store that were broken off at least so long ago; how many.
+    pub fn clear_unfinished(&self, age: Duration) -> Result<u64, VaultError> {
+        Ok(self.io.block_on(self.store.clear_unfinished(age))?)
     }
 
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, ChunkIndex> {

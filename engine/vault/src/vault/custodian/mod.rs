@@ -29,6 +29,7 @@ mod wait;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstay_core::collection::CollectionNumber;
 use backstay_core::config::Keep;
@@ -139,6 +140,11 @@ impl<'a> Custodian<'a> {
     /// was moved before would be moved once more.
     pub fn accept(&mut self) -> Result<Pass, VaultError> {
         self.pass(Scope::Decisions)
+    }
+
+    /// Clears away what puts have left in the store that were broken off at least so long ago; how many.
+    pub fn clear_unfinished(&self, age: Duration) -> Result<u64, VaultError> {
+        self.vault.clear_unfinished(age)
     }
 
     fn pass(&mut self, scope: Scope) -> Result<Pass, VaultError> {
