@@ -26,6 +26,9 @@ const PIECE_BYTES: usize = 64 << 10;
 /// How long it may take until there is a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
+/// A request with contents may stand still for so many times as long.
+const BODY_FACTOR: u32 = 3;
+
 /// Connections that stay open while nothing is asked over them.
 const IDLE_MAX: usize = 16;
 
@@ -36,13 +39,7 @@ pub(crate) struct Client(SharedHttpConnector);
 impl Client {
     /// Of requests that keep to this pace, and are given up when nothing of them has moved for so long.
     pub(crate) fn new(pace: Arc<Pace>, stall: Duration) -> Self {
-        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_MAX).build();
-        let inner = Connector::builder()
-            .connector_settings(settings)
-            .pool_max_idle_per_host(IDLE_MAX)
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
-            .build();
-        Self(SharedHttpConnector::new(Watched { inner, pace, stall }))
+        Self(SharedHttpConnector::new(Watched { connections: Connections::new(), pace, stall }))
     }
 }
 
@@ -53,6 +50,39 @@ impl HttpClient for Client {
 
     fn connector_metadata(&self) -> Option<ConnectorMetadata> {
         None
+    }
+}
+
+/// The connections that there are. When one of them has stalled all of them are left behind: several requests may share one that is
+/// dead, and each would be sent into it again.
+#[derive(Debug, Clone)]
+struct Connections(Arc<Mutex<Arc<Connector>>>);
+
+impl Connections {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Self::fresh())))
+    }
+
+    fn fresh() -> Arc<Connector> {
+        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_MAX).build();
+        let connector = Connector::builder()
+            .connector_settings(settings)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .build();
+        Arc::new(connector)
+    }
+
+    fn current(&self) -> Arc<Connector> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Leaves these behind, unless somebody else has.
+    fn leave(&self, stalled: &Arc<Connector>) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, stalled) {
+            *current = Self::fresh();
+        }
     }
 }
 
@@ -76,14 +106,17 @@ impl Moved {
 
 #[derive(Debug)]
 struct Watched {
-    inner: Connector,
+    connections: Connections,
     pace: Arc<Pace>,
     stall: Duration,
 }
 
 impl HttpConnector for Watched {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (moved, stall) = (Moved::now(), self.stall);
+        let has_body = request.body().content_length() != Some(0);
+        // What is buffered on this host goes before anything is seen to move.
+        let stall = if has_body { self.stall * BODY_FACTOR } else { self.stall };
+        let (moved, coming) = (Moved::now(), self.stall);
         let (noted, pace) = (moved.clone(), Arc::clone(&self.pace));
         // It is signed by now.
         let request = request.map(move |body| match body.content_length() {
@@ -96,7 +129,8 @@ impl HttpConnector for Watched {
                 pace: Arc::clone(&pace),
             }),
         });
-        let answer = self.inner.call(request);
+        let (connections, connector) = (self.connections.clone(), self.connections.current());
+        let answer = connector.call(request);
         HttpConnectorFuture::new(async move {
             tokio::pin!(answer);
             loop {
@@ -105,12 +139,14 @@ impl HttpConnector for Watched {
                     answer = &mut answer => {
                         // Also what the SDK reads by itself.
                         return answer.map(|answer| answer.map(move |body| {
-                            let timer = Box::pin(sleep(stall));
-                            SdkBody::from_body_1_x(Coming { body, stall, timer })
+                            let (connections, connector) = (connections.clone(), Arc::clone(&connector));
+                            let leave = Box::new(move || connections.leave(&connector));
+                            SdkBody::from_body_1_x(Coming { body, stall: coming, timer: None, leave })
                         }));
                     }
                     () = sleep_until(until) => {
                         if moved.last() + stall <= Instant::now() {
+                            connections.leave(&connector);
                             let why = format!("nothing has moved for {} s", stall.as_secs());
                             return Err(ConnectorError::timeout(why.into()));
                         }
@@ -125,7 +161,10 @@ impl HttpConnector for Watched {
 struct Coming {
     body: SdkBody,
     stall: Duration,
-    timer: Pin<Box<Sleep>>,
+    /// Since something is waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Leaves the connection behind.
+    leave: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Body for Coming {
@@ -136,15 +175,16 @@ impl Body for Coming {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        // First: whoever reads may have waited for longer, by a limit of the rate.
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        let until = Instant::now() + self.stall;
-        if frame.is_ready() {
-            self.timer.as_mut().reset(until);
-            return frame;
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.timer = None;
+            return Poll::Ready(frame);
         }
-        ready!(self.timer.as_mut().poll(context));
-        let why = format!("nothing has come for {} s", self.stall.as_secs());
+        // From now on, and not while whoever reads has not asked.
+        let stall = self.stall;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(stall)));
+        ready!(timer.as_mut().poll(context));
+        (self.leave)();
+        let why = format!("nothing has come for {} s", stall.as_secs());
         Poll::Ready(Some(Err(why.into())))
     }
 

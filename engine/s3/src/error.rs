@@ -1,5 +1,6 @@
 //! What went wrong, in the words of a store: whether it may pass, and what to do.
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use backstay_vault::store::StoreErrorKind;
@@ -60,9 +61,32 @@ impl Fault {
                     ),
                 )
             }
+            _ if lacks_credentials(error) => Self::of(
+                StoreErrorKind::Refused,
+                format!(
+                    "there is no access key: add [secret] for this vault to node.toml, or set it in the environment ({})",
+                    words(error)
+                ),
+            ),
             _ => Self::passing(words(error)),
         }
     }
+}
+
+/// Whether nobody has told who asks; that somebody could not be asked may pass.
+fn lacks_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let told = cause.downcast_ref::<CredentialsError>();
+        if matches!(
+            told,
+            Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_))
+        ) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// The innermost causes say most.
@@ -98,7 +122,7 @@ fn answered(status: u16, code: &str, message: &str) -> Fault {
         ("NoSuchBucket", _) => {
             (Refused, "the bucket is not there: make it, or correct `bucket` and `endpoint` of the vault")
         }
-        ("NoSuchKey" | "NotFound", _) => (NotFound, ""),
+        ("NoSuchKey", _) => (NotFound, ""),
         // It may have ended with an answer that was lost: another one settles it.
         ("NoSuchUpload", _) => (Transient, ""),
         ("InvalidRange", _) | (_, 416) => (Truncated, ""),
@@ -119,7 +143,9 @@ fn answered(status: u16, code: &str, message: &str) -> Fault {
             Refused,
             "the bucket is in another region, or at another address: correct `region` and `endpoint` of the vault",
         ),
-        ("QuotaExceeded" | "ServiceQuotaExceededException", _) => (Quota, "raise the quota, or keep less"),
+        ("QuotaExceeded" | "ServiceQuotaExceededException" | "XMinioAdminBucketQuotaExceeded", _) => {
+            (Quota, "raise the quota, or keep less")
+        }
         (_, 507) => (NoSpace, ""),
         (
             "SlowDown" | "TooManyRequests" | "RequestLimitExceeded" | "Throttling" | "ThrottlingException",
@@ -137,11 +163,13 @@ fn answered(status: u16, code: &str, message: &str) -> Fault {
         // It was replaced meanwhile, or a part did not come as it was sent.
         ("PreconditionFailed" | "InvalidPart", _) | (_, 412) => (Transient, ""),
         ("OperationAborted" | "InternalError" | "ServiceUnavailable", _) => (Transient, ""),
-        (_, 408 | 500 | 502 | 504) => (Transient, ""),
+        // Of 501 and 505 nothing is to be hoped.
+        (_, 408 | 409 | 425 | 499 | 500 | 502..=504 | 506..=599) => (Transient, ""),
         (_, 401 | 403) => {
             (Refused, "this access key may not do that: see its rights, and [secret] of node.toml")
         }
-        (_, 404) => (NotFound, ""),
+        // That an object is not there the service itself says by its code: this is of something before it.
+        (_, 404) => (Transient, ""),
         _ => (Refused, ""),
     };
     let ended = match (code, status) {
@@ -161,6 +189,10 @@ mod tests {
         use StoreErrorKind::{NotFound, Refused, Transient, Truncated};
         for (status, code, kind, word) in [
             (404, "NoSuchKey", NotFound, ""),
+            (404, "NotFound", Transient, ""),
+            (404, "", Transient, ""),
+            (522, "", Transient, ""),
+            (501, "NotImplemented", Refused, ""),
             (404, "NoSuchBucket", Refused, "make it"),
             (403, "AccessDenied", Refused, "rights"),
             (403, "InvalidAccessKeyId", Refused, "[secret]"),

@@ -1,6 +1,11 @@
 //! The store: its operations as requests to the service.
 
+mod delete;
+mod put;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
@@ -13,9 +18,7 @@ use aws_sdk_s3::config::{
     SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_types::byte_stream::ByteStream;
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Pace, RequestObserver, RetryPolicy, Store,
@@ -29,9 +32,11 @@ use crate::connector::Client;
 use crate::error::Fault;
 use crate::limiter::{Ended, Limiter};
 use crate::transfer::read;
+use delete::DELETE_MAX;
 
-/// A request of which nothing moves for so long is given up.
-const STALL_MAX: Duration = Duration::from_secs(60);
+/// A request of which nothing moves for so long is given up; three times as long with contents. Well below the patience with which
+/// a vault is asked, so that it is tried again before that ends.
+const STALL_MAX: Duration = Duration::from_secs(20);
 
 /// What is longer is sent in parts, bytes: a pack is not.
 const PARTS_FROM: usize = 48 << 20;
@@ -39,8 +44,11 @@ const PARTS_FROM: usize = 48 << 20;
 /// How long a part is, and a stretch of what is read, bytes. Parts have 5 MiB at least ("Amazon S3 multipart upload limits").
 const PART_BYTES: usize = 32 << 20;
 
-/// Objects of one request to delete ("DeleteObjects").
-const DELETE_MAX: usize = 1000;
+/// How often a part of something larger is tried.
+const TRIES_OF_PART: u32 = 4;
+
+/// What comes of a part again and again: what it is a part of is begun anew.
+const IN_VAIN: [&str; 3] = ["PreconditionFailed", "InvalidPart", "NoSuchUpload"];
 
 /// The region where none is configured: that of AWS which any service understands.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -86,6 +94,16 @@ pub struct S3Store {
     pace: Arc<Pace>,
     limiter: Arc<Limiter>,
     observer: Arc<dyn RequestObserver>,
+    /// Whether the service cannot delete several objects at once.
+    no_batches: Arc<AtomicBool>,
+}
+
+/// What was read.
+struct Read {
+    content: Bytes,
+    /// How long the object is.
+    total: u64,
+    etag: Option<String>,
 }
 
 impl S3Store {
@@ -125,7 +143,7 @@ impl S3Store {
             None => config,
         };
         let client = S3::from_conf(config.build());
-        Self { client, place, pace, limiter: Limiter::new(), observer }
+        Self { client, place, pace, limiter: Limiter::new(), observer, no_batches: Arc::default() }
     }
 
     fn key(&self, name: &ObjectName) -> String {
@@ -153,14 +171,26 @@ impl S3Store {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
+        let sent = async { send.await.map_err(|error| Fault::from_sdk(&error)) };
+        self.measured(operation, object, sent, |_| bytes).await
+    }
+
+    /// The same for one whose answer is read to its end as a part of it.
+    async fn measured<T>(
+        &self,
+        operation: Operation,
+        object: &str,
+        send: impl Future<Output = Result<T, Fault>>,
+        bytes: impl FnOnce(&T) -> u64,
+    ) -> Result<T, Fault> {
         let permit = self.limiter.permit().await;
         let start = Instant::now();
-        let answer = send.await.map_err(|error| Fault::from_sdk(&error));
+        let answer = send.await;
         let took = start.elapsed();
         match &answer {
-            Ok(_) => {
+            Ok(answer) => {
                 permit.end(Ended::Answered);
-                self.observer.observe(operation, None, took, bytes);
+                self.observer.observe(operation, None, took, bytes(answer));
             }
             Err(fault) => {
                 permit.end(fault.ended);
@@ -171,94 +201,46 @@ impl S3Store {
         answer
     }
 
-    async fn put_whole(&self, key: &str, content: Bytes) -> Result<(), Fault> {
-        let length = content.len() as u64;
-        let put = self.client.put_object().bucket(&self.place.bucket).key(key);
-        let put = put.content_length(length as i64).body(ByteStream::from(content));
-        self.request(Operation::Put, key, length, put.send()).await.map(drop)
-    }
-
-    /// In parts, several at once. What was sent of one that fails is taken back.
-    async fn put_in_parts(&self, key: &str, content: Bytes) -> Result<(), Fault> {
-        let begin = || self.client.create_multipart_upload().bucket(&self.place.bucket).key(key).send();
-        let begun = again(|| self.request(Operation::Put, key, 0, begin())).await?;
-        let id = begun.upload_id().ok_or_else(|| Fault::passing("an upload without an id"))?.to_owned();
-        match self.put_parts(key, &id, content).await {
-            Ok(()) => Ok(()),
-            Err(fault) => {
-                let abort = self.client.abort_multipart_upload().bucket(&self.place.bucket).key(key);
-                let aborted = self.request(Operation::Delete, key, 0, abort.upload_id(&id).send()).await;
-                if let Err(fault) = aborted {
-                    tracing::warn!(key, why = fault.text, "parts of an upload that has failed stay for now");
-                }
-                Err(fault)
-            }
-        }
-    }
-
-    async fn put_parts(&self, key: &str, id: &str, mut content: Bytes) -> Result<(), Fault> {
-        let mut sent = JoinSet::new();
-        let mut number = 0;
-        while !content.is_empty() {
-            number += 1;
-            let part = content.split_to(content.len().min(PART_BYTES));
-            let (store, key, id) = (self.clone(), key.to_owned(), id.to_owned());
-            sent.spawn(async move {
-                let (store, key, id) = (&store, &key, &id);
-                again(|| store.put_part(key, id, number, part.clone())).await
-            });
-        }
-        let mut parts = Vec::with_capacity(sent.len());
-        while let Some(part) = sent.join_next().await {
-            parts.push(part.map_err(|error| Fault::passing(error.to_string()))??);
-        }
-        parts.sort_by_key(CompletedPart::part_number);
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let end = self.client.complete_multipart_upload().bucket(&self.place.bucket).key(key);
-        let end = end.upload_id(id).multipart_upload(parts);
-        self.request(Operation::Put, key, 0, end.send()).await.map(drop)
-    }
-
-    async fn put_part(&self, key: &str, id: &str, number: i32, part: Bytes) -> Result<CompletedPart, Fault> {
-        let length = part.len() as u64;
-        let put = self.client.upload_part().bucket(&self.place.bucket).key(key).upload_id(id);
-        let put = put.part_number(number).content_length(length as i64).body(ByteStream::from(part));
-        let put = self.request(Operation::Put, key, length, put.send()).await?;
-        Ok(CompletedPart::builder().part_number(number).set_e_tag(put.e_tag).build())
-    }
-
-    /// A stretch of an object, and how long that is in all.
+    /// A stretch of an object, as much of it as there is, with how long the object is in all, and its ETag.
     async fn read_stretch(
         &self,
         operation: Operation,
         key: &str,
         stretch: Stretch,
         etag: Option<&str>,
-    ) -> Result<(Bytes, u64, Option<String>), Fault> {
+    ) -> Result<Read, Fault> {
         let end = stretch.offset.checked_add(stretch.length);
         let too_far = || Fault::of(StoreErrorKind::Truncated, "no object is so long");
         let last = end.and_then(|end| end.checked_sub(1)).ok_or_else(too_far)?;
         let get = self.client.get_object().bucket(&self.place.bucket).key(key);
         let get = get.range(format!("bytes={}-{last}", stretch.offset)).set_if_match(etag.map(str::to_owned));
         let _turn = self.pace.turn(Way::Down).await;
-        let answer = self.request(operation, key, 0, get.send()).await?;
-        let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
-        let length = length.ok_or_else(|| Fault::passing("an answer without a length"))?;
-        if length > stretch.length {
-            return Err(Fault::passing(format!(
-                "{length} bytes, where {} were asked for: something between does not know ranges",
-                stretch.length
-            )));
-        }
-        let total = answer.content_range().and_then(total_of).unwrap_or(stretch.offset + length);
-        let etag = answer.e_tag().map(str::to_owned);
-        let content = read(answer.body, length, &self.pace).await?;
-        Ok((content, total, etag))
+        let whole = async {
+            let answer = get.send().await.map_err(|error| Fault::from_sdk(&error))?;
+            let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
+            let length = length.ok_or_else(|| Fault::passing("an answer without a length"))?;
+            let total = match answer.content_range() {
+                Some(range) => total_of(range, stretch.offset, length),
+                // All of it, since it is no longer.
+                None => Some(length).filter(|_| stretch.offset == 0),
+            };
+            let total = total.filter(|total| length == stretch.length.min(total - stretch.offset));
+            let total = total.ok_or_else(|| {
+                let range = answer.content_range().unwrap_or("no range");
+                Fault::passing(format!(
+                    "another stretch than the one that was asked for ({length} bytes, {range}): something between may not know ranges"
+                ))
+            })?;
+            let etag = answer.e_tag().map(str::to_owned);
+            let content = read(answer.body, length, &self.pace).await?;
+            Ok(Read { content, total, etag })
+        };
+        self.measured(operation, key, whole, |read| read.content.len() as u64).await
     }
 
     async fn get_whole(&self, key: &str) -> Result<Bytes, Fault> {
         let first = Stretch { offset: 0, length: PART_BYTES as u64 };
-        let (content, total, etag) = match self.read_stretch(Operation::Get, key, first, None).await {
+        let Read { content, total, etag } = match self.read_stretch(Operation::Get, key, first, None).await {
             // Of what is empty there is no stretch.
             Err(fault) if fault.kind == StoreErrorKind::Truncated => return self.get_empty(key).await,
             answer => answer?,
@@ -269,28 +251,32 @@ impl S3Store {
         if content.len() as u64 == total {
             return Ok(content);
         }
+        let etag =
+            etag.ok_or_else(|| Fault::passing("an object without an ETag, which may change meanwhile"))?;
         let mut reads = JoinSet::new();
         for offset in (PART_BYTES as u64..total).step_by(PART_BYTES) {
             let stretch = Stretch { offset, length: (PART_BYTES as u64).min(total - offset) };
             let (store, key, etag) = (self.clone(), key.to_owned(), etag.clone());
             reads.spawn(async move {
-                let (store, key, etag) = (&store, &key, etag.as_deref());
-                let read = again(|| store.read_stretch(Operation::Get, key, stretch, etag));
-                read.await.map(|(content, ..)| (offset, content))
+                let (store, key) = (&store, &key);
+                let read = again(|| store.read_stretch(Operation::Get, key, stretch, Some(&etag))).await?;
+                match (read.total, read.etag.as_deref()) == (total, Some(etag.as_str())) {
+                    true => Ok((offset, read.content)),
+                    false => Err(Fault::passing("it was replaced while it was read")),
+                }
             });
         }
-        let mut whole = BytesMut::zeroed(usize::try_from(total).unwrap_or(usize::MAX));
-        whole[..content.len()].copy_from_slice(&content);
+        let mut pieces = BTreeMap::from([(0, content)]);
         while let Some(read) = reads.join_next().await {
             let (offset, content) = read.map_err(|error| Fault::passing(error.to_string()))??;
-            let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            let end = start + content.len();
-            if end as u64 != total.min(offset + PART_BYTES as u64) {
-                return Err(Fault::passing("an answer that is shorter than what was asked for"));
-            }
-            whole[start..end].copy_from_slice(&content);
+            pieces.insert(offset, content);
         }
-        Ok(whole.freeze())
+        let mut whole = BytesMut::with_capacity(usize::try_from(total).unwrap_or(0));
+        pieces.values().for_each(|piece| whole.extend_from_slice(piece));
+        match whole.len() as u64 == total {
+            true => Ok(whole.freeze()),
+            false => Err(Fault::passing(format!("{} of {total} bytes", whole.len()))),
+        }
     }
 
     async fn get_empty(&self, key: &str) -> Result<Bytes, Fault> {
@@ -304,7 +290,7 @@ impl S3Store {
 
     async fn list_all(&self, folder: &Folder) -> Result<Vec<Listed>, Fault> {
         let prefix = format!("{}{}", self.place.prefix, folder.as_str());
-        let (mut all, mut token) = (Vec::new(), None::<String>);
+        let (mut all, mut token, mut last) = (Vec::new(), None::<String>, None::<String>);
         loop {
             let list = self.client.list_objects_v2().bucket(&self.place.bucket).prefix(&prefix);
             let list = list.set_continuation_token(token.take());
@@ -322,90 +308,18 @@ impl S3Store {
                 return Err(Fault::of(StoreErrorKind::TooLarge, text));
             }
             match (page.is_truncated(), page.next_continuation_token) {
-                (Some(true), Some(next)) => token = Some(next),
-                (Some(true), None) => return Err(Fault::passing("a page of a listing without the next one")),
+                (Some(true), Some(next)) if last.as_ref() != Some(&next) => {
+                    last = Some(next.clone());
+                    token = Some(next);
+                }
+                (Some(true), _) => return Err(Fault::passing("a page of a listing without the next one")),
                 _ => break,
             }
         }
         // Services of others may order otherwise.
         all.sort_by(|a: &Listed, b: &Listed| a.name.cmp(&b.name));
+        all.dedup_by(|a, b| a.name == b.name);
         Ok(all)
-    }
-
-    async fn delete_some(&self, names: &[ObjectName]) -> Result<(), (usize, Fault)> {
-        if let [one] = names {
-            return self.delete_one(one).await.map_err(|fault| (0, fault));
-        }
-        let key = |name| ObjectIdentifier::builder().key(self.key(name)).build();
-        let keys: Result<Vec<_>, _> = names.iter().map(key).collect();
-        let delete = keys.and_then(|keys| Delete::builder().set_objects(Some(keys)).quiet(true).build());
-        let delete = delete.map_err(|error| (0, Fault::of(StoreErrorKind::Permanent, error.to_string())))?;
-        let send = self.client.delete_objects().bucket(&self.place.bucket).delete(delete).send();
-        let answer = self.request(Operation::Delete, names[0].as_str(), 0, send).await;
-        let answer = match answer {
-            // Not every service has it.
-            Err(fault) if fault.code == "NotImplemented" || fault.code == "MissingContentMD5" => {
-                for (place, name) in names.iter().enumerate() {
-                    self.delete_one(name).await.map_err(|fault| (place, fault))?;
-                }
-                return Ok(());
-            }
-            answer => answer.map_err(|fault| (0, fault))?,
-        };
-        let missing = |code: &str| matches!(code, "NoSuchKey" | "NotFound");
-        match answer.errors().iter().find(|error| !error.code().is_some_and(missing)) {
-            None => Ok(()),
-            Some(error) => {
-                let key = error.key().unwrap_or_default();
-                let place = names.iter().position(|name| self.key(name) == key).unwrap_or(0);
-                let text =
-                    [error.code(), error.message()].into_iter().flatten().collect::<Vec<_>>().join(": ");
-                let kind = match error.code() {
-                    Some("AccessDenied") => StoreErrorKind::Refused,
-                    _ => StoreErrorKind::Transient,
-                };
-                Err((place, Fault::of(kind, text)))
-            }
-        }
-    }
-
-    /// Ends uploads in parts that began before that, and that nobody goes on with.
-    async fn abandon_uploads(&self, before: SystemTime) -> Result<u64, Fault> {
-        let (mut count, mut after) = (0, (None, None));
-        loop {
-            let list = self.client.list_multipart_uploads().bucket(&self.place.bucket);
-            let list = list.prefix(&self.place.prefix).set_key_marker(after.0).set_upload_id_marker(after.1);
-            let page = self.request(Operation::List, "unfinished uploads", 0, list.send()).await?;
-            for upload in page.uploads() {
-                let begun = upload.initiated().and_then(|time| SystemTime::try_from(*time).ok());
-                let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
-                // What is not ours is somebody else's.
-                let name = key.strip_prefix(&self.place.prefix).and_then(ObjectName::parse);
-                if name.is_none() || begun.is_none_or(|begun| begun >= before) {
-                    continue;
-                }
-                let abort = self.client.abort_multipart_upload().bucket(&self.place.bucket);
-                let abort = abort.key(key).upload_id(id);
-                match self.request(Operation::Delete, key, 0, abort.send()).await {
-                    Ok(_) => count += 1,
-                    // Another one was faster.
-                    Err(fault) if fault.code == "NoSuchUpload" => {}
-                    Err(fault) => return Err(fault),
-                }
-            }
-            after = (page.next_key_marker, page.next_upload_id_marker);
-            if page.is_truncated != Some(true) || after.0.is_none() {
-                return Ok(count);
-            }
-        }
-    }
-
-    async fn delete_one(&self, name: &ObjectName) -> Result<(), Fault> {
-        let delete = self.client.delete_object().bucket(&self.place.bucket).key(self.key(name));
-        match self.request(Operation::Delete, name.as_str(), 0, delete.send()).await {
-            Err(fault) if fault.kind == StoreErrorKind::NotFound => Ok(()),
-            answer => answer.map(drop),
-        }
     }
 }
 
@@ -429,16 +343,18 @@ impl Store for S3Store {
         let failed = |fault| self.failed(Operation::GetRange, name, fault);
         let key = self.key(name);
         if stretch.length == 0 {
-            // The service knows none of that length, and may have the object or not.
-            let whole = self.client.head_object().bucket(&self.place.bucket).key(&key).send();
-            let head = self.request(Operation::GetRange, name.as_str(), 0, whole).await.map_err(failed)?;
-            let length = head.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
+            // The service knows none of that length; a byte tells how long the object is.
+            let first = Stretch { offset: 0, length: 1 };
+            let length = match self.read_stretch(Operation::GetRange, &key, first, None).await {
+                Err(fault) if fault.kind == StoreErrorKind::Truncated => 0,
+                read => read.map_err(failed)?.total,
+            };
             return match stretch.offset <= length {
                 true => Ok(Bytes::new()),
                 false => Err(failed(Fault::of(StoreErrorKind::Truncated, format!("it has {length} bytes")))),
             };
         }
-        let (content, ..) =
+        let Read { content, .. } =
             self.read_stretch(Operation::GetRange, &key, stretch, None).await.map_err(failed)?;
         match content.len() as u64 == stretch.length {
             true => Ok(content),
@@ -480,13 +396,14 @@ impl Store for S3Store {
 
 /// Tries a part of something larger again, so that one that fails does not cost all the others.
 async fn again<T, F: Future<Output = Result<T, Fault>>>(mut attempt: impl FnMut() -> F) -> Result<T, Fault> {
-    let RetryPolicy { tries, first_pause, longest_pause } = RetryPolicy::of_service();
-    let mut pause = first_pause;
-    for _ in 1..tries {
+    let mut pause = RetryPolicy::of_service().first_pause;
+    for _ in 1..TRIES_OF_PART {
         match attempt().await {
-            Err(fault) if fault.kind == StoreErrorKind::Transient => {
+            Err(fault)
+                if fault.kind == StoreErrorKind::Transient && !IN_VAIN.contains(&fault.code.as_str()) =>
+            {
                 sleep(pause).await;
-                pause = (pause * 2).min(longest_pause);
+                pause *= 2;
             }
             outcome => return outcome,
         }
@@ -494,7 +411,27 @@ async fn again<T, F: Future<Output = Result<T, Fault>>>(mut attempt: impl FnMut(
     attempt().await
 }
 
-/// The length of the whole object, of a `Content-Range` (RFC 9110, section 14.4).
-fn total_of(range: &str) -> Option<u64> {
-    range.rsplit_once('/')?.1.parse().ok()
+/// The length of the whole object, of a `Content-Range` (RFC 9110, section 14.4) that begins there and has so many bytes.
+fn total_of(range: &str, offset: u64, length: u64) -> Option<u64> {
+    let (stretch, total) = range.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, last) = stretch.split_once('-')?;
+    let (start, last, total): (u64, u64, u64) =
+        (start.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
+    let is_it = start == offset && last.checked_sub(start)?.checked_add(1)? == length && last < total;
+    is_it.then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_is_the_one_that_was_asked_for_or_none() {
+        assert_eq!(total_of("bytes 5-9/20", 5, 5), Some(20));
+        for range in
+            ["bytes 0-4/20", "bytes 5-8/20", "bytes 5-9/*", "bytes 5-9/9", "bytes */20", "5-9/20", ""]
+        {
+            assert_eq!(total_of(range, 5, 5), None, "{range}");
+        }
+    }
 }

@@ -24,6 +24,11 @@ impl Vaults {
         if let Some(known) = lock(&self.buckets).get(name) {
             return Ok(known.clone());
         }
+        if s3.object_lock.is_some() {
+            return Err(Failure::usage(format!(
+                "`object_lock` of vault {name} is not acted on by this version: nothing would be locked. Remove it, until it is"
+            )));
+        }
         let credentials = match self.config.secrets.get(name) {
             Some(secret) => keys(name, secret)?,
             None => self.io.block_on(Credentials::of_environment()),

@@ -83,6 +83,8 @@ impl Vaults {
         let (is_known, role) =
             known.fold((false, None), |_, known| (known.signer == signer, Some(known.role)));
         if role.is_none() && self.takes_points_of_others(name) {
+            // Of a later rotation only those learn to whom the keys are wrapped there.
+            VaultKeys::add(&vault, node, recipient, &full.without_admin())?;
             let node = trusted(node, signer, recipient);
             let was_necessary = vault.admit(&Signer::from_seed(seed), node)?;
             self.outdate(name)?;

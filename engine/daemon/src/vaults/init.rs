@@ -8,7 +8,7 @@ use std::sync::Arc;
 use backstay_core::config::{NodeName, Vault as VaultConfig, VaultKind, VaultName};
 use backstay_core::id::SignerKey;
 use backstay_vault::clear::{Custodian, TrustedNode};
-use backstay_vault::keys::{AgeIdentity, Bundle, Signer, unwrap_bundle};
+use backstay_vault::keys::{AgeIdentity, Bundle, Role, Signer, unwrap_bundle};
 use backstay_vault::store::Store;
 use backstay_vault::vault::{NewVault, Vault, VaultCharter, VaultKeys};
 
@@ -215,7 +215,13 @@ impl Vaults {
         let mut custodian = Custodian::first(&trusted);
         let mut others = others;
         for member in self.other_members(name) {
-            holders.push((member.name.clone(), member.recipient.clone(), bundle.without_admin()));
+            // One that cares for another vault without the keys of contents does not get them by this one.
+            let known = others.iter().find(|known| known.signer == member.signer);
+            let keys = match known.and_then(|known| known.role) {
+                Some(Role::Custodian) => bundle.for_custodian(),
+                _ => bundle.without_admin(),
+            };
+            holders.push((member.name.clone(), member.recipient.clone(), keys));
             if self.custodian_of(name).is_some_and(|custodian| custodian.as_str() == member.name) {
                 custodian = Custodian::first(&member);
             }

@@ -88,6 +88,7 @@ fn two_nodes_write_to_one_bucket_share_what_they_have_alike_and_one_of_them_care
     fleet.run(0, &["now"]).good();
     // The vault was there before the other node was: it knows it all the same.
     fleet.join();
+    assert!(fleet.run(0, &["vault", "keys", "list", "offsite"]).good().out.contains("beta"));
     fleet.run(1, &["now"]).good();
     // Of what one has put the other one uses what a pass of the custodian has accepted.
     fleet.run(0, &["vault", "prune", "offsite"]).good();

@@ -36,7 +36,7 @@ impl Bucket {
         self.store_with(|_| {})
     }
 
-    /// An empty store that is reached through a proxy, and gives up after half a second in which nothing moves.
+    /// An empty store that is reached through a proxy, and gives up after two seconds in which nothing moves.
     pub(crate) fn store_behind(&self, proxy: &FaultyProxy) -> S3Store {
         self.stores.fetch_add(1, Ordering::Relaxed);
         self.store_again(proxy)
@@ -53,7 +53,7 @@ impl Bucket {
         };
         let (credentials, pace) = (Credentials::of_key(key.id, key.secret), Arc::new(Pace::unlimited()));
         let counts = Arc::clone(&self.counts) as Arc<_>;
-        S3Store::with_stall(place, credentials, pace, counts, Duration::from_millis(500))
+        S3Store::with_stall(place, credentials, pace, counts, Duration::from_secs(2))
     }
 
     /// An empty store, with something changed.

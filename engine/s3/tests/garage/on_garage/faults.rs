@@ -72,19 +72,27 @@ async fn what_an_upload_in_parts_leaves_that_was_broken_off_is_cleared_away() {
     let store = bucket.store();
     let content = Bytes::from(vec![7; 100 << 20]);
     let name = Named::Pack(PackId::new(*blake3::hash(&content).as_bytes())).to_name();
-    // As when the host dies in the middle of it.
-    for millis in [20, 50, 100] {
+    // As when the host dies in the middle of it: at which moment that is, differs.
+    let mut cleared = 0;
+    for millis in (10..400).step_by(10) {
         let put =
             tokio::time::timeout(Duration::from_millis(millis), store.put(&name, content.clone())).await;
-        assert!(put.is_err(), "{put:?}");
+        if put.is_ok() {
+            break;
+        }
+        // What was on its way comes to its end.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(
+            store.clear_unfinished(Duration::from_secs(3600)).await.expect("looks"),
+            0,
+            "it may go on"
+        );
+        cleared = store.clear_unfinished(Duration::ZERO).await.expect("clears");
+        if cleared > 0 {
+            break;
+        }
     }
-    assert_eq!(
-        store.clear_unfinished(Duration::from_secs(3600)).await.expect("looks"),
-        0,
-        "they may go on yet"
-    );
-    let cleared = store.clear_unfinished(Duration::ZERO).await.expect("clears");
-    assert!((1..=3).contains(&cleared), "{cleared}");
+    assert_eq!(cleared, 1);
     assert_eq!(store.clear_unfinished(Duration::ZERO).await.expect("looks"), 0);
     store.put(&name, content.clone()).await.expect("put");
     assert!(store.get(&name).await.expect("read") == content);
