@@ -50,8 +50,14 @@ fn main() -> ExitCode {
     };
     let outcome = cli::run(&arguments, runtime.handle());
     fleet::say_farewell(runtime.handle());
-    // Threads that wait for a store panic when the runtime ends under them: nothing of that is worth a word any more.
-    std::panic::set_hook(Box::new(|_| {}));
+    // Threads that wait for a store panic when the runtime ends under them. Nothing of that is worth a word any more, and whoever
+    // catches it would say that something is wrong: they stay where they are until the process is gone.
+    let own = std::thread::current().id();
+    std::panic::set_hook(Box::new(move |_| {
+        while std::thread::current().id() != own {
+            std::thread::park();
+        }
+    }));
     // What still runs then is a request to a store that hangs; nothing of it was acknowledged. Not left to run on: libraries
     // give back what such threads use, when the process ends.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
