@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
-use backstay_vault::store::{Pace, Way};
+use backstay_vault::store::{OBJECT_BYTES_MAX, Pace, Way};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -141,7 +141,13 @@ impl HttpConnector for Watched {
                         return answer.map(|answer| answer.map(move |body| {
                             let (connections, connector) = (connections.clone(), Arc::clone(&connector));
                             let leave = Box::new(move || connections.leave(&connector));
-                            SdkBody::from_body_1_x(Coming { body, stall: coming, timer: None, leave })
+                            SdkBody::from_body_1_x(Coming {
+                                body,
+                                left: OBJECT_BYTES_MAX,
+                                stall: coming,
+                                timer: None,
+                                leave,
+                            })
                         }));
                     }
                     () = sleep_until(until) => {
@@ -160,6 +166,8 @@ impl HttpConnector for Watched {
 /// The body of an answer, which is given up when nothing of it comes any more.
 struct Coming {
     body: SdkBody,
+    /// Bytes that may come still: the SDK takes what it reads by itself into memory, however much a service sends.
+    left: u64,
     stall: Duration,
     /// Since something is waited for.
     timer: Option<Pin<Box<Sleep>>>,
@@ -177,7 +185,17 @@ impl Body for Coming {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.timer = None;
-            return Poll::Ready(frame);
+            let length = match &frame {
+                Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+                _ => 0,
+            };
+            return Poll::Ready(match self.left.checked_sub(length as u64) {
+                Some(left) => {
+                    self.left = left;
+                    frame
+                }
+                None => Some(Err("the answer is longer than any can be".into())),
+            });
         }
         // From now on, and not while whoever reads has not asked.
         let stall = self.stall;
@@ -248,6 +266,29 @@ impl Body for Pieces {
         match self.body.size_hint().exact() {
             Some(exact) => SizeHint::with_exact(exact + rest),
             None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_longer_than_any_can_be_is_cut_off() {
+        let coming = |left| Coming {
+            body: SdkBody::from("12345"),
+            left,
+            stall: Duration::from_secs(1),
+            timer: None,
+            leave: Box::new(|| {}),
+        };
+        for (left, is_read) in [(5, true), (4, false)] {
+            let mut coming = coming(left);
+            let frame = poll_fn(|context| Pin::new(&mut coming).poll_frame(context)).await.expect("a frame");
+            assert_eq!(frame.is_ok(), is_read, "{left} bytes may come");
         }
     }
 }
