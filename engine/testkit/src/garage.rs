@@ -89,22 +89,6 @@ impl Garage {
         &self.key
     }
 
-    /// A further key, with these rights on the bucket, such as `--read`.
-    ///
-    /// # Panics
-    /// When it refuses.
-    pub fn further_key(&self, name: &str, rights: &[&str]) -> AccessKey {
-        let told = self.run(&["key", "create", name]).expect("a key");
-        let value = |label: &str| {
-            let line = told.lines().find_map(|line| line.strip_prefix(label)).expect("it is told");
-            line.trim().to_owned()
-        };
-        let key = AccessKey { id: value("Key ID:"), secret: value("Secret key:") };
-        let allow = [&["bucket", "allow"], rights, &[self.bucket.as_str(), "--key", name]].concat();
-        self.run(&allow).expect("rights");
-        key
-    }
-
     /// Runs a command of its own.
     pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
         run(&[&[word(&self.program), "-c", word(&self.config)], arguments].concat())
