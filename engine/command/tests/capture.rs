@@ -140,7 +140,7 @@ fn a_program_that_fails_changes_nothing_in_the_vault() {
     let known = |scene: &Scene| -> BTreeMap<String, _> {
         let mut objects = scene.stores[0].objects();
         // What says that a commit was begun, and given up.
-        objects.retain(|name, _| !name.starts_with("sessions/") && !name.starts_with("fences/"));
+        objects.retain(|name, _| !name.starts_with("ledger/sessions/") && !name.starts_with("fences/"));
         objects
     };
     let before = known(&scene);

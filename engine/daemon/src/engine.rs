@@ -42,6 +42,9 @@ use opening::OpenTarget;
 /// Threads that walk a tree.
 const WALK_THREADS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 
+/// Classes of errors that may come of what was remembered of a vault and is not so any more.
+const OF_MEMORY: [&str; 6] = ["collection", "cursor_moved", "unsettled", "damaged", "fenced", "store"];
+
 /// Who is told of a capture while it goes on.
 pub trait CaptureWatch {
     /// What the vault of a target has, before anything is captured to it.
@@ -128,12 +131,44 @@ impl Engine {
             let touched = if n == 0 { touched } else { &Touched::Everywhere };
             self.capture_group(&Asked { touched, ..asked }, cursor, group, &mut report);
         }
+        self.capture_again(&asked, targets, &mut report);
         report.read_bytes = progress.read_bytes();
         report.stored_bytes = progress.stored_bytes();
         report.saved_bytes = progress.saved_bytes();
         report.targets.iter_mut().for_each(|target| target.took_millis += opening_millis);
         report.took_millis = millis_since(start);
         report
+    }
+
+    /// Once more to targets whose vaults are not as they were remembered: others have put points there, or a collection has taken
+    /// away what was counted on.
+    fn capture_again(&self, asked: &Asked<'_>, targets: &[Target], report: &mut CaptureReport) {
+        let may_be_of_memory = |target: &&Target| {
+            let entry = self.vaults.entry(target.as_str());
+            let costs = self.vaults.if_open(entry).is_some_and(|vault| vault.requests_cost());
+            let failed = |told: &TargetReport| match &told.outcome {
+                TargetOutcome::Failed { class, .. } => OF_MEMORY.contains(&class.as_str()),
+                _ => false,
+            };
+            costs && report.targets.iter().any(|told| told.target == target.as_str() && failed(told))
+        };
+        let again: Vec<Target> = targets.iter().filter(may_be_of_memory).cloned().collect();
+        if again.is_empty() {
+            return;
+        }
+        for target in &again {
+            tracing::info!(source = %asked.source.name, %target, "is captured again, with all read anew there");
+            if let Some(vault) = self.vaults.if_open(self.vaults.entry(target.as_str())) {
+                vault.forget();
+            }
+        }
+        report.targets.retain(|told| again.iter().all(|target| told.target != target.as_str()));
+        let asked = Asked { touched: &Touched::Everywhere, ..*asked };
+        let (groups, failed) = self.groups(&asked, &again);
+        report.targets.extend(failed);
+        for (cursor, group) in groups {
+            self.capture_group(&asked, cursor, group, report);
+        }
     }
 
     fn capture_group(

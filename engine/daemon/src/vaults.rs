@@ -3,6 +3,7 @@
 
 mod bucket;
 mod custody;
+mod existing;
 mod init;
 mod keys;
 mod patience;
@@ -30,18 +31,20 @@ use backstay_core::id::VaultId;
 use backstay_core::units::Span;
 use backstay_net::link::PeerStore;
 use backstay_s3::S3Store;
-use backstay_vault::index::{IndexFolder, IndexLimits};
-use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing};
+use backstay_vault::keys::{AgeIdentity, Bundle};
 use backstay_vault::store::{Counted, DirStore, RequestObserver, Retried, RetryPolicy, Store};
-use backstay_vault::vault::{Vault, VaultKeys, WriterIdentity};
+use backstay_vault::vault::{Vault, WriterIdentity};
 use tokio::runtime::Handle;
 
 use crate::failure::Failure;
 use crate::fleet::FleetMember;
-use crate::node::{Access, Identity, KnownVaults, UNDELETE, make_state_folder};
+use crate::node::{Access, Identity, KnownVaults, UNDELETE};
 use patience::Answers;
-use refusals::{absent_vault, gone, no_keys, refuse_missing_parent, wrong_key_file};
+use refusals::{absent_vault, gone, refuse_missing_parent};
 use slot::{Opened, Slot};
+
+/// How long it is taken for granted that a vault is where it was whose requests cost.
+const LOOKED_AT_FOR: Duration = Duration::from_secs(600);
 
 /// Whether a vault that is not there may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +155,19 @@ impl Vaults {
     /// The vault of this name, opened. A process that keeps the node's state fences first what an earlier one has left
     /// open in it.
     pub fn open(&self, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
+        self.open_after(Duration::ZERO, name, absent)
+    }
+
+    /// The same for who comes again and again: where requests cost, the vault is not asked each time whether it is there still,
+    /// and whether its trust has grown.
+    pub fn open_often(&self, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
+        self.open_after(LOOKED_AT_FOR, name, absent)
+    }
+
+    fn open_after(&self, looked_at_for: Duration, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
         let mut slot = lock(self.slot(name)?);
         if let Some(opened) = &*slot
+            && opened.is_to_be_looked_at(looked_at_for)
             && !opened.vault().is_still_there()?
         {
             opened.vault().leave_index_folder();
@@ -161,7 +175,7 @@ impl Vaults {
         }
         let opened = match &mut *slot {
             Some(opened) => {
-                if opened.is_outdated()? || self.lacks_keys(opened.vault()) {
+                if opened.is_outdated(looked_at_for)? || self.lacks_keys(opened.vault()) {
                     // One process has it once.
                     opened.vault().leave_index_folder();
                     opened.replace(self.find(name, absent)?);
@@ -398,87 +412,6 @@ impl Vaults {
             ))
             .of_class("no_fleet")
         })
-    }
-
-    fn open_existing(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, Failure> {
-        let bundle = self.bundle_for(&store)?;
-        let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&bundle)))?;
-        self.keep_index_of(&vault);
-        vault.refresh_index((self.access == Access::Keep).then_some(self.writer.node.as_str()))?;
-        Ok(Arc::new(vault))
-    }
-
-    /// The newest keys for the vault in a store.
-    fn bundle_for(&self, store: &Arc<dyn Store>) -> Result<Bundle, Failure> {
-        // Not held while the store is asked: one that hangs would stop all that is done with others.
-        let (own, age) = {
-            let identity = lock(&self.identity);
-            (identity.bundle.clone(), identity.age.clone())
-        };
-        match (&self.key_file, own) {
-            (Some(key), _) => {
-                let recovered = VaultKeys::recover(store, &self.io, key)?;
-                recovered.ok_or_else(|| wrong_key_file(store, key))
-            }
-            (None, Some(bundle)) => self.newest_bundle(store, bundle, &age),
-            (None, None) => {
-                let recovered = VaultKeys::recover(store, &self.io, &age)?;
-                let bundle = recovered.ok_or_else(|| no_keys(store, &age, self.access))?;
-                let mut identity = lock(&self.identity);
-                if self.access == Access::Keep && identity.bundle.is_none() {
-                    identity.keep_bundle(bundle.clone())?;
-                }
-                Ok(bundle)
-            }
-        }
-    }
-
-    /// Gives the index of a vault its place under the state. Who may not write there reads what the daemon has.
-    fn keep_index_of(&self, vault: &Vault) {
-        let folder = self.config.node.state.join("index");
-        let wanted = match self.access {
-            Access::Keep => match make_state_folder(&folder) {
-                Ok(()) => IndexFolder::Own,
-                Err(failure) => {
-                    tracing::warn!(%failure, "the index is kept in memory");
-                    return;
-                }
-            },
-            Access::ReadOnly => IndexFolder::Borrow,
-        };
-        vault.keep_index_in(&folder.join(vault.id().to_string()), wanted, IndexLimits::default());
-    }
-
-    /// The keys that this node has, or those of a later epoch that another one has wrapped to it.
-    fn newest_bundle(
-        &self,
-        store: &Arc<dyn Store>,
-        own: Bundle,
-        age: &AgeIdentity,
-    ) -> Result<Bundle, Failure> {
-        let wrapped = match VaultKeys::recover(store, &self.io, age) {
-            Ok(wrapped) => wrapped,
-            // Its own keys are enough to find out what is wrong with the vault.
-            Err(error) => {
-                tracing::warn!(%error, "it is not known whether there are newer keys");
-                return Ok(own);
-            }
-        };
-        let Some(wrapped) = wrapped else { return Ok(own) };
-        let joined = own.joined_with(&wrapped);
-        let newest = joined.as_ref().unwrap_or(&own);
-        // A rotation that was interrupted: with its recovery key alone this vault could not be read.
-        if newest.continues(&wrapped) {
-            tracing::warn!(
-                place = store.place(),
-                "the vault has not got the newest keys for its holders: run `backstay vault keys rotate` again"
-            );
-        }
-        let Some(joined) = joined else { return Ok(own) };
-        if self.access == Access::Keep {
-            lock(&self.identity).keep_bundle(joined.clone())?;
-        }
-        Ok(joined)
     }
 
     /// The vault of this name if it is open; never waits.

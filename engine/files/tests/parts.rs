@@ -108,7 +108,12 @@ fn capture_beside_prunes(custodians_seconds: i64) -> (u64, u64) {
         let Some(store) = custodians.upgrade() else { return };
         let mut notes = notes.lock().expect("not poisoned");
         let work = |custodian: &mut Custodian<'_>| {
-            total.fetch_add(collect(custodian)?, Ordering::Relaxed);
+            // As the daemon does it: nothing is thinned while a pass waits.
+            match custodian.accept()? {
+                Pass::Waits(_) => return Ok(()),
+                Pass::Done(done) => drop(total.fetch_add(done.packs_deleted, Ordering::Relaxed)),
+                Pass::Idle => {}
+            }
             custodian.thin(&|_| None)?;
             total.fetch_add(collect(custodian)?, Ordering::Relaxed);
             Ok(())

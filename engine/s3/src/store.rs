@@ -387,6 +387,10 @@ impl Store for S3Store {
         cleared.map_err(|fault| self.failed(Operation::Delete, "unfinished uploads", fault))
     }
 
+    fn requests_cost(&self) -> bool {
+        true
+    }
+
     fn place(&self) -> String {
         let Place { bucket, endpoint, prefix, .. } = &self.place;
         let endpoint = endpoint.as_deref().unwrap_or("AWS");

@@ -114,7 +114,7 @@ impl VaultFixture {
         source_name: &str,
         at: Timestamp,
     ) -> Result<OpenCapture<'_>, VaultError> {
-        let open = |vault| Session::open(vault, self.writer(), source_name, at);
+        let open = |vault| Session::begin(vault, self.writer(), source_name, at);
         let targets = vaults.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         Ok(OpenCapture { fixture: self, source_name: source_name.to_owned(), at, targets })
     }
@@ -126,7 +126,7 @@ impl VaultFixture {
         source_name: &str,
         at: Timestamp,
     ) -> Result<(), VaultError> {
-        let (session, catalogue) = Session::open(vault, self.writer(), source_name, at)?;
+        let (session, catalogue) = Session::begin(vault, self.writer(), source_name, at)?;
         let writer = ChunkWriter::new(Arc::clone(self.pool()), Arc::clone(self.ring()), vec![session.view()]);
         let written = writer.flush().pop().expect("one target")?;
         let head = head_draft(&session, &catalogue, at);

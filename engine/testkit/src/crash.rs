@@ -109,6 +109,8 @@ struct Images {
     begun: u64,
     /// Whether requests that only read are counted, too.
     counts_reads: bool,
+    /// Whether requests are paid for.
+    requests_cost: bool,
     crash_at: u64,
     landing: Landing,
     crashed: bool,
@@ -134,6 +136,7 @@ impl CrashStore {
             late: Vec::new(),
             begun: 0,
             counts_reads: true,
+            requests_cost: false,
             crash_at,
             landing,
             crashed: false,
@@ -159,6 +162,13 @@ impl CrashStore {
         self
     }
 
+    /// The same, whose requests are paid for as those to a bucket are.
+    #[must_use]
+    pub fn with_costly_requests(self) -> Self {
+        self.lock().requests_cost = true;
+        self
+    }
+
     /// Whether the process has died.
     pub fn has_crashed(&self) -> bool {
         self.lock().crashed
@@ -171,11 +181,15 @@ impl CrashStore {
 
     /// What the crash has left, in a store that works.
     pub fn after_crash(&self) -> MemStore {
-        let Image { objects, trash } = self.lock().durable.clone();
-        match trash {
+        let (Image { objects, trash }, requests_cost) = {
+            let images = self.lock();
+            (images.durable.clone(), images.requests_cost)
+        };
+        let left = match trash {
             Some(trash) => MemStore::with_objects_and_trash(objects, trash),
             None => MemStore::with_objects(objects),
-        }
+        };
+        if requests_cost { left.with_costly_requests() } else { left }
     }
 
     /// What will still land, in the order in which it was sent.
@@ -412,6 +426,10 @@ impl Store for CrashStore {
             return Err(error(Operation::BringBack, name, kind, cause));
         }
         self.change(Operation::BringBack, vec![Change::BringBack(trashed.clone())]).await
+    }
+
+    fn requests_cost(&self) -> bool {
+        self.lock().requests_cost
     }
 
     fn place(&self) -> String {

@@ -208,6 +208,10 @@ impl<S: Store> Store for FaultStore<S> {
         self.request(Operation::BringBack, name, self.inner.bring_back(trashed)).await
     }
 
+    fn requests_cost(&self) -> bool {
+        self.inner.requests_cost()
+    }
+
     fn place(&self) -> String {
         self.inner.place()
     }

@@ -96,6 +96,10 @@ impl<O: Overrides> Store for Forwarded<O> {
         self.0.bring_back(trashed).await
     }
 
+    fn requests_cost(&self) -> bool {
+        self.0.below().requests_cost()
+    }
+
     fn place(&self) -> String {
         self.0.below().place()
     }

@@ -18,6 +18,11 @@ pub struct Collections {
 }
 
 impl Collections {
+    /// Of which nothing is known but the number of the newest.
+    pub(crate) fn newest_is(newest: CollectionNumber) -> Self {
+        Self { newest, ..Self::default() }
+    }
+
     /// Takes in one record. Several may have the same number.
     pub fn add(&mut self, record: GcRecord) {
         self.doomed.extend(record.packs);

@@ -51,6 +51,14 @@ pub enum VaultError {
         /// What is needed.
         needs: String,
     },
+    /// Made by an earlier version, before the format was settled.
+    #[error(
+        "the vault in {place} was made by an earlier version of backstay, from before the format was settled, and is of another form; restore from it with that version, and make a new vault"
+    )]
+    Older {
+        /// The store.
+        place: String,
+    },
     /// An object is not what it should be.
     #[error("{object} in {place} is damaged: {cause}; run `backstay vault check` to see what that affects")]
     Damaged {
@@ -319,6 +327,7 @@ impl VaultError {
             Self::NoVault { .. } | Self::AlreadyThere { .. } => "no_vault",
             Self::WrongKey { .. } | Self::Key(_) | Self::Outdated { .. } => "key",
             Self::Newer { .. } => "newer",
+            Self::Older { .. } => "older",
             Self::Damaged { .. }
             | Self::Chunk { .. }
             | Self::Stack(_)

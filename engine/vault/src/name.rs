@@ -33,11 +33,11 @@ pub enum Named {
     Layout(SourceId, u64, ObjectHash),
     /// `heads/<source>/<sequence>-<hash>`.
     Head(SourceId, u64, ObjectHash),
-    /// `sessions/<session>`.
+    /// `ledger/sessions/<session>`.
     Session(SessionId),
     /// `fences/<session>`.
     Fence(SessionId),
-    /// `gc/<n>-<hash>`.
+    /// `ledger/gc/<n>-<hash>`.
     Gc(CollectionNumber, ObjectHash),
     /// `bad/<n>-<hash>`.
     Bad(u64, ObjectHash),
@@ -82,9 +82,9 @@ impl Named {
             Self::Point(source, point, hash) => format!("points/{source}/{point}-{hash}"),
             Self::Layout(source, generation, hash) => format!("layout/{source}/{generation:016x}-{hash}"),
             Self::Head(source, sequence, hash) => format!("heads/{source}/{sequence:016x}-{hash}"),
-            Self::Session(session) => format!("sessions/{session}"),
+            Self::Session(session) => format!("ledger/sessions/{session}"),
             Self::Fence(session) => format!("fences/{session}"),
-            Self::Gc(n, hash) => format!("gc/{:016x}-{hash}", n.get()),
+            Self::Gc(n, hash) => format!("ledger/gc/{:016x}-{hash}", n.get()),
             Self::Bad(n, hash) => format!("bad/{n:016x}-{hash}"),
             Self::Proof(source, time, hash) => format!("proofs/{source}/{time:016x}-{hash}"),
             Self::Journal(source, branch, start, id) => {
@@ -123,9 +123,9 @@ impl ObjectName {
                 let (sequence, hash) = rest.split_once('-')?;
                 Named::Head(source.parse().ok()?, number(sequence)?, hash.parse().ok()?)
             }
-            ("sessions", session, None) => Named::Session(session.parse().ok()?),
+            ("ledger", "sessions", Some(session)) => Named::Session(session.parse().ok()?),
             ("fences", session, None) => Named::Fence(session.parse().ok()?),
-            ("gc", rest, None) => {
+            ("ledger", "gc", Some(rest)) => {
                 let (n, hash) = rest.split_once('-')?;
                 Named::Gc(CollectionNumber::new(number(n)?), hash.parse().ok()?)
             }
@@ -207,7 +207,7 @@ mod tests {
         let hash = ObjectHash::new([2; 32]);
         let name = Named::Index(SessionId::new([3; 16]), hash).to_name();
         assert_eq!(name.stem(), format!("index/{}", SessionId::new([3; 16])));
-        assert_eq!(Named::Gc(CollectionNumber::new(7), hash).to_name().stem(), "gc/0000000000000007");
+        assert_eq!(Named::Gc(CollectionNumber::new(7), hash).to_name().stem(), "ledger/gc/0000000000000007");
         let session = Named::Session(SessionId::new([3; 16])).to_name();
         assert_eq!(session.stem(), session.as_str());
     }
@@ -217,8 +217,8 @@ mod tests {
         let pack = "ab".repeat(32);
         let wrong_folder = format!("packs/cd/{pack}");
         let closed = format!("journal/{0}/{0}/{1}-{0}", "ab".repeat(16), "0".repeat(16));
-        let signed_number = format!("gc/+000000000000001-{pack}");
-        let no_number = format!("gc/4000000000000000-{pack}");
+        let signed_number = format!("ledger/gc/+000000000000001-{pack}");
+        let no_number = format!("ledger/gc/4000000000000000-{pack}");
         for text in [
             "",
             "/",
@@ -230,7 +230,8 @@ mod tests {
             "keys/.age",
             "keys/A.age",
             "keys/a/b.age",
-            "gc/0000000000000007",
+            "ledger/gc/0000000000000007",
+            "ledger/0000000000000007",
             closed.as_str(),
             wrong_folder.as_str(),
             signed_number.as_str(),

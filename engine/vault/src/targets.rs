@@ -2,6 +2,7 @@
 //! included. A target that fails is left behind; the others go on.
 
 mod captured;
+mod standing;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,16 +10,17 @@ use std::sync::Arc;
 use backstay_core::clock::Clock;
 use backstay_core::id::{CaptureId, ChunkId, ObjectHash, PointId, SourceId};
 use backstay_core::point::{DefectCount, Facts, HeadTarget, Partial, PointCommon, PointLink};
-use backstay_core::run::{PartRef, Run};
+use backstay_core::run::PartRef;
 use backstay_core::units::Timestamp;
 
 use crate::error::VaultError;
 use crate::keys::random_bytes;
 use crate::table::keeping_part;
-use crate::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault, WriterIdentity};
+use crate::vault::{HeadDraft, PointDraft, PointObject, Session, Vault, WriterIdentity};
 use crate::write::{ChunkWriter, CpuPool};
 
 pub use self::captured::CapturedState;
+pub use self::standing::Standing;
 
 /// Greater numbers of points in other vaults are not counted on from: a vault that has run out of numbers, or a file that
 /// lies, keeps no other from being captured to.
@@ -105,66 +107,6 @@ enum TargetState {
     Committed,
 }
 
-/// Where a source stands in one vault.
-#[derive(Debug)]
-pub struct Standing {
-    /// The vault.
-    pub vault: Arc<Vault>,
-    /// What it holds of the source.
-    pub catalogue: Catalogue,
-    /// The point on which the capture builds.
-    pub parent: Option<Arc<PointObject>>,
-}
-
-impl Standing {
-    /// Opens a session; gives it up when its parent is not the wanted one.
-    fn open(
-        vault: &Arc<Vault>,
-        writer: &Arc<WriterIdentity>,
-        source_name: &str,
-        clock: &dyn Clock,
-        is_wanted: impl Fn(Option<PointLink>) -> bool,
-    ) -> Result<(Session, Self), VaultError> {
-        let (session, catalogue) = Session::open(vault, writer, source_name, clock.now())?;
-        let standing = Self { vault: Arc::clone(vault), catalogue, parent: session.parent().cloned() };
-        if !is_wanted(standing.parent_link()) {
-            give_up(session, clock)?;
-            return Err(VaultError::CursorMoved { place: vault.place() });
-        }
-        Ok((session, standing))
-    }
-
-    fn has_partial(&self, link: PointLink) -> bool {
-        self.catalogue.partial_points().iter().any(|point| point.link == link)
-    }
-
-    fn parent_link(&self) -> Option<PointLink> {
-        self.parent.as_ref().map(|point| point.link)
-    }
-
-    /// The partial points from which a capture of this node may go on: of the same parent, of the same tree as far as
-    /// facts tell, and settled. What another session has left may yet be decided against, and its chunks may go. Not from
-    /// what compromised keys have sealed.
-    fn resumable(&self, node: &str, facts: &Facts) -> Result<Vec<Arc<PointObject>>, VaultError> {
-        let parent = self.parent_link();
-        let mut resumable = Vec::new();
-        let is_copied = |point: &PointObject| {
-            point.vault_part.partial.as_ref().is_some_and(|partial| partial.copied.is_some())
-        };
-        for point in self.catalogue.partial_points() {
-            let continues = !is_copied(point)
-                && point.common.node == node
-                && point.common.facts == *facts
-                && point.vault_part.parent == parent;
-            let own = [Run { parts: point.vault_part.run.clone() }];
-            if continues && self.vault.is_settled(&self.catalogue, point)? && self.vault.are_trusted(&own)? {
-                resumable.push(Arc::clone(point));
-            }
-        }
-        Ok(resumable)
-    }
-}
-
 impl RolledBack {
     fn find(standing: &Standing, seen: &[HeadTarget]) -> Option<Self> {
         let seen = seen.iter().find(|seen| seen.vault == standing.vault.id())?;
@@ -196,7 +138,7 @@ impl Targets {
         let mut targets = Vec::with_capacity(vaults.len());
         for vault in vaults {
             let at_cursor = |parent: Option<PointLink>| parent.map(|link| link.point) == cursor;
-            let target = match Standing::open(&vault, &writer, &source.name, clock, at_cursor) {
+            let target = match Standing::begin(&vault, &writer, &source.name, clock, at_cursor) {
                 Ok((session, standing)) if standing.catalogue.next_sequence().is_none() => {
                     let place = vault.place();
                     session.give_up(clock.now())?;

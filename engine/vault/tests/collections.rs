@@ -69,7 +69,7 @@ impl Scene {
     }
 
     fn sessions(&self) -> Vec<SessionObject> {
-        let payloads = self.fixture.payloads(&*self.memory, "sessions", EnvelopeKind::Session);
+        let payloads = self.fixture.payloads(&*self.memory, "ledger/sessions", EnvelopeKind::Session);
         payloads.iter().map(|payload| decode_cbor(payload).expect("a session")).collect()
     }
 
@@ -135,7 +135,7 @@ fn session_point_and_index_carry_the_number_of_the_newest_collection() {
 #[test]
 fn a_commit_during_which_a_collection_begins_is_opened_anew_and_the_old_session_fenced() {
     let scene = Scene::new();
-    scene.store.meanwhile(Trigger::on(Operation::Put).below("sessions/"), vec![scene.collection(1)]);
+    scene.store.meanwhile(Trigger::on(Operation::Put).below("ledger/sessions/"), vec![scene.collection(1)]);
     scene.capture(SOURCE, 10).expect("capture");
     let sessions = scene.sessions();
     let ended = sessions.iter().find(|session| session.state == SessionState::Acknowledged);
@@ -153,7 +153,7 @@ fn a_record_that_goes_before_it_is_read_counts_as_a_collection_that_begins() {
     // The other one has the same number: what was read does not tell that one is missing.
     scene.put(scene.collection(1));
     scene.put(scene.collection(1));
-    scene.store.fail(Trigger::on(Operation::Get).below("gc/"), StoreErrorKind::NotFound);
+    scene.store.fail(Trigger::on(Operation::Get).below("ledger/gc/"), StoreErrorKind::NotFound);
     scene.capture(SOURCE, 10).expect("capture");
     assert_eq!((scene.sessions().len(), scene.fences().len()), (2, 1));
 }
@@ -162,7 +162,7 @@ fn a_record_that_goes_before_it_is_read_counts_as_a_collection_that_begins() {
 fn a_commit_that_cannot_be_opened_between_two_collections_says_so_after_a_few_times() {
     let scene = Scene::new();
     for start in 0..STARTS {
-        let opens = Trigger::on(Operation::Put).below("sessions/");
+        let opens = Trigger::on(Operation::Put).below("ledger/sessions/");
         scene.store.meanwhile(opens, vec![scene.collection(start + 1)]);
     }
     let error = scene.capture(SOURCE, 10).expect_err("a collection each time");

@@ -310,8 +310,8 @@ fn a_commit_that_fails_fences_its_session_so_that_nobody_waits_for_it() {
     let fixture = VaultFixture::new();
     // Of the three listings of `gc/` the first comes before there is a session.
     for (operation, below, skip) in [
-        (Operation::List, "gc/", 1),
-        (Operation::List, "gc/", 2),
+        (Operation::List, "ledger/gc/", 1),
+        (Operation::List, "ledger/gc/", 2),
         (Operation::Put, "index/", 0),
         (Operation::Put, "points/", 0),
         (Operation::Put, "heads/", 0),
@@ -321,8 +321,8 @@ fn a_commit_that_fails_fences_its_session_so_that_nobody_waits_for_it() {
         store.fail(Trigger::on(operation).below(below).after(skip), StoreErrorKind::Permanent);
         fixture.capture(&vault, SOURCE, at(10), &sample(12)).err().unwrap_or_else(|| panic!("{below} fails"));
         let fences: BTreeSet<_> =
-            names(&memory, "fences/").iter().map(|name| name.replace("fences", "sessions")).collect();
-        assert!(fences.len() == 1 && fences == names(&memory, "sessions/"), "{operation:?} {below}");
+            names(&memory, "fences/").iter().map(|name| name.replace("fences", "ledger/sessions")).collect();
+        assert!(fences.len() == 1 && fences == names(&memory, "ledger/sessions/"), "{operation:?} {below}");
     }
 }
 
@@ -333,7 +333,7 @@ fn an_acknowledged_commit_stays_so_when_its_session_cannot_be_ended() {
     let vault = fixture.create(store.clone()).expect("create");
     let state = sample(13);
     // The first put of a session opens it.
-    store.fail(Trigger::on(Operation::Put).below("sessions/").after(1), StoreErrorKind::Transient);
+    store.fail(Trigger::on(Operation::Put).below("ledger/sessions/").after(1), StoreErrorKind::Transient);
     let captured = fixture.capture(&vault, SOURCE, at(10), &state).expect("acknowledged");
     let reopened = fixture.open(memory).expect("open");
     assert_eq!(fixture.fence_dead_sessions(&reopened, at(20)).expect("fences"), 1);
@@ -382,7 +382,7 @@ fn the_parent_is_the_point_that_is_pinned_also_when_another_comes_meanwhile() {
     let objects = copy.objects().into_iter().filter(|(name, _)| !memory.objects().contains_key(name));
     let objects = objects
         .map(|(name, content)| forge::Object { name: ObjectName::parse(&name).expect("ours").0, content });
-    store.meanwhile(Trigger::on(Operation::Put).below("sessions/"), objects.collect());
+    store.meanwhile(Trigger::on(Operation::Put).below("ledger/sessions/"), objects.collect());
 
     let open = fixture.open_capture(std::slice::from_ref(&vault), SOURCE, at(30)).expect("session");
     let (session, catalogue) = &open.targets()[0];

@@ -52,7 +52,7 @@ impl Simulation {
         for crash_at in 1..REQUESTS_MAX {
             for landing in Landing::ALL {
                 if !self.crash_once(crash_at, landing) {
-                    assert!(crash_at > 50, "the workload has more than {crash_at} requests");
+                    assert!(crash_at > 40, "the workload has more than {crash_at} requests");
                     println!("seed {}: {} requests", self.seed, crash_at - 1);
                     return;
                 }
@@ -65,7 +65,9 @@ impl Simulation {
     fn crash_once(&self, crash_at: u64, landing: Landing) -> bool {
         let seed = self.seed ^ crash_at.wrapping_mul(0x0010_0000_01b3) ^ landing as u64;
         let story = format!("seed {}, crash at request {crash_at}, {landing:?}", self.seed);
-        let store = Arc::new(CrashStore::new(self.empty_vault.clone(), crash_at, landing, seed));
+        let store = CrashStore::new(self.empty_vault.clone(), crash_at, landing, seed);
+        // With every other seed writers read first and open their sessions last.
+        let store = Arc::new(if self.seed.is_multiple_of(2) { store.with_costly_requests() } else { store });
         let mut acknowledged = Vec::new();
         let outcome = self.work(store.clone(), &mut acknowledged);
         if !store.has_crashed() {
@@ -191,7 +193,7 @@ fn bytes(random: &mut Random) -> Vec<u8> {
 
 #[test]
 fn a_crash_at_any_request_loses_nothing_acknowledged_and_needs_no_repair() {
-    for seed in [1, 2, 3] {
+    for seed in [1, 2, 3, 4] {
         Simulation::new(seed).crash_everywhere();
     }
 }

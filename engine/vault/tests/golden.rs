@@ -126,9 +126,8 @@ fn golden(root: &Path) -> (VaultFixture, Arc<MemStore>) {
     let bundle = Bundle::from_json(read("bundle.json").as_bytes()).expect("a bundle");
     let fixture = VaultFixture::with_keys(bundle, &Secret::new(NODE_SEED), identity);
     let (directory, memory) = (DirStore::new(root.join("vault")), Arc::new(MemStore::new()));
-    let folders = [
-        "fences", "format", "gc", "heads", "index", "keys", "layout", "packs", "points", "sessions", "trust",
-    ];
+    let folders =
+        ["fences", "format", "heads", "index", "keys", "layout", "ledger", "packs", "points", "trust"];
     let mut bytes = 0;
     for name in folders {
         for listed in fixture.block_on(directory.list(&Folder::new(&[&name]))).expect("list") {

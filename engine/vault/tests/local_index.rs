@@ -248,7 +248,7 @@ fn an_own_commit_that_was_not_acknowledged_is_not_believed_after_a_restart() -> 
     scene.capture(&vault, SOURCE, 110, &state);
     // Its session stays open, as after a crash between the head and the acknowledgement.
     let sessions: Vec<_> =
-        scene.memory.objects().into_iter().filter(|(name, _)| name.starts_with("sessions/")).collect();
+        scene.memory.objects().into_iter().filter(|(name, _)| name.starts_with("ledger/sessions/")).collect();
     close(vault);
     close(scene.open());
     for (name, _) in &sessions {

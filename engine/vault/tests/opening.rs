@@ -131,6 +131,15 @@ fn a_newer_format_and_an_unknown_feature_are_refused_by_name() {
 }
 
 #[test]
+fn a_vault_from_before_the_ledger_is_refused_and_not_misread() {
+    let (fixture, store, vault) = vault();
+    let older = FormatObject { features: Vec::new(), ..vault.format().clone() };
+    fixture.put(&*store, forge::format(fixture.admin(), 2, &older));
+    let error = refusal(&fixture, store, &["earlier version", "make a new vault"]);
+    assert!(matches!(error, VaultError::Older { .. }), "{error}");
+}
+
+#[test]
 fn a_newer_writer_version_may_be_read_and_not_written() {
     let (fixture, store, vault) = vault();
     let newer = FormatObject { writer: 3, ..vault.format().clone() };

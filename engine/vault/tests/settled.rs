@@ -60,7 +60,7 @@ impl Scene {
 
     /// The first put of a session opens it.
     fn next_session_stays_open(&self) {
-        let end = Trigger::on(Operation::Put).below("sessions/").after(1);
+        let end = Trigger::on(Operation::Put).below("ledger/sessions/").after(1);
         self.store.fail(end, StoreErrorKind::Transient);
     }
 
@@ -138,7 +138,7 @@ fn a_point_that_its_session_was_not_opened_for_is_not_built_on_and_is_named() {
     let trust =
         TrustObject { nodes: vec![scene.fixture.node(), stranger.node()], ..scene.vault.trust().clone() };
     let trust = forge::trust(scene.fixture.admin(), &trust);
-    let payload = scene.fixture.payloads(&*scene.memory, "sessions", EnvelopeKind::Session).remove(0);
+    let payload = scene.fixture.payloads(&*scene.memory, "ledger/sessions", EnvelopeKind::Session).remove(0);
     let session: SessionObject = decode_cbor(&payload).expect("a session");
     let ring = scene.fixture.ring();
     let by = |signer, session: SessionObject| vec![trust.clone(), forge::session(ring, signer, &session)];
@@ -171,7 +171,7 @@ fn a_session_under_the_name_of_another_ends_nothing() {
         let catalogue = scene.vault.catalogue(scene.fixture.source(SOURCE)).expect("catalogue");
         catalogue.point(point.link.point).expect("counts").vault_part.session
     };
-    let payloads = scene.fixture.payloads(&*scene.memory, "sessions", EnvelopeKind::Session);
+    let payloads = scene.fixture.payloads(&*scene.memory, "ledger/sessions", EnvelopeKind::Session);
     let ended = payloads.into_iter().find(|payload| {
         decode_cbor::<SessionObject>(payload).is_ok_and(|object| object.session == session(&base))
     });
@@ -277,7 +277,7 @@ fn a_capture_that_finds_another_parent_between_two_partial_points_leaves_no_sess
         forge::Object { name, content }
     });
     // The first put opens a session, the second ends it, the third opens the next.
-    scene.store.meanwhile(Trigger::on(Operation::Put).below("sessions/").after(2), others.collect());
+    scene.store.meanwhile(Trigger::on(Operation::Put).below("ledger/sessions/").after(2), others.collect());
     let error = leave_partial_point(&scene).expect_err("its cursor has moved");
     assert_eq!(error.class(), "cursor_moved", "{error}");
     assert_eq!(scene.fixture.objects(&*scene.memory, "fences").len(), 1);

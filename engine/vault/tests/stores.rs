@@ -290,7 +290,7 @@ async fn what_is_listed_is_durable_unless_nobody_could_make_it_so() {
     store.put(&name, Bytes::from_static(b"x")).await.expect("puts");
     let listed = async |errno: Errno| {
         disk.0.store(errno.raw_os_error(), Ordering::SeqCst);
-        store.list(&Folder::new(&[&"sessions"])).await.map(|listed| listed.len())
+        store.list(&Folder::new(&[&"ledger", &"sessions"])).await.map(|listed| listed.len())
     };
     for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
         assert!(listed(errno).await.expect_err("is tried again").is_transient());

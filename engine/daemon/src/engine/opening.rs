@@ -82,8 +82,9 @@ impl Engine {
         let (vault_name, source_name) = (entry.to_owned(), asked.source.name.to_string());
         // One that hangs shall not keep the others of the source waiting.
         let opened = self.vaults.patiently(entry, move |vaults| {
-            let vault = vaults.open(&vault_name, Absent::Make)?;
-            let catalogue = vault.catalogue(vault.ring().source_id(&source_name))?;
+            let vault = vaults.open_often(&vault_name, Absent::Make)?;
+            let source = vault.ring().source_id(&source_name);
+            let catalogue = vault.known_catalogue(source, &vaults.writer().node)?;
             let found = Found::in_catalogue(&catalogue, &vault);
             Ok((vault.parent(&catalogue)?, vault, found))
         });

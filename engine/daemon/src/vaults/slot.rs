@@ -1,6 +1,7 @@
 //! The place of one vault of the configuration: opened when it is first needed, once.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use backstay_core::units::Timestamp;
 use backstay_vault::commit_object::SessionObject;
@@ -18,18 +19,20 @@ pub(super) struct Opened {
     dead: Vec<SessionObject>,
     /// Whether this process has changed trust or keys since the vault was opened.
     is_outdated: bool,
+    /// When the store was asked last whether the vault is as it was.
+    looked_at: Instant,
 }
 
 impl Opened {
     /// A vault in which this node has left nothing open, or where that is not this process's to know.
     pub(super) fn new(vault: Arc<Vault>) -> Self {
-        Self { vault, dead: Vec::new(), is_outdated: false }
+        Self { vault, dead: Vec::new(), is_outdated: false, looked_at: Instant::now() }
     }
 
     /// A vault in which this process is about to write, or has written when it was opened before.
     pub(super) fn for_writing(vault: Arc<Vault>, writer: &WriterIdentity) -> Result<Self, VaultError> {
         let dead = vault.open_beside_living(writer)?;
-        Ok(Self { vault, dead, is_outdated: false })
+        Ok(Self { vault, dead, is_outdated: false, looked_at: Instant::now() })
     }
 
     pub(super) fn vault(&self) -> &Arc<Vault> {
@@ -41,9 +44,23 @@ impl Opened {
         self.is_outdated = true;
     }
 
+    /// Whether the store is to be asked whether the vault is as it was: always, but where requests cost, and it was asked no longer
+    /// ago than this.
+    pub(super) fn is_to_be_looked_at(&self, looked_at_for: Duration) -> bool {
+        !self.vault.requests_cost() || self.looked_at.elapsed() >= looked_at_for
+    }
+
     /// Whether trust or keys have changed since the vault was opened.
-    pub(super) fn is_outdated(&self) -> Result<bool, VaultError> {
-        Ok(self.is_outdated || self.vault.is_outdated() || self.vault.trust_has_grown()?)
+    pub(super) fn is_outdated(&mut self, looked_at_for: Duration) -> Result<bool, VaultError> {
+        if self.is_outdated || self.vault.is_outdated() {
+            return Ok(true);
+        }
+        if !self.is_to_be_looked_at(looked_at_for) {
+            return Ok(false);
+        }
+        let has_grown = self.vault.trust_has_grown()?;
+        self.looked_at = Instant::now();
+        Ok(has_grown)
     }
 
     /// The same vault, opened again. What is open in it now may be this process's own work, which goes on with the vault

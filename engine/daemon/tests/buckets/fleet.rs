@@ -4,10 +4,11 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use backstay_testkit::garage::{Garage, REGION};
 
+use crate::daemon::Daemon;
 use crate::host::Said;
 
 pub(crate) const NODES: [&str; 2] = ["alpha", "beta"];
@@ -21,16 +22,6 @@ pub(crate) struct Fleet {
     pub(crate) policy: String,
     /// Further lines of each node.toml.
     pub(crate) nodes: [String; 2],
-}
-
-/// A process that is ended when this is dropped.
-pub(crate) struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Fleet {
@@ -88,14 +79,7 @@ impl Fleet {
     }
 
     pub(crate) fn daemon(&self, node: usize) -> Daemon {
-        let daemon = Daemon(self.command(node, &["run"]).stderr(Stdio::null()).spawn().unwrap());
-        let socket = self.path(&format!("state-{}", NODES[node])).join("control.sock");
-        let start = std::time::Instant::now();
-        while !socket.exists() {
-            assert!(start.elapsed().as_secs() < 20, "the daemon does not answer");
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        daemon
+        Daemon::start(self.command(node, &["run"]), &self.path(&format!("state-{}", NODES[node])))
     }
 
     fn command(&self, node: usize, arguments: &[&str]) -> Command {

@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 use backstay_testkit::garage::{Garage, REGION};
 use serde_json::Value;
 
+use crate::daemon::Daemon;
+
 pub(crate) struct Host {
     pub(crate) garage: Garage,
     folder: tempfile::TempDir,
@@ -16,6 +18,8 @@ pub(crate) struct Host {
     pub(crate) more: String,
     /// Further lines of the policy.
     pub(crate) policy: String,
+    /// Further lines of the node.
+    pub(crate) node: String,
 }
 
 /// What a command has printed.
@@ -43,7 +47,8 @@ impl Host {
         fs::create_dir(&garage).unwrap();
         let garage = Garage::start(&garage);
         let (bucket, region) = (garage.bucket().to_owned(), REGION.to_owned());
-        let host = Self { garage, folder, bucket, region, more: String::new(), policy: String::new() };
+        let [more, policy, node] = Default::default();
+        let host = Self { garage, folder, bucket, region, more, policy, node };
         let key = host.garage.key().clone();
         for (file, text) in [("s3-id", key.id), ("s3-key", key.secret)] {
             fs::write(host.path(file), text + "\n").unwrap();
@@ -65,8 +70,19 @@ impl Host {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Said {
+        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Said { code: status.code(), out: text(stdout), errors: text(stderr) }
+    }
+
+    /// Starts the daemon, and waits until it answers.
+    pub(crate) fn daemon(&self) -> Daemon {
+        Daemon::start(self.command(&["run"]), &self.path("state"))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let config = format!(
-            "[fleet]\nname = \"home\"\n[node]\nname = \"box\"\nstate = \"{0}/state\"\n\
+            "[fleet]\nname = \"home\"\n[node]\nname = \"box\"\nstate = \"{0}/state\"\n{6}\n\
              [vault.offsite]\nkind = \"s3\"\nbucket = \"{1}\"\nendpoint = \"{2}\"\nregion = \"{5}\"\nprefix = \"home/\"\n{3}\n\
              [secret]\noffsite = {{ access = \"file:{0}/s3-id\", secret = \"file:{0}/s3-key\" }}\n\
              [policy.default]\n{4}\n[service.data]\nfiles = {{ path = \"{0}/source\", watch = false }}\n",
@@ -76,13 +92,12 @@ impl Host {
             self.more,
             self.policy,
             self.region,
+            self.node,
         );
         let file = self.path("backstay.toml");
         fs::write(&file, config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
         command.arg("--config").arg(file).args(arguments);
-        let Output { status, stdout, stderr } = command.output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said { code: status.code(), out: text(stdout), errors: text(stderr) }
+        command
     }
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
 
+mod daemon;
 mod fleet;
 mod host;
 mod on_garage;

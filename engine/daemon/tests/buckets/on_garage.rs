@@ -4,6 +4,7 @@ use std::fs;
 
 use backstay_testkit::random::Random;
 
+use crate::daemon;
 use crate::fleet::{Fleet, assert_same};
 use crate::host::Host;
 
@@ -185,4 +186,35 @@ fn what_is_wrong_with_a_bucket_is_said_and_the_other_vault_gets_its_point() {
     host.region = region;
     host.run(&["now"]).good();
     host.run(&["vault", "check", "offsite"]).good();
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn a_daemon_takes_seven_puts_a_get_and_two_listings_for_what_changed_and_a_put_for_what_did_not() {
+    let mut host = Host::new();
+    let metrics = daemon::free_address();
+    host.node = format!("metrics = \"{metrics}\"");
+    host.write("file", "one");
+    host.run(&["vault", "init", "offsite", "--no-recovery"]).good();
+    let _daemon = host.daemon();
+    host.run(&["now", "data"]).good();
+    host.write("file", "two");
+    // After the first capture retention is looked after, and all is read anew.
+    daemon::requests_at_rest(metrics);
+    host.run(&["now", "data"]).good();
+    let mut before = daemon::requests_at_rest(metrics);
+    let mut taken = || {
+        let now = daemon::requests_at_rest(metrics);
+        let taken = ["put", "get", "list"].map(|of| now.get(of).unwrap_or(&0) - before.get(of).unwrap_or(&0));
+        before = now;
+        taken
+    };
+    host.write("file", "three");
+    host.run(&["now", "data"]).good();
+    assert_eq!(taken(), [7, 1, 2], "changed: puts, gets, listings");
+    host.run(&["now", "data"]).good();
+    assert_eq!(taken(), [1, 0, 0], "not changed");
+    let target = host.path("restored");
+    host.run(&["restore", "data", "--to", target.to_str().unwrap()]).good();
+    assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "three");
 }

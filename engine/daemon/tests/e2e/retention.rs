@@ -50,7 +50,7 @@ fn prune_says_what_it_would_do_and_then_does_it() {
     assert_eq!(pruned["points_deleted"], 4, "{pruned:#}");
     assert_eq!(sandbox.points(), points[4..]);
     assert_eq!(objects(&sandbox.vault, "points"), 2);
-    assert_eq!(objects(&sandbox.vault, "sessions"), 0);
+    assert_eq!(objects(&sandbox.vault, "ledger/sessions"), 0);
     sandbox.check_vault();
     let newest = sandbox.restore("newest");
     assert_same(&sandbox.source, &newest);

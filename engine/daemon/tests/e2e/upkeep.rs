@@ -219,7 +219,7 @@ fn a_capture_under_way_outlives_a_change_of_trust() {
     for n in 0..8 {
         fs::write(sandbox.source.join(format!("large {n}")), random.bytes(25_000_000)).unwrap();
     }
-    let sessions = || fs::read_dir(sandbox.vault.join("sessions")).map_or(0, Iterator::count);
+    let sessions = || fs::read_dir(sandbox.vault.join("ledger/sessions")).map_or(0, Iterator::count);
     let before = sessions();
     let long = sandbox.start(["now", "data", "--json"]);
     wait_for("its session", || sessions() > before);

@@ -154,14 +154,14 @@ mod tests {
     fn a_writer_creates_what_a_commit_needs_and_nothing_of_the_custodian() {
         let created = permitted(Rights::Write, Change::Create);
         let expected =
-            ["format", "trust", "keys", "packs", "index", "points", "heads", "sessions", "fences", "proofs"];
+            ["format", "trust", "keys", "packs", "index", "points", "heads", "ledger", "fences", "proofs"];
         assert_eq!(created, expected);
     }
 
     #[test]
     fn a_writer_renews_and_deletes_its_sessions_and_keys_and_nothing_of_history() {
         for change in [Change::Renew, Change::Delete] {
-            assert_eq!(permitted(Rights::Write, change), ["keys", "sessions"], "{change:?}");
+            assert_eq!(permitted(Rights::Write, change), ["keys", "ledger"], "{change:?}");
         }
     }
 

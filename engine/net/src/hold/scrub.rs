@@ -18,7 +18,7 @@ use super::space::Space;
 pub const SCRUB_PARTS: u16 = 256;
 
 /// Folders of objects whose names end with a hash, but for packs.
-const HASHED: [&str; 7] = ["index", "points", "layout", "heads", "gc", "bad", "proofs"];
+const HASHED: [&str; 7] = ["index", "points", "layout", "heads", "ledger/gc", "bad", "proofs"];
 
 /// An object that does not fit its name is read once more after this: it may have been replaced meanwhile.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);

@@ -62,7 +62,7 @@ impl Mishaps {
             (operation, folder),
             (Operation::Put, "points/" | "heads/" | "index/")
                 | (Operation::Get, "fences/")
-                | (Operation::List, "gc/")
+                | (Operation::List, "ledger/")
         );
         let once_in = if is_tender { self.tender_sleep } else { self.sleep };
         rolls(random, once_in).then(|| nap(random))

@@ -129,6 +129,10 @@ impl Store for SimStore {
         self.ask(Request::BringBack(trashed.clone())).await.map(drop)
     }
 
+    fn requests_cost(&self) -> bool {
+        self.shared.lock().requests_cost
+    }
+
     fn place(&self) -> String {
         format!("simulated store {}", self.store)
     }

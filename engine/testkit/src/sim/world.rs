@@ -61,6 +61,7 @@ impl World {
             now: start,
             start,
             sticks: random.once_in(2),
+            requests_cost: seed % 2 == 1,
             last: None,
             random,
             images: (0..stores).map(|_| Images::default()).collect(),
@@ -223,6 +224,8 @@ pub(super) struct Core {
     pub(super) random: Random,
     /// Whether one process mostly goes on for a while before another does.
     pub(super) sticks: bool,
+    /// Whether requests to the stores are paid for, so that writers read first: with every other seed.
+    pub(super) requests_cost: bool,
     pub(super) last: Option<usize>,
     pub(super) images: Vec<Images>,
     pub(super) processes: Vec<Proc>,

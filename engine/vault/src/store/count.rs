@@ -88,6 +88,10 @@ impl<S: Store> Store for Counted<S> {
         self.observed(Operation::Delete, self.inner.clear_unfinished(age), |_| 0).await
     }
 
+    fn requests_cost(&self) -> bool {
+        self.inner.requests_cost()
+    }
+
     fn place(&self) -> String {
         self.inner.place()
     }

@@ -348,7 +348,7 @@ fn get(root: &Path, name: &str) -> io::Result<Bytes> {
 
 /// Sessions and fences are read many at once, and their lengths are not known before.
 fn is_small(name: &str) -> bool {
-    name.starts_with("sessions/") || name.starts_with("fences/")
+    name.starts_with("ledger/") || name.starts_with("fences/")
 }
 
 fn get_range(root: &Path, name: &str, stretch: Stretch) -> io::Result<Bytes> {

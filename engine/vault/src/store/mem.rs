@@ -15,6 +15,7 @@ pub struct MemStore {
     objects: Mutex<BTreeMap<String, Bytes>>,
     /// What was deleted, in a store that keeps it.
     trash: Option<Mutex<BTreeMap<String, Bytes>>>,
+    requests_cost: bool,
 }
 
 impl MemStore {
@@ -25,17 +26,23 @@ impl MemStore {
 
     /// A store that holds these objects: name and content.
     pub fn with_objects(objects: BTreeMap<String, Bytes>) -> Self {
-        Self { objects: Mutex::new(objects), trash: None }
+        Self { objects: Mutex::new(objects), ..Self::default() }
     }
 
     /// A store that holds these objects, keeps what is deleted, and has this in its trash.
     pub fn with_objects_and_trash(objects: BTreeMap<String, Bytes>, trash: BTreeMap<String, Bytes>) -> Self {
-        Self { objects: Mutex::new(objects), trash: Some(Mutex::new(trash)) }
+        Self { objects: Mutex::new(objects), trash: Some(Mutex::new(trash)), ..Self::default() }
     }
 
     /// A store that keeps what is deleted.
     pub fn with_trash() -> Self {
         Self { trash: Some(Mutex::default()), ..Self::default() }
+    }
+
+    /// The same, whose requests are paid for as those to a bucket are.
+    #[must_use]
+    pub fn with_costly_requests(self) -> Self {
+        Self { requests_cost: true, ..self }
     }
 
     /// Ends the time of a deleted object.
@@ -145,6 +152,10 @@ impl Store for MemStore {
             }
             None => Err(super::trash::keeps_none(self.place(), trashed)),
         }
+    }
+
+    fn requests_cost(&self) -> bool {
+        self.requests_cost
     }
 
     fn place(&self) -> String {

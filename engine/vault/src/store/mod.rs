@@ -65,9 +65,9 @@ impl Folder {
 
     /// Takes a text for a folder, if names of objects can be below it: those of a vault's top folders, and those below them.
     pub fn parse(text: &str) -> Option<Self> {
-        const TOPS: [&str; 14] = [
-            "format", "trust", "keys", "packs", "index", "points", "layout", "heads", "sessions", "fences",
-            "gc", "bad", "proofs", "journal",
+        const TOPS: [&str; 13] = [
+            "format", "trust", "keys", "packs", "index", "points", "layout", "heads", "ledger", "fences",
+            "bad", "proofs", "journal",
         ];
         let mut parts = text.strip_suffix('/')?.split('/');
         let top = parts.next().filter(|top| TOPS.contains(top))?;
@@ -79,6 +79,7 @@ impl Folder {
                 (top, part.len()),
                 ("packs", 2) | ("points" | "layout" | "heads" | "proofs" | "journal", 32)
             ) && part.bytes().all(plain)
+                || top == "ledger" && matches!(part, "gc" | "sessions")
         };
         let is_branch = |part: &str| top == "journal" && is_plain(part);
         (below.is_none_or(is_plain) && branch.is_none_or(is_branch) && parts.next().is_none())
@@ -95,6 +96,11 @@ impl Folder {
 /// passes the conformance suite of the testkit.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
+    /// Whether its requests are paid for one by one.
+    fn requests_cost(&self) -> bool {
+        false
+    }
+
     /// Writes an object whole. When this returns the object is durable, and a reader has seen either
     /// nothing or all of it. Writing a name again replaces its content.
     async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError>;
@@ -196,6 +202,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn clear_unfinished(&self, age: Duration) -> Result<u64, StoreError> {
         (**self).clear_unfinished(age).await
+    }
+
+    fn requests_cost(&self) -> bool {
+        (**self).requests_cost()
     }
 
     fn place(&self) -> String {

@@ -158,6 +158,10 @@ impl<S: Store> Store for Retried<S> {
         self.retried(|| self.inner.clear_unfinished(age)).await
     }
 
+    fn requests_cost(&self) -> bool {
+        self.inner.requests_cost()
+    }
+
     fn place(&self) -> String {
         self.inner.place()
     }

@@ -1,27 +1,21 @@
-//! The catalogue of one source: its points, its layout and its newest head, read and judged.
+//! The catalogue of one source: its points, its layout and its newest head, judged. How they are read: `points`, `layout`.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use backstay_core::id::{ObjectHash, PointId, SignerKey, SourceId, VaultId};
 use backstay_core::layout::{Candidate, Layout, PlacedRun, StackError, Verdict, stack, verdicts, way};
 use backstay_core::point::{Head, HeadTarget, PointCommon, PointLink, VaultPart};
-use backstay_core::run::{Run, check_parts};
+use backstay_core::run::Run;
 use backstay_core::units::Timestamp;
-use minicbor::{Decode, Encode};
 
 use super::Vault;
-use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
-use crate::keys::verify;
-use crate::malformed::{Malformed, decode_cbor};
 use crate::name::{NUMBER_END, Named, ObjectName};
-use crate::store::{Folder, Listed};
+use crate::store::Folder;
 
 /// Sequence numbers of points and heads are below: there is always a next one.
-const SEQUENCE_END: u64 = NUMBER_END;
-
-pub(super) const POINT_PURPOSE: &[u8] = b"backstay point 0\0";
+pub(super) const SEQUENCE_END: u64 = NUMBER_END;
 
 /// A point as this vault has it; every signature is good.
 #[derive(Debug, Clone)]
@@ -55,18 +49,34 @@ impl PointObject {
     }
 }
 
-/// Payload of a point's envelope.
-#[derive(Debug, Encode, Decode)]
-#[cbor(map)]
-pub(super) struct PointPayload {
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub(super) common: Vec<u8>,
-    #[n(1)]
-    pub(super) signer: SignerKey,
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub(super) signature: Vec<u8>,
-    #[n(3)]
-    pub(super) vault_part: VaultPart,
+/// What was read of one source, before it is judged.
+#[derive(Debug, Clone)]
+pub(super) struct CatalogueParts {
+    layout: Option<(ObjectHash, Layout)>,
+    /// By their numbers.
+    points: Vec<Arc<PointObject>>,
+    head: Option<(ObjectHash, Head)>,
+}
+
+impl CatalogueParts {
+    /// Adds what was put since.
+    pub(super) fn add(&mut self, point: Option<PointObject>, head: Option<(ObjectHash, Head)>) {
+        // It may have been read meanwhile.
+        let is_new = |point: &PointObject| self.points.iter().all(|known| known.link != point.link);
+        let new = point.filter(is_new).map(Arc::new);
+        self.points.extend(new);
+        sort(&mut self.points);
+        let is_newer = |(_, head): &(ObjectHash, Head)| {
+            self.head.as_ref().is_none_or(|(_, known)| known.sequence < head.sequence)
+        };
+        if let Some(head) = head.filter(is_newer) {
+            self.head = Some(head);
+        }
+    }
+}
+
+pub(super) fn sort(points: &mut [Arc<PointObject>]) {
+    points.sort_by_key(|point| (point.common.sequence, point.common.capture_start));
 }
 
 /// What a vault holds of one source.
@@ -288,10 +298,31 @@ impl Vault {
     /// Reads what the vault holds of a source. Damaged, unreadable and untrusted objects are left out and named; but not
     /// a layout that cannot be read, since an older one would say what no longer holds.
     pub fn catalogue(&self, source: SourceId) -> Result<Catalogue, VaultError> {
+        let (parts, left_out) = self.read_catalogue(source)?;
+        Ok(self.catalogue_of(source, parts, left_out))
+    }
+
+    /// Reads it, without a judgement; and why objects were left out.
+    pub(super) fn read_catalogue(
+        &self,
+        source: SourceId,
+    ) -> Result<(CatalogueParts, Vec<VaultError>), VaultError> {
         let mut left_out = Vec::new();
-        let (layout_object, layout) = self.layout_in_force(source, &mut left_out)?.unzip();
+        let layout = self.layout_in_force(source, &mut left_out)?;
         let points = self.all_points(source, &mut left_out)?;
         let head = self.newest_head(source, &mut left_out)?;
+        Ok((CatalogueParts { layout, points, head }, left_out))
+    }
+
+    /// The judgement of what was read.
+    pub(super) fn catalogue_of(
+        &self,
+        source: SourceId,
+        parts: CatalogueParts,
+        left_out: Vec<VaultError>,
+    ) -> Catalogue {
+        let CatalogueParts { layout, points, head } = parts;
+        let (layout_object, layout) = layout.unzip();
         let candidates: Vec<Candidate> = points.iter().map(|point| point.candidate()).collect();
         let verdicts = verdicts(layout.as_ref(), &candidates);
         let accepted = layout.as_ref().map(accepted_by).unwrap_or_default();
@@ -312,170 +343,7 @@ impl Vault {
         for (point, verdict) in points.into_iter().zip(verdicts) {
             catalogue.add(point, verdict);
         }
-        Ok(catalogue)
-    }
-
-    fn all_points(
-        &self,
-        source: SourceId,
-        left_out: &mut Vec<VaultError>,
-    ) -> Result<Vec<Arc<PointObject>>, VaultError> {
-        let listed = self.list(&Folder::new(&[&"points", &source]))?;
-        self.forget_points_but(source, &listed);
-        let (mut points, mut unknown) = (Vec::new(), Vec::new());
-        for listed in &listed {
-            match self.known_point(source, listed) {
-                Some(point) => points.push(point),
-                None => unknown.push(listed),
-            }
-        }
-        self.get_each(unknown, |listed, object| {
-            let point = object.map_err(VaultError::from);
-            let point = point.and_then(|object| self.point_in(source, listed, &object));
-            points.extend(judge(point, left_out)?);
-            Ok(())
-        })?;
-        points.sort_by_key(|point: &Arc<PointObject>| (point.common.sequence, point.common.capture_start));
-        Ok(points)
-    }
-
-    /// Lets go of points of a source that are not there any more.
-    fn forget_points_but(&self, source: SourceId, listed: &[Listed]) {
-        let hash = |listed: &Listed| match listed.named {
-            Named::Point(_, _, hash) => Some(hash),
-            _ => None,
-        };
-        let there: HashSet<ObjectHash> = listed.iter().filter_map(hash).collect();
-        let mut kept = self.points.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|hash, point| point.common.source != source || there.contains(hash));
-    }
-
-    pub(super) fn point_object(
-        &self,
-        source: SourceId,
-        listed: &Listed,
-    ) -> Result<Arc<PointObject>, VaultError> {
-        match self.known_point(source, listed) {
-            Some(known) => Ok(known),
-            None => self.point_in(source, listed, &self.get(&listed.name)?),
-        }
-    }
-
-    fn known_point(&self, source: SourceId, listed: &Listed) -> Option<Arc<PointObject>> {
-        let Named::Point(_, point, hash) = listed.named else { return None };
-        let known = self.points.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).map(Arc::clone);
-        // The same bytes under another name are not the same object: a name is part of what is authenticated.
-        known.filter(|known| known.common.source == source && known.link.point == point)
-    }
-
-    /// The point that was read under this name; it is kept in memory.
-    fn point_in(
-        &self,
-        source: SourceId,
-        listed: &Listed,
-        object: &[u8],
-    ) -> Result<Arc<PointObject>, VaultError> {
-        let Named::Point(_, point, hash) = listed.named else {
-            return Err(self.damaged(&listed.name, Malformed::Field("name")));
-        };
-        let object = Arc::new(self.opened_point(source, point, hash, listed, object)?);
-        let mut kept = self.points.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(hash, Arc::clone(&object));
-        Ok(object)
-    }
-
-    pub(super) fn read_point(
-        &self,
-        source: SourceId,
-        point: PointId,
-        hash: ObjectHash,
-        listed: &Listed,
-    ) -> Result<PointObject, VaultError> {
-        self.opened_point(source, point, hash, listed, &self.get(&listed.name)?)
-    }
-
-    fn opened_point(
-        &self,
-        source: SourceId,
-        point: PointId,
-        hash: ObjectHash,
-        listed: &Listed,
-        object: &[u8],
-    ) -> Result<PointObject, VaultError> {
-        let wrong = |what| self.damaged(&listed.name, Malformed::Field(what));
-        let (payload, node): (PointPayload, _) =
-            self.value_in(&listed.name, &listed.named, EnvelopeKind::Point, object)?;
-        let message = [POINT_PURPOSE, self.ring().domain().as_bytes(), &payload.common].concat();
-        verify(&payload.signer, &message, &payload.signature)
-            .map_err(|cause| self.damaged(&listed.name, cause.into()))?;
-        let common: PointCommon =
-            decode_cbor(&payload.common).map_err(|cause| self.damaged(&listed.name, cause))?;
-        let author = self.trust().node(&payload.signer).filter(|node| node.may_write(&common.source_name));
-        if author.is_none() {
-            let (object, place, signer) = (listed.name.to_string(), self.place(), payload.signer);
-            return Err(VaultError::Untrusted { object, place, signer });
-        }
-        let names_itself = common.id == point && common.source == source;
-        if !names_itself || self.ring().source_id(&common.source_name) != source {
-            return Err(wrong("source or id"));
-        }
-        if common.sequence >= SEQUENCE_END {
-            return Err(wrong("sequence"));
-        }
-        if payload.vault_part.vault != self.id() {
-            return Err(wrong("vault"));
-        }
-        let link = PointLink { point, object: hash };
-        let point = PointObject { link, common, vault_part: payload.vault_part, put_by: node.signer };
-        check_parts(&point.own_run().run.parts).map_err(|_| wrong("order of parts"))?;
-        Ok(point)
-    }
-
-    /// What the node of a point has signed, as it stands in the object, the signer and the signature.
-    pub(super) fn signed_common(
-        &self,
-        source: SourceId,
-        link: PointLink,
-    ) -> Result<(Vec<u8>, SignerKey, Vec<u8>), VaultError> {
-        let named = Named::Point(source, link.point, link.object);
-        let (payload, _): (PointPayload, _) =
-            self.get_value(&named.to_name(), &named, EnvelopeKind::Point)?;
-        Ok((payload.common, payload.signer, payload.signature))
-    }
-
-    fn newest_head(
-        &self,
-        source: SourceId,
-        left_out: &mut Vec<VaultError>,
-    ) -> Result<Option<(ObjectHash, Head)>, VaultError> {
-        for listed in self.list(&Folder::new(&[&"heads", &source]))?.iter().rev() {
-            let Named::Head(_, sequence, hash) = listed.named else { continue };
-            if let Some(head) = judge(self.read_head(source, sequence, listed), left_out)? {
-                return Ok(Some((hash, head)));
-            }
-        }
-        Ok(None)
-    }
-
-    pub(super) fn read_head(
-        &self,
-        source: SourceId,
-        sequence: u64,
-        listed: &Listed,
-    ) -> Result<Head, VaultError> {
-        let (head, node): (Head, _) = self.get_value(&listed.name, &listed.named, EnvelopeKind::Head)?;
-        if head.source != source || head.sequence != sequence {
-            return Err(self.damaged(&listed.name, Malformed::Field("source or sequence")));
-        }
-        if head.sequence >= SEQUENCE_END {
-            return Err(self.damaged(&listed.name, Malformed::Field("sequence")));
-        }
-        // The name of the source is not in it; its id is enough to ask.
-        if !node.writes.iter().any(|name| name == "*" || self.ring().source_id(name) == source) {
-            let (object, place, signer) = (listed.name.to_string(), self.place(), node.signer);
-            return Err(VaultError::Untrusted { object, place, signer });
-        }
-        Ok(head)
+        catalogue
     }
 }
 

@@ -18,14 +18,14 @@ impl Vault {
     /// Reads all of them; returns the sessions.
     pub(super) fn check_commits(&self, report: &mut CheckReport) -> Result<Sessions, VaultError> {
         let mut sessions = Sessions::new();
-        for listed in self.list(&Folder::new(&[&"sessions"]))? {
+        for listed in self.list(&Folder::new(&[&"ledger", &"sessions"]))? {
             let Named::Session(id) = listed.named else { continue };
             sessions.extend(noted(self.session(&listed.name, id), &listed, report)?.map(|known| (id, known)));
         }
         for listed in self.list(&Folder::new(&[&"fences"]))? {
             noted(self.fence_object(&listed), &listed, report)?;
         }
-        for listed in self.list(&Folder::new(&[&"gc"]))? {
+        for listed in self.list(&Folder::new(&[&"ledger", &"gc"]))? {
             noted(self.gc_record(&listed), &listed, report)?;
         }
         for listed in self.list(&Folder::new(&[&"bad"]))? {

@@ -6,8 +6,9 @@ use backstay_core::point::{Head, HeadTarget, Partial, PointCommon, PointLink, Va
 use backstay_core::run::{PartRef, check_parts};
 use backstay_core::units::Timestamp;
 
-use super::Session;
-use super::catalogue::{POINT_PURPOSE, PointPayload};
+use super::points::{POINT_PURPOSE, PointPayload};
+use super::{PointObject, Session};
+use crate::commit_object::SessionObject;
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::index_object::{INDEX_ENTRIES_MAX, INDEX_PACKS_MAX, IndexAuthor, IndexObject};
@@ -66,7 +67,11 @@ pub struct HeadDraft {
 }
 
 impl Session {
-    pub(super) fn put_index(&self, written: Written) -> Result<Vec<(ObjectHash, IndexObject)>, VaultError> {
+    pub(super) fn put_index(
+        &self,
+        session: &SessionObject,
+        written: Written,
+    ) -> Result<Vec<(ObjectHash, IndexObject)>, VaultError> {
         let mut objects = Vec::new();
         let mut packs = written.packs;
         while !packs.is_empty() {
@@ -80,8 +85,8 @@ impl Session {
                 })
                 .count();
             let rest = packs.split_off(fitting.max(1));
-            let object = IndexObject::of_packs(IndexAuthor::Session, self.object.collection, &packs);
-            let session = self.object.session;
+            let object = IndexObject::of_packs(IndexAuthor::Session, session.collection, &packs);
+            let session = session.session;
             let hash = self.vault().put_hashed(
                 &self.writer.signer,
                 EnvelopeKind::Index,
@@ -94,7 +99,11 @@ impl Session {
         Ok(objects)
     }
 
-    pub(super) fn put_point(&self, draft: &PointDraft) -> Result<PointLink, VaultError> {
+    pub(super) fn put_point(
+        &self,
+        session: &SessionObject,
+        draft: &PointDraft,
+    ) -> Result<PointObject, VaultError> {
         let keeps = draft.partial.iter().flat_map(|partial| &partial.keeps);
         let parts: Vec<PartRef> = draft.run.iter().chain(keeps).cloned().collect();
         if let Err(error) = check_parts(&parts) {
@@ -120,9 +129,9 @@ impl Session {
                 parent: draft.parent,
                 run: draft.run.clone(),
                 previous_head: draft.previous_head,
-                session: self.object.session,
+                session: session.session,
                 partial: draft.partial.clone(),
-                collection: self.object.collection,
+                collection: session.collection,
                 retention_time: draft.original.as_ref().and_then(|original| original.retention_time),
             },
         };
@@ -134,14 +143,19 @@ impl Session {
             &encode_cbor(&payload),
             name,
         )?;
-        Ok(PointLink { point, object })
+        Ok(PointObject {
+            link: PointLink { point, object },
+            common: draft.common.clone(),
+            vault_part: payload.vault_part,
+            put_by: self.writer.signer.public(),
+        })
     }
 
     pub(super) fn put_head(
         &self,
         draft: &HeadDraft,
         committed: Option<(u64, PointLink)>,
-    ) -> Result<(), VaultError> {
+    ) -> Result<(ObjectHash, Head), VaultError> {
         let newest = committed.or(draft.newest).map(|(sequence, link)| HeadTarget {
             vault: self.vault().id(),
             sequence,
@@ -159,7 +173,8 @@ impl Session {
             previous: draft.previous,
         };
         let name = |hash| Named::Head(draft.source, draft.sequence, hash);
-        self.vault().put_hashed(&self.writer.signer, EnvelopeKind::Head, &encode_cbor(&head), name)?;
-        Ok(())
+        let hash =
+            self.vault().put_hashed(&self.writer.signer, EnvelopeKind::Head, &encode_cbor(&head), name)?;
+        Ok((hash, head))
     }
 }

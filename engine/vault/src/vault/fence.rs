@@ -56,7 +56,7 @@ impl Vault {
             })
             .collect();
         let mut dead = Vec::new();
-        for listed in self.list(&Folder::new(&[&"sessions"]))? {
+        for listed in self.list(&Folder::new(&[&"ledger", &"sessions"]))? {
             let Named::Session(id) = listed.named else { continue };
             if fenced.contains(&id) {
                 continue;

@@ -1,6 +1,10 @@
-//! Listing of `gc/`: what collections are about to delete, and how many there were (docs/format.md, section 10).
+//! Listing of `ledger/`: which sessions there are, what collections are about to delete, and how many there were (docs/format.md,
+//! section 10).
+
+use std::collections::HashSet;
 
 use backstay_core::collection::CollectionNumber;
+use backstay_core::id::SessionId;
 
 use super::Vault;
 use crate::collections::Collections;
@@ -11,10 +15,37 @@ use crate::malformed::Malformed;
 use crate::name::Named;
 use crate::store::{Folder, Listed};
 
+/// What one listing of the whole ledger has shown.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    sessions: HashSet<SessionId>,
+    /// Number of the newest collection.
+    pub(super) newest: CollectionNumber,
+}
+
+impl Ledger {
+    pub(super) fn has_session(&self, session: SessionId) -> bool {
+        self.sessions.contains(&session)
+    }
+}
+
 impl Vault {
+    /// Lists sessions and records of collections at once.
+    pub(super) fn ledger(&self) -> Result<Ledger, VaultError> {
+        let mut ledger = Ledger { sessions: HashSet::new(), newest: CollectionNumber::NONE };
+        for listed in self.list(&Folder::new(&[&"ledger"]))? {
+            match listed.named {
+                Named::Session(session) => drop(ledger.sessions.insert(session)),
+                Named::Gc(number, _) => ledger.newest = ledger.newest.max(number),
+                _ => {}
+            }
+        }
+        Ok(ledger)
+    }
+
     /// Number of the newest collection, as the names say.
     pub(super) fn newest_collection(&self) -> Result<CollectionNumber, VaultError> {
-        let listed = self.list(&Folder::new(&[&"gc"]))?;
+        let listed = self.list(&Folder::new(&[&"ledger", &"gc"]))?;
         Ok(listed.iter().filter_map(number).max().unwrap_or(CollectionNumber::NONE))
     }
 
@@ -22,7 +53,7 @@ impl Vault {
     /// that cannot be read is an error: without it nothing can be counted on.
     pub(super) fn collections(&self) -> Result<Option<Collections>, VaultError> {
         let mut collections = Collections::default();
-        for listed in self.list(&Folder::new(&[&"gc"]))? {
+        for listed in self.list(&Folder::new(&[&"ledger", &"gc"]))? {
             match self.gc_record(&listed) {
                 Ok(record) => collections.add(record),
                 Err(VaultError::Store(error)) if error.is_not_found() => return Ok(None),

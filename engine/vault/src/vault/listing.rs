@@ -20,7 +20,7 @@ impl Vault {
     /// # Errors
     /// Also when the store lists what was there once. Nothing is to be done by such a listing.
     pub(super) fn check_listed(&self, session: SessionId) -> Result<(), VaultError> {
-        let listed = self.list(&Folder::new(&[&"sessions"]))?;
+        let listed = self.list(&Folder::new(&[&"ledger", &"sessions"]))?;
         match listed.iter().any(|listed| listed.named == Named::Session(session)) {
             true => Ok(()),
             false => Err(VaultError::OldListing { place: self.place() }),

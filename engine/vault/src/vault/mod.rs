@@ -17,9 +17,12 @@ mod layout;
 mod listing;
 mod living;
 mod many;
+mod memory;
 mod objects;
 mod open;
+mod opening;
 mod pin;
+mod points;
 mod proofs;
 mod reading;
 mod refresh;
@@ -63,6 +66,7 @@ use crate::index::{ChunkIndex, IndexTotals};
 use crate::keys::KeyRing;
 use crate::name::ObjectName;
 use crate::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
+use memory::Memory;
 use sealed::TrustedParts;
 use settled::KnownSession;
 use trust::Trust;
@@ -81,6 +85,7 @@ pub struct Vault {
     /// The points that were there when their source was listed last, as far as they were read.
     points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
     acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
+    memory: Memory,
     trusted_parts: TrustedParts,
     /// Whether something was met that keys or a custodian have written which this process does not know.
     has_met_newer: AtomicBool,
@@ -134,6 +139,11 @@ impl Vault {
     /// What was deleted and can be brought back.
     pub fn trash(&self) -> Result<Vec<Trashed>, VaultError> {
         Ok(self.io.block_on(self.store.trash())?)
+    }
+
+    /// Whether requests to its store are paid for one by one, so that what is known is not asked again.
+    pub fn requests_cost(&self) -> bool {
+        self.store.requests_cost()
     }
 
     /// Clears away what puts have left in the store that were broken off at least so long ago; how many.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::Vault;
+use super::memory::Memory;
 use super::sealed::TrustedParts;
 use super::trust::Trust;
 use super::unopened::Unopened;
@@ -21,8 +22,8 @@ use crate::malformed::Malformed;
 use crate::name::Named;
 use crate::store::{Listed, Store, StoreErrorKind};
 
-/// Features that this code knows.
-const FEATURES: [&str; 0] = [];
+/// Features that this code knows, and that every vault has: one without them is older than this form of the format.
+const FEATURES: [&str; 1] = ["ledger"];
 
 /// What a new vault is made of.
 #[derive(Debug)]
@@ -209,6 +210,7 @@ impl Vault {
             refreshing: Mutex::default(),
             points: Mutex::default(),
             acknowledged: Mutex::default(),
+            memory: Memory::default(),
             trusted_parts: TrustedParts::default(),
             has_met_newer: AtomicBool::default(),
         })
@@ -259,9 +261,12 @@ fn read_format(unopened: Unopened<'_>, ring: &KeyRing) -> Result<FormatObject, V
         Some(feature) => Some(format!("feature `{feature}`")),
         None => None,
     };
-    match needs {
-        Some(needs) => Err(VaultError::Newer { place: store.place(), needs }),
-        None => Ok(format),
+    if let Some(needs) = needs {
+        return Err(VaultError::Newer { place: store.place(), needs });
+    }
+    match FEATURES.iter().all(|feature| format.features.iter().any(|has| has == feature)) {
+        true => Ok(format),
+        false => Err(VaultError::Older { place: store.place() }),
     }
 }
 

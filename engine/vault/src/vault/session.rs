@@ -5,28 +5,21 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use backstay_core::clock::Clock;
-use backstay_core::id::{ChunkId, ObjectHash, PointId, SessionId, SourceId};
+use backstay_core::id::{ChunkId, ObjectHash, PointId, SourceId};
 use backstay_core::point::PointLink;
 use backstay_core::units::Timestamp;
 
-use super::living::{Life, Living};
+use super::living::Living;
+use super::opening::{ChooseParent, Opening, STARTS_MAX};
 use super::settled::KnownSession;
 use super::{Catalogue, HeadDraft, PointDraft, PointObject, Vault};
 use crate::collections::Collections;
-use crate::commit_object::{SessionKind, SessionObject, SessionState};
-use crate::envelope::EnvelopeKind;
+use crate::commit_object::{SessionObject, SessionState};
 use crate::error::VaultError;
 use crate::index::IndexOrigin;
 use crate::index_object::IndexObject;
-use crate::keys::{Signer, random_bytes};
-use crate::name::Named;
+use crate::keys::Signer;
 use crate::write::Written;
-
-/// How often another parent is chosen because the one before was thinned away or is no longer the newest.
-const PARENT_TRIES_MAX: usize = 5;
-
-/// How often a commit is opened because a collection began meanwhile.
-const STARTS_MAX: usize = 5;
 
 /// Who writes.
 #[derive(Debug)]
@@ -49,36 +42,70 @@ impl WriterIdentity {
 #[derive(Debug, Clone)]
 pub struct WriterView {
     vault: Arc<Vault>,
-    collections: Arc<Collections>,
+    basis: Basis,
+}
+
+#[derive(Debug, Clone)]
+enum Basis {
+    /// What was read in a session, or before it.
+    Session(Arc<Opening>),
+    /// What a custodian has read between two passes.
+    Custodian(Arc<Collections>),
 }
 
 impl WriterView {
     /// What a custodian may count on between two passes: only it deletes.
     pub(super) fn of_custodian(vault: Arc<Vault>, collections: Collections) -> Self {
-        Self { vault, collections: Arc::new(collections) }
+        Self { vault, basis: Basis::Custodian(Arc::new(collections)) }
     }
 
     /// Whether the vault has the chunk, sealed by no compromised key, and will keep it at least until the session ends.
     pub fn has(&self, id: &ChunkId) -> bool {
-        self.vault.writer_has(id, &self.collections)
+        match &self.basis {
+            Basis::Session(opening) => opening.may_count_on(id),
+            Basis::Custodian(collections) => self.vault.writer_has(id, collections),
+        }
     }
 
-    /// The same with whatever key.
+    /// The same with whatever key. Of a session that is there.
     pub(super) fn has_in_any_seal(&self, id: &ChunkId) -> bool {
-        self.vault.copier_has(id, &self.collections)
+        self.vault.copier_has(id, &self.collections())
     }
 
     /// Chunks that points of the vault need and that are lost: whoever has their contents is to store them again.
     pub fn lost(&self) -> Result<HashSet<ChunkId>, VaultError> {
-        match self.collections.bad() {
+        match self.collections().bad() {
             Some(_) => self.vault.lost_chunks(),
             None => Ok(HashSet::new()),
+        }
+    }
+
+    /// Before anything is put. Blocks for a few requests where the session is not there yet.
+    pub(crate) fn make_sure(&self) -> Result<(), VaultError> {
+        match &self.basis {
+            Basis::Session(opening) => opening.make_sure(),
+            Basis::Custodian(_) => Ok(()),
+        }
+    }
+
+    /// Whether [`WriterView::make_sure`] has nothing to do any more.
+    pub(crate) fn is_sure(&self) -> bool {
+        match &self.basis {
+            Basis::Session(opening) => opening.is_open(),
+            Basis::Custodian(_) => true,
         }
     }
 
     /// The vault.
     pub fn vault(&self) -> &Arc<Vault> {
         &self.vault
+    }
+
+    fn collections(&self) -> Arc<Collections> {
+        match &self.basis {
+            Basis::Session(opening) => opening.collections(),
+            Basis::Custodian(collections) => Arc::clone(collections),
+        }
     }
 }
 
@@ -89,20 +116,16 @@ pub struct Acknowledged {
     pub points: Vec<PointLink>,
 }
 
-/// On which point of a catalogue a commit builds; it must be settled.
-pub(super) type ChooseParent<'c> = dyn Fn(&Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> + 'c;
-
 /// What a commit has put: index objects and points.
 type Put = (Vec<(ObjectHash, IndexObject)>, Vec<PointLink>);
 
-/// An open commit on one vault.
+/// A commit on one vault that is under way.
 #[derive(Debug)]
 pub struct Session {
     pub(super) writer: Arc<WriterIdentity>,
-    pub(super) object: SessionObject,
+    vault: Arc<Vault>,
     parent: Option<Arc<PointObject>>,
-    view: WriterView,
-    life: Life,
+    opening: Arc<Opening>,
 }
 
 impl Session {
@@ -118,6 +141,19 @@ impl Session {
         Self::open_on(vault, writer, source_name, now, &|catalogue| vault.parent(catalogue))
     }
 
+    /// Begins a session: where requests cost it is planned, else opened.
+    pub fn begin(
+        vault: &Arc<Vault>,
+        writer: &Arc<WriterIdentity>,
+        source_name: &str,
+        now: Timestamp,
+    ) -> Result<(Self, Catalogue), VaultError> {
+        match vault.requests_cost() {
+            true => Self::plan(vault, writer, source_name, now),
+            false => Self::open(vault, writer, source_name, now),
+        }
+    }
+
     /// The same for what builds on another point than the newest: `choose` says on which.
     pub(super) fn open_on(
         vault: &Arc<Vault>,
@@ -126,23 +162,43 @@ impl Session {
         now: Timestamp,
         choose: &ChooseParent<'_>,
     ) -> Result<(Self, Catalogue), VaultError> {
-        vault.may_be_written()?;
-        let allowed =
-            vault.trust().node(&writer.signer.public()).is_some_and(|node| node.may_write(source_name));
-        if !allowed {
-            let (node, place) = (writer.node.clone(), vault.place());
-            return Err(VaultError::MayNotWrite { node, source_name: source_name.to_owned(), place });
-        }
-        let source = vault.ring().source_id(source_name);
+        let source = vault.source_to_write(writer, source_name)?;
         for _ in 0..STARTS_MAX {
-            let mut session = Self::new(vault, writer, source, now)?;
-            match session.begin(source, choose) {
+            let collections = Arc::new(Collections::newest_is(vault.newest_collection()?));
+            let opening = Arc::new(Opening::planned(vault, writer, source, None, collections, now));
+            let outcome = opening.open_first(choose);
+            let session = Self::of(vault, writer, opening);
+            match outcome {
                 Ok(Some(catalogue)) => return Ok((session, catalogue)),
-                Ok(None) => session.fence(now, "a collection began while it was opened")?,
+                Ok(None) => session.opening.fence(now, "a collection began while it was opened")?,
                 Err(error) => return Err(session.fail(error, now)),
             }
         }
         Err(VaultError::Collecting { place: vault.place() })
+    }
+
+    /// The same for a vault whose requests cost: reads first, or goes by what was read not long ago, and puts the session
+    /// when something is to be put that needs one. Then it looks whether a collection has begun, and if so, whether what was read
+    /// still holds. When nothing but a head is committed there is no session.
+    pub fn plan(
+        vault: &Arc<Vault>,
+        writer: &Arc<WriterIdentity>,
+        source_name: &str,
+        now: Timestamp,
+    ) -> Result<(Self, Catalogue), VaultError> {
+        let source = vault.source_to_write(writer, source_name)?;
+        let (mut catalogue, collections) = vault.catalogue_read_first(source, &writer.node)?;
+        if let Some(error) = catalogue.take_damaged_layout() {
+            return Err(error);
+        }
+        let parent = vault.parent(&catalogue)?;
+        let opening = Opening::planned(vault, writer, source, parent, collections, now);
+        Ok((Self::of(vault, writer, Arc::new(opening)), catalogue))
+    }
+
+    fn of(vault: &Arc<Vault>, writer: &Arc<WriterIdentity>, opening: Arc<Opening>) -> Self {
+        let (vault, writer, parent) = (Arc::clone(vault), Arc::clone(writer), opening.parent());
+        Self { writer, vault, parent, opening }
     }
 
     /// The point on which the capture builds; it is pinned while the session is open.
@@ -151,91 +207,65 @@ impl Session {
     }
 
     /// The points that are pinned while the session is open: the parent.
-    pub fn pins(&self) -> &[PointId] {
-        &self.object.pins
+    pub fn pins(&self) -> Vec<PointId> {
+        self.parent.iter().map(|point| point.link.point).collect()
     }
 
     /// What may be counted on while the session is open.
     pub fn view(&self) -> WriterView {
-        self.view.clone()
+        WriterView { vault: Arc::clone(&self.vault), basis: Basis::Session(Arc::clone(&self.opening)) }
     }
 
     /// The vault.
     pub fn vault(&self) -> &Arc<Vault> {
-        &self.view.vault
+        &self.vault
     }
 
     /// Commits what was written: index, points, heads, each durable before the next, and then asks whether all of
-    /// that came in time. Only when this returns `Ok` is anything acknowledged.
+    /// that came in time. Only when this returns `Ok` is anything acknowledged. Heads alone need no session.
     pub fn commit(
-        mut self,
+        self,
         written: Written,
         points: &[PointDraft],
         heads: &[HeadDraft],
         clock: &dyn Clock,
     ) -> Result<Acknowledged, VaultError> {
+        if written.packs.is_empty() && points.is_empty() && !self.opening.is_open() {
+            return self.commit_heads(heads, clock);
+        }
         let (index, links) = match self.put_all(written, points, heads) {
             Ok(put) => put,
             Err(error) => return Err(self.fail(error, clock.now())),
         };
-        let (session, signer) = (self.object.session, self.writer.signer.public());
+        let (session, signer) = (self.opening.object().session, self.writer.signer.public());
         for (hash, content) in &index {
-            self.vault().believe(IndexOrigin { hash: *hash, session, signer }, content);
+            self.vault.believe(IndexOrigin { hash: *hash, session, signer }, content);
         }
         // Acknowledged already: if this fails, the session is fenced later.
-        match self.put(SessionState::Acknowledged) {
-            Ok(()) => self.life.has_ended(),
-            Err(error) => tracing::warn!(%error, "the session stays open"),
+        if let Err(error) = self.opening.end() {
+            tracing::warn!(%error, "the session stays open");
         }
-        let session = KnownSession { object: self.object, signer };
-        self.view.vault.remember_acknowledged(Arc::new(session));
+        let object = SessionObject { state: SessionState::Acknowledged, ..self.opening.object() };
+        self.vault.remember_acknowledged(Arc::new(KnownSession { object, signer }));
         Ok(Acknowledged { points: links })
     }
 
     /// Gives the session up; nothing of it was acknowledged. Puts that were sent may still land, so it is
     /// fenced and not ended.
     pub fn give_up(self, now: Timestamp) -> Result<(), VaultError> {
-        self.fence(now, "given up by its node")
+        self.opening.fence(now, "given up by its node")
     }
 
-    /// A session that nobody has seen yet. Collections are counted before it is put.
-    fn new(
-        vault: &Arc<Vault>,
-        writer: &Arc<WriterIdentity>,
-        source: SourceId,
-        now: Timestamp,
-    ) -> Result<Self, VaultError> {
-        let object = SessionObject {
-            session: SessionId::new(random_bytes()),
-            node: writer.node.clone(),
-            counter: 0,
-            state: SessionState::Open,
-            start: now,
-            pins: Vec::new(),
-            sources: vec![source],
-            kind: SessionKind::Writer,
-            collection: vault.newest_collection()?,
-        };
-        let view = WriterView { vault: Arc::clone(vault), collections: Arc::default() };
-        let life = writer.living.begin(vault.id(), object.session);
-        Ok(Self { writer: Arc::clone(writer), object, parent: None, view, life })
-    }
-
-    /// `None` when a collection has begun since this session was made: it may not know of the session.
-    fn begin(
-        &mut self,
-        source: SourceId,
-        choose: &ChooseParent<'_>,
-    ) -> Result<Option<Catalogue>, VaultError> {
-        let catalogue = self.pin_parent(source, choose)?;
-        self.vault().check_listed(self.object.session)?;
-        let collections = self.vault().collections()?;
-        let Some(collections) = collections.filter(|listed| listed.newest() == self.object.collection) else {
-            return Ok(None);
-        };
-        self.view.collections = Arc::new(collections);
-        self.vault().refresh_index(Some(&self.writer.node))?;
-        Ok(Some(catalogue))
+    /// What has not changed is said by a head. It counts on nothing but its point, which nothing but retention can take away.
+    fn commit_heads(self, heads: &[HeadDraft], clock: &dyn Clock) -> Result<Acknowledged, VaultError> {
+        for head in heads {
+            match self.put_head(head, None) {
+                Ok(put) => self.vault.learn(head.source, None, Some(put)),
+                Err(error) => return Err(self.fail(error, clock.now())),
+            }
+        }
+        self.opening.is_over();
+        Ok(Acknowledged { points: Vec::new() })
     }
 
     /// Index, points and heads, in this order, and then the question whether all of that came too late.
@@ -245,25 +275,37 @@ impl Session {
         points: &[PointDraft],
         heads: &[HeadDraft],
     ) -> Result<Put, VaultError> {
-        let index = self.put_index(written)?;
-        let links = points.iter().map(|draft| self.put_point(draft)).collect::<Result<Vec<_>, _>>()?;
+        self.opening.make_sure()?;
+        let object = self.opening.object();
+        let index = self.put_index(&object, written)?;
+        let put = points.iter().map(|draft| self.put_point(&object, draft));
+        let put = put.collect::<Result<Vec<PointObject>, _>>()?;
+        let links: Vec<PointLink> = put.iter().map(|point| point.link).collect();
+        let mut put_heads = Vec::new();
         for head in heads {
             let committed = points.iter().zip(&links).find(|(p, _)| p.common.source == head.source);
-            self.put_head(head, committed.map(|(point, link)| (point.common.sequence, *link)))?;
+            let committed = committed.map(|(point, link)| (point.common.sequence, *link));
+            put_heads.push(self.put_head(head, committed)?);
         }
-        self.check_in_time()?;
+        self.check_in_time(&object)?;
+        for point in put {
+            self.vault.learn(point.common.source, Some(point), None);
+        }
+        for (head, put) in heads.iter().zip(put_heads) {
+            self.vault.learn(head.source, None, Some(put));
+        }
         Ok((index, links))
     }
 
     /// First the fence, then `gc/`: two collections later a fence may be gone again.
-    fn check_in_time(&self) -> Result<(), VaultError> {
-        let session = self.object.session;
-        if self.vault().is_fenced(session)? {
+    fn check_in_time(&self, object: &SessionObject) -> Result<(), VaultError> {
+        let session = object.session;
+        if self.vault.is_fenced(session)? {
             return Err(VaultError::Fenced { session });
         }
-        match self.object.collection.may_acknowledge(self.vault().newest_collection()?) {
+        match object.collection.may_acknowledge(self.vault.newest_collection()?) {
             true => Ok(()),
-            false => Err(VaultError::Overtaken { session, place: self.vault().place() }),
+            false => Err(VaultError::Overtaken { session, place: self.vault.place() }),
         }
     }
 
@@ -272,50 +314,29 @@ impl Session {
     fn fail(&self, error: VaultError, now: Timestamp) -> VaultError {
         let fenced = match error {
             VaultError::Fenced { .. } => {
-                self.life.has_ended();
+                self.opening.is_over();
                 Ok(())
             }
-            _ => self.fence(now, "its commit failed"),
+            _ => self.opening.fence(now, "its commit failed"),
         };
         if let Err(error) = fenced {
             tracing::warn!(%error, "the session stays open");
         }
         error
     }
+}
 
-    fn fence(&self, now: Timestamp, reason: &str) -> Result<(), VaultError> {
-        self.vault().fence(&self.writer, &self.object, now, reason)?;
-        self.life.has_ended();
-        Ok(())
-    }
-
-    /// Puts the session with its parent pinned, until that is the parent to choose also after it was put.
-    fn pin_parent(&mut self, source: SourceId, choose: &ChooseParent<'_>) -> Result<Catalogue, VaultError> {
-        let vault = Arc::clone(self.vault());
-        let link = |point: &Option<Arc<PointObject>>| point.as_ref().map(|point| point.link);
-        self.parent = choose(&vault.catalogue(source)?)?;
-        for _ in 0..PARENT_TRIES_MAX {
-            self.object.pins = self.parent.iter().map(|point| point.link.point).collect();
-            self.put(SessionState::Open)?;
-            let mut catalogue = vault.catalogue(source)?;
-            // An older layout would say what no longer holds: what it drops may be gone.
-            if let Some(error) = catalogue.take_damaged_layout() {
-                return Err(error);
+impl Vault {
+    /// The source of this name, if the writer may write it here.
+    fn source_to_write(&self, writer: &WriterIdentity, source_name: &str) -> Result<SourceId, VaultError> {
+        self.may_be_written()?;
+        let node = self.trust().node(&writer.signer.public());
+        match node.is_some_and(|node| node.may_write(source_name)) {
+            true => Ok(self.ring().source_id(source_name)),
+            false => {
+                let (node, place) = (writer.node.clone(), self.place());
+                Err(VaultError::MayNotWrite { node, source_name: source_name.to_owned(), place })
             }
-            // Also one that has come meanwhile: the parent of what is written is the point that is pinned.
-            let parent = choose(&catalogue)?;
-            if link(&parent) == link(&self.parent) {
-                return Ok(catalogue);
-            }
-            self.parent = parent;
         }
-        Err(VaultError::Unsettled { source_id: source, place: vault.place() })
-    }
-
-    fn put(&mut self, state: SessionState) -> Result<(), VaultError> {
-        self.object.counter += 1;
-        self.object.state = state;
-        let named = Named::Session(self.object.session);
-        self.vault().put_value(&self.writer.signer, EnvelopeKind::Session, &named, &self.object)
     }
 }

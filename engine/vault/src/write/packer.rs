@@ -14,7 +14,7 @@ use crate::index_object::IndexedPack;
 use crate::name::Named;
 use crate::pack::{PackBuilder, PackEntry, UnnamedPack};
 use crate::record::RecordHeader;
-use crate::vault::Vault;
+use crate::vault::{Vault, WriterView};
 
 /// Packs that go up at the same time, beside those that fill: each takes its memory.
 const UPLOADS_AT_ONCE: usize = 2;
@@ -28,6 +28,8 @@ pub(crate) type StoredPack = (IndexedPack, Vec<PackEntry>);
 #[derive(Debug)]
 pub(crate) struct Packer {
     vault: Arc<Vault>,
+    /// Of a session that may not be there yet.
+    session: Option<WriterView>,
     /// Of each class one for records that trusted keys have sealed, and one for others.
     filling: [Mutex<PackBuilder>; 4],
     uploads: Arc<Budget>,
@@ -48,6 +50,7 @@ impl Packer {
     pub(crate) fn new(vault: Arc<Vault>) -> Self {
         Self {
             vault,
+            session: None,
             filling: [Data, Data, Meta, Meta].map(|class| Mutex::new(PackBuilder::new(class))),
             uploads: Arc::new(Budget::new(UPLOADS_AT_ONCE)),
             images: BufferPool::new(UPLOADS_AT_ONCE),
@@ -55,6 +58,11 @@ impl Packer {
             outcome: Arc::default(),
             taken: Arc::default(),
         }
+    }
+
+    /// A packer of a session: that is put before the first pack is.
+    pub(super) fn of_session(view: &WriterView) -> Self {
+        Self { session: Some(view.clone()), ..Self::new(Arc::clone(view.vault())) }
     }
 
     /// The same that counts what its store has taken beside others.
@@ -144,8 +152,19 @@ impl Packer {
         let outcome = Arc::clone(&self.outcome);
         let taken = Arc::clone(&self.taken);
         let vault = Arc::clone(&self.vault);
+        let session = self.session.clone().filter(|session| !session.is_sure());
         self.vault.io().spawn(async move {
-            let result = vault.store().put(&Named::Pack(pack.id).to_name(), pack.content).await;
+            let result = match session {
+                Some(session) => make_sure(session).await,
+                None => Ok(()),
+            };
+            let result = match result {
+                Ok(()) => {
+                    let put = vault.store().put(&Named::Pack(pack.id).to_name(), pack.content).await;
+                    put.map_err(VaultError::from)
+                }
+                Err(error) => Err(error),
+            };
             let mut outcome = lock(&outcome);
             match result {
                 Ok(()) => {
@@ -153,12 +172,18 @@ impl Packer {
                     outcome.stored.push((indexed, pack.entries));
                 }
                 Err(error) => {
-                    outcome.failure.get_or_insert(error.into());
+                    outcome.failure.get_or_insert(error);
                 }
             }
             drop(permit);
         });
     }
+}
+
+/// It blocks, and tasks may not.
+async fn make_sure(session: WriterView) -> Result<(), VaultError> {
+    let made = tokio::task::spawn_blocking(move || session.make_sure()).await;
+    made.unwrap_or(Err(VaultError::GivenUp))
 }
 
 /// The right to send one pack; given back also when the sending is dropped half-way.

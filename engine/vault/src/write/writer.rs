@@ -128,9 +128,7 @@ impl ChunkWriter {
     /// A writer for these targets, all of one domain; at least one.
     pub fn new(pool: Arc<CpuPool>, ring: Arc<KeyRing>, targets: Vec<WriterView>) -> Self {
         let totals = Arc::new(Totals::default());
-        let packer = |view: &WriterView| {
-            Packer::new(Arc::clone(view.vault())).counting(Arc::clone(&totals.stored_packs))
-        };
+        let packer = |view: &WriterView| Packer::of_session(view).counting(Arc::clone(&totals.stored_packs));
         let targets = targets.into_iter().map(|view| Target { packer: packer(&view), view }).collect();
         let shared =
             Shared { ring, targets, in_flight: Budget::new(IN_FLIGHT_BYTES), seen: Mutex::default(), totals };

@@ -28,6 +28,16 @@ fn vouched_index(keeper: &Keeper<'_>) -> Set<IndexSlot> {
     store.listed_custodian_index().iter().filter(|slot| unseen || sound(slot)).fold(Set::EMPTY, Set::with)
 }
 
+/// Before it works off a record that may have been there before a thinning, or that has landed late, another one that dooms
+/// the same.
+pub(crate) fn begin_anew(keeper: &Keeper<'_>, out: &mut Steps) {
+    let store = &keeper.state.store;
+    let (batch, victims) = (store.listed_gcs(), store.doomed());
+    let me = Custodian { at: Duty::PutGc, batch, finished: false, victims, ..keeper.me };
+    let does = "finds a gc record that not everybody has seen in time, will put the next";
+    keeper.push(does, What::Packs(victims), keeper.remembering(me), out);
+}
+
 /// `batch` holds the superseded record until that is deleted, and then the new one.
 pub(crate) fn put_gc(keeper: &Keeper<'_>, out: &mut Steps) {
     let gc = gc_record(keeper);
@@ -42,7 +52,8 @@ pub(crate) fn put_gc(keeper: &Keeper<'_>, out: &mut Steps) {
         true => keeper.me.victims,
         false => next.store.doomed(),
     };
-    next.custodians[keeper.number] = Custodian { at, batch, collection: gc.collection, victims, ..keeper.me };
+    next.custodians[keeper.number] =
+        Custodian { at, batch, collection: gc.collection, victims, announced: true, ..keeper.me };
     keeper.push("PUTs a gc record that dooms", What::Packs(gc.doomed), next, out);
 }
 

@@ -74,6 +74,18 @@ fn a_crashed_session_may_be_left_to_expire() {
     costs_nothing(captured_twice(2).first_node_crashes(1), Breach::CrashedSessionLeftOpen);
 }
 
+#[test]
+fn a_writer_that_has_read_first_looks_whether_a_collection_has_begun() {
+    let scene = thinned(1, Reads::Nothing).rounds(3).numbered().reading_first();
+    breaks(scene, Breach::ReadFirstNotChecked, AcknowledgedIsLost);
+}
+
+#[test]
+fn what_was_thinned_goes_in_a_collection_that_was_announced_after_it() {
+    let scene = thinned(1, Reads::Nothing).custodian_crashes(1).numbered().reading_first();
+    breaks(scene, Breach::AnyRecordWorkedOff, CountsButIsLost);
+}
+
 // Copies.
 
 #[test]

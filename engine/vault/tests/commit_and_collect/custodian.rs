@@ -5,7 +5,7 @@
 //! `repair`.
 
 use crate::rules::{Breach, World};
-use crate::sets::{Pack, Set};
+use crate::sets::{Id, Pack, Set};
 use crate::state::{Custodian, Duty, Late, State};
 use crate::step::{Actor, Steps, What};
 use crate::store::{IndexObject, Layout, Store};
@@ -90,8 +90,8 @@ impl Keeper<'_> {
 
     /// At rest, knowing what survives a crash.
     pub(crate) fn resting(&self, round: u8) -> Custodian {
-        let Custodian { crashes, finished, .. } = self.me;
-        Custodian { at: Duty::Idle, round, crashes, finished, ..Custodian::default() }
+        let Custodian { crashes, finished, announced, .. } = self.me;
+        Custodian { at: Duty::Idle, round, crashes, finished, announced, ..Custodian::default() }
     }
 
     pub(crate) fn push(&self, does: &'static str, what: What, next: State, out: &mut Steps) {
@@ -159,7 +159,14 @@ impl Keeper<'_> {
         if !is_unfinished || self.breaks(Breach::UndeletedDuringPass) {
             undelete::begin(self, out);
         }
-        if is_unfinished {
+        let newest = store.newest_collection();
+        let of_newest = listed.iter().filter(|slot| store.gcs[slot.number()].collection == newest);
+        // One of several of a number has landed late: who began before has not seen what it dooms.
+        let is_known = self.me.announced && of_newest.count() == 1;
+        let may_resume = !self.world.scene.is_numbered() || is_known;
+        if is_unfinished && !may_resume && !self.breaks(Breach::AnyRecordWorkedOff) {
+            announce::begin_anew(self, out);
+        } else if is_unfinished {
             let me = Custodian {
                 at: Duty::ListSessions,
                 batch: listed,

@@ -150,6 +150,45 @@ fn numbered_collections_settle_what_was_left_behind() {
     holds(just_written().custodian_crashes(1).numbered());
 }
 
+// Writers read first, and open their sessions last.
+
+#[test]
+fn a_writer_may_read_before_it_opens_its_session() {
+    holds(one_chunk(2, 1).rounds(1).numbered().reading_first());
+    holds(one_chunk(1, 2).custodian_crashes(1).numbered().reading_first());
+    holds(sparse_pack(1).rounds(1).custodian_crashes(1).numbered().reading_first());
+    holds(two_sources().rounds(1).custodian_crashes(1).numbered().reading_first());
+}
+
+#[test]
+fn what_a_writer_has_read_first_outlives_no_thinning() {
+    holds(thinned(1, Reads::Nothing).custodian_crashes(1).numbered().reading_first());
+    holds(captured_twice(1).rounds(1).first_node_crashes(1).numbered().reading_first());
+    holds(copied_onto(1).rounds(1).custodian_crashes(1).reading_first());
+}
+
+#[test]
+fn what_a_writer_has_read_first_outlives_no_late_put() {
+    holds(one_chunk(1, 2).rounds(1).custodian_crashes(1).numbered().late_custodian().reading_first());
+    holds(
+        thinned(1, Reads::Nothing).rounds(1).custodian_crashes(1).numbered().late_custodian().reading_first(),
+    );
+    holds(
+        one_chunk(1, 2)
+            .rounds(1)
+            .numbered()
+            .late_custodian()
+            .takeover(Takeover::AfterRevocation)
+            .reading_first(),
+    );
+}
+
+#[test]
+fn what_a_writer_has_read_first_outlives_no_repair_and_no_bringing_back() {
+    holds(damaged(1).rounds(1).reading_first());
+    holds(thinned(1, Reads::Nothing).rounds(1).undeleted(1).numbered().reading_first());
+}
+
 // A custodian's PUT may land after its end, too.
 
 #[test]
@@ -300,6 +339,18 @@ fn late_puts_of_custodians_meet_everything_else() {
     holds(interrupted().rounds(1).custodian_crashes(1).numbered().late_custodian());
     holds(two_packs().custodian_crashes(1).numbered().late_custodian());
     holds(inherited().custodian_crashes(1).numbered().late_custodian());
+}
+
+#[test]
+#[ignore = "long: 20 million states, 1 minute"]
+fn writers_that_have_read_first_meet_everything_else() {
+    holds(one_chunk(2, 2).numbered().reading_first());
+    holds(thinned(2, Reads::Nothing).custodian_crashes(1).numbered().late_custodian().reading_first());
+    holds(interrupted().rounds(1).custodian_crashes(1).numbered().reading_first());
+    holds(inherited().custodian_crashes(1).numbered().late_custodian().reading_first());
+    holds(damaged(2).rounds(1).custodian_crashes(1).reading_first());
+    let taken_over = thinned(1, Reads::Nothing).numbered().late_custodian();
+    holds(taken_over.takeover(Takeover::AfterRevocation).reading_first());
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(crate) fn put_new_gc(keeper: &Keeper<'_>, out: &mut Steps) {
     let deleted_first = keeper.breaks(Breach::DamagedGcDeletedFirst);
     let at = if deleted_first { Duty::MendIndex } else { Duty::DeleteDamagedGc };
     // What was finished is not the newest any more.
-    let mut next = keeper.remembering(Custodian { at, finished: false, ..keeper.me });
+    let mut next = keeper.remembering(Custodian { at, finished: false, announced: true, ..keeper.me });
     late::put_gc(keeper.world, &mut next.store, new_gc(keeper));
     keeper.push("PUTs a gc record in place of the damaged", What::Nothing, next, out);
 }
@@ -103,7 +103,12 @@ pub(crate) fn put_index(keeper: &Keeper<'_>, out: &mut Steps) {
 /// So that none counts that lands later and names what is not there: of an older collection, it needs somebody to vouch
 /// for it.
 pub(crate) fn announce_mended(keeper: &Keeper<'_>, out: &mut Steps) {
-    let mut next = keeper.remembering(Custodian { at: Duty::DeleteMended, finished: false, ..keeper.me });
+    let mut next = keeper.remembering(Custodian {
+        at: Duty::DeleteMended,
+        finished: false,
+        announced: true,
+        ..keeper.me
+    });
     late::put_gc(keeper.world, &mut next.store, new_gc(keeper));
     keeper.push("PUTs a gc record, before index objects go", What::Nothing, next, out);
 }
@@ -159,7 +164,7 @@ pub(crate) fn put_lost(keeper: &Keeper<'_>, out: &mut Steps) {
 
 pub(crate) fn announce_lost(keeper: &Keeper<'_>, out: &mut Steps) {
     let resting = keeper.resting(keeper.me.round);
-    let mut next = keeper.remembering(Custodian { finished: false, ..resting });
+    let mut next = keeper.remembering(Custodian { finished: false, announced: true, ..resting });
     late::put_gc(keeper.world, &mut next.store, new_gc(keeper));
     next.damage.mended = true;
     keeper.push("PUTs a gc record that says so", What::Nothing, next, out);

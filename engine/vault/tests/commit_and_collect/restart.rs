@@ -8,7 +8,10 @@ use crate::writer::Writer;
 
 pub(crate) fn crash(writer: &Writer<'_>, out: &mut Steps) {
     let Node { at, capture, attempt, crashes, .. } = writer.node;
-    if crashes == 0 || matches!(at, NodeAt::LookForCopy | NodeAt::ReadCollection | NodeAt::Restart) {
+    if crashes == 0
+        || matches!(at, NodeAt::LookForCopy | NodeAt::ReadCollection | NodeAt::Restart)
+        || at.is_before_session()
+    {
         return;
     }
     let node = Node { at: NodeAt::Restart, capture, attempt, crashes: crashes - 1, ..Node::default() };
@@ -25,7 +28,7 @@ pub(crate) fn crash(writer: &Writer<'_>, out: &mut Steps) {
 fn under_way(writer: &Writer<'_>, down: &mut State) -> Option<Late> {
     let points = &writer.facts().points;
     match writer.node.at {
-        NodeAt::Open => Some(Late::Open(writer.session)),
+        NodeAt::Open | NodeAt::OpenLast => Some(Late::Open(writer.session)),
         NodeAt::PutPack => {
             let name = writer.state.free_pack();
             down.store.put_pack(name, writer.node.missing);

@@ -45,6 +45,8 @@ pub(crate) enum Breach {
     CollectionNotCheckedAtStart,
     /// A writer does not list `gc/` again before it acknowledges.
     CollectionNotCheckedAtEnd,
+    /// A writer goes by what it has read before its session was there, whichever collection is the newest since.
+    ReadFirstNotChecked,
     /// A writer counts on every index object of a custodian, whenever it landed.
     AnyCustodianIndexTrusted,
 
@@ -61,6 +63,8 @@ pub(crate) enum Breach {
     DroppedWhileDeciding,
     /// Runs leave the layout as soon as their point is dropped, before sessions are listed.
     RunsLeaveWithTheirPoint,
+    /// A collection goes on by a record that was there before the last thinning, or that has landed late.
+    AnyRecordWorkedOff,
     /// What a thinning frees is deleted before the layout that says so is durable.
     ThinnedBeforeLayout,
 

@@ -18,6 +18,8 @@ pub(crate) struct Scene {
     pub(crate) picky_custodian: bool,
     /// A writer may also upload what it could have known to be present.
     pub(crate) stale_writers: bool,
+    /// Writers may go by what they have read before they open their sessions.
+    pub(crate) reading_first: bool,
     /// Collections of each custodian.
     pub(crate) rounds: u8,
     pub(crate) crashes: u8,

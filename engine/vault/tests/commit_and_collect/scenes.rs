@@ -220,6 +220,9 @@ impl Scene {
     pub(crate) fn picky_custodian(self) -> Self {
         Self { picky_custodian: true, ..self }
     }
+    pub(crate) fn reading_first(self) -> Self {
+        Self { reading_first: true, ..self }
+    }
     pub(crate) fn stale_writers(self) -> Self {
         Self { stale_writers: true, ..self }
     }

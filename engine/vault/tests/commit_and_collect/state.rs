@@ -67,6 +67,11 @@ pub(crate) struct Node {
 pub(crate) enum NodeAt {
     LookForCopy,
     ReadCollection,
+    /// It may read all first, and open its session last.
+    ReadLayoutFirst,
+    ListIndexFirst,
+    OpenLast,
+    ListGcLast,
     Open,
     ReadLayout,
     ListGc,
@@ -82,6 +87,13 @@ pub(crate) enum NodeAt {
     Restart,
     #[default]
     Done,
+}
+
+impl NodeAt {
+    /// Reading, while nothing of the attempt is in the store: a crash is like none.
+    pub(crate) fn is_before_session(self) -> bool {
+        matches!(self, Self::ReadLayoutFirst | Self::ListIndexFirst)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -104,7 +116,7 @@ pub(crate) enum ReaderAt {
     Done,
 }
 
-/// A custodian; all but `round`, `crashes` and `finished` is lost in a crash.
+/// A custodian; all but `round`, `crashes`, `finished` and `announced` is lost in a crash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Custodian {
     pub(crate) at: Duty,
@@ -113,6 +125,8 @@ pub(crate) struct Custodian {
     pub(crate) crashes: u8,
     /// The newest collection is known to be complete.
     pub(crate) finished: bool,
+    /// The newest record is its own, and nothing was thinned since it was put.
+    pub(crate) announced: bool,
     /// Where that rule is broken: a thinning counts as done before its layout is there.
     pub(crate) planned: bool,
     /// The gc records that this pass works off, and the number of the newest of them.
@@ -196,6 +210,7 @@ pub(crate) enum Late {
     Points(Set<Point>),
     Fence(Session),
     Gc(Gc),
+
     CustodianIndex(IndexObject),
     /// Of the numbered source.
     Layout(u8, Layout),

@@ -19,7 +19,8 @@ pub(crate) fn begin(keeper: &Keeper<'_>, out: &mut Steps) {
         return mark::mark(&keeper.planning(), out);
     }
     let written = thinning.merged.is_none_or(|(_, record)| keeper.state.store.available().has(record));
-    let next = keeper.then(if written { Duty::ThinLayout } else { Duty::ThinPack });
+    let at = if written { Duty::ThinLayout } else { Duty::ThinPack };
+    let next = keeper.remembering(Custodian { at, announced: false, ..keeper.me });
     keeper.push("will drop", What::Points(Set::of(&[thinning.drop])), next, out);
 }
 

@@ -34,6 +34,10 @@ impl Writer<'_> {
         match self.node.at {
             NodeAt::LookForCopy => self.look_for_copy(out),
             NodeAt::ReadCollection => self.read_collection(out),
+            NodeAt::ReadLayoutFirst => self.read_layout_first(out),
+            NodeAt::ListIndexFirst => self.list_index_first(out),
+            NodeAt::OpenLast => self.open_last(out),
+            NodeAt::ListGcLast => self.list_gc_last(out),
             NodeAt::Open => self.open(out),
             NodeAt::ReadLayout => self.read_layout(out),
             NodeAt::ListGc => self.list_gc(out),
@@ -105,6 +109,53 @@ impl Writer<'_> {
             next,
             out,
         );
+        if self.world.scene.reading_first && !self.state.store.has_damaged_gc() {
+            let store = &self.state.store;
+            let (listed, vouched, names_lost) = (store.doomed(), store.vouched(), store.names_lost());
+            let at = NodeAt::ReadLayoutFirst;
+            next.nodes[self.number] = Node { at, listed, vouched, names_lost, ..self.node };
+            self.push("lists gc/, to read before it opens its session", What::Nothing, next, out);
+        }
+    }
+
+    /// On which point it will build, before its session is there.
+    fn read_layout_first(&self, out: &mut Steps) {
+        for (number, choice) in self.facts().choices.iter().enumerate() {
+            if choice.pin.is_some_and(|pin| !self.may_rely_on(pin)) {
+                continue;
+            }
+            let mut next = self.then(NodeAt::ListIndexFirst);
+            next.store.choice[self.session.number()] = number as u8;
+            let pins = choice.pin.map_or(Set::EMPTY, |pin| Set::of(&[pin]));
+            self.push("reads the layout first, and will pin", What::Points(pins), next, out);
+        }
+    }
+
+    fn list_index_first(&self, out: &mut Steps) {
+        for missing in self.missing_beside(self.trusted() - self.node.listed) {
+            let forgotten = Node { listed: Set::EMPTY, vouched: Set::EMPTY, names_lost: false, ..self.node };
+            let next = self.remembering(Node { at: NodeAt::OpenLast, missing, ..forgotten });
+            self.push("lists index/ first; it lacks", What::Chunks(missing), next, out);
+        }
+    }
+
+    fn open_last(&self, out: &mut Steps) {
+        let mut next = self.then(NodeAt::ListGcLast);
+        next.store.open = next.store.open.with(self.session);
+        self.push("PUTs its session last:", session(self.session), next, out);
+    }
+
+    /// What it has read is as good as read now: what goes in the next collection waits for this session, and what went in this one
+    /// was announced when it began to read.
+    fn list_gc_last(&self, out: &mut Steps) {
+        let store = &self.state.store;
+        let began = store.newest_collection() != store.opened_in[self.session.number()];
+        let is_other = began || store.has_damaged_gc();
+        if is_other && !self.world.breaks(Breach::ReadFirstNotChecked) {
+            return self.open_another(out);
+        }
+        let at = if self.node.missing.is_empty() { NodeAt::PutPoint } else { NodeAt::PutPack };
+        self.push("lists gc/: no collection began since", What::Nothing, self.then(at), out);
     }
 
     /// What the node believes about parents may be old, so it may try any of them.
@@ -187,7 +238,7 @@ impl Writer<'_> {
             || self.state.late.contains(&Late::Fence(self.session));
         let node = match named {
             true => self.next_attempt(),
-            false => Node { at: NodeAt::ReadCollection, tried: 0, ..self.node },
+            false => Node { at: NodeAt::ReadCollection, tried: 0, missing: Set::EMPTY, ..self.node },
         };
         let mut next = self.remembering(node);
         next.store.open = next.store.open.without(self.session);
@@ -232,14 +283,19 @@ impl Writer<'_> {
         packs
     }
 
-    fn find_missing(&self, present: Set<Pack>, does: &'static str, out: &mut Steps) {
+    /// What it would have to upload; where writers may know too little, also what they could find.
+    fn missing_beside(&self, present: Set<Pack>) -> Vec<Set<Chunk>> {
         let wanted = self.choice().upload | self.lost();
         let missing = wanted - self.state.store.chunks_in(present);
         let mut lacking = vec![missing];
         if self.world.scene.stale_writers && missing != wanted {
             lacking.push(wanted);
         }
-        for missing in lacking {
+        lacking
+    }
+
+    fn find_missing(&self, present: Set<Pack>, does: &'static str, out: &mut Steps) {
+        for missing in self.missing_beside(present) {
             let at = if missing.is_empty() { NodeAt::PutPoint } else { NodeAt::PutPack };
             let forgotten = Node { listed: Set::EMPTY, vouched: Set::EMPTY, names_lost: false, ..self.node };
             let node = Node { at, missing, ..forgotten };

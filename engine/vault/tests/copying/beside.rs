@@ -97,7 +97,7 @@ impl Overrides for EndsLate {
 
     async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
         let mut has_point = std::mem::take(&mut *self.has_point.lock().expect("no panic while it is held"));
-        let is_end = has_point && name.as_str().starts_with("sessions/");
+        let is_end = has_point && name.as_str().starts_with("ledger/sessions/");
         has_point |= name.as_str().starts_with("points/");
         *self.has_point.lock().expect("no panic while it is held") = has_point && !is_end;
         match is_end {

@@ -197,7 +197,7 @@ fn a_copy_that_may_have_few_chunks_in_mind_sends_each_once_in_many_commits() {
         });
         assert_eq!(all, slices, "thinned: {thinned}");
         let commits = |scene: &Scene| {
-            scene.to_store.objects().keys().filter(|name| name.starts_with("sessions/")).count()
+            scene.to_store.objects().keys().filter(|name| name.starts_with("ledger/sessions/")).count()
         };
         assert!(commits(&sliced) > commits(&whole) + 2, "thinned: {thinned}");
     }

@@ -48,7 +48,7 @@ fn each_commit_goes_on_where_the_one_before_has_ended() {
     let copied = copy_bit_by_bit(&scene, scene.fixture.open(store).expect("opens"), &scene.clock);
     assert_eq!((copied.points, copied.failures.len()), (1, 0));
     scene.verify();
-    let commits = scene.to_store.objects().keys().filter(|name| name.starts_with("sessions/")).count();
+    let commits = scene.to_store.objects().keys().filter(|name| name.starts_with("ledger/sessions/")).count();
     assert!(commits > usize::from(PARTS), "{commits} commits");
     let ranges = requests.succeeded(Operation::GetRange);
     assert!(ranges < 20 * u64::from(PARTS), "{ranges} reads for {PARTS} parts");

@@ -22,10 +22,10 @@ fn a_pass_accepts_what_was_committed_and_clears_its_commits_away() {
     let mut scene = Scene::new();
     let mut random = Random::new(1);
     scene.line(SOURCE, 4, &mut random);
-    assert_eq!((scene.names("sessions/").len(), scene.names("layout/").len()), (4, 0));
+    assert_eq!((scene.names("ledger/sessions/").len(), scene.names("layout/").len()), (4, 0));
     let done = scene.collect();
     assert_eq!((done.points_accepted, done.points_deleted, done.packs_deleted), (4, 0, 0));
-    assert_eq!(scene.names("sessions/"), [""; 0]);
+    assert_eq!(scene.names("ledger/sessions/"), [""; 0]);
     assert_eq!(scene.names("heads/").len(), 2);
     assert_eq!(scene.names("index/").len(), 1, "those of the commits have become the custodian's");
     scene.verify();
@@ -230,17 +230,18 @@ fn a_commit_whose_session_is_damaged_is_fenced_and_not_acknowledged() {
     let mut scene = Scene::new();
     let mut random = Random::new(11);
     scene.line(SOURCE, 2, &mut random);
-    let before = scene.names("sessions/");
+    let before = scene.names("ledger/sessions/");
     let vaults = [scene.vault.clone()];
     let fixture = scene.fixture.clone();
     let open = fixture.open_capture(&vaults, SOURCE, at(1100)).expect("opens");
-    let session = scene.names("sessions/").into_iter().find(|name| !before.contains(name)).expect("its own");
+    let session =
+        scene.names("ledger/sessions/").into_iter().find(|name| !before.contains(name)).expect("its own");
     scene.overwrite(&session, b"nonsense");
     assert_eq!(scene.collect().points_accepted, 2);
     let late = open.commit(&sample(&mut random, 3), &Style::default()).pop().expect("one");
     assert!(matches!(late, Err(VaultError::Fenced { .. })), "{late:?}");
     while !scene.is_idle() {}
-    assert_eq!((scene.names("sessions/").len(), scene.names("fences/").len()), (0, 0));
+    assert_eq!((scene.names("ledger/sessions/").len(), scene.names("fences/").len()), (0, 0));
     scene.verify();
 }
 

@@ -67,7 +67,7 @@ fn a_point_stays_while_it_is_pinned_and_goes_afterwards() {
     drop(reading);
     thin_and_collect(&mut scene);
     assert_eq!(scene.counting().len(), 1);
-    assert_eq!(scene.names("sessions/"), [""; 0]);
+    assert_eq!(scene.names("ledger/sessions/"), [""; 0]);
     scene.verify();
 }
 
@@ -104,7 +104,7 @@ fn a_point_that_was_dropped_before_it_was_pinned_is_not_begun() {
     let reader = Some(scene.fixture.writer());
     let error = Reading::begin(&vault, &catalogue, points[3], reader, &scene.clock).expect_err("dropped");
     assert!(matches!(error, VaultError::Stack(_)), "{error}");
-    assert_eq!(scene.names("sessions/").len(), 1, "it has ended");
+    assert_eq!(scene.names("ledger/sessions/").len(), 1, "it has ended");
     while !scene.is_idle() {}
 }
 

@@ -118,7 +118,7 @@ fn a_list_of_what_is_lost_is_announced_by_the_repair_after_the_one_that_has_put_
     for memory in without_a_pack(&memory) {
         let store = Arc::new(FaultStore::new(memory.clone()));
         // A first record is put before index objects go, a second one when the list is there.
-        store.fail(Trigger::on(Operation::Put).below("gc/").after(1), StoreErrorKind::Denied);
+        store.fail(Trigger::on(Operation::Put).below("ledger/gc/").after(1), StoreErrorKind::Denied);
         if repair(&fixture, store).is_ok() {
             continue;
         }

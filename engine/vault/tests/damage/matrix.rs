@@ -40,9 +40,9 @@ const HARMLESS: &[(&str, &[Damage], &str)] = &[
         &[Damage::Truncated, Damage::Flipped, Damage::Zeroed, Damage::Swapped, Damage::Older],
         "heads before the newest one are not read",
     ),
-    ("sessions", &[Damage::Missing, Damage::Older], "what it wrote is uploaded again, not counted on"),
+    ("ledger/sessions", &[Damage::Missing, Damage::Older], "what it wrote is uploaded again, not counted on"),
     ("fences", &[Damage::Missing], "an ended session does not ask again; an open one is fenced again"),
-    ("gc", &[Damage::Missing], "of a collection that has ended"),
+    ("ledger/gc", &[Damage::Missing], "of a collection that has ended"),
     ("bad", &[Damage::Missing], "the list before stands; what is lost is noticed anew"),
     ("layout", &[Damage::Missing], "the layout before stands; rolling back is the store's to prevent"),
     (
@@ -117,8 +117,19 @@ fn the_undamaged_vault_has_objects_of_every_kind_and_nothing_is_wrong_with_it() 
     let sample = Sample::new();
     let folders: BTreeSet<&str> = sample.names().map(|(_, folder)| folder).collect();
     let all = [
-        "bad", "fences", "format", "gc", "heads", "index", "keys", "layout", "packs", "points", "proofs",
-        "sessions", "trust",
+        "bad",
+        "fences",
+        "format",
+        "heads",
+        "index",
+        "keys",
+        "layout",
+        "ledger/gc",
+        "ledger/sessions",
+        "packs",
+        "points",
+        "proofs",
+        "trust",
     ];
     assert_eq!(folders, BTreeSet::from(all));
     for folder in all {

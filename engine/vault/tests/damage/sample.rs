@@ -173,7 +173,7 @@ impl Sample {
 
     /// Names of all objects, and the folder each is in.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.objects.keys().map(|name| (name.as_str(), name.split('/').next().expect("names have folders")))
+        self.objects.keys().map(|name| (name.as_str(), folder_of(name)))
     }
 
     /// The vault with one object damaged, in all variants of this damage that apply.
@@ -221,7 +221,7 @@ impl Sample {
             Damage::Older => {
                 let overwritten = self.before.get(name);
                 let earlier = others().filter(|other| {
-                    *other < name && matches!(folder, "format" | "trust" | "gc" | "layout" | "heads")
+                    *other < name && matches!(folder, "format" | "trust" | "ledger/gc" | "layout" | "heads")
                 });
                 overwritten
                     .into_iter()
@@ -298,5 +298,14 @@ fn proof(source: SourceId, second: i64) -> Proof {
         unproven: Vec::new(),
         share: None,
         others: Vec::new(),
+    }
+}
+
+/// The folder of one kind of objects.
+fn folder_of(name: &str) -> &str {
+    let top = name.find('/').expect("names have folders");
+    match &name[..top] {
+        "ledger" => &name[..name.rfind('/').expect("names have folders")],
+        top => top,
     }
 }

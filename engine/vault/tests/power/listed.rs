@@ -102,9 +102,10 @@ fn die_at_every_sync(story: &Story) -> usize {
 
 #[test]
 fn what_was_put_and_is_listed_stays_though_its_writer_died_before_it_was_durable() {
-    for (named, folder) in
-        [(Named::Session(SessionId::new([1; 16])), "sessions"), (Named::Pack(PackId::new([2; 32])), "packs")]
-    {
+    for (named, folder) in [
+        (Named::Session(SessionId::new([1; 16])), "ledger/sessions"),
+        (Named::Pack(PackId::new([2; 32])), "packs"),
+    ] {
         let story = Story { named, folder, begun: |_, _, _| {}, beside: None, work: put };
         assert!(die_at_every_sync(&story) > 0, "nobody saw it before it was durable");
     }
@@ -125,7 +126,7 @@ fn what_was_brought_back_and_is_listed_stays_though_its_process_died_before_it_w
 fn what_comes_after_a_folder_was_listed_stays_as_well() {
     let story = Story {
         named: Named::Session(SessionId::new([1; 16])),
-        folder: "sessions",
+        folder: "ledger/sessions",
         begun: |_, _, _| {},
         beside: Some(Named::Session(SessionId::new([3; 16]))),
         work: put,
@@ -144,7 +145,7 @@ fn a_folder_that_has_not_changed_is_not_made_durable_again() {
     long_unchanged(&root.join(name.as_str()));
     let watcher = DirStore::on(disk.clone(), &root, None);
     let syncs = || {
-        io.block_on(watcher.list(&Folder::new(&[&"sessions"]))).expect("lists");
+        io.block_on(watcher.list(&Folder::new(&[&"ledger", &"sessions"]))).expect("lists");
         disk.records().iter().filter(|record| matches!(record, Record::Step(Step::SyncFolder(_)))).count()
     };
     let first = syncs();

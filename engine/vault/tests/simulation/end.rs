@@ -50,7 +50,7 @@ fn rest(scene: &Scene, store: StoreNumber, notes: &mut MemoryNotes, keep: usize)
     scene.ledger.keeps(keep);
     let keep = last(keep);
     let vault = scene.custodian.open(scene.world.direct(store)).map_err(told)?;
-    let has_sessions = || scene.world.objects(store).keys().any(|name| name.starts_with("sessions/"));
+    let has_sessions = || scene.world.objects(store).keys().any(|name| name.starts_with("ledger/sessions/"));
     for _ in 0..LOOKS_MAX {
         scene.world.pass(Duration::from_secs(2 * 3600));
         let look = Inspection::new(vault.clone(), kinds(), &clock);
@@ -80,7 +80,7 @@ fn names(scene: &Scene, store: StoreNumber) -> Vec<String> {
 fn leftovers(scene: &Scene, store: StoreNumber) -> Result<(), String> {
     let names = names(scene, store);
     let below = |folder: &str| names.iter().filter(|name| name.starts_with(folder)).count();
-    if below("sessions/") > 0 || below("fences/") > 0 || below("gc/") > 1 {
+    if below("ledger/sessions/") > 0 || below("fences/") > 0 || below("ledger/gc/") > 1 {
         return Err(format!("in the end there are sessions, fences or records left: {names:#?}"));
     }
     Ok(())

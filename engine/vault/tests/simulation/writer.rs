@@ -94,7 +94,7 @@ impl Writer<'_> {
             // The state is as it was then or not: a head says only when it was looked at.
             return self.outcome(
                 life,
-                store,
+                (store, vault),
                 "head",
                 self.node.commit_head(vault, source, at).map(|()| None),
             );
@@ -104,12 +104,12 @@ impl Writer<'_> {
             let stop_at = state.keys().nth(state.len() / 2).cloned();
             let partial = Style { stop_at, ..style.clone() };
             let captured = self.node.capture_in_style(vault, source, at, state, &partial);
-            self.outcome(life, store, "part", captured.map(|_| None))?;
+            self.outcome(life, (store, vault), "part", captured.map(|_| None))?;
         }
         let at = self.ledger.begin(node, life.clock().now(), state);
         let open = match self.node.open_capture(std::slice::from_ref(vault), source, at) {
             Ok(open) => open,
-            Err(error) => return self.outcome(life, store, "open", Err(error)),
+            Err(error) => return self.outcome(life, (store, vault), "open", Err(error)),
         };
         if random.once_in(4) {
             life.sleep(hours(random, 40))?;
@@ -117,19 +117,19 @@ impl Writer<'_> {
         if random.once_in(8) {
             return self.outcome(
                 life,
-                store,
+                (store, vault),
                 "give up",
                 open.give_up(state, &style, life.clock().now()).map(|()| None),
             );
         }
         let captured = open.commit(state, &style).pop().expect("one target, one outcome");
-        self.outcome(life, store, "capture", captured.map(|captured| Some(captured.link.point)))
+        self.outcome(life, (store, vault), "capture", captured.map(|captured| Some(captured.link.point)))
     }
 
     fn outcome(
         &self,
         life: &Life,
-        store: StoreNumber,
+        (store, vault): (StoreNumber, &Vault),
         what: &str,
         outcome: Result<Option<backstay_core::id::PointId>, VaultError>,
     ) -> Result<(), Died> {
@@ -139,7 +139,17 @@ impl Writer<'_> {
                 life.note("acknowledged", point);
                 self.ledger.acknowledge(store, point);
             }
-            Err(error) => self.excuse(life, what, &error),
+            Err(error) => {
+                // What is remembered of a vault may be gone, and whether it is lost shows at the end.
+                let is_gone = matches!(&error, VaultError::Chunk { .. } | VaultError::Stack(_))
+                    || matches!(&error, VaultError::Store(error) if error.is_not_found());
+                match vault.requests_cost() && is_gone {
+                    true => life.note(what, &error),
+                    false => self.excuse(life, what, &error),
+                }
+                // As the daemon does it, before it tries again.
+                vault.forget();
+            }
         }
         if life.is_alive() { Ok(()) } else { Err(Died) }
     }

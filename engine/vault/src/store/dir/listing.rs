@@ -174,7 +174,7 @@ mod tests {
                 store.put(&name, Bytes::from(vec![n; usize::from(n)])).await.expect("put");
             }
         }
-        for top in ["packs", "index", "gc"] {
+        for top in ["packs", "index", "ledger"] {
             let top = Folder::new(&[&top]);
             let whole = store.list(&top).await.expect("lists");
             for size in [1, 3, 39, 40, 100] {

@@ -27,6 +27,9 @@ const MOVED_BYTES_MAX: u64 = 2 << 30;
 /// Copies that one pass compares with others before they go, at most.
 const DOUBTFUL_MAX: u64 = 1 << 19;
 
+/// How often one pass is announced anew: each time a record of somebody else has come.
+const ANNOUNCED_ANEW_MAX: usize = 4;
+
 /// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -59,10 +62,31 @@ pub(super) struct Announced {
     pub(super) looked_at: HashSet<PackId>,
 }
 
+/// What `gc/` says of a pass that may be under way.
+enum Found {
+    /// There is none.
+    Nothing,
+    Pass(Box<Announced>),
+    /// There is one by a record that not everybody has seen in time.
+    Unsafe,
+}
+
 impl Custodian<'_> {
-    /// A pass that was announced and not worked off.
-    pub(super) fn unfinished(&self) -> Result<Option<Announced>, VaultError> {
-        let listed = self.vault.list(&Folder::new(&[&"gc"]))?;
+    /// A pass that was announced and not worked off. One that goes on by a record which this custodian has not put since it
+    /// thinned last is announced anew: writers that have read before the thinning may have seen that record.
+    pub(super) fn unfinished(&mut self) -> Result<Option<Announced>, VaultError> {
+        for _ in 0..ANNOUNCED_ANEW_MAX {
+            match self.found()? {
+                Found::Nothing => return Ok(None),
+                Found::Pass(pass) => return Ok(Some(*pass)),
+                Found::Unsafe => self.put_next_record(Vec::new())?,
+            }
+        }
+        Err(self.look.refused("gc/ does not list what was just put there, or somebody else writes to it"))
+    }
+
+    fn found(&self) -> Result<Found, VaultError> {
+        let listed = self.vault.list(&Folder::new(&[&"ledger", &"gc"]))?;
         let Some(collections) = self.vault.collections()? else {
             return Err(self
                 .look
@@ -73,14 +97,17 @@ impl Custodian<'_> {
         if of_newest.count() > 1 {
             // One of them landed late: who began between them has not seen what it dooms, and is waited for only by a pass
             // of a greater number.
-            self.put_next_record(Vec::new())?;
-            return self.unfinished();
+            return Ok(Found::Unsafe);
         }
         if listed.is_empty() || (listed.len() == 1 && self.notes.finished >= number) {
-            return Ok(None);
+            return Ok(Found::Nothing);
+        }
+        if self.notes.announced != number {
+            return Ok(Found::Unsafe);
         }
         let doomed = collections.into_doomed();
-        Ok(Some(Announced { number, doomed, needs: Needs::default(), looked_at: HashSet::new() }))
+        let (needs, looked_at) = (Needs::default(), HashSet::new());
+        Ok(Found::Pass(Box::new(Announced { number, doomed, needs, looked_at })))
     }
 
     /// Announces a pass. `None` when there is nothing to do.
@@ -184,7 +211,6 @@ impl Custodian<'_> {
         let number = self.number_after(newest)?;
         let looked_at: HashSet<PackId> = choice.doomed.iter().copied().collect();
         self.put_record(number, choice.doomed, &inventory)?;
-        self.note()?;
         Ok(self.unfinished()?.map(|pass| Announced { needs, looked_at, ..pass }))
     }
 
@@ -196,7 +222,7 @@ impl Custodian<'_> {
     }
 
     /// A record behind the newest, which dooms only these packs.
-    pub(super) fn put_next_record(&self, doomed: Vec<PackId>) -> Result<(), VaultError> {
+    pub(super) fn put_next_record(&mut self, doomed: Vec<PackId>) -> Result<(), VaultError> {
         let number = self.number_after(self.vault.newest_collection()?)?;
         self.put_record(number, doomed, &self.look.inventory()?)
     }
@@ -212,7 +238,7 @@ impl Custodian<'_> {
 
     /// Puts the record of a pass. Those before it go at the end of the pass, so that nothing falls between.
     fn put_record(
-        &self,
+        &mut self,
         number: CollectionNumber,
         doomed: Vec<PackId>,
         inventory: &Inventory,
@@ -223,12 +249,14 @@ impl Custodian<'_> {
         self.vault.put_hashed(&self.identity.signer, EnvelopeKind::Gc, &encode_cbor(&record), |hash| {
             Named::Gc(number, hash)
         })?;
-        Ok(())
+        self.vault.forget();
+        self.notes.announced = number;
+        self.note()
     }
 
     /// The record of a pass stays until that of the next is there: one of them, when a crash has left several.
     pub(super) fn delete_records_but_newest(&self, pass: &Announced) -> Result<(), VaultError> {
-        let mut listed = self.vault.list(&Folder::new(&[&"gc"]))?;
+        let mut listed = self.vault.list(&Folder::new(&[&"ledger", &"gc"]))?;
         listed.retain(|listed| matches!(listed.named, Named::Gc(number, _) if number <= pass.number));
         listed.pop();
         self.check_office()?;

@@ -31,6 +31,9 @@ pub struct Notes {
     /// Records that are not what their ids say, where the chunk has another place: pack, and where in it.
     #[cbor(n(4), default)]
     pub not_whole: Vec<(PackId, u32)>,
+    /// The newest record of a collection that this custodian has put; none when it has thinned since.
+    #[cbor(n(5), default)]
+    pub announced: CollectionNumber,
 }
 
 impl Notes {

@@ -1,6 +1,7 @@
 //! Putting of layouts. One is written down before it is put, and put again after a crash before anything else: so none
 //! lands later that its author does not know of (docs/collection.md, rule 9).
 
+use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ObjectHash, SourceId};
 use backstay_core::layout::Layout;
 
@@ -14,12 +15,17 @@ use crate::malformed::encode_cbor;
 use crate::name::{Named, ObjectName};
 
 impl Custodian<'_> {
-    /// Puts a layout that comes after the one in force of a source.
+    /// Puts a layout that comes after the one in force of a source. What it lets go is taken away only by a pass that is
+    /// announced after it (docs/collection.md, rule 6).
     pub(super) fn put_next_layout(
         &mut self,
         catalogue: &Catalogue,
         mut layout: Layout,
     ) -> Result<(), VaultError> {
+        if self.notes.announced != CollectionNumber::NONE {
+            self.notes.announced = CollectionNumber::NONE;
+            self.note()?;
+        }
         layout.generation += 1;
         layout.previous = catalogue.layout_object;
         layout.term = self.term;

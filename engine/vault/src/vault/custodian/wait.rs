@@ -78,7 +78,7 @@ impl Inspection<'_> {
     /// Reads all sessions. One that nobody may have written protects nothing.
     pub(super) fn list_sessions(&self) -> Result<Sessions, VaultError> {
         let mut sessions = Sessions::default();
-        let listed = self.vault().list(&Folder::new(&[&"sessions"]))?;
+        let listed = self.vault().list(&Folder::new(&[&"ledger", &"sessions"]))?;
         let mut unknown = Vec::new();
         for listed in &listed {
             let Named::Session(id) = listed.named else { continue };

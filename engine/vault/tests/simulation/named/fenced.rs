@@ -21,8 +21,8 @@ fn a_session_fenced_between_its_point_and_its_acknowledgement_is_told_so_and_its
     let vault = pair.other.open(store.clone()).expect("opens");
     let open = pair.other.open_capture(std::slice::from_ref(&vault), SOURCE, pair.now()).expect("opens");
     let names = pair.memory.objects();
-    let session = names.keys().rev().find(|name| name.starts_with("sessions/"));
-    let sessions: Vec<_> = names.keys().filter(|name| name.starts_with("sessions/")).collect();
+    let session = names.keys().rev().find(|name| name.starts_with("ledger/sessions/"));
+    let sessions: Vec<_> = names.keys().filter(|name| name.starts_with("ledger/sessions/")).collect();
     assert!(session.is_some() && sessions.len() == 2, "{sessions:?}");
     let fences = sessions.iter().filter_map(|name| {
         let (_, named) = backstay_vault::name::ObjectName::parse(name)?;

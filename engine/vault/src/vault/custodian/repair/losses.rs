@@ -37,7 +37,7 @@ pub struct Loss {
 
 impl Custodian<'_> {
     /// Names the paths of points that lack contents, and puts the list.
-    pub(super) fn name_lost(&self, missing: &Missing, done: &mut Repaired) -> Result<(), VaultError> {
+    pub(super) fn name_lost(&mut self, missing: &Missing, done: &mut Repaired) -> Result<(), VaultError> {
         for catalogue in self.vault.catalogues()? {
             for point in catalogue.points() {
                 self.each_lacking_path(&catalogue, point, missing, &mut |path, chunk| {
@@ -57,7 +57,7 @@ impl Custodian<'_> {
 
     /// Puts the list and announces it, unless it stands there. Also of chunks to which only rows refer that newer ones
     /// replace: a collection asks for them all the same.
-    pub(super) fn put_bad_list(&self, missing: &Missing) -> Result<(), VaultError> {
+    pub(super) fn put_bad_list(&mut self, missing: &Missing) -> Result<(), VaultError> {
         let before = self.vault.bad_list()?;
         let lost: Vec<ChunkId> = missing.chunks.iter().copied().take(LOST_MAX).collect();
         let number = before.as_ref().map_or(0, |list| list.number);

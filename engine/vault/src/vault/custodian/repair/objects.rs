@@ -16,9 +16,9 @@ use crate::store::{Folder, Listed, StoreErrorKind};
 impl Custodian<'_> {
     /// A damaged record in `gc/` stops every writer. A new one that dooms nothing takes its place: what the old one has
     /// doomed is doomed again by the next pass.
-    pub(super) fn mend_records(&self, done: &mut Repaired) -> Result<(), VaultError> {
+    pub(super) fn mend_records(&mut self, done: &mut Repaired) -> Result<(), VaultError> {
         let mut damaged = Vec::new();
-        for listed in self.vault.list(&Folder::new(&[&"gc"]))? {
+        for listed in self.vault.list(&Folder::new(&[&"ledger", &"gc"]))? {
             if let Some(wrong) = damage(self.vault.gc_record(&listed))? {
                 damaged.push((listed.name, wrong));
             }

@@ -29,7 +29,7 @@ impl Custodian<'_> {
     /// Lists what is whole, salvages what is not, and takes what is gone out of the index. Returns what is to be said of
     /// damaged packs that were left as they are.
     pub(super) fn mend_packs(
-        &self,
+        &mut self,
         reads_all: bool,
         done: &mut Repaired,
     ) -> Result<Option<VaultError>, VaultError> {
@@ -163,7 +163,7 @@ impl Custodian<'_> {
 
     /// Takes damaged packs, and those that are not there, out of the index: what stays of an object that names such a
     /// pack is listed anew, and the object goes.
-    fn list_without(&self, damaged: &BTreeSet<PackId>, done: &mut Repaired) -> Result<(), VaultError> {
+    fn list_without(&mut self, damaged: &BTreeSet<PackId>, done: &mut Repaired) -> Result<(), VaultError> {
         // In this order: packs come before the objects that name them.
         let objects = self.vault.index().objects_with_packs();
         let inventory = self.look.inventory()?;

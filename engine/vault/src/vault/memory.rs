@@ -1,0 +1,115 @@
+//! What a process remembers of a vault whose requests cost money: the points of the sources that it writes, and the collections
+//! that there were before it read them. A commit that goes by it has to find no newer one after its session was put
+//! (docs/format.md, section 10, "Reading first").
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use backstay_core::id::{ObjectHash, SourceId};
+use backstay_core::point::Head;
+
+use super::catalogue::CatalogueParts;
+use super::{Catalogue, PointObject, Vault};
+use crate::collections::Collections;
+use crate::error::VaultError;
+
+/// What was read longer ago is read again, also when no collection has begun: others may have put points.
+const KNOWN_FOR: Duration = Duration::from_secs(3600);
+
+/// How often it is read, because a collection began meanwhile.
+const READS_MAX: usize = 5;
+
+/// Empty where nothing was read, and after a collection.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Mutex<Option<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    read_at: Instant,
+    /// The node for which chunks count as present.
+    writer: String,
+    collections: Arc<Collections>,
+    sources: HashMap<SourceId, CatalogueParts>,
+}
+
+impl Memory {
+    fn known(&self) -> MutexGuard<'_, Option<Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Vault {
+    /// What this node's writer may go by that reads first: the records of `gc/`, and an index that was read after them. Asks the
+    /// store only where nothing is remembered.
+    pub(super) fn read_first(&self, writer: &str) -> Result<Arc<Collections>, VaultError> {
+        if let Some(known) = &*self.memory.known()
+            && known.writer == writer
+            && known.read_at.elapsed() < KNOWN_FOR
+        {
+            return Ok(Arc::clone(&known.collections));
+        }
+        for _ in 0..READS_MAX {
+            let read_at = Instant::now();
+            let Some(collections) = self.collections()? else { continue };
+            self.refresh_index(Some(writer))?;
+            let collections = Arc::new(collections);
+            let (writer, sources) = (writer.to_owned(), HashMap::new());
+            *self.memory.known() =
+                Some(Known { read_at, writer, collections: Arc::clone(&collections), sources });
+            return Ok(collections);
+        }
+        Err(VaultError::Collecting { place: self.place() })
+    }
+
+    /// What the vault holds of a source: where requests cost, as it was read for this writer, and as this process has written
+    /// since. Whoever commits by it looks again (see [`Session::plan`](super::Session::plan)).
+    pub fn known_catalogue(&self, source: SourceId, writer: &str) -> Result<Catalogue, VaultError> {
+        match self.requests_cost() {
+            true => Ok(self.catalogue_read_first(source, writer)?.0),
+            false => self.catalogue(source),
+        }
+    }
+
+    /// The same with the records that were there before it was read.
+    pub(super) fn catalogue_read_first(
+        &self,
+        source: SourceId,
+        writer: &str,
+    ) -> Result<(Catalogue, Arc<Collections>), VaultError> {
+        let collections = self.read_first(writer)?;
+        let is_same = |known: &&mut Known| Arc::ptr_eq(&known.collections, &collections);
+        if let Some(known) = self.memory.known().as_mut().filter(is_same)
+            && let Some(parts) = known.sources.get(&source)
+        {
+            return Ok((self.catalogue_of(source, parts.clone(), Vec::new()), collections));
+        }
+        let (parts, left_out) = self.read_catalogue(source)?;
+        // What is damaged is looked at again each time.
+        if left_out.is_empty()
+            && let Some(known) = self.memory.known().as_mut().filter(is_same)
+        {
+            known.sources.insert(source, parts.clone());
+        }
+        Ok((self.catalogue_of(source, parts, left_out), collections))
+    }
+
+    /// Adds what this process has committed to what is remembered of the source.
+    pub(super) fn learn(
+        &self,
+        source: SourceId,
+        point: Option<PointObject>,
+        head: Option<(ObjectHash, Head)>,
+    ) {
+        if let Some(known) = self.memory.known().as_mut()
+            && let Some(parts) = known.sources.get_mut(&source)
+        {
+            parts.add(point, head);
+        }
+    }
+
+    /// Has everything read anew before the next commit: a collection has begun, or something is not as it was.
+    pub fn forget(&self) {
+        *self.memory.known() = None;
+    }
+}

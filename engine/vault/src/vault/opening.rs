@@ -1,0 +1,313 @@
+//! The opening of a session (docs/format.md, section 10): at once, or, by who has read first, when something is to be put that
+//! needs one. Shared by the session and by whoever writes chunks for it.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backstay_core::collection::CollectionNumber;
+use backstay_core::id::{ChunkId, SessionId, SourceId};
+use backstay_core::units::Timestamp;
+
+use super::living::Life;
+use super::{Catalogue, PointObject, Vault, WriterIdentity};
+use crate::collections::Collections;
+use crate::commit_object::{SessionKind, SessionObject, SessionState};
+use crate::envelope::EnvelopeKind;
+use crate::error::VaultError;
+use crate::keys::random_bytes;
+use crate::name::Named;
+
+/// On which point of a catalogue a commit builds; it must be settled.
+pub(super) type ChooseParent<'c> = dyn Fn(&Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> + 'c;
+
+/// How often another parent is chosen because the one before was thinned away or is no longer the newest.
+const PARENT_TRIES_MAX: usize = 5;
+
+/// How often another session is opened because a collection began meanwhile.
+pub(super) const STARTS_MAX: usize = 5;
+
+/// Chunks that may be counted on before the session is there. Who counts on more opens it.
+const PRESUMED_MAX: usize = 1 << 18;
+
+/// A session that is there, or will be.
+#[derive(Debug)]
+pub(super) struct Opening {
+    vault: Arc<Vault>,
+    writer: Arc<WriterIdentity>,
+    source: SourceId,
+    /// Whether the session is there, and nothing has to be looked at any more.
+    is_open: AtomicBool,
+    /// Held while the store is asked.
+    inner: Mutex<Inner>,
+    /// Never held for long: every thread that writes chunks asks.
+    counted: Mutex<Counted>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    object: SessionObject,
+    life: Life,
+    parent: Option<Arc<PointObject>>,
+    stage: Stage,
+}
+
+/// What may be counted on.
+#[derive(Debug)]
+struct Counted {
+    collections: Arc<Collections>,
+    /// Chunks that were counted on before the session was there; none are noted any more when it is.
+    presumed: Option<HashSet<ChunkId>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing of it is in the store. All was read when the collection of the session was the newest.
+    Planned,
+    /// It is there, and what may be counted on was looked at after it was.
+    Open,
+    /// It could not be opened.
+    Failed,
+}
+
+impl Counted {
+    fn is_of(&self, collections: &Arc<Collections>) -> bool {
+        Arc::ptr_eq(&self.collections, collections)
+    }
+}
+
+impl Opening {
+    /// A session that nobody has seen yet, with what was read when its collection, the newest then, had been listed.
+    pub(super) fn planned(
+        vault: &Arc<Vault>,
+        writer: &Arc<WriterIdentity>,
+        source: SourceId,
+        parent: Option<Arc<PointObject>>,
+        collections: Arc<Collections>,
+        now: Timestamp,
+    ) -> Self {
+        let object = session_object(writer, source, collections.newest(), now);
+        let life = writer.living.begin(vault.id(), object.session);
+        let inner = Mutex::new(Inner { object, life, parent, stage: Stage::Planned });
+        let counted = Mutex::new(Counted { collections, presumed: Some(HashSet::new()) });
+        let (vault, writer, is_open) = (Arc::clone(vault), Arc::clone(writer), AtomicBool::new(false));
+        Self { vault, writer, source, is_open, inner, counted }
+    }
+
+    /// The session, as it was put last.
+    pub(super) fn object(&self) -> SessionObject {
+        self.inner().object.clone()
+    }
+
+    /// Whether the session is there.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    /// What may be counted on.
+    pub(super) fn collections(&self) -> Arc<Collections> {
+        Arc::clone(&self.counted().collections)
+    }
+
+    /// Whether the vault has a chunk that will stay. Before the session is there, that has to hold when it is.
+    pub(super) fn may_count_on(&self, chunk: &ChunkId) -> bool {
+        let collections = self.collections();
+        let has = self.vault.writer_has(chunk, &collections);
+        if self.is_open() && self.counted().is_of(&collections) {
+            return has;
+        }
+        let mut counted = self.counted();
+        if !counted.is_of(&collections) {
+            // It was opened anew meanwhile.
+            return self.vault.writer_has(chunk, &counted.collections);
+        }
+        match &mut counted.presumed {
+            Some(presumed) if has && presumed.len() < PRESUMED_MAX => {
+                presumed.insert(*chunk);
+                true
+            }
+            // Uploaded once more rather than remembered.
+            Some(_) => false,
+            None => has,
+        }
+    }
+
+    /// Puts the session, if it is not there, and makes sure that what was read before still holds.
+    ///
+    /// # Errors
+    /// Also when the parent or a chunk that was counted on has gone since.
+    pub(super) fn make_sure(&self) -> Result<(), VaultError> {
+        let mut inner = self.inner();
+        match inner.stage {
+            Stage::Open => return Ok(()),
+            Stage::Failed => return Err(VaultError::GivenUp),
+            Stage::Planned => inner.stage = Stage::Failed,
+        }
+        self.open_last(&mut inner)?;
+        self.has_opened(&mut inner);
+        Ok(())
+    }
+
+    /// Opens it at once, with the parent pinned that `choose` chooses, also when the session is there. What the vault holds of the
+    /// source then; `None` when a collection has begun since the session was made: it may not know of it.
+    pub(super) fn open_first(&self, choose: &ChooseParent<'_>) -> Result<Option<Catalogue>, VaultError> {
+        let inner = &mut *self.inner();
+        inner.stage = Stage::Failed;
+        let catalogue = self.pin_parent(inner, choose)?;
+        let Some(collections) = self.look_around(inner)? else { return Ok(None) };
+        *self.counted() = Counted { collections, presumed: None };
+        self.has_opened(inner);
+        Ok(Some(catalogue))
+    }
+
+    /// Overwrites the session as ended.
+    pub(super) fn end(&self) -> Result<SessionObject, VaultError> {
+        let mut inner = self.inner();
+        self.put(&mut inner, SessionState::Acknowledged)?;
+        inner.life.has_ended();
+        Ok(inner.object.clone())
+    }
+
+    /// Fences the session. One that was never put is over.
+    pub(super) fn fence(&self, now: Timestamp, reason: &str) -> Result<(), VaultError> {
+        self.fence_inner(&mut self.inner(), now, reason)
+    }
+
+    /// The session is over without anything more to be put: it is fenced, or was never there.
+    pub(super) fn is_over(&self) {
+        self.inner().life.has_ended();
+    }
+
+    /// The point on which the session builds; it is pinned when the session is there.
+    pub(super) fn parent(&self) -> Option<Arc<PointObject>> {
+        self.inner().parent.clone()
+    }
+
+    fn has_opened(&self, inner: &mut Inner) {
+        inner.stage = Stage::Open;
+        self.is_open.store(true, Ordering::Release);
+    }
+
+    /// What was read before the session was there holds while no collection has begun since: those to come wait for it.
+    fn open_last(&self, inner: &mut Inner) -> Result<(), VaultError> {
+        inner.object.pins = inner.parent.iter().map(|point| point.link.point).collect();
+        self.put(inner, SessionState::Open)?;
+        let ledger = self.vault.ledger()?;
+        if !ledger.has_session(inner.object.session) {
+            return Err(VaultError::OldListing { place: self.vault.place() });
+        }
+        match ledger.newest == inner.object.collection {
+            true => self.counted().presumed = None,
+            false => self.open_anew(inner)?,
+        }
+        Ok(())
+    }
+
+    /// Opens another session in place of this one, and looks whether all that was counted on is still there.
+    fn open_anew(&self, inner: &mut Inner) -> Result<(), VaultError> {
+        self.vault.forget();
+        let parent = inner.parent.clone();
+        let same_parent = |catalogue: &Catalogue| match &parent {
+            None => Ok(None),
+            Some(parent) => match catalogue.point(parent.link.point).filter(|now| now.link == parent.link) {
+                Some(now) if self.vault.is_settled(catalogue, now)? => Ok(Some(Arc::clone(now))),
+                _ => Err(VaultError::CursorMoved { place: self.vault.place() }),
+            },
+        };
+        for _ in 0..STARTS_MAX {
+            let start = inner.object.start;
+            self.fence_inner(inner, start, "a collection began before it was opened")?;
+            inner.object = session_object(&self.writer, self.source, self.vault.newest_collection()?, start);
+            inner.life = self.writer.living.begin(self.vault.id(), inner.object.session);
+            self.pin_parent(inner, &same_parent)?;
+            let Some(collections) = self.look_around(inner)? else { continue };
+            let mut counted = self.counted();
+            let presumed = counted.presumed.take().unwrap_or_default();
+            let is_there = |chunk: &ChunkId| self.vault.writer_has(chunk, &collections);
+            let all_are_there = presumed.iter().all(is_there);
+            *counted = Counted { collections, presumed: None };
+            return if all_are_there { Ok(()) } else { Err(self.collecting()) };
+        }
+        Err(self.collecting())
+    }
+
+    fn collecting(&self) -> VaultError {
+        VaultError::Collecting { place: self.vault.place() }
+    }
+
+    /// Puts the session with its parent pinned, until that is the parent to choose also after it was put.
+    fn pin_parent(&self, inner: &mut Inner, choose: &ChooseParent<'_>) -> Result<Catalogue, VaultError> {
+        let link = |point: &Option<Arc<PointObject>>| point.as_ref().map(|point| point.link);
+        inner.parent = choose(&self.vault.catalogue(self.source)?)?;
+        for _ in 0..PARENT_TRIES_MAX {
+            inner.object.pins = inner.parent.iter().map(|point| point.link.point).collect();
+            self.put(inner, SessionState::Open)?;
+            let mut catalogue = self.vault.catalogue(self.source)?;
+            // An older layout would say what no longer holds: what it drops may be gone.
+            if let Some(error) = catalogue.take_damaged_layout() {
+                return Err(error);
+            }
+            // Also one that has come meanwhile: the parent of what is written is the point that is pinned.
+            let parent = choose(&catalogue)?;
+            if link(&parent) == link(&inner.parent) {
+                return Ok(catalogue);
+            }
+            inner.parent = parent;
+        }
+        Err(VaultError::Unsettled { source_id: self.source, place: self.vault.place() })
+    }
+
+    /// Reads what may be counted on while the session is open; `None` when a collection has begun since the session was made.
+    fn look_around(&self, inner: &Inner) -> Result<Option<Arc<Collections>>, VaultError> {
+        self.vault.check_listed(inner.object.session)?;
+        let collections = self.vault.collections()?;
+        let Some(collections) = collections.filter(|listed| listed.newest() == inner.object.collection)
+        else {
+            return Ok(None);
+        };
+        self.vault.refresh_index(Some(&self.writer.node))?;
+        Ok(Some(Arc::new(collections)))
+    }
+
+    fn put(&self, inner: &mut Inner, state: SessionState) -> Result<(), VaultError> {
+        inner.object.counter += 1;
+        inner.object.state = state;
+        let named = Named::Session(inner.object.session);
+        self.vault.put_value(&self.writer.signer, EnvelopeKind::Session, &named, &inner.object)
+    }
+
+    fn fence_inner(&self, inner: &mut Inner, now: Timestamp, reason: &str) -> Result<(), VaultError> {
+        if inner.object.counter > 0 {
+            self.vault.fence(&self.writer, &inner.object, now, reason)?;
+        }
+        inner.life.has_ended();
+        Ok(())
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn session_object(
+    writer: &WriterIdentity,
+    source: SourceId,
+    collection: CollectionNumber,
+    start: Timestamp,
+) -> SessionObject {
+    SessionObject {
+        session: SessionId::new(random_bytes()),
+        node: writer.node.clone(),
+        counter: 0,
+        state: SessionState::Open,
+        start,
+        pins: Vec::new(),
+        sources: vec![source],
+        kind: SessionKind::Writer,
+        collection,
+    }
+}
