@@ -152,9 +152,11 @@ fn answered(status: u16, code: &str, message: &str) -> Fault {
             _,
         )
         | (_, 429 | 503) => (Transient, ""),
+        // The last three, and Garage's `InvalidDigest`: it did not come as it was sent.
         (
             "RequestTimeout"
             | "RequestTimeoutException"
+            | "InvalidDigest"
             | "BadDigest"
             | "IncompleteBody"
             | "XAmzContentSHA256Mismatch",
@@ -201,6 +203,7 @@ mod tests {
             (301, "", Refused, "region"),
             (416, "InvalidRange", Truncated, ""),
             (400, "XAmzContentSHA256Mismatch", Transient, ""),
+            (400, "InvalidDigest", Transient, ""),
             (500, "", Transient, ""),
             (400, "InvalidRequest", Refused, ""),
         ] {

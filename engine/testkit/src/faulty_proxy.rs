@@ -40,11 +40,13 @@ pub enum Fault {
     OtherEtag,
     /// One bit of what was asked for is another one.
     BitFlipped,
+    /// One bit of what is sent to the service is another one.
+    SentOtherwise,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SlowDown,
         Self::TooMany,
         Self::Failed,
@@ -54,6 +56,7 @@ impl Fault {
         Self::Stalled,
         Self::OtherEtag,
         Self::BitFlipped,
+        Self::SentOtherwise,
     ];
 }
 
@@ -168,7 +171,13 @@ async fn answer(
         Some(Fault::CutBefore) => return Err(Cut),
         _ => {}
     }
+    let (head, body) = request.into_parts();
     // What the program has given up is not done.
+    let mut body = body.collect().await.map_err(|_| Cut)?.to_bytes();
+    if fault == Some(Fault::SentOtherwise) {
+        body = flipped(&body, &plan);
+    }
+    let request = Request::from_parts(head, Full::new(body));
     let (mut head, body) = forward(request, service).await.map_err(|_| Cut)?.into_parts();
     let whole = |bytes: Bytes| Faulty { announced: bytes.len() as u64, rest: bytes, end: End::Whole };
     let body = match fault {
@@ -184,27 +193,30 @@ async fn answer(
             }
             whole(body)
         }
-        Some(Fault::BitFlipped) if is_get && head.status.is_success() && !body.is_empty() => {
-            let mut bytes = body.to_vec();
-            let place = lock(&plan).random.below(bytes.len());
-            bytes[place] ^= 1;
-            whole(bytes.into())
-        }
+        Some(Fault::BitFlipped) if is_get && head.status.is_success() => whole(flipped(&body, &plan)),
         _ => whole(body),
     };
     Ok(Response::from_parts(head, body))
 }
 
+/// The same with another bit somewhere, where there is any.
+fn flipped(body: &Bytes, plan: &Mutex<Plan>) -> Bytes {
+    let mut bytes = body.to_vec();
+    if !bytes.is_empty() {
+        let place = lock(plan).random.below(bytes.len());
+        bytes[place] ^= 1;
+    }
+    bytes.into()
+}
+
 async fn forward(
-    request: Request<Incoming>,
+    request: Request<Full<Bytes>>,
     service: SocketAddr,
 ) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
     let stream = TcpStream::connect(service).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let answer = sender.send_request(Request::from_parts(head, Full::new(body))).await?;
+    let answer = sender.send_request(request).await?;
     let (head, body) = answer.into_parts();
     let body = body.collect().await?.to_bytes();
     connection.abort();
