@@ -30,9 +30,10 @@ const TAILNET_MODULE: &str = "on_a_real_tailnet::";
 const NETWORK: (&str, &str) = (DAEMON, "network");
 const NETWORK_MODULE: &str = "over_a_network::";
 
-/// The tests of stores and vaults on a real Garage, and the module of them, marked `#[ignore]` for the same reason.
-const S3: [(&str, &str); 2] = [("backstay-s3", "garage"), (DAEMON, "buckets")];
-const S3_MODULE: &str = "on_garage::";
+/// The tests of stores and vaults in buckets of real services, and the module of each service, marked `#[ignore]` for the same
+/// reason.
+const S3: [(&str, &str); 2] = [("backstay-s3", "services"), (DAEMON, "buckets")];
+const S3_MODULES: [&str; 2] = ["on_garage::", "on_s3s_fs::"];
 
 /// They wait for most of their time, each in namespaces of its own.
 const NETWORK_AT_ONCE: &str = "--test-threads=7";
@@ -76,7 +77,7 @@ pub(crate) enum Group {
     /// Two daemons on hosts in network namespaces, and a network between them that loses, delays, reorders and parts (installs
     /// nftables).
     Network,
-    /// Stores and vaults in buckets of a real Garage (builds it once).
+    /// Stores and vaults in buckets of real services (builds Garage and s3s-fs once).
     S3,
     /// The documentation builds without a warning, and its examples run.
     Docs,
@@ -96,8 +97,8 @@ pub(crate) enum Step {
     OnTailnet(Command),
     /// The same, with a network that loses. Skipped where it cannot be made.
     OverNetwork(Command),
-    /// The same, with a Garage.
-    WithGarage(Command),
+    /// The same, with the services that have buckets.
+    WithBuckets(Command),
     /// `cargo xtask deny`.
     Deny,
     /// `cargo xtask size`.
@@ -154,7 +155,7 @@ impl Group {
             Group::Long => vec![long()],
             Group::Tailnet => vec![on_tailnet()],
             Group::Network => vec![over_network()],
-            Group::S3 => S3.map(with_garage).into(),
+            Group::S3 => S3.map(|test| with_buckets(test, &S3_MODULES)).into(),
             Group::Integration | Group::Model | Group::E2e => integration_steps(self, &test_targets()?),
         })
     }
@@ -189,13 +190,20 @@ fn over_network() -> Step {
     Step::OverNetwork(test_command(&[&["--package", package, "--test", test, "--"], &which[..]].concat()))
 }
 
-fn with_garage((package, test): (&str, &str)) -> Step {
-    Step::WithGarage(test_command(&["--package", package, "--test", test, "--", "--ignored", S3_MODULE]))
+fn with_buckets((package, test): (&str, &str), modules: &[&str]) -> Step {
+    let which = ["--package", package, "--test", test, "--", "--ignored"];
+    Step::WithBuckets(test_command(&[&which, modules].concat()))
 }
 
 fn long() -> Step {
-    let but = ["--skip", TAILNET_MODULE, "--skip", NETWORK_MODULE, "--skip", S3_MODULE];
-    run_tests(&[&["--workspace", "--tests", "--", "--ignored"], &but[..]].concat())
+    let mut which = vec!["--workspace", "--tests", "--", "--ignored"];
+    which.extend(need_parts().flat_map(|module| ["--skip", module]));
+    run_tests(&which)
+}
+
+/// The modules of what runs only where there are real parts for it.
+fn need_parts() -> impl Iterator<Item = &'static str> {
+    [TAILNET_MODULE, NETWORK_MODULE].into_iter().chain(S3_MODULES)
 }
 
 fn test_command(arguments: &[&str]) -> Command {
@@ -274,11 +282,13 @@ mod tests {
         assert!(command.get_args().any(|word| word == "--include-ignored"));
         for of_s3 in S3 {
             assert_eq!(group_of(&target(of_s3.0, of_s3.1)), Group::S3);
-            let Step::WithGarage(command) = with_garage(of_s3) else { panic!("it runs without a Garage") };
-            assert!(command.get_args().any(|word| word == S3_MODULE));
+            let Step::WithBuckets(command) = with_buckets(of_s3, &S3_MODULES) else {
+                panic!("it runs without services")
+            };
+            assert!(S3_MODULES.iter().all(|module| command.get_args().any(|word| word == *module)));
         }
         let long = words(Group::Long.steps().expect("it asks nobody"));
-        for module in [TAILNET_MODULE, NETWORK_MODULE, S3_MODULE] {
+        for module in need_parts() {
             assert!(long[0].contains(&format!("--skip {module}")), "{long:?}");
         }
     }

@@ -14,6 +14,7 @@ mod groups;
 mod namespaces;
 mod provision;
 mod report;
+mod s3s_fs;
 mod size;
 mod tailnet;
 mod tally;

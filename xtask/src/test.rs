@@ -13,7 +13,7 @@ use crate::groups::{Expects, Group, Step};
 use crate::report::{Outcome, Row, summary};
 use crate::tailnet::{self, Parts};
 use crate::tally::Tally;
-use crate::{cargo, garage, namespaces, provision, size};
+use crate::{cargo, garage, namespaces, provision, s3s_fs, size};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -100,10 +100,9 @@ fn run_steps(group: Group, tally: &mut Tally) -> Result<Done> {
                 }
                 Err(error) => Err(error),
             },
-            Step::WithGarage(mut command) => match garage::ensure() {
-                Ok(program) => counted(command.env(garage::PROGRAM_VARIABLE, program), tally),
-                Err(error) => Err(error),
-            },
+            Step::WithBuckets(mut command) => {
+                with_services(&mut command).and_then(|()| counted(&mut command, tally))
+            }
             Step::OverNetwork(mut command) => match namespaces::can_lose() {
                 Ok(()) => counted(&mut command, tally),
                 Err(obstacle) => {
@@ -122,6 +121,13 @@ fn run_steps(group: Group, tally: &mut Tally) -> Result<Done> {
         Some(why) => Ok(Done::Skipped { why }),
         None => Ok(Done::Ran { note }),
     }
+}
+
+/// Tells the tests where the services with buckets are.
+fn with_services(command: &mut Command) -> Result<()> {
+    command.env(garage::PROGRAM_VARIABLE, garage::ensure()?);
+    command.env(s3s_fs::PROGRAM_VARIABLE, s3s_fs::ensure()?);
+    Ok(())
 }
 
 fn counted(command: &mut Command, tally: &mut Tally) -> Result<()> {

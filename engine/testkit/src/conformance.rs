@@ -29,6 +29,7 @@ pub async fn store_conforms<S: Store + 'static>(make: impl Fn() -> S) {
     ranges_are_exact(&make()).await;
     what_is_missing_is_named(&make()).await;
     what_is_deleted_is_gone(&make()).await;
+    what_is_deleted_together_is_gone_and_the_rest_stays(&make()).await;
     many_puts_at_once_all_arrive(Arc::new(make())).await;
     puts_of_one_name_at_once_leave_one_of_them_whole(Arc::new(make())).await;
 }
@@ -324,6 +325,18 @@ async fn what_is_deleted_is_gone(store: &dyn Store) {
     store.delete(&name).await.expect("again");
     store.put(&name, Bytes::from_static(b"after")).await.expect("put");
     assert_eq!(store.get(&name).await.expect("get"), &b"after"[..]);
+}
+
+async fn what_is_deleted_together_is_gone_and_the_rest_stays(store: &dyn Store) {
+    let names: Vec<ObjectName> = (0..9).map(|n| Named::Trust(n).to_name()).collect();
+    for name in &names[..8] {
+        store.put(name, Bytes::from_static(b"x")).await.expect("put");
+    }
+    // The last one is not there.
+    store.delete_all(&names[2..]).await.expect("delete");
+    let listed = store.list(&Folder::new(&[&"trust"])).await.expect("list");
+    assert_eq!(listed.iter().map(|l| &l.name).collect::<Vec<_>>(), [&names[0], &names[1]]);
+    store.delete_all(&[]).await.expect("nothing is deleted");
 }
 
 async fn many_puts_at_once_all_arrive(store: Arc<dyn Store>) {

@@ -1,11 +1,11 @@
 //! A Garage of a test: one node with its own data and keys, on ports of this host.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::bucket::{AccessKey, BucketAccess, free_ports, hex, program};
 use crate::process::{Running, run, wait_for, word};
 use crate::random::Random;
 
@@ -15,23 +15,12 @@ const PROGRAM_VARIABLE: &str = "BACKSTAY_GARAGE";
 /// The region that it answers to.
 pub const REGION: &str = "garage";
 
-/// A key that may use a bucket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessKey {
-    /// Its identifier.
-    pub id: String,
-    /// Its secret.
-    pub secret: String,
-}
-
 /// A service that runs until it is dropped.
 #[derive(Debug)]
 pub struct Garage {
     program: PathBuf,
     config: PathBuf,
-    port: u16,
-    key: AccessKey,
-    bucket: String,
+    access: BucketAccess,
     _running: Running,
 }
 
@@ -41,10 +30,7 @@ impl Garage {
     /// # Panics
     /// When it does not start, and where there is none: `cargo xtask test s3` builds it.
     pub fn start(folder: &Path) -> Self {
-        let program = std::env::var_os(PROGRAM_VARIABLE);
-        let program = PathBuf::from(
-            program.unwrap_or_else(|| panic!("{PROGRAM_VARIABLE} is not set: cargo xtask test s3")),
-        );
+        let program = program(PROGRAM_VARIABLE);
         let [api, rpc] = free_ports();
         let mut random = Random::new(u64::from(api));
         let key = AccessKey { id: format!("GK{}", hex(&mut random, 12)), secret: hex(&mut random, 32) };
@@ -62,16 +48,23 @@ impl Garage {
         command.env("GARAGE_DEFAULT_ACCESS_KEY", &key.id).env("GARAGE_DEFAULT_SECRET_KEY", &key.secret);
         command.env("GARAGE_DEFAULT_BUCKET", &bucket);
         let running = Running::start_here(&mut command, folder.join("garage.log"));
-        let garage = Self { program, config, port: api, key, bucket, _running: running };
-        wait_for("Garage", || TcpStream::connect((Ipv4Addr::LOCALHOST, api)));
+        let address = (Ipv4Addr::LOCALHOST, api).into();
+        let access = BucketAccess { address, region: REGION, bucket, key };
+        let garage = Self { program, config, access, _running: running };
+        wait_for("Garage", || TcpStream::connect(address));
         // It answers before the bucket is there.
-        wait_for("the bucket", || garage.run(&["bucket", "info", &garage.bucket]));
+        wait_for("the bucket", || garage.run(&["bucket", "info", garage.bucket()]));
         garage
+    }
+
+    /// Its bucket and the way to it.
+    pub fn access(&self) -> &BucketAccess {
+        &self.access
     }
 
     /// Where it is reached.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        self.access.address
     }
 
     /// The same as a URL.
@@ -81,29 +74,16 @@ impl Garage {
 
     /// Its bucket.
     pub fn bucket(&self) -> &str {
-        &self.bucket
+        &self.access.bucket
     }
 
     /// A key that may do everything there.
     pub fn key(&self) -> &AccessKey {
-        &self.key
+        &self.access.key
     }
 
     /// Runs a command of its own.
     pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
         run(&[&[word(&self.program), "-c", word(&self.config)], arguments].concat())
     }
-}
-
-fn hex(random: &mut Random, bytes: usize) -> String {
-    random.bytes(bytes).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Free at this moment.
-fn free_ports() -> [u16; 2] {
-    let sockets = [0, 1].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-    sockets.map(|socket| socket.local_addr().expect("an address").port())
 }

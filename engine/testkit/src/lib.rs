@@ -2,6 +2,7 @@
 //! passes, a vault with keys, captures and objects written by hand, a stand-in for tailscaled, and networks
 //! of hosts. Never part of a release.
 
+pub mod bucket;
 pub mod capture;
 pub mod conformance;
 pub mod crash;
@@ -19,6 +20,7 @@ pub mod power;
 pub mod process;
 pub mod random;
 pub mod rows;
+pub mod s3s_fs;
 pub mod seals;
 pub mod sim;
 pub mod udp_relay;

@@ -1,0 +1,51 @@
+//! Stores and vaults in buckets of real services, by different people, and what goes wrong with them: what one service does is no
+//! rule of all.
+//!
+//! All of it wants what `cargo xtask test s3` builds.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a seed is printed so that a failure can be replayed, and what was measured"
+)]
+
+mod bucket;
+mod rules;
+
+/// Tries each of these rules in a bucket of a service.
+macro_rules! tests_on {
+    ($service:ident: $($rule:ident)*) => { $(
+        #[test]
+        #[ignore = "needs services with buckets: cargo xtask test s3"]
+        fn $rule() {
+            crate::rules::$rule(&crate::bucket::Bucket::on(crate::bucket::Service::$service));
+        }
+    )* };
+}
+
+mod on_garage {
+    tests_on! { Garage:
+        a_bucket_is_a_store
+        a_bucket_is_a_store_also_where_a_third_of_requests_go_wrong
+        a_flipped_bit_is_an_error_and_never_contents
+        a_wrong_region_is_said_with_what_to_do
+        captures_and_restores_come_to_their_end_where_a_third_of_requests_go_wrong
+        what_an_upload_in_parts_leaves_that_was_broken_off_is_cleared_away
+        what_goes_in_parts_is_whole_where_a_third_of_requests_go_wrong
+        what_is_wrong_with_keys_and_bucket_is_said_with_what_to_do
+        what_takes_several_pages_is_listed_whole_and_in_order_and_deleted_by_few_requests
+    }
+}
+
+mod on_s3s_fs {
+    // It answers to any region, and lists no uploads that have not ended.
+    tests_on! { S3sFs:
+        a_bucket_is_a_store
+        a_bucket_is_a_store_also_where_a_third_of_requests_go_wrong
+        a_flipped_bit_is_an_error_and_never_contents
+        a_service_that_lists_no_uploads_is_asked_for_them_in_vain
+        captures_and_restores_come_to_their_end_where_a_third_of_requests_go_wrong
+        what_goes_in_parts_is_whole_where_a_third_of_requests_go_wrong
+        what_is_wrong_with_keys_and_bucket_is_said_with_what_to_do
+        what_takes_several_pages_is_listed_whole_and_in_order_and_deleted_by_few_requests
+    }
+}

@@ -1,0 +1,66 @@
+//! What a bucket keeps, and what is said of one that cannot be used.
+
+mod faults;
+
+use std::sync::Arc;
+
+use backstay_testkit::conformance::store_conforms;
+use backstay_vault::name::{Named, ObjectName};
+use backstay_vault::store::{Folder, Operation, Retried, RetryPolicy, Store, StoreErrorKind};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use crate::bucket::{Bucket, Settings};
+pub(crate) use faults::*;
+
+pub(crate) fn a_bucket_is_a_store(bucket: &Bucket) {
+    bucket.block_on(store_conforms(|| Retried::new(bucket.store(), RetryPolicy::default())));
+}
+
+/// More than are in one page of a listing, or in one request to delete.
+const MANY: u64 = 1010;
+
+pub(crate) fn what_takes_several_pages_is_listed_whole_and_in_order_and_deleted_by_few_requests(
+    bucket: &Bucket,
+) {
+    let store = bucket.store();
+    let mut names: Vec<ObjectName> =
+        (0..MANY).map(|n| Named::Trust(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2).to_name()).collect();
+    bucket.block_on(async {
+        let mut puts = JoinSet::new();
+        for name in names.clone() {
+            let store = store.clone();
+            puts.spawn(async move { store.put(&name, Bytes::from_static(b"x")).await });
+        }
+        while let Some(put) = puts.join_next().await {
+            put.expect("no panic").expect("put");
+        }
+        names.sort();
+        let trust = Folder::new(&[&"trust"]);
+        let listed = store.list(&trust).await.expect("list");
+        assert!(listed.iter().map(|listed| &listed.name).eq(&names), "{} of {MANY}", listed.len());
+        store.delete_all(&names).await.expect("delete");
+        assert_eq!(store.list(&trust).await.expect("list"), []);
+    });
+    let requests = |operation| (bucket.counts.succeeded(operation), bucket.counts.failed(operation));
+    assert_eq!(requests(Operation::List), (3, 0), "of the full folder two pages, of the empty one one");
+    assert_eq!(requests(Operation::Delete), (2, 0), "a thousand of a request");
+}
+
+pub(crate) fn what_is_wrong_with_keys_and_bucket_is_said_with_what_to_do(bucket: &Bucket) {
+    refuses(bucket, |settings| settings.bucket = "nothing-here".into(), "make it");
+    refuses(bucket, |settings| settings.id = "GK000000000000000000000000".into(), "[secret]");
+    refuses(bucket, |settings| settings.secret = "00".repeat(32), "[secret]");
+}
+
+pub(crate) fn a_wrong_region_is_said_with_what_to_do(bucket: &Bucket) {
+    refuses(bucket, |settings| settings.region = "mars-north-1".into(), "region");
+}
+
+/// With this changed it is refused, in words that say what to do.
+fn refuses(bucket: &Bucket, change: fn(&mut Settings), words: &str) {
+    let store: Arc<dyn Store> = Arc::new(bucket.store_with(change));
+    let error = bucket.block_on(store.list(&Folder::new(&[&"format"]))).expect_err(words);
+    assert_eq!(error.kind, StoreErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains(words), "{error}");
+}
