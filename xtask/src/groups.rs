@@ -34,6 +34,8 @@ const NETWORK_MODULE: &str = "over_a_network::";
 /// reason.
 const S3: [(&str, &str); 2] = [("backstay-s3", "services"), (DAEMON, "buckets")];
 const S3_MODULES: [&str; 2] = ["on_garage::", "on_s3s_fs::"];
+/// Those of them that take minutes.
+const S3_LONG_MODULES: [&str; 1] = ["long_in_buckets::"];
 
 /// They wait for most of their time, each in namespaces of its own.
 const NETWORK_AT_ONCE: &str = "--test-threads=7";
@@ -152,7 +154,7 @@ impl Group {
             Group::Deny => vec![Step::Deny],
             Group::Unit => vec![run_tests(&["--workspace", "--exclude", FUZZ, "--lib", "--bins"])],
             Group::Fuzz => vec![run_tests(&["--package", FUZZ])],
-            Group::Long => vec![long()],
+            Group::Long => vec![long(), with_buckets(S3[0], &S3_LONG_MODULES)],
             Group::Tailnet => vec![on_tailnet()],
             Group::Network => vec![over_network()],
             Group::S3 => S3.map(|test| with_buckets(test, &S3_MODULES)).into(),
@@ -203,7 +205,7 @@ fn long() -> Step {
 
 /// The modules of what runs only where there are real parts for it.
 fn need_parts() -> impl Iterator<Item = &'static str> {
-    [TAILNET_MODULE, NETWORK_MODULE].into_iter().chain(S3_MODULES)
+    [TAILNET_MODULE, NETWORK_MODULE].into_iter().chain(S3_MODULES).chain(S3_LONG_MODULES)
 }
 
 fn test_command(arguments: &[&str]) -> Command {

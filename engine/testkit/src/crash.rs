@@ -3,6 +3,9 @@
 //! durable. What was in flight at the crash has landed, is lost, or lands after the restart; of a batch of deletes any
 //! part may have been done.
 
+mod dying;
+mod workload;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +18,9 @@ use bytes::Bytes;
 
 use crate::fixture::VaultFixture;
 use crate::random::Random;
+
+pub use dying::DyingStore;
+pub use workload::{Death, Mortal, Workload, crash_while_made};
 
 /// What becomes of a request that was in flight when the process died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,7 +257,7 @@ impl CrashStore {
     /// Changes that are sent at once, and whose order nobody knows.
     async fn change(&self, operation: Operation, changes: Vec<Change>) -> Result<(), StoreError> {
         let first = changes.first().map(Change::name).unwrap_or_default().to_owned();
-        let died = || error(operation, &first, StoreErrorKind::Permanent, "the process has died");
+        let died = || died(operation, &first);
         let numbers = self.lock().send_all(changes).map_err(|Dead| died())?;
         // Here other requests begin, and the process may die.
         tokio::task::yield_now().await;
@@ -370,6 +376,11 @@ fn error(operation: Operation, name: &str, kind: StoreErrorKind, cause: &str) ->
         kind,
         cause: cause.into(),
     }
+}
+
+/// What a request of a process is told that has died.
+fn died(operation: Operation, name: &str) -> StoreError {
+    error(operation, name, StoreErrorKind::Permanent, "the process has died")
 }
 
 const NOT_FOUND: (StoreErrorKind, &str) = (StoreErrorKind::NotFound, "there is no such object");

@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use backstay_core::id::{PackId, SessionId};
 use backstay_testkit::conformance::{append_conforms, store_conforms, trash_conforms};
-use backstay_testkit::crash::{CrashStore, Landing};
+use backstay_testkit::crash::{CrashStore, Death, DyingStore, Landing};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_vault::buffer::BufferPool;
 use backstay_vault::name::Named;
@@ -109,6 +109,12 @@ async fn memory_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_could_crash_but_does_not_conforms() {
     store_conforms(|| CrashStore::new(Default::default(), 0, Landing::Lost, 1)).await;
+    let death = Death { at: 0, landing: Landing::Lost, seed: 1 };
+    store_conforms(|| {
+        let store = Arc::new(MemStore::new());
+        DyingStore::new(store.clone(), store, death)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

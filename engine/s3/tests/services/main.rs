@@ -26,6 +26,8 @@ mod on_garage {
     tests_on! { Garage:
         a_bucket_is_a_store
         a_bucket_is_a_store_also_where_a_third_of_requests_go_wrong
+        a_crash_at_any_change_loses_nothing_acknowledged_and_needs_no_repair
+        a_crash_while_a_vault_is_made_leaves_one_that_works_or_none
         a_flipped_bit_is_an_error_and_never_contents
         a_wrong_region_is_said_with_what_to_do
         captures_and_restores_come_to_their_end_where_a_third_of_requests_go_wrong
@@ -37,10 +39,12 @@ mod on_garage {
 }
 
 mod on_s3s_fs {
-    // It answers to any region, and lists no uploads that have not ended.
+    // It answers to any region, lists no uploads that have not ended, and walks over all of its bucket for each listing, which is too
+    // slow for the many vaults of crashes at any change.
     tests_on! { S3sFs:
         a_bucket_is_a_store
         a_bucket_is_a_store_also_where_a_third_of_requests_go_wrong
+        a_crash_while_a_vault_is_made_leaves_one_that_works_or_none
         a_flipped_bit_is_an_error_and_never_contents
         a_service_that_lists_no_uploads_is_asked_for_them_in_vain
         captures_and_restores_come_to_their_end_where_a_third_of_requests_go_wrong
@@ -48,4 +52,9 @@ mod on_s3s_fs {
         what_is_wrong_with_keys_and_bucket_is_said_with_what_to_do
         what_takes_several_pages_is_listed_whole_and_in_order_and_deleted_by_few_requests
     }
+}
+
+/// What takes minutes: of the group `long`.
+mod long_in_buckets {
+    tests_on! { Garage: a_crash_at_any_change_that_lands_in_any_way_loses_nothing_acknowledged }
 }

@@ -1,5 +1,6 @@
 //! What a bucket keeps, and what is said of one that cannot be used.
 
+mod crashes;
 mod faults;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use crate::bucket::{Bucket, Settings};
+pub(crate) use crashes::*;
 pub(crate) use faults::*;
 
 pub(crate) fn a_bucket_is_a_store(bucket: &Bucket) {
