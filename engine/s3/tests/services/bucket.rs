@@ -19,13 +19,18 @@ pub(crate) enum Service {
     S3sFs,
 }
 
+/// It ends with this.
+enum Running {
+    Garage(Garage),
+    S3sFs(S3sFs),
+}
+
 pub(crate) struct Bucket {
     pub(crate) access: BucketAccess,
     pub(crate) counts: Arc<RequestCounts>,
     stores: AtomicU32,
     io: Runtime,
-    /// The service: it ends with this.
-    _service: Box<dyn std::fmt::Debug + Send + Sync>,
+    running: Running,
     _folder: tempfile::TempDir,
 }
 
@@ -41,19 +46,25 @@ impl Bucket {
     /// Starts a service.
     pub(crate) fn on(service: Service) -> Self {
         let folder = tempfile::Builder::new().prefix("backstay-bucket-").tempdir().expect("a folder");
-        let (access, service): (_, Box<dyn std::fmt::Debug + Send + Sync>) = match service {
-            Service::Garage => {
-                let garage = Garage::start(folder.path());
-                (garage.access().clone(), Box::new(garage))
-            }
-            Service::S3sFs => {
-                let s3s_fs = S3sFs::start(folder.path());
-                (s3s_fs.access().clone(), Box::new(s3s_fs))
-            }
+        let running = match service {
+            Service::Garage => Running::Garage(Garage::start(folder.path())),
+            Service::S3sFs => Running::S3sFs(S3sFs::start(folder.path())),
+        };
+        let access = match &running {
+            Running::Garage(garage) => garage.access().clone(),
+            Running::S3sFs(s3s_fs) => s3s_fs.access().clone(),
         };
         let io = Runtime::new().expect("a runtime can be started");
         let stores = AtomicU32::new(0);
-        Self { access, counts: Arc::default(), stores, io, _service: service, _folder: folder }
+        Self { access, counts: Arc::default(), stores, io, running, _folder: folder }
+    }
+
+    /// How many requests the service says that it has answered, where it says so.
+    pub(crate) fn requests(&self) -> Option<u64> {
+        match &self.running {
+            Running::Garage(garage) => Some(garage.requests().values().sum()),
+            Running::S3sFs(_) => None,
+        }
     }
 
     /// Runs a future to its end.

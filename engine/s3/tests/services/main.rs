@@ -31,6 +31,7 @@ mod on_garage {
         a_flipped_bit_is_an_error_and_never_contents
         a_wrong_region_is_said_with_what_to_do
         captures_and_restores_come_to_their_end_where_a_third_of_requests_go_wrong
+        the_service_counts_the_requests_that_the_store_tells
         what_an_upload_in_parts_leaves_that_was_broken_off_is_cleared_away
         what_goes_in_parts_is_whole_where_a_third_of_requests_go_wrong
         what_is_wrong_with_keys_and_bucket_is_said_with_what_to_do

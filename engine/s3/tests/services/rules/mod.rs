@@ -49,6 +49,26 @@ pub(crate) fn what_takes_several_pages_is_listed_whole_and_in_order_and_deleted_
     assert_eq!(requests(Operation::Delete), (2, 0), "a thousand of a request");
 }
 
+/// By what the service counts the benchmark compares two programs.
+pub(crate) fn the_service_counts_the_requests_that_the_store_tells(bucket: &Bucket) {
+    let (store, before) = (bucket.store(), bucket.requests().expect("it counts"));
+    let name = Named::Trust(1).to_name();
+    bucket.block_on(async {
+        let large = Bytes::from(vec![1; 100 << 20]);
+        store.put(&Named::Trust(2).to_name(), large).await.expect("put in parts");
+        for _ in 0..10 {
+            store.put(&name, Bytes::from_static(b"x")).await.expect("put");
+            store.get(&name).await.expect("get");
+        }
+        store.list(&Folder::new(&[&"trust"])).await.expect("list");
+        store.delete(&name).await.expect("delete");
+        store.get(&name).await.expect_err("it is gone");
+    });
+    let all = [Operation::Put, Operation::Get, Operation::List, Operation::Delete].into_iter();
+    let told: u64 = all.map(|all| bucket.counts.succeeded(all) + bucket.counts.failed(all)).sum();
+    assert_eq!(bucket.requests().expect("it counts") - before, told);
+}
+
 pub(crate) fn what_is_wrong_with_keys_and_bucket_is_said_with_what_to_do(bucket: &Bucket) {
     refuses(bucket, |settings| settings.bucket = "nothing-here".into(), "make it");
     refuses(bucket, |settings| settings.id = "GK000000000000000000000000".into(), "[secret]");
