@@ -1,4 +1,4 @@
-//! An edit of one file in a hundred, and its undoing.
+//! An edit of one file in so many, and its undoing.
 //!
 //! Owns which files change and how: a tenth of each is replaced by new bytes of the same kind, and text
 //! changes its length by it. The originals are moved aside and moved back, so an interrupted run is undone by
@@ -14,6 +14,9 @@ use crate::dataset::Dataset;
 use crate::random::Random;
 use crate::recipe::{Kind, PlannedFile};
 
+/// One file in so many is edited.
+pub(crate) const FEW: usize = 100;
+
 /// What an edit touched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changed {
@@ -21,10 +24,10 @@ pub(crate) struct Changed {
     pub(crate) written_bytes: u64,
 }
 
-/// Edits the tree. It must be in its original state.
-pub(crate) fn apply(dataset: &Dataset) -> Result<Changed> {
+/// Edits one file in `one_in`. The tree must be in its original state.
+pub(crate) fn apply(dataset: &Dataset, one_in: usize) -> Result<Changed> {
     let mut changed = Changed::default();
-    for file in chosen(dataset) {
+    for file in chosen(dataset, one_in) {
         edit(dataset, file, &mut changed).with_context(|| format!("cannot edit {}", file.path))?;
     }
     Ok(changed)
@@ -46,11 +49,11 @@ pub(crate) fn undo(dataset: &Dataset) -> Result<()> {
     fs::remove_dir_all(&originals).with_context(|| format!("cannot remove {}", originals.display()))
 }
 
-/// One in a hundred, and at least the first of each kind, so that a tiny data set has an edit as well.
-fn chosen(dataset: &Dataset) -> Vec<&PlannedFile> {
+/// One in so many, and at least the first of each kind, so that a tiny data set has an edit as well.
+fn chosen(dataset: &Dataset, one_in: usize) -> Vec<&PlannedFile> {
     let of_kind = |kind: Kind| {
         let files = dataset.plan.iter().filter(move |file| file.kind == kind);
-        files.enumerate().filter(|(position, _)| position % 100 == 0).map(|(_, file)| file)
+        files.enumerate().filter(|(position, _)| position % one_in == 0).map(|(_, file)| file)
     };
     of_kind(Kind::Text).chain(of_kind(Kind::Binary)).collect()
 }
@@ -97,16 +100,16 @@ mod tests {
         let original = Dataset::open(pristine.path(), recipe).expect("generated");
         let differing = || differences(&original.tree(), &dataset.tree()).expect("compared");
 
-        let changed = apply(&dataset).expect("edited");
+        let changed = apply(&dataset, FEW).expect("edited");
         assert_eq!(changed.files, dataset.plan.len() as u64 / 100 + 2);
         assert_eq!(differing().len() as u64, changed.files);
-        let first = fs::read(dataset.tree().join(&chosen(&dataset)[0].path)).expect("read");
+        let first = fs::read(dataset.tree().join(&chosen(&dataset, FEW)[0].path)).expect("read");
 
         undo(&dataset).expect("undone");
         assert_eq!(differing(), Vec::<String>::new());
         undo(&dataset).expect("undoing twice is harmless");
 
-        apply(&dataset).expect("edited again");
-        assert_eq!(fs::read(dataset.tree().join(&chosen(&dataset)[0].path)).expect("read"), first);
+        apply(&dataset, FEW).expect("edited again");
+        assert_eq!(fs::read(dataset.tree().join(&chosen(&dataset, FEW)[0].path)).expect("read"), first);
     }
 }

@@ -109,7 +109,7 @@ pub(crate) fn ingest(plan: &Plan<'_>) -> Result<Vec<Figure>> {
 
 /// Frees the space of all files but keeps the files. For minutes after a deletion ext4 looks at each inode that
 /// became free before it takes another one, which doubles the time of the next restore, whichever tool makes it.
-fn empty(home: &Path) -> Result<()> {
+pub(crate) fn empty(home: &Path) -> Result<()> {
     for path in walk(home)? {
         let path = home.join(path);
         if path.symlink_metadata()?.is_file() {
@@ -120,7 +120,7 @@ fn empty(home: &Path) -> Result<()> {
 }
 
 /// The tools in the order of this round: each one begins every other round.
-fn turns(tools: &[(Tool, PathBuf)], round: u32) -> Vec<(Tool, PathBuf)> {
+pub(crate) fn turns(tools: &[(Tool, PathBuf)], round: u32) -> Vec<(Tool, PathBuf)> {
     let mut turns = tools.to_vec();
     if round.is_multiple_of(2) {
         turns.reverse();
@@ -135,7 +135,7 @@ fn run_round(dataset: &Dataset, tool: Tool, program: &Path, home: &Path) -> Resu
     let mut taken = Vec::new();
     for step in Step::ALL {
         if step == Step::Changed {
-            change::apply(dataset)?;
+            change::apply(dataset, change::FEW)?;
         }
         let mut command = if step == Step::Restore { setup.restore(&restored) } else { setup.backup() };
         // Nobody's earlier writes may be flushed on this step's time.
@@ -149,7 +149,8 @@ fn run_round(dataset: &Dataset, tool: Tool, program: &Path, home: &Path) -> Resu
     Ok(taken)
 }
 
-fn verify(tree: &Path, restored: &Path) -> Result<()> {
+/// Fails when the restored tree is not the original.
+pub(crate) fn verify(tree: &Path, restored: &Path) -> Result<()> {
     let found = differences(tree, restored)?;
     if !found.is_empty() {
         let shown: Vec<_> = found.iter().take(SHOWN_DIFFERENCES).map(|line| format!("  {line}")).collect();

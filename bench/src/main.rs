@@ -16,12 +16,13 @@ mod prune;
 mod random;
 mod recipe;
 mod report;
+mod s3;
 mod size;
 mod text;
 mod tool;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -45,6 +46,8 @@ enum Bench {
     Prune(prune::Options),
     /// A capture to another node over loopback, beside quinn alone and restic to rclone.
     Peer(peer::Options),
+    /// First backup, some changed, restore, with the repository in a bucket of a Garage, beside restic; the requests of each are counted.
+    S3(s3::Options),
 }
 
 #[derive(clap::Args)]
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Bench::Index(options) => index::run(&options),
         Bench::Prune(options) => prune::run(&options),
         Bench::Peer(options) => peer::run(&options),
+        Bench::S3(options) => s3::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,8 +108,7 @@ fn run_ingest(options: &Ingest) -> Result<()> {
     for (tool, program) in &tools {
         versions.insert(tool.name(), tool.version(program)?);
     }
-    let cache = options.cache_folder()?;
-    std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    let cache = cache_folder(options.cache.as_deref())?;
     let recipe = Recipe { seed: options.seed, size_bytes: options.size };
     let dataset = Dataset::open(&cache, recipe)?;
     println!("seed {}, {} files, {} MiB", recipe.seed, dataset.plan.len(), dataset.total_bytes() >> 20);
@@ -146,16 +149,16 @@ impl Ingest {
         };
         all.into_iter().filter(|(tool, _)| takes_part(*tool)).collect()
     }
+}
 
-    fn cache_folder(&self) -> Result<PathBuf> {
-        if let Some(folder) = &self.cache {
-            return Ok(std::path::absolute(folder)?);
-        }
-        let base = match std::env::var_os("XDG_CACHE_HOME") {
-            Some(base) => PathBuf::from(base),
-            None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set: name a --cache")?)
-                .join(".cache"),
-        };
-        Ok(base.join("backstay/bench"))
-    }
+/// Where data sets and repositories are when no folder is named.
+fn cache_folder(named: Option<&Path>) -> Result<PathBuf> {
+    let folder = match (named, std::env::var_os("XDG_CACHE_HOME")) {
+        (Some(folder), _) => std::path::absolute(folder)?,
+        (None, Some(base)) => PathBuf::from(base).join("backstay/bench"),
+        (None, None) => PathBuf::from(std::env::var_os("HOME").context("HOME is not set: name a --cache")?)
+            .join(".cache/backstay/bench"),
+    };
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
 }

@@ -124,7 +124,7 @@ fn median(figures: &[Figure], tool: Tool, step: Step) -> Option<Median> {
 }
 
 /// The middle value; of an even number of values, the mean of the middle two.
-fn middle(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn middle(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     match values.len() {

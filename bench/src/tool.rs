@@ -3,15 +3,18 @@
 //! Owns their command lines and configuration. Both keep their defaults: compression, caches (in a folder of
 //! the round) and parallelism are what a user gets. Refuses to help either with options that the other lacks.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use backstay_testkit::bucket::BucketAccess;
 use clap::ValueEnum;
 
-/// The name of the source in Backstay's configuration.
+/// The name of the source in Backstay's configuration, and that of the vault.
 const SERVICE: &str = "data";
+const VAULT: &str = "backups";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Tool {
@@ -25,6 +28,8 @@ pub(crate) struct Setup {
     program: PathBuf,
     home: PathBuf,
     tree: PathBuf,
+    /// The bucket where the repository is, below the name of `home`; a folder in `home` otherwise.
+    bucket: Option<BucketAccess>,
 }
 
 impl Tool {
@@ -60,7 +65,7 @@ fn missing(tool: Tool, program: &Path) -> String {
 impl Setup {
     /// One whose repository is there.
     pub(crate) fn made(tool: Tool, program: &Path, home: &Path, tree: &Path) -> Setup {
-        Setup { tool, program: program.into(), home: home.into(), tree: tree.into() }
+        Setup { tool, program: program.into(), home: home.into(), tree: tree.into(), bucket: None }
     }
 
     /// Makes what must exist before the first backup, in the empty folder `home`. Not timed: for restic this
@@ -79,6 +84,35 @@ impl Setup {
                     bail!("restic init failed: {}", String::from_utf8_lossy(&output.stderr).trim());
                 }
             }
+        }
+        Ok(setup)
+    }
+
+    /// The same with its repository in a bucket. Neither tool's `init` is timed.
+    pub(crate) fn in_bucket(
+        tool: Tool,
+        program: &Path,
+        home: &Path,
+        tree: &Path,
+        bucket: &BucketAccess,
+    ) -> Result<Setup> {
+        let setup = Setup { bucket: Some(bucket.clone()), ..Setup::made(tool, program, home, tree) };
+        let mut init = match tool {
+            Tool::Backstay => {
+                fs::create_dir(home.join("state"))?;
+                fs::write(home.join("access"), &bucket.key.id)?;
+                fs::write(home.join("secret"), &bucket.key.secret)?;
+                fs::write(setup.config(), setup.configuration()?)?;
+                setup.backstay(&["vault", "init", VAULT, "--no-recovery"])
+            }
+            Tool::Restic => {
+                fs::write(setup.password(), "bench\n")?;
+                setup.restic(&["init"])
+            }
+        };
+        let output = init.output().with_context(|| missing(tool, program))?;
+        if !output.status.success() {
+            bail!("{init:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(setup)
     }
@@ -124,7 +158,7 @@ impl Setup {
     /// Drops all but so many newest points, and deletes what nothing needs any more.
     pub(crate) fn prune(&self, count: u64) -> Command {
         match self.tool {
-            Tool::Backstay => self.backstay(&["vault", "prune", "local"]),
+            Tool::Backstay => self.backstay(&["vault", "prune", VAULT]),
             Tool::Restic => self.restic(&["forget", "--keep-last", &count.to_string(), "--prune"]),
         }
     }
@@ -132,7 +166,7 @@ impl Setup {
     /// Whether the repository is whole.
     pub(crate) fn check(&self) -> Command {
         match self.tool {
-            Tool::Backstay => self.backstay(&["vault", "check", "local"]),
+            Tool::Backstay => self.backstay(&["vault", "check", VAULT]),
             Tool::Restic => self.restic(&["check"]),
         }
     }
@@ -163,13 +197,33 @@ impl Setup {
         command
             .current_dir(&self.tree)
             .arg("--repo")
-            .arg(self.repository())
+            .arg(self.restic_repository())
             .arg("--password-file")
             .arg(self.password())
             .arg("--cache-dir")
             .arg(self.home.join("cache"))
             .args(arguments);
+        if let Some(bucket) = &self.bucket {
+            command
+                .env("AWS_ACCESS_KEY_ID", &bucket.key.id)
+                .env("AWS_SECRET_ACCESS_KEY", &bucket.key.secret)
+                .env("AWS_DEFAULT_REGION", bucket.region);
+        }
         command
+    }
+
+    fn restic_repository(&self) -> OsString {
+        match &self.bucket {
+            Some(bucket) => {
+                format!("s3:http://{}/{}/{}", bucket.address, bucket.bucket, self.prefix()).into()
+            }
+            None => self.repository().into(),
+        }
+    }
+
+    /// What is before the keys of all objects in the bucket.
+    fn prefix(&self) -> String {
+        self.home.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     fn config(&self) -> PathBuf {
@@ -184,13 +238,31 @@ impl Setup {
         Ok(format!(
             "[fleet]\nname = \"bench\"\n\
              [node]\nname = \"bench\"\nstate = {}\n\
-             [vault.local]\nkind = \"dir\"\npath = {}\n\
-             [policy.default]\nto = [\"local\"]\nrpo = \"15m\"\n\
+             {}\
+             [policy.default]\nto = [\"{VAULT}\"]\nrpo = \"15m\"\n\
              [service.{SERVICE}]\nfiles = {{ path = {} }}\n",
             toml_string(&self.home.join("state"))?,
-            toml_string(&self.repository())?,
+            self.vault()?,
             toml_string(&self.tree)?,
         ))
+    }
+
+    fn vault(&self) -> Result<String> {
+        Ok(match &self.bucket {
+            None => {
+                format!("[vault.{VAULT}]\nkind = \"dir\"\npath = {}\n", toml_string(&self.repository())?)
+            }
+            Some(bucket) => format!(
+                "[vault.{VAULT}]\nkind = \"s3\"\nbucket = \"{}\"\nendpoint = \"http://{}\"\nregion = \"{}\"\n\
+                 prefix = \"{prefix}/\"\n\
+                 [secret]\n{VAULT} = {{ access = \"file:{home}/access\", secret = \"file:{home}/secret\" }}\n",
+                bucket.bucket,
+                bucket.address,
+                bucket.region,
+                prefix = self.prefix(),
+                home = self.home.display(),
+            ),
+        })
     }
 }
 

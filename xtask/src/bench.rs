@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cargo::{self, cargo, root};
+use crate::garage;
 use crate::provision::{self, Program};
 
 const RESTIC: Program = Program { name: "restic", package: "restic" };
@@ -46,6 +47,13 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// First backup, some changed, restore, with the repository in a bucket of a Garage, beside restic, with the requests of each;
+    /// fails where a bound is not held.
+    S3 {
+        /// Passed on: --size 2GiB, --rounds 3, --cache FOLDER, --json FILE (`-- --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Splitting, naming, sealing, opening and digests, each by itself on one core.
     Steps,
 }
@@ -53,11 +61,14 @@ enum Bench {
 /// Builds, provisions, measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.bench {
-        Bench::Ingest { arguments } => beside_restic("ingest", arguments),
-        Bench::Prune { arguments } => beside_restic("prune", arguments),
+        Bench::Ingest { arguments } => beside_restic("ingest", arguments, &[]),
+        Bench::Prune { arguments } => beside_restic("prune", arguments, &[]),
+        Bench::S3 { arguments } => {
+            beside_restic("s3", arguments, &[(garage::PROGRAM_VARIABLE, garage::ensure()?)])
+        }
         Bench::Peer { arguments } => {
             provision::ensure(&[RCLONE])?;
-            beside_restic("peer", arguments)
+            beside_restic("peer", arguments, &[])
         }
         Bench::Index { arguments } => index(arguments),
         Bench::Steps => {
@@ -68,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-fn beside_restic(bench: &str, arguments: &[String]) -> Result<()> {
+fn beside_restic(bench: &str, arguments: &[String], variables: &[(&str, PathBuf)]) -> Result<()> {
     provision::ensure(&[RESTIC])?;
     let mut build = cargo("build");
     build.args(["--release", "--package", "backstay-daemon", "--package", "backstay-bench"]);
@@ -76,6 +87,7 @@ fn beside_restic(bench: &str, arguments: &[String]) -> Result<()> {
     let release = target_folder().join("release");
     let mut measure = Command::new(release.join("backstay-bench"));
     measure.arg(bench).arg("--backstay").arg(release.join("backstay")).args(arguments);
+    measure.envs(variables.iter().map(|(name, value)| (name, value)));
     cargo::run(&mut measure)
 }
 
