@@ -1,6 +1,6 @@
 //! What tests of several crates share: stores that fail and crash on demand, the suite that every store
-//! passes, a vault with keys, captures and objects written by hand, a stand-in for tailscaled, and networks
-//! of hosts. Never part of a release.
+//! passes, a vault with keys, captures and objects written by hand, a stand-in for tailscaled, services
+//! with buckets, and networks of hosts. Never part of a release.
 
 pub mod bucket;
 pub mod capture;

@@ -41,8 +41,8 @@ impl DyingStore {
 
     async fn change(&self, operation: Operation, change: Change) -> Result<(), StoreError> {
         let name = change.name().to_owned();
-        let mut died_before = self.dies.subscribe();
-        if *died_before.borrow_and_update() {
+        let mut dies = self.dies.subscribe();
+        if *dies.borrow_and_update() {
             return Err(died(operation, &name));
         }
         if self.begins() {
@@ -57,7 +57,7 @@ impl DyingStore {
         }
         tokio::select! {
             biased;
-            _ = died_before.wait_for(|died| *died) => Err(died(operation, &name)),
+            _ = dies.wait_for(|died| *died) => Err(died(operation, &name)),
             outcome = LateChange(change).land(&*self.inner) => outcome,
         }
     }
