@@ -124,6 +124,10 @@ impl Store for DyingStore {
         self.change(Operation::Delete, Change::Delete(name.clone())).await
     }
 
+    fn requests_cost(&self) -> bool {
+        self.inner.requests_cost()
+    }
+
     fn place(&self) -> String {
         self.inner.place()
     }
