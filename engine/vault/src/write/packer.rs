@@ -171,6 +171,8 @@ impl Packer {
                     taken.fetch_add(1, Ordering::Relaxed);
                     outcome.stored.push((indexed, pack.entries));
                 }
+                // Another pack met the reason, and tells it; that this one is missing shows in the count.
+                Err(VaultError::GivenUp) => {}
                 Err(error) => {
                     outcome.failure.get_or_insert(error);
                 }
