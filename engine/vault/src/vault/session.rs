@@ -141,17 +141,22 @@ impl Session {
         Self::open_on(vault, writer, source_name, now, &|catalogue| vault.parent(catalogue))
     }
 
-    /// Begins a session: where requests cost it is planned, else opened.
+    /// Begins a session: where requests cost it is planned, else opened. It is opened, too, where an unfinished capture has left
+    /// something: what goes on from that counts on it, and nothing but an open session keeps it.
     pub fn begin(
         vault: &Arc<Vault>,
         writer: &Arc<WriterIdentity>,
         source_name: &str,
         now: Timestamp,
     ) -> Result<(Self, Catalogue), VaultError> {
-        match vault.requests_cost() {
-            true => Self::plan(vault, writer, source_name, now),
-            false => Self::open(vault, writer, source_name, now),
+        if vault.requests_cost() {
+            let (session, catalogue) = Self::plan(vault, writer, source_name, now)?;
+            if catalogue.partial_points().is_empty() {
+                return Ok((session, catalogue));
+            }
+            session.opening.is_over();
         }
+        Self::open(vault, writer, source_name, now)
     }
 
     /// The same for what builds on another point than the newest: `choose` says on which.
@@ -312,6 +317,8 @@ impl Session {
     /// Fences a session that has failed, so that no collection waits a day for it. When that fails too, it is left open,
     /// for [`Vault::left_open`] to find.
     fn fail(&self, error: VaultError, now: Timestamp) -> VaultError {
+        // What was put may be there, or not; and what was remembered may be what was wrong.
+        self.vault.forget();
         let fenced = match error {
             VaultError::Fenced { .. } => {
                 self.opening.is_over();

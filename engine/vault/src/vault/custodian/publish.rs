@@ -44,6 +44,7 @@ impl Custodian<'_> {
         }
         self.notes.layout = Some(PendingLayout { name: name.to_string(), content: object.to_vec() });
         self.note()?;
+        self.vault.forget();
         self.vault.put(&name, object)?;
         if let Some(layout) = self.notes.layout.take() {
             self.store.keep_layout(source, &layout)?;
