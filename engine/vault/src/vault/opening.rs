@@ -224,7 +224,9 @@ impl Opening {
             let mut counted = self.counted();
             let presumed = counted.presumed.take().unwrap_or_default();
             let is_there = |chunk: &ChunkId| self.vault.writer_has(chunk, &collections);
-            let all_are_there = presumed.iter().all(is_there);
+            // What is known to be lost since is to be looked for in the source: that begins anew.
+            let same_are_lost = counted.collections.bad() == collections.bad();
+            let all_are_there = same_are_lost && presumed.iter().all(is_there);
             *counted = Counted { collections, presumed: None };
             return if all_are_there { Ok(()) } else { Err(self.collecting()) };
         }
