@@ -1,6 +1,7 @@
 //! One capture of one source to its targets: opens vaults, groups targets by their cursor, and reports target
 //! by target. Used by the daemon and by commands that work without it.
 
+mod again;
 pub mod commands;
 mod opening;
 
@@ -24,7 +25,7 @@ use backstay_files::exclude::Exclude;
 use backstay_files::touched::Touched;
 use backstay_files::walk::{Crossing, WalkOptions};
 use backstay_vault::error::VaultError;
-use backstay_vault::targets::{CaptureSource, RolledBack, Standing, Targets};
+use backstay_vault::targets::{CaptureSource, RolledBack, Standing, Targets, WithOthers};
 use backstay_vault::vault::{PointObject, Vault, WriterIdentity};
 use backstay_vault::write::CpuPool;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
@@ -41,9 +42,6 @@ use opening::OpenTarget;
 
 /// Threads that walk a tree.
 const WALK_THREADS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
-
-/// Classes of errors that may come of what was remembered of a vault and is not so any more.
-const OF_MEMORY: [&str; 6] = ["collection", "cursor_moved", "unsettled", "damaged", "fenced", "store"];
 
 /// Who is told of a capture while it goes on.
 pub trait CaptureWatch {
@@ -107,28 +105,26 @@ impl Engine {
     }
 
     /// Captures `source` now for `targets`. Never fails as a whole: the report says what became of each target.
-    /// With a name in `hold`, the point is held for ever. Of a tree it looks only at what was touched.
-    pub fn capture(
-        &self,
-        source: &Source,
-        targets: &[Target],
-        touched: &Touched,
-        hold: Option<&str>,
-        progress: &CaptureProgress,
-        watch: &dyn CaptureWatch,
-    ) -> CaptureReport {
+    pub fn capture(&self, source: &Source, targets: &[Target], order: &CaptureOrder<'_>) -> CaptureReport {
         let start = Instant::now();
         let mut report = CaptureReport::of_nothing(source.name.as_str());
-        let asked = Asked { source, touched, hold, progress, watch, numbered_after: 0 };
+        let asked = Asked {
+            source,
+            order,
+            touched: order.touched,
+            numbered_after: 0,
+            reading: Reading::AsRemembered,
+        };
         let (groups, failed) = self.groups(&asked, targets);
         report.targets.extend(failed);
         let opening_millis = millis_since(start);
+        let progress = order.progress;
         if let Some(expected) = expected(source, &groups) {
             progress.expect(expected);
         }
         for (n, (cursor, group)) in groups.into_iter().enumerate() {
             // What was touched while the groups before were captured is not in what was said.
-            let touched = if n == 0 { touched } else { &Touched::Everywhere };
+            let touched = if n == 0 { order.touched } else { &Touched::Everywhere };
             self.capture_group(&Asked { touched, ..asked }, cursor, group, &mut report);
         }
         self.capture_again(&asked, targets, &mut report);
@@ -140,37 +136,6 @@ impl Engine {
         report
     }
 
-    /// Once more to targets whose vaults are not as they were remembered: others have put points there, or a collection has taken
-    /// away what was counted on.
-    fn capture_again(&self, asked: &Asked<'_>, targets: &[Target], report: &mut CaptureReport) {
-        let may_be_of_memory = |target: &&Target| {
-            let entry = self.vaults.entry(target.as_str());
-            let costs = self.vaults.if_open(entry).is_some_and(|vault| vault.requests_cost());
-            let failed = |told: &TargetReport| match &told.outcome {
-                TargetOutcome::Failed { class, .. } => OF_MEMORY.contains(&class.as_str()),
-                _ => false,
-            };
-            costs && report.targets.iter().any(|told| told.target == target.as_str() && failed(told))
-        };
-        let again: Vec<Target> = targets.iter().filter(may_be_of_memory).cloned().collect();
-        if again.is_empty() {
-            return;
-        }
-        for target in &again {
-            tracing::info!(source = %asked.source.name, %target, "is captured again, with all read anew there");
-            if let Some(vault) = self.vaults.if_open(self.vaults.entry(target.as_str())) {
-                vault.forget();
-            }
-        }
-        report.targets.retain(|told| again.iter().all(|target| told.target != target.as_str()));
-        let asked = Asked { touched: &Touched::Everywhere, ..*asked };
-        let (groups, failed) = self.groups(&asked, &again);
-        report.targets.extend(failed);
-        for (cursor, group) in groups {
-            self.capture_group(&asked, cursor, group, report);
-        }
-    }
-
     fn capture_group(
         &self,
         asked: &Asked<'_>,
@@ -178,7 +143,7 @@ impl Engine {
         group: Vec<OpenTarget>,
         report: &mut CaptureReport,
     ) {
-        let Asked { source, progress, .. } = *asked;
+        let Asked { source, order: &CaptureOrder { progress, watch, .. }, .. } = *asked;
         let vaults = group.iter().map(|target| Arc::clone(&target.vault)).collect();
         let numbered_after = group.iter().map(|target| target.numbered_after).max().unwrap_or(0);
         let asked = &Asked { numbered_after, ..*asked };
@@ -236,7 +201,7 @@ impl Engine {
                     let scan = is_durable.then_some((summary.capture_start.wall, summary.whole_until));
                     for (n, name) in target.names.into_iter().enumerate() {
                         if is_durable && summary.whole_until.is_none() {
-                            asked.watch.captured(&name, summary.capture_start);
+                            watch.captured(&name, summary.capture_start);
                         }
                         let report_of_it = reported(name, outcome.clone(), scan);
                         // What was sent once is counted once.
@@ -295,7 +260,7 @@ impl Engine {
         let opened = self.open_targets(asked, facts(files, &options), cursor, vaults);
         let (targets, standing) = opened.map_err(Failure::from)?;
         let means = CaptureMeans { pool: Arc::clone(&self.pool), states: states.to_path_buf() };
-        Ok(capture(&options, &means, targets, &standing, &*self.clock, asked.progress)?)
+        Ok(capture(&options, &means, targets, &standing, &*self.clock, asked.order.progress)?)
     }
 
     /// Sessions on these vaults; what the first that could be opened holds of the source.
@@ -306,18 +271,18 @@ impl Engine {
         cursor: Option<PointId>,
         vaults: Vec<Arc<Vault>>,
     ) -> Result<(Targets, Standing), VaultError> {
-        let Asked { source, hold, .. } = *asked;
+        let Asked { source, order, .. } = *asked;
         let described = CaptureSource {
             name: source.name.to_string(),
             kind: source.kind.label(),
             facts,
-            holds: hold.map(str::to_owned).into_iter().collect(),
+            holds: order.hold.map(str::to_owned).into_iter().collect(),
             seen: SeenPoints::of(&self.config.node.state, source.name.as_str()).load(),
             numbered_after: asked.numbered_after,
         };
         let writer = Arc::clone(&self.writer);
         match Targets::open(vaults, writer, described, cursor, &*self.clock)? {
-            (targets, Some(standing)) => Ok((targets, standing)),
+            (targets, Some(standing)) => Ok((targets.with_others(order.others.clone()), standing)),
             (mut targets, None) => Err(targets.take_failure()),
         }
     }
@@ -342,16 +307,39 @@ pub fn walk_options(config: &Config, files: &FilesSource) -> Result<WalkOptions,
     Ok(WalkOptions { exclude, leave_out, crossing, threads: WALK_THREADS })
 }
 
-/// What is to be captured, and who is told.
+/// How a source is to be captured, and who is told.
+#[derive(Clone)]
+pub struct CaptureOrder<'a> {
+    /// Of a tree, where to look.
+    pub touched: &'a Touched,
+    /// A name under which the point is held for ever.
+    pub hold: Option<&'a str>,
+    /// How far it is.
+    pub progress: &'a CaptureProgress,
+    /// What it finds and does.
+    pub watch: &'a dyn CaptureWatch,
+    /// How it commits together with others; at once where that is not said.
+    pub others: Option<WithOthers>,
+}
+
+/// A capture of one source.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     source: &'a Source,
+    order: &'a CaptureOrder<'a>,
     touched: &'a Touched,
-    hold: Option<&'a str>,
-    progress: &'a CaptureProgress,
-    watch: &'a dyn CaptureWatch,
     /// The points that it makes have greater numbers.
     numbered_after: u64,
+    reading: Reading,
+}
+
+/// Where requests to a vault cost, what it goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// What this process has read of it before.
+    AsRemembered,
+    /// All of it is read anew.
+    Anew,
 }
 
 /// Why a capture did not come about, as far as somebody decides by it.

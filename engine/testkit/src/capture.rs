@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use backstay_core::clock::ManualClock;
+use backstay_core::clock::{Clock, ManualClock};
 use backstay_core::digest::StateDigest;
 use backstay_core::fold::NewestStands;
 use backstay_core::id::{CaptureId, ChunkId, PointId};
@@ -17,7 +17,7 @@ use backstay_vault::keys::{KeyRing, random_bytes};
 use backstay_vault::read::ChunkReader;
 use backstay_vault::record::RecordOpener;
 use backstay_vault::table::PartWriter;
-use backstay_vault::vault::{Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault};
+use backstay_vault::vault::{Awaiting, Catalogue, HeadDraft, PointDraft, PointObject, Session, Vault};
 use backstay_vault::write::{ChunkWriter, WriteTotals};
 
 use crate::fixture::VaultFixture;
@@ -71,6 +71,22 @@ pub struct Captured {
     pub common: PointCommon,
     /// What its writer has written, over all targets.
     pub totals: WriteTotals,
+}
+
+/// A capture that is committed together with others.
+#[derive(Debug)]
+pub struct Awaited {
+    awaiting: Awaiting,
+    common: PointCommon,
+    totals: WriteTotals,
+}
+
+impl Awaited {
+    /// Waits until it is committed.
+    pub fn wait(self) -> Result<Captured, VaultError> {
+        let mut committed = self.awaiting.wait()?;
+        Ok(Captured { link: committed.points.remove(0), common: self.common, totals: self.totals })
+    }
 }
 
 /// A capture whose sessions are open.
@@ -159,6 +175,23 @@ impl OpenCapture<'_> {
             Ok(Captured { link: committed.points.remove(0), common: draft.common, totals })
         });
         outcomes.collect()
+    }
+
+    /// Writes the state as an edit of its parent in the one target, to be committed together with what others commit.
+    pub fn commit_with_others(self, state: &State, kind: RowKind) -> Result<Awaited, VaultError> {
+        let view = self.targets[0].0.view();
+        let ring = Arc::clone(self.fixture.ring());
+        let mut writer = ChunkWriter::new(Arc::clone(self.fixture.pool()), ring, vec![view]);
+        let edit = self.write_edit(&mut writer, state, &Style { kind, ..Style::default() });
+        let meter = writer.meter();
+        let written = writer.flush_withholding().pop().expect("one target")?;
+        let edit = edit?;
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(self.at));
+        let (session, catalogue) = self.targets.into_iter().next().expect("one target");
+        let head = head_draft(&session, &catalogue, self.at);
+        let draft = edit.draft(&session, &catalogue);
+        let awaiting = session.commit_with_others(written, vec![draft], vec![head], clock);
+        Ok(Awaited { awaiting, common: edit.common, totals: meter.totals() })
     }
 
     /// Writes the state, and gives it up when all of it is there but an index object and a point.

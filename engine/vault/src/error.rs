@@ -1,5 +1,7 @@
 //! Why something on a vault failed. Every error names the object and the place.
 
+use std::sync::Arc;
+
 use backstay_core::id::{ChunkId, DomainId, PointId, SessionId, SignerKey, SourceId};
 use backstay_core::layout::StackError;
 
@@ -276,6 +278,9 @@ pub enum VaultError {
     /// A key that sealing needs is not in the ring.
     #[error(transparent)]
     Key(#[from] MissingKey),
+    /// Commits of several sources went together, and failed together.
+    #[error("{0}")]
+    Together(Arc<VaultError>),
     /// Another part of the same work failed before; it has the reason.
     #[error("given up because of an error before")]
     GivenUp,
@@ -286,6 +291,7 @@ impl VaultError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
+            Self::Together(error) => error.is_transient(),
             Self::Fenced { .. }
             | Self::Overtaken { .. }
             | Self::Collecting { .. }
@@ -302,13 +308,18 @@ impl VaultError {
         match self {
             Self::Damaged { .. } | Self::Untrusted { .. } => true,
             Self::Store(error) => error.is_unreadable(),
+            Self::Together(error) => error.is_of_one_object(),
             _ => false,
         }
     }
 
     /// Whether it says of what is stored that it is not as it should be, and other things may be.
     pub fn is_finding(&self) -> bool {
-        matches!(self, Self::Chunk { .. } | Self::Table(_) | Self::Stack(_)) || self.is_of_one_object()
+        match self {
+            Self::Chunk { .. } | Self::Table(_) | Self::Stack(_) => true,
+            Self::Together(error) => error.is_finding(),
+            _ => self.is_of_one_object(),
+        }
     }
 
     /// A word for metrics: the class of the error.
@@ -347,6 +358,7 @@ impl VaultError {
             Self::OldListing { .. } => "store",
             Self::NotCollected { .. } => "damaged",
             Self::Notes { .. } | Self::LocalIndex(_) => "state",
+            Self::Together(error) => error.class(),
             Self::GivenUp => "given_up",
         }
     }

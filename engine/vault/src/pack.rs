@@ -105,6 +105,21 @@ impl PackBuilder {
         self.records.is_empty()
     }
 
+    /// Class of its records.
+    pub fn class(&self) -> ChunkClass {
+        self.class
+    }
+
+    /// Bytes of its records.
+    pub fn bytes(&self) -> usize {
+        self.gathered.len()
+    }
+
+    /// Its records, in the order in which they were added.
+    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+        self.records.iter().map(|entry| &self.gathered[entry.offset as usize..][..entry.length as usize])
+    }
+
     /// Whether a record that this key has sealed may be in it.
     pub fn may_take_key(&self, key_id: &KeyId) -> bool {
         self.keys.may_take(key_id)

@@ -2,6 +2,7 @@
 //! included. A target that fails is left behind; the others go on.
 
 mod captured;
+mod others;
 mod standing;
 
 use std::collections::HashSet;
@@ -17,9 +18,10 @@ use crate::error::VaultError;
 use crate::keys::random_bytes;
 use crate::table::keeping_part;
 use crate::vault::{HeadDraft, PointDraft, PointObject, Session, Vault, WriterIdentity};
-use crate::write::{ChunkWriter, CpuPool};
+use crate::write::{ChunkWriter, CpuPool, Written};
 
 pub use self::captured::CapturedState;
+pub use self::others::WithOthers;
 pub use self::standing::Standing;
 
 /// Greater numbers of points in other vaults are not counted on from: a vault that has run out of numbers, or a file that
@@ -53,6 +55,7 @@ pub struct Targets {
     sequence: u64,
     targets: Vec<Target>,
     rolled_back: Vec<RolledBack>,
+    others: Option<WithOthers>,
 }
 
 /// A vault that does not have what was acknowledged in it: its store serves an older state.
@@ -156,7 +159,14 @@ impl Targets {
             targets.push(target);
         }
         let capture = CaptureId::new(random_bytes());
-        Ok((Self { writer, source, source_id, capture, sequence, targets, rolled_back }, first))
+        let others = None;
+        Ok((Self { writer, source, source_id, capture, sequence, targets, rolled_back, others }, first))
+    }
+
+    /// Where requests cost, little is committed together with what others commit at the same time.
+    #[must_use]
+    pub fn with_others(self, others: Option<WithOthers>) -> Self {
+        Self { others, ..self }
     }
 
     /// Targets that have lost what was acknowledged in them.
@@ -244,7 +254,7 @@ impl Targets {
             keeps: keeps.into_iter().collect(),
             copied: None,
         };
-        let links = self.commit(chunks, clock, |targets, target| {
+        let links = self.commit(chunks.flush(), clock, |targets, target| {
             let common = targets.common(state, clock.now());
             let draft = PointDraft {
                 original: None,
@@ -288,7 +298,11 @@ impl Targets {
         self.sequence += 1;
         let common = self.common(state, clock.now());
         let point = common.id;
-        let links = self.commit(chunks, clock, |targets, target| {
+        let flushed = match &self.others {
+            Some(_) => chunks.flush_withholding(),
+            None => chunks.flush(),
+        };
+        let links = self.commit(flushed, clock, |targets, target| {
             let head = HeadDraft {
                 source: targets.source_id,
                 sequence: targets.sequence,
@@ -345,12 +359,12 @@ impl Targets {
 
     fn commit(
         &mut self,
-        chunks: ChunkWriter,
+        flushed: Vec<Result<Written, VaultError>>,
         clock: &dyn Clock,
         drafts: impl Fn(&Self, &Target) -> (Vec<PointDraft>, Vec<HeadDraft>),
     ) -> Vec<Option<PointLink>> {
-        let mut flushed = chunks.flush().into_iter();
-        let mut links = vec![None; self.targets.len()];
+        let mut flushed = flushed.into_iter();
+        let mut outcomes = Vec::with_capacity(self.targets.len());
         let mut ending = Vec::with_capacity(self.targets.len());
         for place in 0..self.targets.len() {
             match std::mem::replace(&mut self.targets[place].state, TargetState::Committed) {
@@ -360,17 +374,31 @@ impl Targets {
                 other => self.targets[place].state = other,
             }
         }
-        // Those first that have all: a store that hangs shall not keep back what others have.
-        ending.sort_by_key(|(_, _, written)| written.is_err());
+        // Those first that wait for others, while the rest is committed; then those that have all: a store that hangs shall not
+        // keep back what others have.
+        let waits = |written: &Result<Written, _>| written.as_ref().is_ok_and(Written::waits);
+        ending.sort_by_key(|(_, _, written)| (!waits(written), written.is_err()));
+        let mut awaited = Vec::new();
         for (place, session, written) in ending {
             let (points, heads) = drafts(self, &self.targets[place]);
-            let acknowledged = match written {
-                Ok(written) => session.commit(written, &points, &heads, clock),
-                Err(error) => {
+            let acknowledged = match (written, &self.others) {
+                (Ok(written), Some(others)) if written.waits() => {
+                    let vault = Arc::clone(session.vault());
+                    awaited.push((place, session.commit_with_others(written, points, heads, others.clock())));
+                    others.told_that_it_waits(&vault);
+                    continue;
+                }
+                (Ok(written), _) => session.commit(written, &points, &heads, clock),
+                (Err(error), _) => {
                     end_without_commit(session, &error, clock);
                     Err(error)
                 }
             };
+            outcomes.push((place, acknowledged));
+        }
+        outcomes.extend(awaited.into_iter().map(|(place, awaiting)| (place, awaiting.wait())));
+        let mut links = vec![None; self.targets.len()];
+        for (place, acknowledged) in outcomes {
             match acknowledged {
                 Ok(acknowledged) => links[place] = acknowledged.points.last().copied(),
                 Err(error) => self.targets[place].state = TargetState::Failed(error),

@@ -11,6 +11,7 @@ use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
 use backstay_testkit::random::Random;
+use backstay_vault::commit_object::{BadList, GcRecord};
 use backstay_vault::error::VaultError;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{Counted, MemStore, Operation, RequestCounts, Store};
@@ -150,6 +151,38 @@ fn chunks_that_went_since_are_not_counted_on() {
     let captured = scene.capture(30, &moved).expect("captures again");
     assert!(captured.totals.new_chunks > 20, "all is uploaded again: {:?}", captured.totals);
     assert!(scene.state_of(&captured) == moved);
+}
+
+#[test]
+fn a_list_of_what_is_lost_that_came_since_has_the_capture_begin_anew() {
+    let scene = Scene::new();
+    scene.capture(10, &state(1)).expect("captures");
+    let (ring, signer) = (scene.fixture.ring(), scene.fixture.signer());
+    let list = BadList { number: 1, term: 1, time: Timestamp::from_seconds(15), lost: Vec::new() };
+    let record = GcRecord { bad: Some(1), ..forge::gc_record(1, Vec::new()) };
+    let session = Trigger::on(Operation::Put).below("ledger/sessions/");
+    scene.store.meanwhile(session, vec![forge::bad(ring, signer, &list), forge::gc(ring, signer, &record)]);
+    let refused = scene.capture(20, &state(2)).expect_err("it did not look for what is lost");
+    assert!(matches!(refused, VaultError::Collecting { .. }), "{refused}");
+    let captured = scene.capture(30, &state(2)).expect("captures again");
+    assert!(scene.state_of(&captured) == state(2));
+}
+
+#[test]
+fn where_an_unfinished_capture_has_left_something_the_session_is_there_from_the_beginning() {
+    let scene = Scene::new();
+    scene.capture(10, &state(1)).expect("captures");
+    let (vaults, at) = (std::slice::from_ref(&scene.vault), Timestamp::from_seconds(20));
+    let sessions = || scene.names("ledger/sessions/").len();
+    let style = Style { stop_at: Some(b"j".to_vec()), ..Style::default() };
+    scene.fixture.capture_in_style(&scene.vault, SOURCE, at, &state(2), &style).expect("captures a part");
+    assert_eq!(sessions(), 2);
+    let open = scene.fixture.open_capture(vaults, SOURCE, at).expect("begins");
+    assert_eq!(sessions(), 3, "nothing else keeps what it goes on from");
+    let captured = open.commit(&state(2), &Style::default()).pop().expect("one target").expect("captures");
+    assert!(scene.state_of(&captured) == state(2));
+    scene.fixture.open_capture(vaults, "other.files", at).expect("begins");
+    assert_eq!(sessions(), 3, "of another source there is nothing to keep");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use clap::Args;
 use super::{Context, onward, print_json};
 use crate::clock::SystemClock;
 use crate::control::{Conversation, unasked};
-use crate::engine::{Engine, progress_of};
+use crate::engine::{CaptureOrder, Engine, progress_of};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{self, ProgressLine, print, remark};
@@ -127,7 +127,9 @@ pub(super) fn capture(
     let progress = CaptureProgress::default();
     let figures = || progress_of(source.name.as_str(), &progress);
     terminal::watched("capturing", figures, || {
-        engine.capture(source, targets, &Touched::Everywhere, hold, &progress, &())
+        let touched = &Touched::Everywhere;
+        let order = CaptureOrder { touched, hold, progress: &progress, watch: &(), others: None };
+        engine.capture(source, targets, &order)
     })
 }
 

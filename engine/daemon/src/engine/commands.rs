@@ -37,7 +37,7 @@ impl Engine {
         let program = self.program(asked.source, command)?;
         let facts = Facts { host: Some(host()), ..Facts::default() };
         let (targets, standing) = self.open_targets(asked, facts, cursor, vaults)?;
-        Ok(capture(&program, &self.pool, targets, &standing, &*self.clock, asked.progress)?)
+        Ok(capture(&program, &self.pool, targets, &standing, &*self.clock, asked.order.progress)?)
     }
 
     /// Looked up anew each time: users, groups and secrets may be others by now.

@@ -8,7 +8,7 @@ use backstay_core::id::PointId;
 use backstay_vault::vault::{PointObject, Vault};
 use backstay_wire::control::TargetReport;
 
-use super::{Asked, Engine, failed_outcome};
+use super::{Asked, Engine, Reading, failed_outcome};
 use crate::failure::Failure;
 use crate::flows::Found;
 use crate::vaults::Absent;
@@ -80,16 +80,24 @@ impl Engine {
             return Err(Failure::failed(format!("target {live} is not supported by this version yet")));
         }
         let (vault_name, source_name) = (entry.to_owned(), asked.source.name.to_string());
+        let reading = asked.reading;
         // One that hangs shall not keep the others of the source waiting.
         let opened = self.vaults.patiently(entry, move |vaults| {
-            let vault = vaults.open_often(&vault_name, Absent::Make)?;
+            let vault = match reading {
+                Reading::AsRemembered => vaults.open_often(&vault_name, Absent::Make)?,
+                Reading::Anew => {
+                    let vault = vaults.open(&vault_name, Absent::Make)?;
+                    vault.forget();
+                    vault
+                }
+            };
             let source = vault.ring().source_id(&source_name);
             let catalogue = vault.known_catalogue(source, &vaults.writer().node)?;
             let found = Found::in_catalogue(&catalogue, &vault);
             Ok((vault.parent(&catalogue)?, vault, found))
         });
         let (parent, vault, found) = opened?;
-        targets.iter().for_each(|target| asked.watch.found(target, found.clone()));
+        targets.iter().for_each(|target| asked.order.watch.found(target, found.clone()));
         let cursor = parent.as_ref().map(|point| point.link.point);
         let names: Vec<String> = targets.iter().map(|target| target.to_string()).collect();
         let numbered_after = names.iter().filter_map(|name| self.number_behind(name, asked.source)).max();

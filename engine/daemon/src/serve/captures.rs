@@ -7,17 +7,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backstay_core::clock::Moment;
 use backstay_core::config::Target;
-use backstay_core::schedule::{CaptureJob, Jitter, JobSize, Load, RunningCapture, decide, due};
+use backstay_core::schedule::{
+    CaptureJob, Decision, Jitter, JobSize, Load, RunningCapture, ScheduledFlow, decide, due,
+};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
-use backstay_files::touched::Touched;
 use backstay_vault::keys::random_bytes;
+use backstay_vault::targets::WithOthers;
+use backstay_vault::vault::{GROUP_TIME, Vault};
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 use tokio::sync::mpsc;
 
 use super::asker::{Asker, Scope, Told};
-use super::{Daemon, Event, SLEEP_MAX};
+use super::grouping::{gathering, is_more_to_come};
+use super::running::{Running, barred, look_at};
+use super::{Daemon, Event, Order, SLEEP_MAX};
 use crate::failure::OTHER_CLASS;
 use crate::flows::UNANSWERED;
 use crate::metrics::NodeLoad;
@@ -27,13 +33,6 @@ const CAPTURES_MAX: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 
 /// Captures that somebody wants now, at the same time, beside those that are due: they keep no slot from these.
 const WANTED_MAX: usize = 1;
-
-/// A capture that has come no further for so long waits for a vault that hangs, and has no slot any more: it takes no time
-/// from others, and no more memory than it has.
-const STALL_TIME: Duration = Duration::from_secs(60);
-
-/// So many of these have no slot: each that was let go makes room for one more, which takes its memory as well.
-const STALLED_MAX: usize = 2;
 
 /// How long captures have to give up after a signal to end; with what `main` waits for requests that hang, the daemon
 /// ends within 10 seconds.
@@ -55,74 +54,6 @@ struct Wanted {
     /// The name under which the point is to be held.
     hold: Option<String>,
     askers: Vec<Asker>,
-}
-
-/// A capture under way.
-#[derive(Debug)]
-struct Running {
-    load: RunningCapture,
-    targets: Vec<Target>,
-    progress: Arc<CaptureProgress>,
-    /// How far it had come when that was seen first.
-    came: (Instant, u64),
-    /// Whether it has come no further for long.
-    stands_still: bool,
-    /// Whether it has no slot because of that.
-    is_let_go: bool,
-    /// Whether it was begun because somebody wants it.
-    is_wanted: bool,
-    /// They want this capture.
-    askers: Vec<Asker>,
-    /// They want what is due, of which this capture is a part.
-    listeners: Vec<Asker>,
-    /// What the askers are told beside: targets that were wanted and are not captured.
-    left_out: Vec<TargetReport>,
-}
-
-impl Running {
-    fn has_slot(&self) -> bool {
-        !self.is_wanted && !self.is_let_go
-    }
-
-    fn as_load(&self) -> RunningCapture {
-        let size = if self.has_slot() { self.load.size } else { JobSize::Long };
-        RunningCapture { size, ..self.load.clone() }
-    }
-
-    /// Looks how far it has come.
-    fn look(&mut self, now: Instant) {
-        let mark = self.progress.mark();
-        if mark != self.came.1 {
-            self.came = (now, mark);
-        }
-    }
-}
-
-/// Looks how far captures have come, and which of them have no slot any more: those that have stood still for the longest, of
-/// what is due and of what is wanted.
-fn look_at<'r>(running: impl Iterator<Item = &'r mut Running>, now: Instant) {
-    let mut all: Vec<&mut Running> = running.collect();
-    all.iter_mut().for_each(|running| running.look(now));
-    all.sort_by_key(|running| running.came.0);
-    let mut let_go = [0; 2];
-    for running in all {
-        let of_kind = &mut let_go[usize::from(running.is_wanted)];
-        running.stands_still = now.saturating_duration_since(running.came.0) > STALL_TIME;
-        running.is_let_go = running.stands_still && *of_kind < STALLED_MAX;
-        *of_kind += usize::from(running.is_let_go);
-    }
-}
-
-/// Targets to which no more is begun that is due: a capture to them stands still, they have answered nothing since it came
-/// further last, and one is under way that will show whether they hang. Or a vault that hangs would soon have all slots.
-fn barred(running: &HashMap<String, Running>, answered: &HashMap<String, Instant>) -> BTreeSet<Target> {
-    let is_doubtful = |target: &&Target| {
-        let answered = answered.get(target.as_str());
-        let mut to_it = running.values().filter(|running| running.targets.contains(target));
-        to_it.any(|to_it| to_it.stands_still && answered.is_none_or(|answered| *answered < to_it.came.0))
-    };
-    let with_slot = running.values().filter(|running| !running.is_let_go);
-    with_slot.flat_map(|running| &running.targets).filter(is_doubtful).cloned().collect()
 }
 
 /// All captures.
@@ -158,16 +89,8 @@ impl Captures {
         self.closed = closed;
         look_at(self.running.values_mut(), Instant::now());
         let awaits_answers = self.start_all_wanted();
-        let moment = self.daemon.clock.moment();
-        let now = moment.wall;
-        // One without a slot brings its own, and counts as long, so that it adds none for other long ones.
-        let load: Vec<RunningCapture> = self.running.values().map(Running::as_load).collect();
-        let without_slot = self.running.values().filter(|running| !running.has_slot()).count();
-        let captures_max = CAPTURES_MAX.saturating_add(without_slot);
-        let mut flows = self.daemon.board().flows.scheduled(moment);
-        let barred = self.barred();
-        flows.retain(|flow| !self.is_closed(&flow.target) && !barred.contains(&flow.target));
-        let decision = decide(&flows, Load { captures_max, running: &load }, now);
+        let now = self.daemon.clock.moment();
+        let decision = self.decide(now, now.wall);
         for job in decision.start {
             let barred = self.barred();
             if job.targets.iter().any(|target| barred.contains(target)) {
@@ -176,8 +99,65 @@ impl Captures {
             }
             self.start(&job, None, Vec::new(), Vec::new());
         }
-        let sleep = decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now)).min(SLEEP_MAX);
+        self.start_with_others();
+        self.close_groups();
+        let sleep = decision.wake_at.map_or(SLEEP_MAX, |at| at.duration_since(now.wall)).min(SLEEP_MAX);
         if awaits_answers { sleep.min(self.time_for_answers()) } else { sleep }
+    }
+
+    /// What is to be begun of that which is due at a time.
+    fn decide(&self, now: Moment, at: Timestamp) -> Decision {
+        // One without a slot brings its own, and counts as long, so that it adds none for other long ones.
+        let load: Vec<RunningCapture> = self.running.values().map(Running::as_load).collect();
+        let without_slot = self.running.values().filter(|running| !running.has_slot()).count();
+        let captures_max = CAPTURES_MAX.saturating_add(without_slot);
+        decide(&self.open_flows(now), Load { captures_max, running: &load }, at)
+    }
+
+    /// The flows whose vaults something may be captured to.
+    fn open_flows(&self, now: Moment) -> Vec<ScheduledFlow> {
+        let mut flows = self.daemon.board().flows.scheduled(now);
+        let barred = self.barred();
+        flows.retain(|flow| !self.is_closed(&flow.target) && !barred.contains(&flow.target));
+        flows
+    }
+
+    /// Begins what is due soon where others to the same vault are under way: they commit together.
+    fn start_with_others(&mut self) {
+        let gathering = gathering(self.running.values(), &|targets| self.grouping_vaults(targets));
+        if gathering.is_empty() {
+            return;
+        }
+        let now = self.daemon.clock.moment();
+        for job in self.decide(now, now.wall.saturating_add(GROUP_TIME)).start {
+            let barred = self.barred();
+            let is_barred = job.targets.iter().any(|target| barred.contains(target));
+            if !is_barred && !self.grouping_vaults(&job.targets).is_disjoint(&gathering) {
+                self.start(&job, None, Vec::new(), Vec::new());
+            }
+        }
+    }
+
+    /// Has those commit that wait where nobody else comes.
+    fn close_groups(&self) {
+        if !self.running.values().any(Running::waits) {
+            return;
+        }
+        let now = self.daemon.clock.moment();
+        let soon = due(&self.open_flows(now), now.wall.saturating_add(GROUP_TIME));
+        let vaults = |targets: &[Target]| self.grouping_vaults(targets);
+        for waiting in self.running.values().filter(|running| running.waits()) {
+            if !is_more_to_come(waiting, self.running.values(), &soon, &vaults) {
+                waiting.waits_in.iter().for_each(|vault| vault.close_group(self.daemon.commit_clock()));
+            }
+        }
+    }
+
+    /// The vaults among targets where commits wait for others: those whose requests cost.
+    fn grouping_vaults(&self, targets: &[Target]) -> BTreeSet<String> {
+        let vaults = self.daemon.engine.vaults();
+        let entries = targets.iter().map(|target| vaults.entry(target.as_str()));
+        entries.filter(|entry| vaults.is_costly(entry)).map(str::to_owned).collect()
     }
 
     fn barred(&self) -> BTreeSet<Target> {
@@ -199,6 +179,13 @@ impl Captures {
             // The loop decides anew after every event.
             Event::Loaded => {}
             Event::Done { source, report, start } => self.end(&source, &report, start),
+            Event::Waits { source, vault } => {
+                // Unless it has ended meanwhile.
+                self.running
+                    .get_mut(&source)
+                    .into_iter()
+                    .for_each(|running| running.waits_in.push(vault.clone()));
+            }
             // Not of captures.
             Event::PruneWanted { .. }
             | Event::Pruned { .. }
@@ -216,11 +203,13 @@ impl Captures {
         self.wanted.clear();
         for running in self.running.values() {
             running.progress.stop();
+            running.waits_in.iter().for_each(|vault| vault.close_group(self.daemon.commit_clock()));
         }
         let deadline = tokio::time::Instant::now() + GIVE_UP_TIME;
         while !self.running.is_empty() {
             match tokio::time::timeout_at(deadline, incoming.recv()).await {
                 Ok(Some(event @ Event::Done { .. })) => self.apply(event),
+                Ok(Some(Event::Waits { vault, .. })) => vault.close_group(self.daemon.commit_clock()),
                 // An asker that is dropped here tells its client so.
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return,
@@ -358,6 +347,7 @@ impl Captures {
             came,
             stands_still: false,
             is_let_go: false,
+            waits_in: Vec::new(),
             is_wanted,
             askers,
             listeners: Vec::new(),
@@ -366,8 +356,12 @@ impl Captures {
         self.running.insert(name.clone(), running);
         let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
         let (source, targets) = (name.clone(), job.targets.clone());
+        // Who wants it now does not wait for others.
+        let others = (!is_wanted).then(|| self.with_others(&name));
         let work = move || {
-            let report = capture(&daemon, &source, &targets, &touched, hold.as_deref(), &progress);
+            let hold = hold.as_deref();
+            let order = Order { touched: &touched, hold, progress: &progress, others };
+            let report = capture(&daemon, &source, &targets, order);
             // The loop is gone when the daemon ends.
             let _ = events.blocking_send(Event::Done { source, report: Box::new(report), start });
         };
@@ -377,6 +371,16 @@ impl Captures {
             );
             self.end(&name, &failed(&name, &job.targets, &why), start);
         }
+    }
+
+    /// How a capture commits with others; says so to the loop.
+    fn with_others(&self, source: &str) -> WithOthers {
+        let (source, events) = (source.to_owned(), self.events.clone());
+        let on_wait = move |vault: &Arc<Vault>| {
+            // The loop is gone when the daemon ends.
+            let _ = events.blocking_send(Event::Waits { source: source.clone(), vault: Arc::clone(vault) });
+        };
+        WithOthers::new(self.daemon.commit_clock(), Arc::new(on_wait))
     }
 
     /// There may be a thousand, and captures of the source every minute.
@@ -418,17 +422,9 @@ impl Captures {
 }
 
 /// Captures, whatever happens meanwhile: a source whose capture never ends would not be captured again.
-fn capture(
-    daemon: &Daemon,
-    source: &str,
-    targets: &[Target],
-    touched: &Touched,
-    hold: Option<&str>,
-    progress: &CaptureProgress,
-) -> CaptureReport {
+fn capture(daemon: &Daemon, source: &str, targets: &[Target], order: Order<'_>) -> CaptureReport {
     let Some(configured) = daemon.source(source) else { return CaptureReport::of_nothing(source) };
-    let captured =
-        catch_unwind(AssertUnwindSafe(|| daemon.capture(configured, targets, touched, hold, progress)));
+    let captured = catch_unwind(AssertUnwindSafe(|| daemon.capture(configured, targets, order)));
     captured.unwrap_or_else(|_| {
         failed(source, targets, "the capture panicked, which is an error in Backstay; its log tells where")
     })
@@ -439,72 +435,4 @@ fn failed(source: &str, targets: &[Target], message: &str) -> CaptureReport {
     let outcome = TargetOutcome::Failed { message: message.to_owned(), class: OTHER_CLASS.to_owned() };
     let failed = |target: &Target| TargetReport::without_work(target.to_string(), outcome.clone());
     CaptureReport { targets: targets.iter().map(failed).collect(), ..CaptureReport::of_nothing(source) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn running(source: &str, came: Instant) -> Running {
-        let source = source.parse().expect("a name");
-        Running {
-            load: RunningCapture { source, size: JobSize::Short, ends_by: Timestamp::MAX },
-            targets: Vec::new(),
-            progress: Arc::default(),
-            came: (came, 0),
-            stands_still: false,
-            is_let_go: false,
-            is_wanted: false,
-            askers: Vec::new(),
-            listeners: Vec::new(),
-            left_out: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn captures_that_stand_still_make_room_for_others_but_not_for_any_number() {
-        let start = Instant::now();
-        let second = Duration::from_secs(1);
-        let mut all: Vec<Running> =
-            (0..5).map(|n| running(&format!("s{n}.files"), start + second * n)).collect();
-        let let_go = |all: &mut Vec<Running>, now| {
-            look_at(all.iter_mut(), now);
-            all.iter().map(|running| !running.has_slot()).collect::<Vec<_>>()
-        };
-        assert_eq!(let_go(&mut all, start + STALL_TIME), [false; 5]);
-        assert_eq!(let_go(&mut all, start + STALL_TIME + second), [true, false, false, false, false]);
-        let late = start + STALL_TIME * 2;
-        assert_eq!(let_go(&mut all, late), [true, true, false, false, false]);
-        // The first ends.
-        all.remove(0);
-        assert_eq!(let_go(&mut all, late), [true, true, false, false]);
-    }
-
-    #[test]
-    fn a_vault_that_hangs_gets_one_capture_more_and_one_that_answers_gets_all() {
-        let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let target = |name: &str| Target::Vault(name.parse().expect("a name"));
-        let mut all = HashMap::new();
-        let begin = |all: &mut HashMap<String, Running>, n: u32, to: &[&str], at: Instant| {
-            let mut running = running(&format!("s{n}.files"), at);
-            running.targets = to.iter().map(|name| target(name)).collect();
-            all.insert(format!("s{n}.files"), running);
-        };
-        begin(&mut all, 1, &["local", "usb"], start);
-        begin(&mut all, 2, &["usb"], start);
-        let nobody = HashMap::new();
-        assert!(barred(&all, &nobody).is_empty(), "they have only begun");
-        let still = start + STALL_TIME + second;
-        look_at(all.values_mut(), still);
-        assert!(barred(&all, &nobody).is_empty(), "that they hang is not known");
-        begin(&mut all, 3, &["usb"], still);
-        assert_eq!(barred(&all, &nobody), [target("usb")].into());
-        let answered = |seconds| HashMap::from([("usb".to_owned(), start + second * seconds)]);
-        assert!(barred(&all, &answered(1)).is_empty(), "it is the sources that hang");
-        begin(&mut all, 4, &["local"], still);
-        assert_eq!(barred(&all, &nobody), [target("local"), target("usb")].into());
-        // The one that was to show it hangs as well, and keeps its slot.
-        look_at(all.values_mut(), still + STALL_TIME + second);
-        assert!(barred(&all, &answered(0)).contains(&target("usb")), "it has answered nothing since");
-    }
 }

@@ -5,6 +5,7 @@ mod asker;
 mod captures;
 mod conversation;
 mod due;
+mod grouping;
 mod held;
 mod http;
 mod loading;
@@ -14,6 +15,7 @@ mod proving;
 mod pruning;
 mod relay_state;
 mod relaying;
+mod running;
 mod socket;
 mod upkeep;
 mod watching;
@@ -22,18 +24,20 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backstay_core::clock::Moment;
+use backstay_core::clock::{Clock, Moment};
 use backstay_core::config::{Config, NodeName, Source, Target};
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
 use backstay_files::touched::Touched;
 use backstay_files::watch::Told;
+use backstay_vault::targets::WithOthers;
+use backstay_vault::vault::Vault;
 use backstay_wire::control::{CaptureReport, PruneReport};
 use backstay_wire::status::NodeStatus;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::engine::{CaptureWatch, Engine};
+use crate::engine::{CaptureOrder, CaptureWatch, Engine};
 use crate::failure::Failure;
 use crate::fleet::{self, Standings};
 use crate::flow_counters::FlowCounters;
@@ -88,6 +92,8 @@ enum Event {
     AskerGone,
     /// A vault has answered: its flows can be captured.
     Loaded,
+    /// A capture waits to commit to a vault together with others.
+    Waits { source: String, vault: Arc<Vault> },
     /// A capture has ended.
     Done { source: String, report: Box<CaptureReport>, start: Timestamp },
     /// Somebody wants a vault pruned, and to be told.
@@ -106,6 +112,14 @@ enum Event {
     Held { writer: NodeName },
     /// That was copied on, or not.
     Relayed { number: usize, outcome: Result<Relayed, Failure> },
+}
+
+/// How a source is to be captured.
+struct Order<'o> {
+    touched: &'o Touched,
+    hold: Option<&'o str>,
+    progress: &'o CaptureProgress,
+    others: Option<WithOthers>,
 }
 
 /// Notes at once what a capture finds.
@@ -224,18 +238,18 @@ impl Daemon {
     }
 
     /// Captures; blocking.
-    fn capture(
-        &self,
-        source: &Source,
-        targets: &[Target],
-        touched: &Touched,
-        hold: Option<&str>,
-        progress: &CaptureProgress,
-    ) -> CaptureReport {
+    fn capture(&self, source: &Source, targets: &[Target], order: Order<'_>) -> CaptureReport {
         let watch = Watch { daemon: self, source: source.name.as_str() };
-        let report = self.engine.capture(source, targets, touched, hold, progress, &watch);
+        let Order { touched, hold, progress, others } = order;
+        let order = CaptureOrder { touched, hold, progress, watch: &watch, others };
+        let report = self.engine.capture(source, targets, &order);
         targets.iter().for_each(|target| self.show_vault(target.as_str()));
         report
+    }
+
+    /// The clock, for commits.
+    fn commit_clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock) as Arc<dyn Clock>
     }
 
     /// Brings the metrics of a vault up to date, if it is open; never waits for it.

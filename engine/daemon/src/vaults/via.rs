@@ -1,7 +1,7 @@
 //! Vaults that another node, their hub, writes to: what is captured for them goes to this node's vault there, and the hub says how far
 //! it has come.
 
-use backstay_core::config::{NodeName, Source, ViaVault};
+use backstay_core::config::{NodeName, Source, VaultKind, ViaVault};
 use backstay_core::id::SourceId;
 use backstay_vault::keys::KeyRing;
 use backstay_wire::peer::Standing;
@@ -18,6 +18,12 @@ impl Vaults {
     /// The vault to which is captured what is for this one: itself, or this node's vault at its hub.
     pub fn entry<'n>(&'n self, name: &'n str) -> &'n str {
         self.via(name).and_then(|via| via.through.as_ref()).map_or(name, |through| through.as_str())
+    }
+
+    /// Whether requests to the vault of this name are paid for one by one.
+    pub fn is_costly(&self, name: &str) -> bool {
+        let mut vaults = self.config.vaults.iter();
+        vaults.any(|(known, vault)| known.as_str() == name && matches!(vault.kind, VaultKind::S3(_)))
     }
 
     /// Whether this node holds a vault for that one.

@@ -218,3 +218,53 @@ fn a_daemon_takes_seven_puts_a_get_and_two_listings_for_what_changed_and_a_put_f
     host.run(&["restore", "data", "--to", target.to_str().unwrap()]).good();
     assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "three");
 }
+
+/// Sources beside the one that every host has.
+const OTHERS: [&str; 3] = ["b", "c", "d"];
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn sources_that_are_due_within_seconds_commit_together() {
+    let mut host = Host::new();
+    let metrics = daemon::free_address();
+    host.node = format!("metrics = \"{metrics}\"");
+    host.policy = "rpo = \"20s\"\n".to_owned();
+    for name in OTHERS {
+        let source = host.path(name);
+        fs::create_dir(&source).unwrap();
+        host.policy +=
+            &format!("[service.{name}]\nfiles = {{ path = \"{}\", watch = false }}\n", source.display());
+    }
+    host.write("file", "first");
+    host.run(&["vault", "init", "offsite", "--no-recovery"]).good();
+    let _daemon = host.daemon();
+    host.run(&["now"]).good();
+    let write = |text: &str| {
+        host.write("file", text);
+        OTHERS.iter().for_each(|name| fs::write(host.path(name).join("file"), text).unwrap());
+    };
+    // They are captured together once they are due together.
+    let mut cycles = Vec::new();
+    for cycle in 0..5 {
+        let before = daemon::requests_at_rest(metrics);
+        write(&format!("cycle {cycle}"));
+        let mut after = daemon::requests_at_rest(metrics);
+        while after == before {
+            after = daemon::requests_at_rest(metrics);
+        }
+        let took = ["put", "get", "list"].map(|operation| after[operation] - before[operation]);
+        cycles.push(took);
+        // The session twice, two packs and one index; four points and heads.
+        if took == [13, 1, 2] {
+            break;
+        }
+    }
+    assert_eq!(cycles.last(), Some(&[13, 1, 2]), "{cycles:?}");
+    let restored = host.path("restored");
+    for name in ["data", "b", "c", "d"] {
+        let to = restored.join(name);
+        host.run(&["restore", name, "--to", to.to_str().unwrap()]).good();
+        assert_eq!(fs::read_to_string(to.join("file")).unwrap(), format!("cycle {}", cycles.len() - 1));
+    }
+    host.run(&["vault", "check", "offsite", "--read-data", "1/1"]).good();
+}

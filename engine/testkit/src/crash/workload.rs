@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use backstay_core::clock::ManualClock;
 use backstay_core::id::PointId;
 use backstay_core::units::Timestamp;
 use backstay_vault::error::VaultError;
@@ -15,6 +16,7 @@ use super::{CrashStore, Landing, LateChange};
 use crate::capture::{Captured, State, Style, read_back};
 use crate::fixture::VaultFixture;
 use crate::random::Random;
+use crate::rows::RowKind;
 
 /// When a process dies, and what becomes of the request at which it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +71,11 @@ impl Mortal for CrashStore {
 
 const SOURCES: [&str; 2] = ["static.files", "matrix.dump"];
 
-/// Captures of one workload; each is several requests.
+/// Captures of one workload that are committed one by one; each is several requests.
 const CAPTURES: usize = 4;
+
+/// Those that are committed together at its end, where the vault does that: one of each source.
+const TOGETHER: usize = SOURCES.len();
 
 /// What the workload was told is safe.
 #[derive(Debug)]
@@ -125,11 +130,9 @@ impl Workload {
         let outcome = self.work(store.clone(), &mut acknowledged);
         if !store.has_crashed() {
             outcome.unwrap_or_else(|error| panic!("{story}: no crash, and yet {error}"));
-            assert_eq!(
-                acknowledged.len(),
-                CAPTURES,
-                "{story}: partial captures excepted, all are acknowledged"
-            );
+            let captures = if store.requests_cost() { CAPTURES + TOGETHER } else { CAPTURES };
+            let count = acknowledged.len();
+            assert_eq!(count, captures, "{story}: partial captures excepted, all are acknowledged");
             return false;
         }
         self.restart(store.left(), store.late(), acknowledged, &mut Random::new(seed), &story);
@@ -157,6 +160,31 @@ impl Workload {
             if random.once_in(3) {
                 self.fixture.commit_head(&vault, source, at)?;
             }
+        }
+        match vault.requests_cost() {
+            true => self.work_together(&vault, &mut states, &mut random, acknowledged),
+            false => Ok(()),
+        }
+    }
+
+    /// One capture of each source, committed together.
+    fn work_together(
+        &self,
+        vault: &Arc<Vault>,
+        states: &mut [State; 2],
+        random: &mut Random,
+        acknowledged: &mut Vec<Acknowledged>,
+    ) -> Result<(), VaultError> {
+        let at = Timestamp::from_seconds(200);
+        let mut waiting = Vec::new();
+        for (source, state) in SOURCES.into_iter().zip(states) {
+            edit(state, random);
+            let open = self.fixture.open_capture(std::slice::from_ref(vault), source, at)?;
+            waiting.push((source, state.clone(), open.commit_with_others(state, RowKind::default())?));
+        }
+        vault.close_group(Arc::new(ManualClock::new(at)));
+        for (source, state, waiting) in waiting {
+            acknowledged.push(Acknowledged { source, captured: waiting.wait()?, state });
         }
         Ok(())
     }

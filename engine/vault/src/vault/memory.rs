@@ -31,6 +31,8 @@ struct Known {
     writer: String,
     collections: Arc<Collections>,
     sources: HashMap<SourceId, CatalogueParts>,
+    /// How often this process has committed anything since.
+    commits: u64,
 }
 
 impl Memory {
@@ -55,8 +57,8 @@ impl Vault {
             self.refresh_index(Some(writer))?;
             let collections = Arc::new(collections);
             let (writer, sources) = (writer.to_owned(), HashMap::new());
-            *self.memory.known() =
-                Some(Known { read_at, writer, collections: Arc::clone(&collections), sources });
+            let known = Known { read_at, writer, collections: Arc::clone(&collections), sources, commits: 0 };
+            *self.memory.known() = Some(known);
             return Ok(collections);
         }
         Err(VaultError::Collecting { place: self.place() })
@@ -79,15 +81,18 @@ impl Vault {
     ) -> Result<(Catalogue, Arc<Collections>), VaultError> {
         let collections = self.read_first(writer)?;
         let is_same = |known: &&mut Known| Arc::ptr_eq(&known.collections, &collections);
-        if let Some(known) = self.memory.known().as_mut().filter(is_same)
-            && let Some(parts) = known.sources.get(&source)
-        {
-            return Ok((self.catalogue_of(source, parts.clone(), Vec::new()), collections));
+        let mut commits = 0;
+        if let Some(known) = self.memory.known().as_mut().filter(is_same) {
+            if let Some(parts) = known.sources.get(&source) {
+                return Ok((self.catalogue_of(source, parts.clone(), Vec::new()), collections));
+            }
+            commits = known.commits;
         }
         let (parts, left_out) = self.read_catalogue(source)?;
-        // What is damaged is looked at again each time.
+        // What is damaged is looked at again each time. And who has committed meanwhile could not add to what is not remembered yet.
         if left_out.is_empty()
             && let Some(known) = self.memory.known().as_mut().filter(is_same)
+            && known.commits == commits
         {
             known.sources.insert(source, parts.clone());
         }
@@ -101,10 +106,11 @@ impl Vault {
         point: Option<PointObject>,
         head: Option<(ObjectHash, Head)>,
     ) {
-        if let Some(known) = self.memory.known().as_mut()
-            && let Some(parts) = known.sources.get_mut(&source)
-        {
-            parts.add(point, head);
+        if let Some(known) = self.memory.known().as_mut() {
+            known.commits += 1;
+            if let Some(parts) = known.sources.get_mut(&source) {
+                parts.add(point, head);
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod difference;
 mod draft;
 mod fence;
 mod gc;
+mod group;
 mod layout;
 mod listing;
 mod living;
@@ -53,6 +54,7 @@ pub use custodian::{
 };
 pub use difference::DifferingKeys;
 pub use draft::{HeadDraft, Original, PointDraft};
+pub use group::{Awaiting, GROUP_MEMBERS_MAX, GROUP_TIME};
 pub use open::{NewVault, VaultCharter, VaultKeys};
 pub use proofs::PROOFS_READ_MAX;
 pub use reading::{PointFold, Reading};
@@ -66,6 +68,7 @@ use crate::index::{ChunkIndex, IndexTotals};
 use crate::keys::KeyRing;
 use crate::name::ObjectName;
 use crate::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
+use group::Groups;
 use memory::Memory;
 use sealed::TrustedParts;
 use settled::KnownSession;
@@ -86,6 +89,7 @@ pub struct Vault {
     points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
     acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
     memory: Memory,
+    groups: Groups,
     trusted_parts: TrustedParts,
     /// Whether something was met that keys or a custodian have written which this process does not know.
     has_met_newer: AtomicBool,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::Vault;
+use super::group::Groups;
 use super::memory::Memory;
 use super::sealed::TrustedParts;
 use super::trust::Trust;
@@ -211,6 +212,7 @@ impl Vault {
             points: Mutex::default(),
             acknowledged: Mutex::default(),
             memory: Memory::default(),
+            groups: Groups::default(),
             trusted_parts: TrustedParts::default(),
             has_met_newer: AtomicBool::default(),
         })

@@ -21,6 +21,9 @@ use crate::name::Named;
 /// On which point of a catalogue a commit builds; it must be settled.
 pub(super) type ChooseParent<'c> = dyn Fn(&Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> + 'c;
 
+/// The same for one of several sources.
+type ChooseOf<'c> = dyn Fn(usize, &Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> + 'c;
+
 /// How often another parent is chosen because the one before was thinned away or is no longer the newest.
 const PARENT_TRIES_MAX: usize = 5;
 
@@ -35,7 +38,6 @@ const PRESUMED_MAX: usize = 1 << 18;
 pub(super) struct Opening {
     vault: Arc<Vault>,
     writer: Arc<WriterIdentity>,
-    source: SourceId,
     /// Whether the session is there, and nothing has to be looked at any more.
     is_open: AtomicBool,
     /// Held while the store is asked.
@@ -46,10 +48,19 @@ pub(super) struct Opening {
 
 #[derive(Debug)]
 struct Inner {
+    /// Names the sources of the foundations, in their order.
     object: SessionObject,
     life: Life,
-    parent: Option<Arc<PointObject>>,
+    /// At least one; with the first the session was begun.
+    foundations: Vec<Foundation>,
     stage: Stage,
+}
+
+/// On what a commit builds in one source.
+#[derive(Debug, Clone)]
+struct Foundation {
+    source: SourceId,
+    parent: Option<Arc<PointObject>>,
 }
 
 /// What may be counted on.
@@ -86,12 +97,42 @@ impl Opening {
         collections: Arc<Collections>,
         now: Timestamp,
     ) -> Self {
-        let object = session_object(writer, source, collections.newest(), now);
+        let object = session_object(writer, vec![source], collections.newest(), now);
         let life = writer.living.begin(vault.id(), object.session);
-        let inner = Mutex::new(Inner { object, life, parent, stage: Stage::Planned });
+        let foundations = vec![Foundation { source, parent }];
+        let inner = Mutex::new(Inner { object, life, foundations, stage: Stage::Planned });
         let counted = Mutex::new(Counted { collections, presumed: Some(HashSet::new()) });
         let (vault, writer, is_open) = (Arc::clone(vault), Arc::clone(writer), AtomicBool::new(false));
-        Self { vault, writer, source, is_open, inner, counted }
+        Self { vault, writer, is_open, inner, counted }
+    }
+
+    /// Takes in the plan of another commit of the same writer, of which nothing was put: one session will do for both. Not if they
+    /// have not read the same; then each is as before.
+    pub(super) fn take_in(&self, other: &Self) -> bool {
+        let (mut inner, mut others) = (self.inner(), other.inner());
+        let is_same_vault =
+            Arc::ptr_eq(&self.vault, &other.vault) && Arc::ptr_eq(&self.writer, &other.writer);
+        if !is_same_vault || inner.stage != Stage::Planned || others.stage != Stage::Planned {
+            return false;
+        }
+        if others.object.sources.iter().any(|source| inner.object.sources.contains(source)) {
+            return false;
+        }
+        let (mut counted, mut counted_there) = (self.counted(), other.counted());
+        if !counted.is_of(&counted_there.collections) {
+            return false;
+        }
+        let Counted { presumed: Some(presumed), .. } = &mut *counted else { return false };
+        let Counted { presumed: Some(of_other), .. } = &mut *counted_there else { return false };
+        if presumed.len() + of_other.len() > PRESUMED_MAX {
+            return false;
+        }
+        presumed.extend(of_other.drain());
+        inner.object.sources.append(&mut others.object.sources);
+        inner.foundations.append(&mut others.foundations);
+        others.stage = Stage::Failed;
+        others.life.has_ended();
+        true
     }
 
     /// The session, as it was put last.
@@ -122,7 +163,7 @@ impl Opening {
             return self.vault.writer_has(chunk, &counted.collections);
         }
         match &mut counted.presumed {
-            Some(presumed) if has && presumed.len() < PRESUMED_MAX => {
+            Some(presumed) if has && (presumed.len() < PRESUMED_MAX || presumed.contains(chunk)) => {
                 presumed.insert(*chunk);
                 true
             }
@@ -153,11 +194,11 @@ impl Opening {
     pub(super) fn open_first(&self, choose: &ChooseParent<'_>) -> Result<Option<Catalogue>, VaultError> {
         let inner = &mut *self.inner();
         inner.stage = Stage::Failed;
-        let catalogue = self.pin_parent(inner, choose)?;
+        let catalogue = self.pin_parents(inner, &|_, catalogue| choose(catalogue))?.pop();
         let Some(collections) = self.look_around(inner)? else { return Ok(None) };
         *self.counted() = Counted { collections, presumed: None };
         self.has_opened(inner);
-        Ok(Some(catalogue))
+        Ok(catalogue)
     }
 
     /// Overwrites the session as ended.
@@ -178,9 +219,9 @@ impl Opening {
         self.inner().life.has_ended();
     }
 
-    /// The point on which the session builds; it is pinned when the session is there.
+    /// The point on which the session builds in the source with which it was begun; it is pinned when the session is there.
     pub(super) fn parent(&self) -> Option<Arc<PointObject>> {
-        self.inner().parent.clone()
+        self.inner().foundations.first()?.parent.clone()
     }
 
     fn has_opened(&self, inner: &mut Inner) {
@@ -190,7 +231,7 @@ impl Opening {
 
     /// What was read before the session was there holds while no collection has begun since: those to come wait for it.
     fn open_last(&self, inner: &mut Inner) -> Result<(), VaultError> {
-        inner.object.pins = inner.parent.iter().map(|point| point.link.point).collect();
+        inner.pin();
         self.put(inner, SessionState::Open)?;
         let ledger = self.vault.ledger()?;
         if !ledger.has_session(inner.object.session) {
@@ -206,8 +247,8 @@ impl Opening {
     /// Opens another session in place of this one, and looks whether all that was counted on is still there.
     fn open_anew(&self, inner: &mut Inner) -> Result<(), VaultError> {
         self.vault.forget();
-        let parent = inner.parent.clone();
-        let same_parent = |catalogue: &Catalogue| match &parent {
+        let before = inner.foundations.clone();
+        let same_parent = |number: usize, catalogue: &Catalogue| match &before[number].parent {
             None => Ok(None),
             Some(parent) => match catalogue.point(parent.link.point).filter(|now| now.link == parent.link) {
                 Some(now) if self.vault.is_settled(catalogue, now)? => Ok(Some(Arc::clone(now))),
@@ -217,18 +258,24 @@ impl Opening {
         for _ in 0..STARTS_MAX {
             let start = inner.object.start;
             self.fence_inner(inner, start, "a collection began before it was opened")?;
-            inner.object = session_object(&self.writer, self.source, self.vault.newest_collection()?, start);
+            // Of the fenced one there is nothing more to say, whatever fails before the next is put.
+            inner.object.counter = 0;
+            let sources = inner.object.sources.clone();
+            inner.object = session_object(&self.writer, sources, self.vault.newest_collection()?, start);
             inner.life = self.writer.living.begin(self.vault.id(), inner.object.session);
-            self.pin_parent(inner, &same_parent)?;
+            self.pin_parents(inner, &same_parent)?;
             let Some(collections) = self.look_around(inner)? else { continue };
-            let mut counted = self.counted();
-            let presumed = counted.presumed.take().unwrap_or_default();
             let is_there = |chunk: &ChunkId| self.vault.writer_has(chunk, &collections);
+            // There may be many: meanwhile others go on, and what they count on then is few.
+            let presumed = self.counted().presumed.replace(HashSet::new()).unwrap_or_default();
+            let first_are_there = presumed.iter().all(is_there);
+            let mut counted = self.counted();
+            let last_are_there = counted.presumed.iter().flatten().all(is_there);
             // What is known to be lost since is to be looked for in the source: that begins anew.
             let same_are_lost = counted.collections.bad() == collections.bad();
-            let all_are_there = same_are_lost && presumed.iter().all(is_there);
             *counted = Counted { collections, presumed: None };
-            return if all_are_there { Ok(()) } else { Err(self.collecting()) };
+            let is_good = same_are_lost && first_are_there && last_are_there;
+            return if is_good { Ok(()) } else { Err(self.collecting()) };
         }
         Err(self.collecting())
     }
@@ -237,26 +284,39 @@ impl Opening {
         VaultError::Collecting { place: self.vault.place() }
     }
 
-    /// Puts the session with its parent pinned, until that is the parent to choose also after it was put.
-    fn pin_parent(&self, inner: &mut Inner, choose: &ChooseParent<'_>) -> Result<Catalogue, VaultError> {
-        let link = |point: &Option<Arc<PointObject>>| point.as_ref().map(|point| point.link);
-        inner.parent = choose(&self.vault.catalogue(self.source)?)?;
-        for _ in 0..PARENT_TRIES_MAX {
-            inner.object.pins = inner.parent.iter().map(|point| point.link.point).collect();
-            self.put(inner, SessionState::Open)?;
-            let mut catalogue = self.vault.catalogue(self.source)?;
-            // An older layout would say what no longer holds: what it drops may be gone.
-            if let Some(error) = catalogue.take_damaged_layout() {
-                return Err(error);
-            }
-            // Also one that has come meanwhile: the parent of what is written is the point that is pinned.
-            let parent = choose(&catalogue)?;
-            if link(&parent) == link(&inner.parent) {
-                return Ok(catalogue);
-            }
-            inner.parent = parent;
+    /// Puts the session with its parents pinned, until those are the parents to choose also after it was put. What the vault holds
+    /// of the sources then.
+    fn pin_parents(&self, inner: &mut Inner, choose: &ChooseOf<'_>) -> Result<Vec<Catalogue>, VaultError> {
+        let mut moved = inner.foundations[0].source;
+        for number in 0..inner.foundations.len() {
+            let catalogue = self.vault.catalogue(inner.foundations[number].source)?;
+            inner.foundations[number].parent = choose(number, &catalogue)?;
         }
-        Err(VaultError::Unsettled { source_id: self.source, place: self.vault.place() })
+        for _ in 0..PARENT_TRIES_MAX {
+            inner.pin();
+            self.put(inner, SessionState::Open)?;
+            let mut is_same = true;
+            let mut catalogues = Vec::with_capacity(inner.foundations.len());
+            for (number, foundation) in inner.foundations.iter_mut().enumerate() {
+                let mut catalogue = self.vault.catalogue(foundation.source)?;
+                // An older layout would say what no longer holds: what it drops may be gone.
+                if let Some(error) = catalogue.take_damaged_layout() {
+                    return Err(error);
+                }
+                // Also one that has come meanwhile: the parent of what is written is the point that is pinned.
+                let parent = choose(number, &catalogue)?;
+                let link = |point: &Option<Arc<PointObject>>| point.as_ref().map(|point| point.link);
+                if link(&parent) != link(&foundation.parent) {
+                    (is_same, moved) = (false, foundation.source);
+                    foundation.parent = parent;
+                }
+                catalogues.push(catalogue);
+            }
+            if is_same {
+                return Ok(catalogues);
+            }
+        }
+        Err(VaultError::Unsettled { source_id: moved, place: self.vault.place() })
     }
 
     /// Reads what may be counted on while the session is open; `None` when a collection has begun since the session was made.
@@ -295,9 +355,17 @@ impl Opening {
     }
 }
 
+impl Inner {
+    /// Has the session keep what it builds on.
+    fn pin(&mut self) {
+        let parents = self.foundations.iter().filter_map(|foundation| foundation.parent.as_ref());
+        self.object.pins = parents.map(|point| point.link.point).collect();
+    }
+}
+
 fn session_object(
     writer: &WriterIdentity,
-    source: SourceId,
+    sources: Vec<SourceId>,
     collection: CollectionNumber,
     start: Timestamp,
 ) -> SessionObject {
@@ -308,7 +376,7 @@ fn session_object(
         state: SessionState::Open,
         start,
         pins: Vec::new(),
-        sources: vec![source],
+        sources,
         kind: SessionKind::Writer,
         collection,
     }

@@ -226,6 +226,14 @@ impl Session {
         &self.vault
     }
 
+    /// Has this session commit what another one was to commit; gives that back when they have not read the same.
+    pub(super) fn take_in(&self, other: Self) -> Result<(), Self> {
+        match self.opening.take_in(&other.opening) {
+            true => Ok(()),
+            false => Err(other),
+        }
+    }
+
     /// Commits what was written: index, points, heads, each durable before the next, and then asks whether all of
     /// that came in time. Only when this returns `Ok` is anything acknowledged. Heads alone need no session.
     pub fn commit(
@@ -235,7 +243,7 @@ impl Session {
         heads: &[HeadDraft],
         clock: &dyn Clock,
     ) -> Result<Acknowledged, VaultError> {
-        if written.packs.is_empty() && points.is_empty() && !self.opening.is_open() {
+        if written.is_empty() && points.is_empty() && !self.opening.is_open() {
             return self.commit_heads(heads, clock);
         }
         let (index, links) = match self.put_all(written, points, heads) {
@@ -282,6 +290,7 @@ impl Session {
     ) -> Result<Put, VaultError> {
         self.opening.make_sure()?;
         let object = self.opening.object();
+        let written = written.send(&self.view())?;
         let index = self.put_index(&object, written)?;
         let put = points.iter().map(|draft| self.put_point(&object, draft));
         let put = put.collect::<Result<Vec<PointObject>, _>>()?;

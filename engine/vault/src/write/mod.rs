@@ -5,7 +5,9 @@ mod budget;
 mod packer;
 mod pool;
 mod writer;
+mod written;
 
 pub(crate) use packer::{Packer, StoredPack};
 pub use pool::{CpuPool, Worker};
-pub use writer::{ChunkWriter, Ticket, WriteMeter, WriteTotals, Written};
+pub use writer::{ChunkWriter, Ticket, WriteMeter, WriteTotals};
+pub use written::Written;

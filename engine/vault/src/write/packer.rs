@@ -105,6 +105,22 @@ impl Packer {
         !self.filling.iter().any(is_full) || self.uploads.wait_for(1, patience)
     }
 
+    /// Takes what it has out, for somebody else to send, if it is no more than that and nothing was sent yet.
+    pub(super) fn take_unsent(&self, bytes_max: usize) -> Option<Vec<PackBuilder>> {
+        if self.has_failed() || self.closed.load(Ordering::SeqCst) > 0 {
+            return None;
+        }
+        let mut filling = self.filling.each_ref().map(lock);
+        if filling.iter().map(|pack| pack.bytes()).sum::<usize>() > bytes_max {
+            return None;
+        }
+        let take = |pack: &mut MutexGuard<'_, PackBuilder>| {
+            let class = pack.class();
+            std::mem::replace(&mut **pack, PackBuilder::new(class))
+        };
+        Some(filling.iter_mut().filter(|pack| !pack.is_empty()).map(take).collect())
+    }
+
     /// Sends what is left, waits for all packs, and returns those that are durable now.
     pub(crate) fn flush(&self) -> Result<Vec<StoredPack>, VaultError> {
         loop {

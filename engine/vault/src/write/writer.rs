@@ -11,11 +11,13 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::budget::Budget;
-use super::packer::{Packer, StoredPack};
+use super::packer::Packer;
 use super::pool::{CpuPool, Worker};
+use super::written::Written;
 use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::keys::KeyRing;
+use crate::pack::PackBuilder;
 use crate::record::RecordHeader;
 use crate::table::MetaSink;
 use crate::vault::WriterView;
@@ -29,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// At the end of a capture a store has so many times as long for one pack: over a slow line a pack takes its time, and
 /// there is no other to wait behind it.
 const LAST_PACK_PATIENCES: u32 = 10;
+
+/// Bytes of records that a commit may keep in memory until others go with it.
+const WITHHELD_BYTES_MAX: usize = 8 << 20;
 
 /// How often it is looked whether it does.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -107,12 +112,6 @@ impl WriteMeter {
     }
 }
 
-/// What one vault of the commit has taken, all of it durable.
-#[derive(Debug)]
-pub struct Written {
-    pub(crate) packs: Vec<StoredPack>,
-}
-
 /// A chunk whose name is being computed.
 #[derive(Debug)]
 pub struct Ticket(Receiver<ChunkId>);
@@ -173,15 +172,31 @@ impl ChunkWriter {
     /// Waits until every chunk that was put is durable, target by target in the order given. One that takes nothing for
     /// long is given up when another has all.
     pub fn flush(self) -> Vec<Result<Written, VaultError>> {
+        self.flush_all_but(|_| None)
+    }
+
+    /// The same, but where requests cost, little of which nothing was sent yet is not sent: it can go with what others commit.
+    pub fn flush_withholding(self) -> Vec<Result<Written, VaultError>> {
+        self.flush_all_but(|target| {
+            let may_wait = target.view.vault().requests_cost() && !target.view.is_sure();
+            may_wait.then(|| target.packer.take_unsent(WITHHELD_BYTES_MAX)).flatten()
+        })
+    }
+
+    fn flush_all_but(
+        self,
+        withhold: impl Fn(&Target) -> Option<Vec<PackBuilder>>,
+    ) -> Vec<Result<Written, VaultError>> {
         self.shared.in_flight.wait_until_whole();
         let targets = &self.shared.targets;
-        let mut outcomes: Vec<Option<Result<Written, VaultError>>> = targets.iter().map(|_| None).collect();
+        let withheld = |target| withhold(target).map(|unsent| Ok(Written::withheld(unsent)));
+        let mut outcomes: Vec<Option<Result<Written, VaultError>>> = targets.iter().map(withheld).collect();
         loop {
             for (target, outcome) in
                 targets.iter().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_none())
             {
                 let flushed = target.packer.flush_within(self.patience * LAST_PACK_PATIENCES);
-                *outcome = flushed.map(|flushed| flushed.map(|packs| Written { packs }));
+                *outcome = flushed.map(|flushed| flushed.map(Written::durable));
             }
             let has_whole = outcomes.iter().flatten().any(Result::is_ok);
             for (target, outcome) in

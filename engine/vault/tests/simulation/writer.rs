@@ -67,6 +67,10 @@ impl Writer<'_> {
             let which = random.below(self.sources.len());
             // Now and then to the vault to which others copy.
             let store = if random.once_in(5) { COPY } else { VAULT };
+            if vaults[store].0.requests_cost() && self.sources.len() > 1 && random.once_in(4) {
+                self.capture_together(life, (store, &vaults[store].0), states, random)?;
+                continue;
+            }
             self.capture(life, (store, &vaults[store].0), self.sources[which], &mut states[which], random)?;
         }
         Ok(())
@@ -126,6 +130,36 @@ impl Writer<'_> {
         self.outcome(life, (store, vault), "capture", captured.map(|captured| Some(captured.link.point)))
     }
 
+    /// All sources, committed together.
+    fn capture_together(
+        &self,
+        life: &Life,
+        (store, vault): (StoreNumber, &Arc<Vault>),
+        states: &mut [State],
+        random: &mut Random,
+    ) -> Result<(), Died> {
+        let node = &self.node.writer().node;
+        let mut waiting = Vec::new();
+        for (source, state) in self.sources.iter().zip(states) {
+            edit(state, random);
+            let at = self.ledger.begin(node, life.clock().now(), state);
+            let open = self.node.open_capture(std::slice::from_ref(vault), source, at);
+            match open.and_then(|open| open.commit_with_others(state, kind_of(source))) {
+                Ok(awaited) => waiting.push(awaited),
+                Err(error) => self.outcome(life, (store, vault), "open", Err(error))?,
+            }
+        }
+        if random.once_in(4) {
+            life.sleep(Duration::from_secs(random.number() % 600))?;
+        }
+        vault.close_group(Arc::new(life.clock()));
+        for awaited in waiting {
+            let captured = awaited.wait().map(|captured| Some(captured.link.point));
+            self.outcome(life, (store, vault), "capture", captured)?;
+        }
+        Ok(())
+    }
+
     fn outcome(
         &self,
         life: &Life,
@@ -157,6 +191,10 @@ impl Writer<'_> {
     /// What may be said to a writer to whom nothing has happened: that it was too slow, or that another was faster.
     fn excuse(&self, life: &Life, what: &str, error: &VaultError) {
         life.note(what, error);
+        let error = match error {
+            VaultError::Together(error) => error,
+            error => error,
+        };
         let is_told = matches!(
             error,
             VaultError::Fenced { .. }

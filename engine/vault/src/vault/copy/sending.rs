@@ -42,7 +42,7 @@ impl Sending {
     pub(super) fn written(self) -> Result<Written, VaultError> {
         let mut packs = self.packer.flush()?;
         packs.extend(self.merged);
-        Ok(Written { packs })
+        Ok(Written::durable(packs))
     }
 }
 
@@ -91,7 +91,7 @@ impl Copying<'_> {
             partial: Some(partial),
         };
         let drafts = if written.is_empty() { Vec::new() } else { vec![draft] };
-        session.commit(Written { packs: written }, &drafts, &[], self.clock).map(drop)
+        session.commit(Written::durable(written), &drafts, &[], self.clock).map(drop)
     }
 
     /// The packs that were sent, and a part that keeps what is in them.
