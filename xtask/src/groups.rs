@@ -40,6 +40,9 @@ const S3_LONG_MODULES: [&str; 1] = ["long_in_buckets::"];
 /// They wait for most of their time, each in namespaces of its own.
 const NETWORK_AT_ONCE: &str = "--test-threads=7";
 
+/// What the tests of buckets use beside their services.
+const S3_PROGRAMS: &[Program] = &[Program { name: "faketime", package: "faketime" }];
+
 /// What the tests of the real binary compare with.
 const E2E_PROGRAMS: &[Program] = &[
     Program { name: "bash", package: "bash" },
@@ -121,6 +124,7 @@ impl Group {
     pub(crate) fn programs(self) -> &'static [Program] {
         match self {
             Group::E2e | Group::Long => E2E_PROGRAMS,
+            Group::S3 => S3_PROGRAMS,
             _ => &[],
         }
     }
@@ -154,7 +158,10 @@ impl Group {
             Group::Deny => vec![Step::Deny],
             Group::Unit => vec![run_tests(&["--workspace", "--exclude", FUZZ, "--lib", "--bins"])],
             Group::Fuzz => vec![run_tests(&["--package", FUZZ])],
-            Group::Long => vec![long(), with_buckets(S3[0], &S3_LONG_MODULES)],
+            Group::Long => {
+                let in_buckets = S3.map(|test| with_buckets(test, &S3_LONG_MODULES));
+                [long()].into_iter().chain(in_buckets).collect()
+            }
             Group::Tailnet => vec![on_tailnet()],
             Group::Network => vec![over_network()],
             Group::S3 => S3.map(|test| with_buckets(test, &S3_MODULES)).into(),

@@ -40,7 +40,7 @@ use crate::failure::Failure;
 use crate::fleet::FleetMember;
 use crate::node::{Access, Identity, KnownVaults, UNDELETE};
 use patience::Answers;
-use refusals::{absent_vault, gone, refuse_missing_parent};
+use refusals::{absent_vault, another_vault, gone, refuse_missing_parent};
 use slot::{Opened, Slot};
 
 /// How long it is taken for granted that a vault is where it was whose requests cost.
@@ -263,11 +263,7 @@ impl Vaults {
             }
             Some(found) => {
                 if let Some(expected) = expected.filter(|expected| *expected != found.vault) {
-                    return Err(Failure::failed(format!(
-                        "at {} is vault {}, but {name} was vault {expected}: another disk is mounted there, or the path is wrong; mount the right one, or remove the line of {name} from vaults.json under node.state if the new one is meant",
-                        store.place(),
-                        found.vault
-                    )));
+                    return Err(another_vault(name, &store, self.is_costly(name), found.vault, expected));
                 }
                 self.refuse_second_name(name, found.vault)?;
                 self.open_existing(store)?
@@ -290,7 +286,7 @@ impl Vaults {
     }
 
     fn gone(&self, name: &str, store: &Arc<dyn Store>) -> Failure {
-        gone(name, &self.known_as(name), store)
+        gone(name, &self.known_as(name), self.is_costly(name), store)
     }
 
     /// The vault that was last seen under this name, where it was seen: at another node it is another one.

@@ -1,14 +1,24 @@
 //! What went wrong, in the words of a store: whether it may pass, and what to do.
 
+use std::time::SystemTime;
+
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use backstay_vault::store::StoreErrorKind;
 
 use crate::limiter::Ended;
 
 /// Longest text of a service that is repeated, bytes.
 const TEXT_BYTES_MAX: usize = 300;
+
+/// A difference of clocks that services let pass: the S3 API allows 15 minutes, and an answer takes its time.
+const SKEW_SECONDS_MAX: i64 = 300;
+
+/// The code of the S3 API for clocks that are too far apart.
+const SKEWED: &str = "RequestTimeTooSkewed";
 
 /// A request that has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +51,15 @@ impl Fault {
             SdkError::ServiceError(service) => {
                 let metadata = service.err().meta();
                 let status = service.raw().status().as_u16();
-                answered(status, metadata.code().unwrap_or(""), metadata.message().unwrap_or(""))
+                let fault = answered(status, metadata.code().unwrap_or(""), metadata.message().unwrap_or(""));
+                fault.with_clock(service.raw())
             }
             SdkError::ResponseError(response) => {
                 // Such as an error page of something between.
                 let status = response.raw().status().as_u16();
                 match status {
                     200..300 => Self::passing(format!("the answer makes no sense: {}", words(error))),
-                    _ => answered(status, "", &words(error)),
+                    _ => answered(status, "", &words(error)).with_clock(response.raw()),
                 }
             }
             SdkError::ConstructionFailure(_) => {
@@ -71,6 +82,29 @@ impl Fault {
             _ => Self::passing(words(error)),
         }
     }
+
+    /// Says so where the service has refused and shows another time than this host: few services have a code for that.
+    fn with_clock(self, response: &HttpResponse) -> Self {
+        let shown = response.headers().get("date");
+        let shown = shown.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        let here = DateTime::from(SystemTime::now()).secs();
+        let advice = shown.and_then(|shown| clock_advice(here, shown.secs()));
+        match advice {
+            Some(advice) if self.kind == StoreErrorKind::Refused && self.code != SKEWED => {
+                Self { text: format!("{}; {advice}", self.text), ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
+/// What to do where clocks, seconds since 1970, show so different times that requests are refused.
+fn clock_advice(here: i64, there: i64) -> Option<String> {
+    let ahead = here.saturating_sub(there);
+    let way = if ahead > 0 { "ahead of" } else { "behind" };
+    (ahead.abs() > SKEW_SECONDS_MAX).then(|| {
+        format!("the clock of this host is {} s {way} that of the service: set it (`timedatectl`), and see that it is kept right", ahead.abs())
+    })
 }
 
 /// Whether nobody has told who asks; that somebody could not be asked may pass.
@@ -134,7 +168,7 @@ fn answered(status: u16, code: &str, message: &str) -> Fault {
             "the secret key is not that of the access key, or something between changes requests: see [secret] of node.toml",
         ),
         ("ExpiredToken" | "TokenRefreshRequired", _) => (Refused, "the credentials have expired: renew them"),
-        ("RequestTimeTooSkewed", _) => (
+        (SKEWED, _) => (
             Refused,
             "the clock of this host is wrong: set it (`timedatectl`), and see that it is kept right",
         ),
@@ -222,5 +256,13 @@ mod tests {
     fn what_a_service_says_is_one_line_and_no_longer_than_it_may_be() {
         let fault = answered(400, "Odd", &"a\nb ".repeat(10_000));
         assert!(fault.text.len() < 400 && !fault.text.contains('\n'), "{}", fault.text);
+    }
+
+    #[test]
+    fn a_clock_that_is_far_off_is_named_with_the_difference() {
+        assert_eq!(clock_advice(1000, 1300), None);
+        assert!(clock_advice(1000, 1301).is_some_and(|advice| advice.contains("301 s behind")));
+        assert!(clock_advice(90_000, 0).is_some_and(|advice| advice.contains("90000 s ahead of")));
+        assert!(clock_advice(i64::MAX, i64::MIN).is_some());
     }
 }

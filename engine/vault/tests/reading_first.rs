@@ -203,6 +203,22 @@ fn a_listing_without_the_session_that_was_just_put_is_old() {
 }
 
 #[test]
+fn a_store_that_was_emptied_is_noticed_before_anything_is_acknowledged() {
+    let scene = Scene::new();
+    scene.capture(10, &state(1)).expect("captures");
+    for name in scene.memory.objects().keys() {
+        let (name, _) = ObjectName::parse(name).expect("a name");
+        scene.fixture.block_on(scene.memory.delete(&name)).expect("deletes");
+    }
+    // Of one that has a parent its rows are read first.
+    let at = Timestamp::from_seconds(20);
+    let refused = scene.fixture.capture(&scene.vault, "other.files", at, &state(2));
+    let refused = refused.expect_err("there is no vault any more");
+    assert!(matches!(refused, VaultError::NoVault { .. }), "{refused}");
+    assert_eq!((scene.names("points/").len(), scene.names("packs/").len()), (0, 0));
+}
+
+#[test]
 fn two_targets_of_which_requests_to_one_cost_stand_at_the_same_point() {
     let scene = Scene::new();
     let free = scene.fixture.create(Arc::new(MemStore::new())).expect("creates");

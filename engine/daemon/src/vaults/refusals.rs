@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use backstay_core::id::VaultId;
 use backstay_vault::keys::AgeIdentity;
 use backstay_vault::store::Store;
 
@@ -10,8 +11,11 @@ use crate::failure::Failure;
 use crate::node::Access;
 
 /// A vault that was there and is not: what was written to it is not lost, and a new one in its place would hide that.
-pub fn gone(name: &str, known_as: &str, store: &Arc<dyn Store>) -> Failure {
+pub fn gone(name: &str, known_as: &str, is_bucket: bool, store: &Arc<dyn Store>) -> Failure {
     let why = match name == known_as {
+        true if is_bucket => format!(
+            "somebody has emptied the bucket, or `bucket`, `prefix` or `endpoint` in fleet.toml is another one; correct it. No new vault is made in its place; if it is lost for good, remove the line of {name} from vaults.json under node.state"
+        ),
         true => "the disk is probably not mounted; mount it. No new vault is made in its place".to_owned(),
         false => format!(
             "its holder has probably not mounted its disk. If the holder has lost it for good, remove the line {known_as:?} from vaults.json under node.state, and a new vault is made there"
@@ -69,4 +73,22 @@ pub fn no_keys(store: &Arc<dyn Store>, identity: &AgeIdentity, access: Access) -
         identity.recipient()
     ))
     .of_class("key")
+}
+
+/// Where a vault was, there is another one.
+pub fn another_vault(
+    name: &str,
+    store: &Arc<dyn Store>,
+    is_bucket: bool,
+    found: VaultId,
+    expected: VaultId,
+) -> Failure {
+    let (why, fix) = match is_bucket {
+        true => ("`bucket`, `prefix` or `endpoint` is that of another vault", "correct them in fleet.toml"),
+        false => ("another disk is mounted there, or the path is wrong", "mount the right one"),
+    };
+    Failure::failed(format!(
+        "at {} is vault {found}, but {name} was vault {expected}: {why}; {fix}, or remove the line of {name} from vaults.json under node.state if the new one is meant",
+        store.place()
+    ))
 }

@@ -35,12 +35,18 @@ pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Requests to stores since the daemon began, by operation, whatever became of them.
-pub(crate) fn requests(metrics: SocketAddr) -> BTreeMap<String, u64> {
-    let mut stream = TcpStream::connect(metrics).unwrap();
+/// The text of `/metrics`.
+pub(crate) fn metrics(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Requests to stores since the daemon began, by operation, whatever became of them.
+pub(crate) fn requests(address: SocketAddr) -> BTreeMap<String, u64> {
+    let text = metrics(address);
     let mut requests = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("backstay_store_requests_total{")) {
         let operation = line.split("op=\"").nth(1).unwrap().split('"').next().unwrap();

@@ -110,8 +110,12 @@ impl Fleet {
             self.path(&format!("state-{}", NODES[node])).display(),
             self.nodes[node],
         );
-        fs::write(folder.join("fleet.toml"), fleet).unwrap();
-        fs::write(folder.join("node.toml"), own).unwrap();
+        for (name, text) in [("fleet.toml", fleet), ("node.toml", own)] {
+            // Another command may be reading it.
+            if fs::read_to_string(folder.join(name)).ok().as_ref() != Some(&text) {
+                fs::write(folder.join(name), text).unwrap();
+            }
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
         command.arg("--config").arg(folder).args(arguments);
         command

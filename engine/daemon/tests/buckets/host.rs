@@ -14,6 +14,11 @@ pub(crate) struct Host {
     folder: tempfile::TempDir,
     pub(crate) bucket: String,
     pub(crate) region: String,
+    /// Where the service is reached.
+    pub(crate) endpoint: String,
+    pub(crate) prefix: String,
+    /// Name of the folder of the node's state.
+    pub(crate) state: String,
     /// Further lines of the vault.
     pub(crate) more: String,
     /// Further lines of the policy.
@@ -47,8 +52,9 @@ impl Host {
         fs::create_dir(&garage).unwrap();
         let garage = Garage::start(&garage);
         let (bucket, region) = (garage.bucket().to_owned(), REGION.to_owned());
+        let (endpoint, prefix, state) = (garage.endpoint(), "home/".to_owned(), "state".to_owned());
         let [more, policy, node] = Default::default();
-        let host = Self { garage, folder, bucket, region, more, policy, node };
+        let host = Self { garage, folder, bucket, region, endpoint, prefix, state, more, policy, node };
         let key = host.garage.key().clone();
         for (file, text) in [("s3-id", key.id), ("s3-key", key.secret)] {
             fs::write(host.path(file), text + "\n").unwrap();
@@ -70,29 +76,37 @@ impl Host {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Said {
-        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said { code: status.code(), out: text(stdout), errors: text(stderr) }
+        said(self.command(arguments))
+    }
+
+    /// The same with a clock that is so far off.
+    pub(crate) fn run_at(&self, offset: &str, arguments: &[&str]) -> Said {
+        let command = self.command(arguments);
+        let mut elsewhen = Command::new("faketime");
+        elsewhen.args(["-f", offset]).arg(command.get_program()).args(command.get_args());
+        said(elsewhen)
     }
 
     /// Starts the daemon, and waits until it answers.
     pub(crate) fn daemon(&self) -> Daemon {
-        Daemon::start(self.command(&["run"]), &self.path("state"))
+        Daemon::start(self.command(&["run"]), &self.path(&self.state))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let config = format!(
-            "[fleet]\nname = \"home\"\n[node]\nname = \"box\"\nstate = \"{0}/state\"\n{6}\n\
-             [vault.offsite]\nkind = \"s3\"\nbucket = \"{1}\"\nendpoint = \"{2}\"\nregion = \"{5}\"\nprefix = \"home/\"\n{3}\n\
+            "[fleet]\nname = \"home\"\n[node]\nname = \"box\"\nstate = \"{0}/{7}\"\n{6}\n\
+             [vault.offsite]\nkind = \"s3\"\nbucket = \"{1}\"\nendpoint = \"{2}\"\nregion = \"{5}\"\nprefix = \"{8}\"\n{3}\n\
              [secret]\noffsite = {{ access = \"file:{0}/s3-id\", secret = \"file:{0}/s3-key\" }}\n\
              [policy.default]\n{4}\n[service.data]\nfiles = {{ path = \"{0}/source\", watch = false }}\n",
             self.folder.path().display(),
             self.bucket,
-            self.garage.endpoint(),
+            self.endpoint,
             self.more,
             self.policy,
             self.region,
             self.node,
+            self.state,
+            self.prefix,
         );
         let file = self.path("backstay.toml");
         fs::write(&file, config).unwrap();
@@ -100,4 +114,10 @@ impl Host {
         command.arg("--config").arg(file).args(arguments);
         command
     }
+}
+
+fn said(mut command: Command) -> Said {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Said { code: status.code(), out: text(stdout), errors: text(stderr) }
 }

@@ -1,9 +1,13 @@
 //! What is in a bucket.
 
+mod trouble;
+
 use std::fs;
+use std::time::Duration;
 
 use backstay_testkit::random::Random;
 
+use crate::concurrently::two_nodes_and_a_custodian;
 use crate::daemon;
 use crate::fleet::{Fleet, assert_same};
 use crate::host::Host;
@@ -142,54 +146,6 @@ fn a_hub_alone_has_the_key_of_the_bucket() {
 
 #[test]
 #[ignore = "needs Garage: cargo xtask test s3"]
-fn what_is_wrong_with_a_bucket_is_said_and_the_other_vault_gets_its_point() {
-    let mut host = Host::new();
-    host.more = format!("[vault.local]\nkind = \"dir\"\npath = \"{}\"\n", host.path("vault").display());
-    host.policy = "to = [\"local\", \"offsite\"]".to_owned();
-    let key = host.path("recovery.key");
-    host.run(&["vault", "init", "offsite", "--recovery", key.to_str().unwrap()]).good();
-    host.run(&["vault", "init", "local", "--recovery", key.to_str().unwrap()]).good();
-    host.write("file", "of today");
-    host.run(&["now"]).good();
-    let doctor = host.run(&["doctor"]);
-    assert!(
-        doctor.out.contains("vault offsite\n  ok       it opens with this node's keys"),
-        "{}",
-        doctor.out
-    );
-    let secret = fs::read_to_string(host.path("s3-key")).unwrap();
-    let (bucket, region) = (host.bucket.clone(), host.region.clone());
-    let mut n = 0;
-    let mut spoilt = |host: &Host, words: &[&str]| {
-        n += 1;
-        host.write("file", format!("of day {n}"));
-        let said = host.run(&["now"]);
-        assert_eq!(said.code, Some(3), "the local vault has its point: {}", said.errors);
-        let doctor = host.run(&["doctor"]);
-        for word in words {
-            assert!(said.errors.contains(word), "{word}: {}", said.errors);
-            assert!(doctor.out.contains(word), "{word}: {}", doctor.out);
-        }
-    };
-    fs::write(host.path("s3-key"), "0".repeat(64)).unwrap();
-    spoilt(&host, &["[secret] of node.toml"]);
-    fs::remove_file(host.path("s3-key")).unwrap();
-    spoilt(&host, &["s3-key"]);
-    fs::write(host.path("s3-key"), "two words").unwrap();
-    spoilt(&host, &["one word is wanted"]);
-    fs::write(host.path("s3-key"), &secret).unwrap();
-    host.bucket = "nothing-here".to_owned();
-    spoilt(&host, &["the bucket is not there"]);
-    host.bucket = bucket;
-    host.region = "mars-north-1".to_owned();
-    spoilt(&host, &["correct `region`"]);
-    host.region = region;
-    host.run(&["now"]).good();
-    host.run(&["vault", "check", "offsite"]).good();
-}
-
-#[test]
-#[ignore = "needs Garage: cargo xtask test s3"]
 fn a_daemon_takes_seven_puts_a_get_and_two_listings_for_what_changed_and_a_put_for_what_did_not() {
     let mut host = Host::new();
     let metrics = daemon::free_address();
@@ -217,6 +173,12 @@ fn a_daemon_takes_seven_puts_a_get_and_two_listings_for_what_changed_and_a_put_f
     let target = host.path("restored");
     host.run(&["restore", "data", "--to", target.to_str().unwrap()]).good();
     assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "three");
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn two_nodes_and_a_custodian_share_a_bucket() {
+    two_nodes_and_a_custodian(Duration::from_secs(30));
 }
 
 /// Sources beside the one that every host has.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use backstay_core::id::{ObjectHash, SourceId};
+use backstay_core::id::{ObjectHash, SessionId, SourceId};
 use backstay_core::point::Head;
 
 use super::catalogue::CatalogueParts;
@@ -33,6 +33,8 @@ struct Known {
     sources: HashMap<SourceId, CatalogueParts>,
     /// How often this process has committed anything since.
     commits: u64,
+    /// The last session that it has ended since. Nothing but a collection takes it away.
+    own_last: Option<SessionId>,
 }
 
 impl Memory {
@@ -55,9 +57,16 @@ impl Vault {
             let read_at = Instant::now();
             let Some(collections) = self.collections()? else { continue };
             self.refresh_index(Some(writer))?;
-            let collections = Arc::new(collections);
             let (writer, sources) = (writer.to_owned(), HashMap::new());
-            let known = Known { read_at, writer, collections: Arc::clone(&collections), sources, commits: 0 };
+            let (collections, commits) = (Arc::new(collections), 0);
+            let known = Known {
+                read_at,
+                writer,
+                collections: Arc::clone(&collections),
+                sources,
+                commits,
+                own_last: None,
+            };
             *self.memory.known() = Some(known);
             return Ok(collections);
         }
@@ -112,6 +121,18 @@ impl Vault {
                 parts.add(point, head);
             }
         }
+    }
+
+    /// A session of this process has ended: it is listed until a collection has begun.
+    pub(super) fn remember_ended(&self, session: SessionId) {
+        if let Some(known) = self.memory.known().as_mut() {
+            known.own_last = Some(session);
+        }
+    }
+
+    /// The last one that has, since all was read.
+    pub(super) fn own_last_session(&self) -> Option<SessionId> {
+        self.memory.known().as_ref()?.own_last
     }
 
     /// Has everything read anew before the next commit: a collection has begun, or something is not as it was.

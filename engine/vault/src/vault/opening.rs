@@ -237,11 +237,16 @@ impl Opening {
         if !ledger.has_session(inner.object.session) {
             return Err(VaultError::OldListing { place: self.vault.place() });
         }
-        match ledger.newest == inner.object.collection {
-            true => self.counted().presumed = None,
-            false => self.open_anew(inner)?,
+        let is_as_read = ledger.newest == inner.object.collection;
+        if is_as_read && self.vault.own_last_session().is_none_or(|last| ledger.has_session(last)) {
+            self.counted().presumed = None;
+            return Ok(());
         }
-        Ok(())
+        // What is not listed any more may have gone with all the rest.
+        match self.vault.is_still_there()? {
+            true => self.open_anew(inner),
+            false => Err(VaultError::NoVault { place: self.vault.place() }),
+        }
     }
 
     /// Opens another session in place of this one, and looks whether all that was counted on is still there.

@@ -255,8 +255,9 @@ impl Session {
             self.vault.believe(IndexOrigin { hash: *hash, session, signer }, content);
         }
         // Acknowledged already: if this fails, the session is fenced later.
-        if let Err(error) = self.opening.end() {
-            tracing::warn!(%error, "the session stays open");
+        match self.opening.end() {
+            Ok(_) => self.vault.remember_ended(session),
+            Err(error) => tracing::warn!(%error, "the session stays open"),
         }
         let object = SessionObject { state: SessionState::Acknowledged, ..self.opening.object() };
         self.vault.remember_acknowledged(Arc::new(KnownSession { object, signer }));
