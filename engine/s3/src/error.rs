@@ -17,6 +17,9 @@ const TEXT_BYTES_MAX: usize = 300;
 /// A difference of clocks that services let pass: the S3 API allows 15 minutes, and an answer takes its time.
 const SKEW_SECONDS_MAX: i64 = 300;
 
+/// What rustls says of a certificate that it does not take. Trying again does not help.
+const BAD_CERTIFICATE: &str = "invalid peer certificate";
+
 /// The code of the S3 API for clocks that are too far apart.
 const SKEWED: &str = "RequestTimeTooSkewed";
 
@@ -79,7 +82,15 @@ impl Fault {
                     words(error)
                 ),
             ),
-            _ => Self::passing(words(error)),
+            _ => match words(error) {
+                text if text.contains(BAD_CERTIFICATE) => Self::of(
+                    StoreErrorKind::Refused,
+                    format!(
+                        "{text}; if the service is yours, have this host know its authority (`update-ca-certificates`, or SSL_CERT_FILE), or correct `endpoint` of the vault"
+                    ),
+                ),
+                text => Self::passing(text),
+            },
         }
     }
 

@@ -2,10 +2,12 @@
 //! Nothing depends on what services do differently: no conditional writes, no checksums that some do not know, no order of
 //! anything but the names of a listing.
 
+mod bodies;
 mod connector;
 mod error;
 mod limiter;
 mod store;
+mod tempo;
 mod transfer;
 
 pub use store::{Credentials, Place, S3Store};

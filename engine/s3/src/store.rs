@@ -232,7 +232,7 @@ impl S3Store {
                 ))
             })?;
             let etag = answer.e_tag().map(str::to_owned);
-            let content = read(answer.body, length, &self.pace).await?;
+            let content = read(answer.body, length).await?;
             Ok(Read { content, total, etag })
         };
         self.measured(operation, key, whole, |read| read.content.len() as u64).await

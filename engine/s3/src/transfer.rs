@@ -1,13 +1,13 @@
-//! Bodies of answers, read to their end at the pace that is allowed.
+//! Bodies of answers, read to their end.
 
 use aws_smithy_types::byte_stream::ByteStream;
-use backstay_vault::store::{Pace, StoreErrorKind, Way};
+use backstay_vault::store::StoreErrorKind;
 use bytes::{Bytes, BytesMut};
 
 use crate::error::Fault;
 
 /// Reads all of it, which must be so many bytes.
-pub(crate) async fn read(mut body: ByteStream, length: u64, pace: &Pace) -> Result<Bytes, Fault> {
+pub(crate) async fn read(mut body: ByteStream, length: u64) -> Result<Bytes, Fault> {
     let too_large = |_| Fault::of(StoreErrorKind::TooLarge, format!("{length} bytes"));
     let mut content = BytesMut::with_capacity(usize::try_from(length).map_err(too_large)?);
     loop {
@@ -17,7 +17,6 @@ pub(crate) async fn read(mut body: ByteStream, length: u64, pace: &Pace) -> Resu
                     return Err(Fault::passing(format!("more than the {length} bytes that were announced")));
                 }
                 content.extend_from_slice(&piece);
-                pace.wait(Way::Down, piece.len()).await;
             }
             Some(Err(error)) => return Err(Fault::passing(format!("the answer broke off: {error}"))),
             None if content.len() as u64 == length => return Ok(content.freeze()),

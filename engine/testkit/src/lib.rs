@@ -23,4 +23,5 @@ pub mod rows;
 pub mod s3s_fs;
 pub mod seals;
 pub mod sim;
+pub mod tls_proxy;
 pub mod udp_relay;

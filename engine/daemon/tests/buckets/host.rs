@@ -17,6 +17,10 @@ pub(crate) struct Host {
     /// Where the service is reached.
     pub(crate) endpoint: String,
     pub(crate) prefix: String,
+    /// Variables of the environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Whether node.toml says by which key the bucket is used.
+    pub(crate) has_secret: bool,
     /// Name of the folder of the node's state.
     pub(crate) state: String,
     /// Further lines of the vault.
@@ -54,7 +58,21 @@ impl Host {
         let (bucket, region) = (garage.bucket().to_owned(), REGION.to_owned());
         let (endpoint, prefix, state) = (garage.endpoint(), "home/".to_owned(), "state".to_owned());
         let [more, policy, node] = Default::default();
-        let host = Self { garage, folder, bucket, region, endpoint, prefix, state, more, policy, node };
+        let (environment, has_secret) = (Vec::new(), true);
+        let host = Self {
+            garage,
+            folder,
+            bucket,
+            region,
+            endpoint,
+            prefix,
+            environment,
+            has_secret,
+            state,
+            more,
+            policy,
+            node,
+        };
         let key = host.garage.key().clone();
         for (file, text) in [("s3-id", key.id), ("s3-key", key.secret)] {
             fs::write(host.path(file), text + "\n").unwrap();
@@ -84,6 +102,7 @@ impl Host {
         let command = self.command(arguments);
         let mut elsewhen = Command::new("faketime");
         elsewhen.args(["-f", offset]).arg(command.get_program()).args(command.get_args());
+        elsewhen.envs(self.environment.iter().map(|(name, value)| (name, value)));
         said(elsewhen)
     }
 
@@ -93,12 +112,19 @@ impl Host {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
+        let folder = self.folder.path().display();
+        let secret = match self.has_secret {
+            true => format!(
+                "[secret]\noffsite = {{ access = \"file:{folder}/s3-id\", secret = \"file:{folder}/s3-key\" }}\n"
+            ),
+            false => String::new(),
+        };
         let config = format!(
             "[fleet]\nname = \"home\"\n[node]\nname = \"box\"\nstate = \"{0}/{7}\"\n{6}\n\
              [vault.offsite]\nkind = \"s3\"\nbucket = \"{1}\"\nendpoint = \"{2}\"\nregion = \"{5}\"\nprefix = \"{8}\"\n{3}\n\
-             [secret]\noffsite = {{ access = \"file:{0}/s3-id\", secret = \"file:{0}/s3-key\" }}\n\
+             {9}\
              [policy.default]\n{4}\n[service.data]\nfiles = {{ path = \"{0}/source\", watch = false }}\n",
-            self.folder.path().display(),
+            folder,
             self.bucket,
             self.endpoint,
             self.more,
@@ -107,11 +133,17 @@ impl Host {
             self.node,
             self.state,
             self.prefix,
+            secret,
         );
         let file = self.path("backstay.toml");
         fs::write(&file, config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
         command.arg("--config").arg(file).args(arguments);
+        // Nothing of the machine on which this runs.
+        for name in ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use backstay_testkit::random::Random;
+use backstay_testkit::tls_proxy::TlsProxy;
 
 use crate::concurrently::two_nodes_and_a_custodian;
 use crate::daemon;
@@ -173,6 +174,45 @@ fn a_daemon_takes_seven_puts_a_get_and_two_listings_for_what_changed_and_a_put_f
     let target = host.path("restored");
     host.run(&["restore", "data", "--to", target.to_str().unwrap()]).good();
     assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "three");
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn keys_of_the_environment_are_used_where_node_toml_names_none() {
+    let mut host = Host::new();
+    host.has_secret = false;
+    host.write("file", "of today");
+    // No profile, and no metadata of a virtual machine.
+    host.environment = vec![
+        ("HOME", host.path("nobody").display().to_string()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+    ];
+    let refused = host.run(&["vault", "init", "offsite", "--no-recovery"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.errors.contains("there is no access key: add [secret]"), "{}", refused.errors);
+    let key = host.garage.key().clone();
+    host.environment.extend([("AWS_ACCESS_KEY_ID", key.id), ("AWS_SECRET_ACCESS_KEY", key.secret)]);
+    host.run(&["vault", "init", "offsite", "--no-recovery"]).good();
+    host.run(&["now"]).good();
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn a_service_behind_tls_is_believed_if_its_authority_is_known() {
+    let mut host = Host::new();
+    let io = tokio::runtime::Runtime::new().unwrap();
+    let proxy = io.block_on(TlsProxy::start(host.garage.address(), &host.path("")));
+    host.endpoint = proxy.endpoint();
+    host.write("file", "of today");
+    let refused = host.run(&["vault", "init", "offsite", "--no-recovery"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.errors.contains("SSL_CERT_FILE"), "{}", refused.errors);
+    host.environment = vec![("SSL_CERT_FILE", proxy.authority().display().to_string())];
+    host.run(&["vault", "init", "offsite", "--no-recovery"]).good();
+    host.run(&["now"]).good();
+    let restored = host.path("restored");
+    host.run(&["restore", "data", "--to", restored.to_str().unwrap()]).good();
+    assert_same(&host.source(), &restored);
 }
 
 #[test]
