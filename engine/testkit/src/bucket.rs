@@ -1,7 +1,7 @@
 //! A bucket of a service that a test has started, and what such services begin with: ports, keys and programs.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::random::Random;
@@ -43,10 +43,4 @@ pub(crate) fn hex(random: &mut Random, bytes: usize) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// Free at this moment.
-pub(crate) fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let sockets = [(); COUNT].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-    sockets.map(|socket| socket.local_addr().expect("an address").port())
 }

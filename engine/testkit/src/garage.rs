@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::bucket::{AccessKey, BucketAccess, free_ports, hex, program};
+use crate::bucket::{AccessKey, BucketAccess, hex, program};
+use crate::ports::free_ports;
 use crate::process::{PATIENCE, Running, run, wait_for, word};
 use crate::random::Random;
 

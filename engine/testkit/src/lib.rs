@@ -16,6 +16,7 @@ pub mod intruder;
 pub mod kind;
 pub mod local_api;
 pub mod network;
+pub mod ports;
 pub mod power;
 pub mod process;
 pub mod random;

@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-use crate::bucket::{AccessKey, BucketAccess, free_ports, hex, program};
+use crate::bucket::{AccessKey, BucketAccess, hex, program};
+use crate::ports::free_ports;
 use crate::process::{Running, wait_for, word};
 use crate::random::Random;
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use backstay_testkit::ports::free_port;
 
 /// A process that is ended when this is dropped.
 pub(crate) struct Daemon(Child);
@@ -30,9 +32,9 @@ impl Drop for Daemon {
     }
 }
 
-/// An address that was free a moment ago.
+/// An address that is free.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    ([127, 0, 0, 1], free_port()).into()
 }
 
 /// The text of `/metrics`.

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use backstay_testkit::garage::{Garage, REGION};
+use backstay_testkit::ports::free_ports;
 
 use crate::daemon::Daemon;
 use crate::host::Said;
@@ -34,8 +34,7 @@ impl Fleet {
         for (file, text) in [("s3-id", &garage.key().id), ("s3-key", &garage.key().secret)] {
             fs::write(folder.path().join(file), text).unwrap();
         }
-        let sockets = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
-        let ports = sockets.map(|socket| socket.local_addr().unwrap().port());
+        let ports = free_ports();
         let fleet = Self {
             garage,
             folder,

@@ -1,10 +1,10 @@
 //! Two nodes of a fleet on loopback: alpha has what is protected, beta holds. Made as a user makes them.
 
 use std::fs;
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use backstay_testkit::ports::free_ports;
 use backstay_testkit::random::Random;
 use serde_json::Value;
 
@@ -161,10 +161,4 @@ impl Pair {
     pub(crate) fn change(&self, n: u32) {
         fs::write(self.source().join(format!("file {n}")), format!("contents {n}\n").repeat(3000)).unwrap();
     }
-}
-
-/// Of UDP and TCP, free at this moment.
-fn free_ports() -> [u16; 2] {
-    let sockets = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
-    sockets.map(|socket| socket.local_addr().unwrap().port())
 }

@@ -3,11 +3,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub(crate) use backstay_testkit::ports::free_port;
 use backstay_testkit::random::{self, Random};
 use serde_json::Value;
 
@@ -186,11 +186,6 @@ impl Capture {
 #[track_caller]
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no string: {value}")).to_owned()
-}
-
-/// A port of the loopback that nobody listens on now.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Numbers that differ from run to run. The seed is shown when the test fails, and can be given again.
