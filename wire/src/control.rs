@@ -212,12 +212,11 @@ impl TargetReport {
         Self { read_bytes: 0, stored_bytes: 0, saved_bytes: 0, ..self }
     }
 
-    /// Counts what was done for it before as well, in vain.
-    pub fn add_work(&mut self, before: &Self) {
+    /// Counts the bytes that were moved for it before as well, in vain. How long that took says nothing of the next time.
+    pub fn add_bytes(&mut self, before: &Self) {
         self.read_bytes += before.read_bytes;
         self.stored_bytes += before.stored_bytes;
         self.saved_bytes += before.saved_bytes;
-        self.took_millis += before.took_millis;
     }
 
     /// The report of a target for which nothing was read.

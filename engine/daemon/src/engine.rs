@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use backstay_core::clock::Moment;
 use backstay_core::config::{Config, FilesSource, Source, SourceKind, Target};
@@ -105,16 +105,17 @@ impl Engine {
     }
 
     /// Captures `source` now for `targets`. Never fails as a whole: the report says what became of each target.
-    pub fn capture(&self, source: &Source, targets: &[Target], order: &CaptureOrder<'_>) -> CaptureReport {
+    /// Of a tree it looks only where something was touched.
+    pub fn capture(
+        &self,
+        source: &Source,
+        targets: &[Target],
+        touched: &Touched,
+        order: &CaptureOrder<'_>,
+    ) -> CaptureReport {
         let start = Instant::now();
         let mut report = CaptureReport::of_nothing(source.name.as_str());
-        let asked = Asked {
-            source,
-            order,
-            touched: order.touched,
-            numbered_after: 0,
-            reading: Reading::AsRemembered,
-        };
+        let asked = Asked { source, order, touched, numbered_after: 0, reading: Reading::AsRemembered };
         let (groups, failed) = self.groups(&asked, targets);
         report.targets.extend(failed);
         let opening_millis = millis_since(start);
@@ -124,7 +125,7 @@ impl Engine {
         }
         for (n, (cursor, group)) in groups.into_iter().enumerate() {
             // What was touched while the groups before were captured is not in what was said.
-            let touched = if n == 0 { order.touched } else { &Touched::Everywhere };
+            let touched = if n == 0 { touched } else { &Touched::Everywhere };
             self.capture_group(&Asked { touched, ..asked }, cursor, group, &mut report);
         }
         self.capture_again(&asked, targets, &mut report);
@@ -147,7 +148,8 @@ impl Engine {
         let vaults = group.iter().map(|target| Arc::clone(&target.vault)).collect();
         let numbered_after = group.iter().map(|target| target.numbered_after).max().unwrap_or(0);
         let asked = &Asked { numbered_after, ..*asked };
-        let (before, start) = (Work::of(progress), Instant::now());
+        let waited = || asked.order.others.as_ref().map_or(Duration::ZERO, WithOthers::waited);
+        let (before, start, waited_before) = (Work::of(progress), Instant::now(), waited());
         let outcome = match &source.kind {
             SourceKind::Files(files) => self.capture_files(asked, files, cursor, vaults),
             SourceKind::Command(command) => self.capture_command(asked, command, cursor, vaults),
@@ -157,7 +159,9 @@ impl Engine {
                 Err(Failure::failed(message))
             }
         };
-        let (work, took_millis) = (Work::of(progress), millis_since(start));
+        // What others commit says nothing of how long this one takes.
+        let waited_millis = (waited() - waited_before).as_millis() as u64;
+        let (work, took_millis) = (Work::of(progress), millis_since(start).saturating_sub(waited_millis));
         let reported = |target: String, outcome, scan: Option<(Timestamp, Option<Timestamp>)>| TargetReport {
             target,
             outcome,
@@ -308,10 +312,7 @@ pub fn walk_options(config: &Config, files: &FilesSource) -> Result<WalkOptions,
 }
 
 /// How a source is to be captured, and who is told.
-#[derive(Clone)]
 pub struct CaptureOrder<'a> {
-    /// Of a tree, where to look.
-    pub touched: &'a Touched,
     /// A name under which the point is held for ever.
     pub hold: Option<&'a str>,
     /// How far it is.

@@ -31,15 +31,19 @@ const IDLE_MAX: usize = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     connector: SharedHttpConnector,
+    /// Of whoever waits less, the last that was asked for: until there is a connection, and while nothing moves.
+    hasty: Arc<Mutex<Option<Hasty>>>,
     pace: Arc<Pace>,
     stall: Duration,
 }
+
+type Hasty = ((Duration, Duration), SharedHttpConnector);
 
 impl Client {
     /// Of requests that keep to this pace, and are given up when nothing of them has moved for so long.
     pub(crate) fn new(pace: Arc<Pace>, stall: Duration) -> Self {
         let watched = Watched { connections: Connections::new(CONNECT_MAX), pace: Arc::clone(&pace), stall };
-        Self { connector: SharedHttpConnector::new(watched), pace, stall }
+        Self { connector: SharedHttpConnector::new(watched), hasty: Arc::default(), pace, stall }
     }
 }
 
@@ -51,8 +55,16 @@ impl HttpClient for Client {
             (connect, read) => {
                 let connect = connect.unwrap_or(CONNECT_MAX).min(CONNECT_MAX);
                 let stall = read.unwrap_or(self.stall).min(self.stall);
-                let connections = Connections::new(connect);
-                SharedHttpConnector::new(Watched { connections, pace: Arc::clone(&self.pace), stall })
+                let mut hasty = self.hasty.lock().unwrap_or_else(PoisonError::into_inner);
+                match &*hasty {
+                    Some((of, connector)) if *of == (connect, stall) => connector.clone(),
+                    _ => {
+                        let (connections, pace) = (Connections::new(connect), Arc::clone(&self.pace));
+                        let connector = SharedHttpConnector::new(Watched { connections, pace, stall });
+                        *hasty = Some(((connect, stall), connector.clone()));
+                        connector
+                    }
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use aws_smithy_types::date_time::Format;
 use backstay_vault::store::StoreErrorKind;
 
 use crate::limiter::Ended;
+use crate::tempo::TOO_SLOW;
 
 /// Longest text of a service that is repeated, bytes.
 const TEXT_BYTES_MAX: usize = 300;
@@ -43,6 +44,12 @@ impl Fault {
     /// A fault of another kind.
     pub(crate) fn of(kind: StoreErrorKind, text: impl Into<String>) -> Self {
         Self { kind, ..Self::passing(text) }
+    }
+
+    /// What went wrong while something moved. Where too little of it did, fewer at once may get on.
+    pub(crate) fn moving(text: String) -> Self {
+        let ended = if text.contains(TOO_SLOW) { Ended::TooMuch } else { Ended::Other };
+        Self { ended, ..Self::passing(text) }
     }
 
     /// What the SDK says.
@@ -89,7 +96,7 @@ impl Fault {
                         "{text}; if the service is yours, have this host know its authority (`update-ca-certificates`, or SSL_CERT_FILE), or correct `endpoint` of the vault"
                     ),
                 ),
-                text => Self::passing(text),
+                text => Self::moving(text),
             },
         }
     }

@@ -8,6 +8,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Beyond that it has to move so many bytes in a second, on the average.
 const BYTES_PER_SECOND_MIN: u64 = 4 << 10;
 
+/// What is said of what takes no end.
+pub(crate) const TOO_SLOW: &str = "too slow to wait for";
+
 /// The two sums of one body. What a limit of the rate takes does not count.
 #[derive(Debug)]
 pub(crate) struct Tempo {
@@ -43,7 +46,7 @@ impl Tempo {
     /// What is said of one that is too slow.
     pub(crate) fn complaint(&self) -> String {
         let (bytes, seconds) = (self.bytes, self.waited.as_secs());
-        format!("{bytes} bytes in {seconds} s are too slow to wait for")
+        format!("{bytes} bytes in {seconds} s are {TOO_SLOW}")
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) async fn read(mut body: ByteStream, length: u64) -> Result<Bytes, Fau
                 }
                 content.extend_from_slice(&piece);
             }
-            Some(Err(error)) => return Err(Fault::passing(format!("the answer broke off: {error}"))),
+            Some(Err(error)) => return Err(Fault::moving(format!("the answer broke off: {error}"))),
             None if content.len() as u64 == length => return Ok(content.freeze()),
             None => {
                 return Err(Fault::passing(format!(

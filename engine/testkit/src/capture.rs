@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstay_core::clock::{Clock, ManualClock};
 use backstay_core::digest::StateDigest;
@@ -178,7 +179,12 @@ impl OpenCapture<'_> {
     }
 
     /// Writes the state as an edit of its parent in the one target, to be committed together with what others commit.
-    pub fn commit_with_others(self, state: &State, kind: RowKind) -> Result<Awaited, VaultError> {
+    pub fn commit_with_others(
+        self,
+        state: &State,
+        kind: RowKind,
+        wait: Duration,
+    ) -> Result<Awaited, VaultError> {
         let view = self.targets[0].0.view();
         let ring = Arc::clone(self.fixture.ring());
         let mut writer = ChunkWriter::new(Arc::clone(self.fixture.pool()), ring, vec![view]);
@@ -190,7 +196,7 @@ impl OpenCapture<'_> {
         let (session, catalogue) = self.targets.into_iter().next().expect("one target");
         let head = head_draft(&session, &catalogue, self.at);
         let draft = edit.draft(&session, &catalogue);
-        let awaiting = session.commit_with_others(written, vec![draft], vec![head], clock);
+        let awaiting = session.commit_with_others(written, vec![draft], vec![head], clock, wait);
         Ok(Awaited { awaiting, common: edit.common, totals: meter.totals() })
     }
 

@@ -281,6 +281,11 @@ pub enum VaultError {
     /// Commits of several sources went together, and failed together.
     #[error("{0}")]
     Together(Arc<VaultError>),
+    /// The commit with which another went has no end.
+    #[error(
+        "the commit with which it went came to no end: no thread could be started for it, or it panicked, which is an error in Backstay; the log tells, and it is captured again"
+    )]
+    GroupLost,
     /// Another part of the same work failed before; it has the reason.
     #[error("given up because of an error before")]
     GivenUp,
@@ -298,6 +303,7 @@ impl VaultError {
             | Self::CursorMoved { .. }
             | Self::Unsettled { .. }
             | Self::Stalled { .. }
+            | Self::GroupLost
             | Self::LocalIndex(_) => true,
             _ => false,
         }
@@ -359,7 +365,7 @@ impl VaultError {
             Self::NotCollected { .. } => "damaged",
             Self::Notes { .. } | Self::LocalIndex(_) => "state",
             Self::Together(error) => error.class(),
-            Self::GivenUp => "given_up",
+            Self::GroupLost | Self::GivenUp => "given_up",
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::vault::{HeadDraft, PointDraft, PointObject, Session, Vault, WriterIde
 use crate::write::{ChunkWriter, CpuPool, Written};
 
 pub use self::captured::CapturedState;
-pub use self::others::WithOthers;
+pub use self::others::{WaitWatch, WithOthers};
 pub use self::standing::Standing;
 
 /// Greater numbers of points in other vaults are not counted on from: a vault that has run out of numbers, or a file that
@@ -378,14 +378,15 @@ impl Targets {
         // keep back what others have.
         let waits = |written: &Result<Written, _>| written.as_ref().is_ok_and(Written::waits);
         ending.sort_by_key(|(_, _, written)| (!waits(written), written.is_err()));
-        let mut awaited = Vec::new();
+        let (mut awaited, mut awaited_in, mut withheld_bytes) = (Vec::new(), Vec::new(), 0);
         for (place, session, written) in ending {
             let (points, heads) = drafts(self, &self.targets[place]);
             let acknowledged = match (written, &self.others) {
                 (Ok(written), Some(others)) if written.waits() => {
-                    let vault = Arc::clone(session.vault());
-                    awaited.push((place, session.commit_with_others(written, points, heads, others.clock())));
-                    others.told_that_it_waits(&vault);
+                    awaited_in.push(Arc::clone(session.vault()));
+                    withheld_bytes += written.withheld_bytes();
+                    let (clock, wait) = (others.clock(), others.wait());
+                    awaited.push((place, session.commit_with_others(written, points, heads, clock, wait)));
                     continue;
                 }
                 (Ok(written), _) => session.commit(written, &points, &heads, clock),
@@ -396,7 +397,9 @@ impl Targets {
             };
             outcomes.push((place, acknowledged));
         }
-        outcomes.extend(awaited.into_iter().map(|(place, awaiting)| (place, awaiting.wait())));
+        if let Some(others) = self.others.as_ref().filter(|_| !awaited.is_empty()) {
+            outcomes.extend(others.wait_for(awaited, &awaited_in, withheld_bytes));
+        }
         let mut links = vec![None; self.targets.len()];
         for (place, acknowledged) in outcomes {
             match acknowledged {

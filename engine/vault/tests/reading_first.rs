@@ -15,7 +15,8 @@ use backstay_vault::commit_object::{BadList, GcRecord};
 use backstay_vault::error::VaultError;
 use backstay_vault::name::{Named, ObjectName};
 use backstay_vault::store::{Counted, MemStore, Operation, RequestCounts, Store};
-use backstay_vault::vault::Vault;
+use backstay_vault::vault::{Session, Vault};
+use backstay_vault::write::ChunkWriter;
 
 const SOURCE: &str = "static.files";
 
@@ -203,6 +204,20 @@ fn a_listing_without_the_session_that_was_just_put_is_old() {
 }
 
 #[test]
+fn a_pack_of_what_was_given_up_puts_no_session_any_more() {
+    let scene = Scene::new();
+    let at = Timestamp::from_seconds(10);
+    let (session, _) = Session::begin(&scene.vault, scene.fixture.writer(), SOURCE, at).expect("begins");
+    let (pool, ring) = (Arc::clone(scene.fixture.pool()), Arc::clone(scene.fixture.ring()));
+    let writer = ChunkWriter::new(pool, ring, vec![session.view()]);
+    session.give_up(at).expect("nothing is put");
+    writer.put_data(vec![1; 1000].into());
+    assert!(matches!(writer.flush()[..], [Err(VaultError::GivenUp)]));
+    // Nobody would ever end or fence it, and all collections would wait for it.
+    assert_eq!(scene.names("ledger/sessions/").len(), 0);
+}
+
+#[test]
 fn a_store_that_was_emptied_is_noticed_before_anything_is_acknowledged() {
     let scene = Scene::new();
     scene.capture(10, &state(1)).expect("captures");
@@ -215,7 +230,8 @@ fn a_store_that_was_emptied_is_noticed_before_anything_is_acknowledged() {
     let refused = scene.fixture.capture(&scene.vault, "other.files", at, &state(2));
     let refused = refused.expect_err("there is no vault any more");
     assert!(matches!(refused, VaultError::NoVault { .. }), "{refused}");
-    assert_eq!((scene.names("points/").len(), scene.names("packs/").len()), (0, 0));
+    // But for the session by which it was noticed.
+    assert_eq!(scene.memory.objects().len(), scene.names("ledger/sessions/").len());
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Commits that go together (docs/format.md, section 10, "Group commit"): what they share, and that each of them is acknowledged or
 //! not as if it were alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use backstay_core::clock::ManualClock;
+use backstay_core::clock::{Clock, ManualClock};
 use backstay_core::collection::CollectionNumber;
+use backstay_core::digest::StateDigest;
 use backstay_core::id::PackId;
+use backstay_core::point::Facts;
+use backstay_core::run::{Change, Entry};
 use backstay_core::units::Timestamp;
 use backstay_testkit::capture::{Awaited, Captured, State, read_back};
 use backstay_testkit::fault::{FaultStore, Trigger};
@@ -15,7 +19,9 @@ use backstay_testkit::random::Random;
 use backstay_testkit::rows::RowKind;
 use backstay_vault::error::VaultError;
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{Counted, MemStore, Operation, RequestCounts, Store};
+use backstay_vault::store::{Counted, MemStore, Operation, RequestCounts, Store, StoreErrorKind};
+use backstay_vault::table::PartWriter;
+use backstay_vault::targets::{CaptureSource, CapturedState, TargetResult, Targets, WaitWatch, WithOthers};
 use backstay_vault::vault::{GROUP_MEMBERS_MAX, Vault};
 
 /// A vault that counts what it is asked, and in which something may happen meanwhile.
@@ -51,11 +57,12 @@ impl Scene {
     fn begin_with(&self, source: usize, seconds: i64, state: &State) -> Awaited {
         let (vaults, at) = (std::slice::from_ref(&self.vault), Timestamp::from_seconds(seconds));
         let open = self.fixture.open_capture(vaults, &name(source), at).expect("begins");
-        open.commit_with_others(state, RowKind::default()).expect("writes")
+        open.commit_with_others(state, RowKind::default(), LONG).expect("writes")
     }
 
     fn nobody_else_comes(&self) {
-        self.vault.close_group(Arc::new(ManualClock::new(Timestamp::from_seconds(99))));
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_seconds(99)));
+        self.vault.close_group(&clock);
     }
 
     /// How many requests the work takes: puts, gets, lists.
@@ -100,6 +107,9 @@ impl Scene {
         );
     }
 }
+
+/// Nobody waits for so long: groups are closed before.
+const LONG: Duration = Duration::from_secs(3600);
 
 fn name(source: usize) -> String {
     format!("service{source}.files")
@@ -154,8 +164,18 @@ fn what_several_have_sealed_is_stored_once() {
 #[test]
 fn one_that_nobody_joins_goes_when_the_time_is_over() {
     let scene = Scene::new();
-    let captured = scene.begin(1, 10).wait().expect("commits");
+    let (wait, start) = (Duration::from_millis(300), Instant::now());
+    let (vaults, at) = (std::slice::from_ref(&scene.vault), Timestamp::from_seconds(10));
+    let open = scene.fixture.open_capture(vaults, &name(1), at).expect("begins");
+    let awaited = open.commit_with_others(&state(1, 10), RowKind::default(), wait).expect("writes");
+    // With one that would wait for longer.
+    let other = scene.begin(2, 10);
+    let captured = awaited.wait().expect("commits");
+    assert!(start.elapsed() >= wait);
     scene.holds(1, &captured, &state(1, 10));
+    let captured = other.wait().expect("commits");
+    scene.holds(2, &captured, &state(2, 10));
+    assert_eq!(scene.names("ledger/sessions/").len(), 1);
 }
 
 #[test]
@@ -196,6 +216,8 @@ fn one_that_has_read_something_else_goes_by_its_own_session() {
         let newest = catalogue.newest().expect("it counts");
         assert_eq!(newest.vault_part.collection, CollectionNumber::new(1));
     }
+    // Two of before, the fenced one of the first with that which took its place, and that of the second.
+    assert_eq!((scene.names("ledger/sessions/").len(), scene.names("fences/").len()), (5, 1));
 }
 
 #[test]
@@ -255,4 +277,76 @@ fn a_fence_that_came_in_time_is_one_for_all_of_them() {
         let refused = waiting.wait().expect_err("fenced");
         assert_eq!(refused.class(), "fenced", "{refused}");
     }
+}
+
+/// What a capture tells of its waiting; says at once that nobody else comes.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl WaitWatch for Told {
+    fn waits(&self, vaults: &[Arc<Vault>], bytes: usize) {
+        self.0.lock().expect("no panic").push(format!(
+            "waits in {} with records: {}",
+            vaults.len(),
+            bytes > 0
+        ));
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_seconds(99)));
+        vaults.iter().for_each(|vault| vault.close_group(&clock));
+    }
+
+    fn goes_on(&self) {
+        self.0.lock().expect("no panic").push("goes on".to_owned());
+    }
+}
+
+/// One capture to several vaults, as the daemon makes it; how each of them ended.
+fn capture_to(scene: &Scene, vaults: Vec<Arc<Vault>>, told: &Arc<Told>) -> Vec<TargetResult> {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(10)));
+    let source = CaptureSource {
+        name: name(1),
+        kind: "files",
+        facts: Facts::default(),
+        holds: Vec::new(),
+        seen: Vec::new(),
+        numbered_after: 0,
+    };
+    let writer = Arc::clone(scene.fixture.writer());
+    let (targets, _) = Targets::open(vaults, writer, source, None, &*clock).expect("opens");
+    let with_others = WithOthers::new(clock.clone(), Arc::clone(told) as Arc<dyn WaitWatch>, LONG);
+    let targets = targets.with_others(Some(with_others));
+    let mut chunks = targets.chunk_writer(scene.fixture.pool()).expect("open targets");
+    let mut part = PartWriter::new();
+    let entry = Entry { key: b"key", change: Change::Put(b"value"), replaced: None };
+    part.push(scene.fixture.ring(), &mut chunks, &entry).expect("pushes");
+    let parts = [part.finish(&mut chunks).expect("writes").expect("has an entry")];
+    let (digest, start) = (StateDigest::empty(), Timestamp::from_seconds(10));
+    let state = CapturedState { digest, entries: 1, bytes: 0, defects: Vec::new(), start, whole_until: None };
+    targets.commit_final(chunks, Some(&parts), &state, &*clock).1
+}
+
+#[test]
+fn a_capture_waits_only_where_requests_cost_and_when_it_has_nothing_else_to_do() {
+    let scene = Scene::new();
+    let free = scene.fixture.create(Arc::new(MemStore::new())).expect("creates");
+    let told = Arc::new(Told::default());
+    let results = capture_to(&scene, vec![Arc::clone(&scene.vault), Arc::clone(&free)], &told);
+    assert!(results.iter().all(|result| matches!(result, Ok(Some(_)))), "{results:?}");
+    assert_eq!(*told.0.lock().expect("no panic"), ["waits in 1 with records: true", "goes on"]);
+    for vault in [&scene.vault, &free] {
+        assert_eq!(vault.catalogue(scene.fixture.source(&name(1))).expect("reads").points().len(), 1);
+    }
+    let told = Arc::new(Told::default());
+    let other = scene.fixture.create(Arc::new(MemStore::new())).expect("creates");
+    assert!(matches!(capture_to(&scene, vec![other], &told)[..], [Ok(Some(_))]));
+    assert!(told.0.lock().expect("no panic").is_empty());
+}
+
+#[test]
+fn where_the_commit_of_a_group_fails_the_other_vault_of_a_capture_has_its_point() {
+    let scene = Scene::new();
+    let free = scene.fixture.create(Arc::new(MemStore::new())).expect("creates");
+    scene.store.fail(Trigger::on(Operation::Put).below("points/").always(), StoreErrorKind::NoSpace);
+    let results = capture_to(&scene, vec![Arc::clone(&scene.vault), free], &Arc::default());
+    assert!(matches!(&results[0], Err(error) if error.class() == "no_space"), "{results:?}");
+    assert!(matches!(&results[1], Ok(Some(_))), "{results:?}");
 }

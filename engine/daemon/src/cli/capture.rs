@@ -127,9 +127,8 @@ pub(super) fn capture(
     let progress = CaptureProgress::default();
     let figures = || progress_of(source.name.as_str(), &progress);
     terminal::watched("capturing", figures, || {
-        let touched = &Touched::Everywhere;
-        let order = CaptureOrder { touched, hold, progress: &progress, watch: &(), others: None };
-        engine.capture(source, targets, &order)
+        let order = CaptureOrder { hold, progress: &progress, watch: &(), others: None };
+        engine.capture(source, targets, &Touched::Everywhere, &order)
     })
 }
 

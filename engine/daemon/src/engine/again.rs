@@ -28,18 +28,20 @@ impl Engine {
         let again: Vec<Target> = targets.iter().filter(is_again).cloned().collect();
         tracing::info!(source = %asked.source.name, ?again, "captured again, with all read anew there");
         let asked = Asked { touched: &Touched::Everywhere, reading: Reading::Anew, ..*asked };
-        let warned: HashSet<String> = std::mem::take(&mut report.warnings).into_iter().collect();
+        // What the tree was like then is said of those that have it so.
+        if report.targets.is_empty() {
+            (report.defects, report.warnings, report.remarks) = (0, Vec::new(), Vec::new());
+        }
         let (groups, failed) = self.groups(&asked, &again);
         report.targets.extend(failed);
         for (cursor, group) in groups {
             self.capture_group(&asked, cursor, group, report);
         }
-        // The tree was looked at twice.
-        report.warnings.retain(|line| !warned.contains(line));
-        report.warnings.extend(warned);
+        let mut told = HashSet::new();
+        report.warnings.retain(|line| told.insert(line.clone()));
         for told in &mut report.targets {
             if let Some(before) = before.iter().find(|before| before.target == told.target) {
-                told.add_work(before);
+                told.add_bytes(before);
             }
         }
     }

@@ -14,16 +14,17 @@ use backstay_core::schedule::{
 };
 use backstay_core::units::Timestamp;
 use backstay_files::capture::CaptureProgress;
+use backstay_files::touched::Touched;
 use backstay_vault::keys::random_bytes;
-use backstay_vault::targets::WithOthers;
-use backstay_vault::vault::{GROUP_TIME, Vault};
+use backstay_vault::targets::{WaitWatch, WithOthers};
+use backstay_vault::vault::Vault;
 use backstay_wire::control::{CaptureReport, TargetOutcome, TargetReport};
 use tokio::sync::mpsc;
 
 use super::asker::{Asker, Scope, Told};
-use super::grouping::{gathering, is_more_to_come};
-use super::running::{Running, barred, look_at};
-use super::{Daemon, Event, Order, SLEEP_MAX};
+use super::grouping::{brought_forward, gathering, group_time, is_more_to_come};
+use super::running::{Running, Waiting, barred, look_at};
+use super::{Daemon, Event, SLEEP_MAX};
 use crate::failure::OTHER_CLASS;
 use crate::flows::UNANSWERED;
 use crate::metrics::NodeLoad;
@@ -90,7 +91,7 @@ impl Captures {
         look_at(self.running.values_mut(), Instant::now());
         let awaits_answers = self.start_all_wanted();
         let now = self.daemon.clock.moment();
-        let decision = self.decide(now, now.wall);
+        let decision = self.decide(&self.open_flows(now), now.wall);
         for job in decision.start {
             let barred = self.barred();
             if job.targets.iter().any(|target| barred.contains(target)) {
@@ -105,13 +106,13 @@ impl Captures {
         if awaits_answers { sleep.min(self.time_for_answers()) } else { sleep }
     }
 
-    /// What is to be begun of that which is due at a time.
-    fn decide(&self, now: Moment, at: Timestamp) -> Decision {
+    /// What is to be begun now of these flows.
+    fn decide(&self, flows: &[ScheduledFlow], now: Timestamp) -> Decision {
         // One without a slot brings its own, and counts as long, so that it adds none for other long ones.
         let load: Vec<RunningCapture> = self.running.values().map(Running::as_load).collect();
         let without_slot = self.running.values().filter(|running| !running.has_slot()).count();
         let captures_max = CAPTURES_MAX.saturating_add(without_slot);
-        decide(&self.open_flows(now), Load { captures_max, running: &load }, at)
+        decide(flows, Load { captures_max, running: &load }, now)
     }
 
     /// The flows whose vaults something may be captured to.
@@ -129,10 +130,12 @@ impl Captures {
             return;
         }
         let now = self.daemon.clock.moment();
-        for job in self.decide(now, now.wall.saturating_add(GROUP_TIME)).start {
+        let early = brought_forward(&self.open_flows(now));
+        for job in self.decide(&early, now.wall).start {
             let barred = self.barred();
             let is_barred = job.targets.iter().any(|target| barred.contains(target));
-            if !is_barred && !self.grouping_vaults(&job.targets).is_disjoint(&gathering) {
+            let goes_with = !self.grouping_vaults(&job.targets).is_disjoint(&gathering);
+            if !is_barred && goes_with && job.size == JobSize::Short {
                 self.start(&job, None, Vec::new(), Vec::new());
             }
         }
@@ -140,15 +143,17 @@ impl Captures {
 
     /// Has those commit that wait where nobody else comes.
     fn close_groups(&self) {
-        if !self.running.values().any(Running::waits) {
+        if self.running.values().all(|running| running.waiting.is_none()) {
             return;
         }
         let now = self.daemon.clock.moment();
-        let soon = due(&self.open_flows(now), now.wall.saturating_add(GROUP_TIME));
+        let soon = due(&brought_forward(&self.open_flows(now)), now.wall);
         let vaults = |targets: &[Target]| self.grouping_vaults(targets);
-        for waiting in self.running.values().filter(|running| running.waits()) {
-            if !is_more_to_come(waiting, self.running.values(), &soon, &vaults) {
-                waiting.waits_in.iter().for_each(|vault| vault.close_group(self.daemon.commit_clock()));
+        for running in self.running.values() {
+            if let Some(waiting) = &running.waiting
+                && !is_more_to_come(running, self.running.values(), &soon, &vaults)
+            {
+                waiting.vaults.iter().for_each(|vault| vault.close_group(&self.daemon.commit_clock()));
             }
         }
     }
@@ -179,12 +184,10 @@ impl Captures {
             // The loop decides anew after every event.
             Event::Loaded => {}
             Event::Done { source, report, start } => self.end(&source, &report, start),
-            Event::Waits { source, vault } => {
-                // Unless it has ended meanwhile.
-                self.running
-                    .get_mut(&source)
-                    .into_iter()
-                    .for_each(|running| running.waits_in.push(vault.clone()));
+            Event::Waits { source, waiting } => {
+                if let Some(running) = self.running.get_mut(&source) {
+                    running.waiting = waiting;
+                }
             }
             // Not of captures.
             Event::PruneWanted { .. }
@@ -203,13 +206,17 @@ impl Captures {
         self.wanted.clear();
         for running in self.running.values() {
             running.progress.stop();
-            running.waits_in.iter().for_each(|vault| vault.close_group(self.daemon.commit_clock()));
+            let vaults = running.waiting.iter().flat_map(|waiting| &waiting.vaults);
+            vaults.for_each(|vault| vault.close_group(&self.daemon.commit_clock()));
         }
         let deadline = tokio::time::Instant::now() + GIVE_UP_TIME;
         while !self.running.is_empty() {
             match tokio::time::timeout_at(deadline, incoming.recv()).await {
                 Ok(Some(event @ Event::Done { .. })) => self.apply(event),
-                Ok(Some(Event::Waits { vault, .. })) => vault.close_group(self.daemon.commit_clock()),
+                Ok(Some(Event::Waits { waiting, .. })) => {
+                    let vaults = waiting.iter().flat_map(|waiting| &waiting.vaults);
+                    vaults.for_each(|vault| vault.close_group(&self.daemon.commit_clock()));
+                }
                 // An asker that is dropped here tells its client so.
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return,
@@ -347,7 +354,7 @@ impl Captures {
             came,
             stands_still: false,
             is_let_go: false,
-            waits_in: Vec::new(),
+            waiting: None,
             is_wanted,
             askers,
             listeners: Vec::new(),
@@ -357,11 +364,9 @@ impl Captures {
         let (daemon, events) = (Arc::clone(&self.daemon), self.events.clone());
         let (source, targets) = (name.clone(), job.targets.clone());
         // Who wants it now does not wait for others.
-        let others = (!is_wanted).then(|| self.with_others(&name));
+        let others = (!is_wanted).then(|| self.with_others(&name, &job.targets));
         let work = move || {
-            let hold = hold.as_deref();
-            let order = Order { touched: &touched, hold, progress: &progress, others };
-            let report = capture(&daemon, &source, &targets, order);
+            let report = capture(&daemon, &source, &targets, &touched, hold.as_deref(), &progress, others);
             // The loop is gone when the daemon ends.
             let _ = events.blocking_send(Event::Done { source, report: Box::new(report), start });
         };
@@ -373,14 +378,13 @@ impl Captures {
         }
     }
 
-    /// How a capture commits with others; says so to the loop.
-    fn with_others(&self, source: &str) -> WithOthers {
-        let (source, events) = (source.to_owned(), self.events.clone());
-        let on_wait = move |vault: &Arc<Vault>| {
-            // The loop is gone when the daemon ends.
-            let _ = events.blocking_send(Event::Waits { source: source.clone(), vault: Arc::clone(vault) });
-        };
-        WithOthers::new(self.daemon.commit_clock(), Arc::new(on_wait))
+    /// How a capture commits with others.
+    fn with_others(&self, source: &str, targets: &[Target]) -> WithOthers {
+        let configured = self.daemon.source(source).into_iter().flat_map(|source| &source.flows);
+        let rpo = configured.filter(|flow| targets.contains(&flow.target)).map(|flow| flow.rpo).min();
+        let watch = Waits { source: source.to_owned(), events: self.events.clone() };
+        let wait = group_time(rpo.unwrap_or_default());
+        WithOthers::new(self.daemon.commit_clock(), Arc::new(watch), wait)
     }
 
     /// There may be a thousand, and captures of the source every minute.
@@ -421,10 +425,43 @@ impl Captures {
     }
 }
 
+/// Tells the loop how a capture waits.
+struct Waits {
+    source: String,
+    events: mpsc::Sender<Event>,
+}
+
+impl Waits {
+    fn tell(&self, waiting: Option<Waiting>) {
+        // The loop is gone when the daemon ends.
+        let _ = self.events.blocking_send(Event::Waits { source: self.source.clone(), waiting });
+    }
+}
+
+impl WaitWatch for Waits {
+    fn waits(&self, vaults: &[Arc<Vault>], bytes: usize) {
+        self.tell(Some(Waiting { vaults: vaults.to_vec(), bytes }));
+    }
+
+    fn goes_on(&self) {
+        self.tell(None);
+    }
+}
+
 /// Captures, whatever happens meanwhile: a source whose capture never ends would not be captured again.
-fn capture(daemon: &Daemon, source: &str, targets: &[Target], order: Order<'_>) -> CaptureReport {
+fn capture(
+    daemon: &Daemon,
+    source: &str,
+    targets: &[Target],
+    touched: &Touched,
+    hold: Option<&str>,
+    progress: &CaptureProgress,
+    others: Option<WithOthers>,
+) -> CaptureReport {
     let Some(configured) = daemon.source(source) else { return CaptureReport::of_nothing(source) };
-    let captured = catch_unwind(AssertUnwindSafe(|| daemon.capture(configured, targets, order)));
+    let captured = catch_unwind(AssertUnwindSafe(|| {
+        daemon.capture(configured, targets, touched, hold, progress, others)
+    }));
     captured.unwrap_or_else(|_| {
         failed(source, targets, "the capture panicked, which is an error in Backstay; its log tells where")
     })

@@ -31,7 +31,6 @@ use backstay_files::capture::CaptureProgress;
 use backstay_files::touched::Touched;
 use backstay_files::watch::Told;
 use backstay_vault::targets::WithOthers;
-use backstay_vault::vault::Vault;
 use backstay_wire::control::{CaptureReport, PruneReport};
 use backstay_wire::status::NodeStatus;
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,6 +51,7 @@ use notify::Manager;
 use proving::{Proving, Setbacks};
 use pruning::{Pruning, WantedPrune};
 use relaying::Relaying;
+use running::Waiting;
 use upkeep::{Busy, UpkeepJobs, UpkeepOutcome, WantedJob};
 use watching::Watching;
 
@@ -92,8 +92,8 @@ enum Event {
     AskerGone,
     /// A vault has answered: its flows can be captured.
     Loaded,
-    /// A capture waits to commit to a vault together with others.
-    Waits { source: String, vault: Arc<Vault> },
+    /// A capture waits to commit together with others, or goes on.
+    Waits { source: String, waiting: Option<Waiting> },
     /// A capture has ended.
     Done { source: String, report: Box<CaptureReport>, start: Timestamp },
     /// Somebody wants a vault pruned, and to be told.
@@ -112,14 +112,6 @@ enum Event {
     Held { writer: NodeName },
     /// That was copied on, or not.
     Relayed { number: usize, outcome: Result<Relayed, Failure> },
-}
-
-/// How a source is to be captured.
-struct Order<'o> {
-    touched: &'o Touched,
-    hold: Option<&'o str>,
-    progress: &'o CaptureProgress,
-    others: Option<WithOthers>,
 }
 
 /// Notes at once what a capture finds.
@@ -238,11 +230,18 @@ impl Daemon {
     }
 
     /// Captures; blocking.
-    fn capture(&self, source: &Source, targets: &[Target], order: Order<'_>) -> CaptureReport {
+    fn capture(
+        &self,
+        source: &Source,
+        targets: &[Target],
+        touched: &Touched,
+        hold: Option<&str>,
+        progress: &CaptureProgress,
+        others: Option<WithOthers>,
+    ) -> CaptureReport {
         let watch = Watch { daemon: self, source: source.name.as_str() };
-        let Order { touched, hold, progress, others } = order;
-        let order = CaptureOrder { touched, hold, progress, watch: &watch, others };
-        let report = self.engine.capture(source, targets, &order);
+        let order = CaptureOrder { hold, progress, watch: &watch, others };
+        let report = self.engine.capture(source, targets, touched, &order);
         targets.iter().for_each(|target| self.show_vault(target.as_str()));
         report
     }

@@ -20,8 +20,9 @@ pub(super) const STALL_TIME: Duration = Duration::from_secs(60);
 /// So many of these have no slot: each that was let go makes room for one more, which takes its memory as well.
 const STALLED_MAX: usize = 2;
 
-/// So many that wait to commit with others have no slot: what each keeps in memory is little.
+/// So many that wait to commit with others have no slot, with so many bytes in memory at most, all together.
 const WAITING_MAX: usize = GROUP_MEMBERS_MAX;
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// A capture under way.
 #[derive(Debug)]
@@ -35,8 +36,8 @@ pub(super) struct Running {
     pub(super) stands_still: bool,
     /// Whether it has no slot because of that.
     pub(super) is_let_go: bool,
-    /// Vaults in which it waits to commit together with others.
-    pub(super) waits_in: Vec<Arc<Vault>>,
+    /// While it has nothing to do but to wait for others that commit with it.
+    pub(super) waiting: Option<Waiting>,
     /// Whether it was begun because somebody wants it.
     pub(super) is_wanted: bool,
     /// They want this capture.
@@ -47,10 +48,19 @@ pub(super) struct Running {
     pub(super) left_out: Vec<TargetReport>,
 }
 
+/// Where a capture waits for others.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) vaults: Vec<Arc<Vault>>,
+    /// What it keeps in memory.
+    pub(super) bytes: usize,
+}
+
 impl Running {
-    /// Whether it has nothing to do but to commit with others.
-    pub(super) fn waits(&self) -> bool {
-        !self.waits_in.is_empty()
+    /// Whether others may still go with it.
+    pub(super) fn may_be_joined(&self) -> bool {
+        let gathers = |waiting: &Waiting| waiting.vaults.iter().any(|vault| vault.gathers());
+        self.waiting.as_ref().is_none_or(gathers)
     }
 
     pub(super) fn has_slot(&self) -> bool {
@@ -77,12 +87,16 @@ pub(super) fn look_at<'r>(running: impl Iterator<Item = &'r mut Running>, now: I
     let mut all: Vec<&mut Running> = running.collect();
     all.iter_mut().for_each(|running| running.look(now));
     all.sort_by_key(|running| running.came.0);
-    let (mut let_go, mut waiting) = ([0; 2], 0);
+    let (mut let_go, mut waiting, mut bytes) = ([0; 2], 0, 0);
     for running in all {
         running.stands_still = now.saturating_duration_since(running.came.0) > STALL_TIME;
-        if running.waits() && !running.stands_still && waiting < WAITING_MAX {
+        // However long: several may hang in one commit, and they do nothing.
+        if let Some(wait) = &running.waiting
+            && waiting < WAITING_MAX
+            && bytes + wait.bytes <= WAITING_BYTES_MAX
+        {
+            (waiting, bytes) = (waiting + 1, bytes + wait.bytes);
             running.is_let_go = true;
-            waiting += 1;
             continue;
         }
         let of_kind = &mut let_go[usize::from(running.is_wanted)];
@@ -102,8 +116,9 @@ pub(super) fn barred(
         let mut to_it = running.values().filter(|running| running.targets.contains(target));
         to_it.any(|to_it| to_it.stands_still && answered.is_none_or(|answered| *answered < to_it.came.0))
     };
-    let with_slot = running.values().filter(|running| !running.is_let_go);
-    with_slot.flat_map(|running| &running.targets).filter(is_doubtful).cloned().collect()
+    // Those that wait for others have no slot, and show it all the same.
+    let shown = running.values().filter(|running| !running.is_let_go || running.waiting.is_some());
+    shown.flat_map(|running| &running.targets).filter(is_doubtful).cloned().collect()
 }
 
 #[cfg(test)]
@@ -121,7 +136,7 @@ pub(super) mod tests {
             came: (came, 0),
             stands_still: false,
             is_let_go: false,
-            waits_in: Vec::new(),
+            waiting: None,
             is_wanted: false,
             askers: Vec::new(),
             listeners: Vec::new(),
@@ -174,5 +189,26 @@ pub(super) mod tests {
         // The one that was to show it hangs as well, and keeps its slot.
         look_at(all.values_mut(), still + STALL_TIME + second);
         assert!(barred(&all, &answered(0)).contains(&target("usb")), "it has answered nothing since");
+    }
+
+    #[test]
+    fn what_waits_for_others_has_no_slot_however_long_and_not_without_bound() {
+        let start = Instant::now();
+        let waiting = |n: usize, bytes| Running {
+            waiting: Some(Waiting { vaults: Vec::new(), bytes }),
+            ..running(&format!("s{n}.files"), start)
+        };
+        let without_slot = |all: &mut Vec<Running>| {
+            look_at(all.iter_mut(), start + STALL_TIME * 2);
+            all.iter().filter(|running| !running.has_slot()).count()
+        };
+        let mut few: Vec<Running> = (0..6).map(|n| waiting(n, 1000)).collect();
+        assert_eq!(without_slot(&mut few), 6);
+        few.iter_mut().for_each(|running| running.waiting = None);
+        assert_eq!(without_slot(&mut few), STALLED_MAX, "they go on, and hang");
+        let mut many: Vec<Running> = (0..WAITING_MAX + 9).map(|n| waiting(n, 1000)).collect();
+        assert_eq!(without_slot(&mut many), WAITING_MAX + STALLED_MAX);
+        let mut large: Vec<Running> = (0..9).map(|n| waiting(n, WAITING_BYTES_MAX / 4)).collect();
+        assert_eq!(without_slot(&mut large), 4 + STALLED_MAX);
     }
 }

@@ -1,21 +1,30 @@
 //! The daemon of a host, and what it says of its requests.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use backstay_testkit::ports::free_port;
 
+/// How much of a log is shown when a test fails, in bytes.
+const LOG_TAIL_BYTES: usize = 16 << 10;
+
 /// A process that is ended when this is dropped.
-pub(crate) struct Daemon(Child);
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
 
 impl Daemon {
     /// Starts it, and waits until it answers.
     pub(crate) fn start(mut command: Command, state: &Path) -> Self {
-        let daemon = Self(command.stderr(Stdio::null()).spawn().unwrap());
+        let log = state.with_extension("log");
+        let child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+        let daemon = Self { child, log };
         let (socket, start) = (state.join("control.sock"), Instant::now());
         while !socket.exists() {
             assert!(start.elapsed().as_secs() < 20, "the daemon does not answer");
@@ -27,8 +36,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read(&self.log).unwrap_or_default();
+            let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
+            eprintln!("--- the end of {}\n{}", self.log.display(), String::from_utf8_lossy(tail));
+        }
     }
 }
 

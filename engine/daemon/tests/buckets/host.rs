@@ -93,6 +93,13 @@ impl Host {
         fs::write(self.source().join(name), content).unwrap();
     }
 
+    /// How many objects are in the bucket.
+    pub(crate) fn objects(&self) -> u64 {
+        let info = self.garage.run(&["bucket", "info", &self.bucket]).unwrap();
+        let line = info.lines().find(|line| line.trim_start().starts_with("Objects:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     pub(crate) fn run(&self, arguments: &[&str]) -> Said {
         said(self.command(arguments))
     }
@@ -102,7 +109,12 @@ impl Host {
         let command = self.command(arguments);
         let mut elsewhen = Command::new("faketime");
         elsewhen.args(["-f", offset]).arg(command.get_program()).args(command.get_args());
-        elsewhen.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => elsewhen.env(name, value),
+                None => elsewhen.env_remove(name),
+            };
+        }
         said(elsewhen)
     }
 

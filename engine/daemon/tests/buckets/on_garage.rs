@@ -230,7 +230,7 @@ fn sources_that_are_due_within_seconds_commit_together() {
     let mut host = Host::new();
     let metrics = daemon::free_address();
     host.node = format!("metrics = \"{metrics}\"");
-    host.policy = "rpo = \"20s\"\n".to_owned();
+    host.policy = "rpo = \"40s\"\n".to_owned();
     for name in OTHERS {
         let source = host.path(name);
         fs::create_dir(&source).unwrap();

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use backstay_core::clock::ManualClock;
+use backstay_core::clock::{Clock, ManualClock};
 use backstay_core::id::PointId;
 use backstay_core::units::Timestamp;
 use backstay_vault::error::VaultError;
@@ -76,6 +77,9 @@ const CAPTURES: usize = 4;
 
 /// Those that are committed together at its end, where the vault does that: one of each source.
 const TOGETHER: usize = SOURCES.len();
+
+/// Nobody waits for so long: the group is closed before.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// What the workload was told is safe.
 #[derive(Debug)]
@@ -180,9 +184,10 @@ impl Workload {
         for (source, state) in SOURCES.into_iter().zip(states) {
             edit(state, random);
             let open = self.fixture.open_capture(std::slice::from_ref(vault), source, at)?;
-            waiting.push((source, state.clone(), open.commit_with_others(state, RowKind::default())?));
+            waiting.push((source, state.clone(), open.commit_with_others(state, RowKind::default(), LONG)?));
         }
-        vault.close_group(Arc::new(ManualClock::new(at)));
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(at));
+        vault.close_group(&clock);
         for (source, state, waiting) in waiting {
             acknowledged.push(Acknowledged { source, captured: waiting.wait()?, state });
         }

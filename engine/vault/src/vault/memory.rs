@@ -12,6 +12,7 @@ use backstay_core::point::Head;
 use super::catalogue::CatalogueParts;
 use super::{Catalogue, PointObject, Vault};
 use crate::collections::Collections;
+use crate::commit_object::SessionObject;
 use crate::error::VaultError;
 
 /// What was read longer ago is read again, also when no collection has begun: others may have put points.
@@ -33,7 +34,7 @@ struct Known {
     sources: HashMap<SourceId, CatalogueParts>,
     /// How often this process has committed anything since.
     commits: u64,
-    /// The last session that it has ended since. Nothing but a collection takes it away.
+    /// The last session that it has ended since, of the same collection: nothing but a later one takes it away.
     own_last: Option<SessionId>,
 }
 
@@ -123,10 +124,12 @@ impl Vault {
         }
     }
 
-    /// A session of this process has ended: it is listed until a collection has begun.
-    pub(super) fn remember_ended(&self, session: SessionId) {
-        if let Some(known) = self.memory.known().as_mut() {
-            known.own_last = Some(session);
+    /// A session of this process has ended: it is listed until a collection has begun after its own.
+    pub(super) fn remember_ended(&self, session: &SessionObject) {
+        if let Some(known) = self.memory.known().as_mut()
+            && known.collections.newest() == session.collection
+        {
+            known.own_last = Some(session.session);
         }
     }
 

@@ -54,7 +54,7 @@ pub use custodian::{
 };
 pub use difference::DifferingKeys;
 pub use draft::{HeadDraft, Original, PointDraft};
-pub use group::{Awaiting, GROUP_MEMBERS_MAX, GROUP_TIME};
+pub use group::{Awaiting, GROUP_MEMBERS_MAX};
 pub use open::{NewVault, VaultCharter, VaultKeys};
 pub use proofs::PROOFS_READ_MAX;
 pub use reading::{PointFold, Reading};

@@ -211,12 +211,17 @@ impl Opening {
 
     /// Fences the session. One that was never put is over.
     pub(super) fn fence(&self, now: Timestamp, reason: &str) -> Result<(), VaultError> {
-        self.fence_inner(&mut self.inner(), now, reason)
+        let mut inner = self.inner();
+        // A pack that is still on its way shall not put it now.
+        inner.stage = Stage::Failed;
+        self.fence_inner(&mut inner, now, reason)
     }
 
     /// The session is over without anything more to be put: it is fenced, or was never there.
     pub(super) fn is_over(&self) {
-        self.inner().life.has_ended();
+        let mut inner = self.inner();
+        inner.stage = Stage::Failed;
+        inner.life.has_ended();
     }
 
     /// The point on which the session builds in the source with which it was begun; it is pinned when the session is there.
@@ -262,7 +267,7 @@ impl Opening {
         };
         for _ in 0..STARTS_MAX {
             let start = inner.object.start;
-            self.fence_inner(inner, start, "a collection began before it was opened")?;
+            self.fence_inner(inner, start, "what it had read does not hold any more")?;
             // Of the fenced one there is nothing more to say, whatever fails before the next is put.
             inner.object.counter = 0;
             let sources = inner.object.sources.clone();

@@ -211,9 +211,9 @@ impl Session {
         self.parent.as_ref()
     }
 
-    /// The points that are pinned while the session is open: the parent.
+    /// The points that are pinned while the session is open: the parents.
     pub fn pins(&self) -> Vec<PointId> {
-        self.parent.iter().map(|point| point.link.point).collect()
+        self.opening.object().pins
     }
 
     /// What may be counted on while the session is open.
@@ -256,7 +256,7 @@ impl Session {
         }
         // Acknowledged already: if this fails, the session is fenced later.
         match self.opening.end() {
-            Ok(_) => self.vault.remember_ended(session),
+            Ok(ended) => self.vault.remember_ended(&ended),
             Err(error) => tracing::warn!(%error, "the session stays open"),
         }
         let object = SessionObject { state: SessionState::Acknowledged, ..self.opening.object() };
@@ -330,7 +330,8 @@ impl Session {
         // What was put may be there, or not; and what was remembered may be what was wrong.
         self.vault.forget();
         let fenced = match error {
-            VaultError::Fenced { .. } => {
+            // Where there is no vault any more nobody waits for it.
+            VaultError::Fenced { .. } | VaultError::NoVault { .. } => {
                 self.opening.is_over();
                 Ok(())
             }

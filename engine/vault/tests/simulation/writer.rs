@@ -21,6 +21,9 @@ const KEYS: usize = 10;
 /// Different values that any source may hold: what one has let go of another takes up again.
 const VALUES: u64 = 24;
 
+/// Nobody waits for so long by the clock of this machine: groups are closed before.
+const LONG: Duration = Duration::from_secs(3600);
+
 /// Values have up to so many bytes.
 const VALUE_BYTES_MAX: usize = 3000;
 
@@ -144,7 +147,7 @@ impl Writer<'_> {
             edit(state, random);
             let at = self.ledger.begin(node, life.clock().now(), state);
             let open = self.node.open_capture(std::slice::from_ref(vault), source, at);
-            match open.and_then(|open| open.commit_with_others(state, kind_of(source))) {
+            match open.and_then(|open| open.commit_with_others(state, kind_of(source), LONG)) {
                 Ok(awaited) => waiting.push(awaited),
                 Err(error) => self.outcome(life, (store, vault), "open", Err(error))?,
             }
@@ -152,7 +155,8 @@ impl Writer<'_> {
         if random.once_in(4) {
             life.sleep(Duration::from_secs(random.number() % 600))?;
         }
-        vault.close_group(Arc::new(life.clock()));
+        let clock: Arc<dyn Clock> = Arc::new(life.clock());
+        vault.close_group(&clock);
         for awaited in waiting {
             let captured = awaited.wait().map(|captured| Some(captured.link.point));
             self.outcome(life, (store, vault), "capture", captured)?;
@@ -174,12 +178,16 @@ impl Writer<'_> {
                 self.ledger.acknowledge(store, point);
             }
             Err(error) => {
+                let error = match &error {
+                    VaultError::Together(of_all) => of_all,
+                    of_one => of_one,
+                };
                 // What is remembered of a vault may be gone, and whether it is lost shows at the end.
-                let is_gone = matches!(&error, VaultError::Chunk { .. } | VaultError::Stack(_))
-                    || matches!(&error, VaultError::Store(error) if error.is_not_found());
+                let is_gone = matches!(error, VaultError::Chunk { .. } | VaultError::Stack(_))
+                    || matches!(error, VaultError::Store(error) if error.is_not_found());
                 match vault.requests_cost() && is_gone {
-                    true => life.note(what, &error),
-                    false => self.excuse(life, what, &error),
+                    true => life.note(what, error),
+                    false => self.excuse(life, what, error),
                 }
                 // As the daemon does it, before it tries again.
                 vault.forget();
@@ -191,10 +199,6 @@ impl Writer<'_> {
     /// What may be said to a writer to whom nothing has happened: that it was too slow, or that another was faster.
     fn excuse(&self, life: &Life, what: &str, error: &VaultError) {
         life.note(what, error);
-        let error = match error {
-            VaultError::Together(error) => error,
-            error => error,
-        };
         let is_told = matches!(
             error,
             VaultError::Fenced { .. }

@@ -106,7 +106,9 @@ fn a_bucket_that_holds_another_vault_is_not_written_to() {
     host.more = more;
     host.policy = "to = [\"local\", \"offsite\"]".to_owned();
     host.write("file", "of tomorrow");
+    let objects = host.objects();
     assert_local_alone(&host.run(&["now"]), &["`prefix` or `endpoint` is that of another vault"]);
+    assert_eq!(host.objects(), objects);
     host.prefix = own;
     host.run(&["now"]).good();
     assert_restored(&host, "offsite");
@@ -131,14 +133,14 @@ fn without_its_keys_nothing_is_read_or_written_and_with_the_recovery_key_all_of_
     assert!(lost.errors.contains("recovery.key"), "{}", lost.errors);
     let refused = host.run(&["now"]);
     assert_ne!(refused.code, Some(0));
-    assert!(refused.errors.contains("key"), "{}", refused.errors);
+    assert!(refused.errors.contains("bring back node.state"), "{}", refused.errors);
     // One of another fleet.
     let other = host.path("other.key");
     fs::write(&other, "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX\n")
         .unwrap();
     let wrong = restore(&other);
     assert_ne!(wrong.code, Some(0));
-    assert!(wrong.errors.contains("other.key") || wrong.errors.contains("key"), "{}", wrong.errors);
+    assert!(wrong.errors.contains("opens no keys"), "{}", wrong.errors);
     assert!(!target.exists());
     restore(&kept).good();
     assert_eq!(fs::read_to_string(target.join("file")).unwrap(), before);
@@ -181,7 +183,12 @@ fn when_the_right_to_write_is_taken_away_the_lag_grows_the_other_vault_goes_on_a
     assert_local_alone(&host.run(&["now"]), &["this access key may not do that"]);
     let before = exposure(metrics, "offsite");
     wait_until("it does not grow on", 30, || exposure(metrics, "offsite") > before + 3.0);
-    wait_until("the local vault falls behind", 30, || exposure(metrics, "local") < 6.0);
+    // That vault is captured to as before: each time that it is looked, or nearly.
+    let good = (0..20).filter(|_| {
+        std::thread::sleep(Duration::from_millis(500));
+        exposure(metrics, "local") < 8.0
+    });
+    assert!(good.count() > 15, "the local vault falls behind");
     let status = host.run(&["status", "--check"]);
     assert_eq!(status.code, Some(2), "{}", status.out);
     // What was there can still be read.
@@ -200,15 +207,10 @@ fn a_capture_during_which_the_right_to_write_is_taken_away_fails_alone_and_the_n
     host.more = format!("limit = {{ up = \"4MiB/s\" }}\n{}", host.more);
     let (bucket, key) = (host.bucket.clone(), host.garage.key().id.clone());
     host.write("large", Random::new(5).bytes(64 << 20));
-    let objects = || {
-        let info = host.garage.run(&["bucket", "info", &bucket]).unwrap();
-        let line = info.lines().find(|line| line.trim_start().starts_with("Objects:")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
-    };
-    let before = objects();
+    let before = host.objects();
     std::thread::scope(|scope| {
         let capture = scope.spawn(|| host.run(&["now"]));
-        wait_until("nothing is put", 60, || objects() >= before + 2);
+        wait_until("nothing is put", 60, || host.objects() >= before + 2);
         host.garage.run(&["bucket", "deny", "--write", &bucket, "--key", &key]).unwrap();
         assert_local_alone(&capture.join().unwrap(), &["this access key may not do that"]);
     });
