@@ -40,7 +40,7 @@ use slots::Slots;
 
 pub use backoff::{BACKOFF_MAX, BACKOFF_MIN, Jitter, backoff};
 pub use estimate::DurationEstimate;
-pub use pace::{Pace, Period};
+pub use pace::{Pace, Period, SETTLE};
 
 /// How much longer than expected a capture may take and still end within its RPO.
 pub const SAFETY_FACTOR: f64 = 1.5;

@@ -156,7 +156,7 @@ pub fn kinds() -> Arc<Kinds> {
 /// By the configuration; of a source that is not in it everything is kept.
 fn keep_of(config: &Config) -> impl Fn(&str) -> Option<Keep> + use<> {
     let keep: BTreeMap<String, Keep> =
-        config.sources.iter().map(|source| (source.name.to_string(), source.keep.clone())).collect();
+        config.all_sources().map(|source| (source.name.to_string(), source.keep.clone())).collect();
     move |name| keep.get(name).cloned()
 }
 

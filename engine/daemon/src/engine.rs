@@ -4,6 +4,7 @@
 mod again;
 pub mod commands;
 mod opening;
+mod told;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -33,6 +34,7 @@ use backstay_wire::progress::{Certainty, Expected, Progress};
 
 use crate::care::Care;
 use crate::failure::Failure;
+use crate::fleet_source;
 use crate::flows::Found;
 use crate::node::SeenPoints;
 use crate::proving::Prover;
@@ -115,8 +117,20 @@ impl Engine {
     ) -> CaptureReport {
         let start = Instant::now();
         let mut report = CaptureReport::of_nothing(source.name.as_str());
+        let is_fleet = fleet_source::is_fleet(source);
+        if is_fleet && let Err(failure) = fleet_source::lay_out(&self.config, source) {
+            let failed =
+                |target: &Target| TargetReport::without_work(target.to_string(), failed_outcome(&failure));
+            report.targets.extend(targets.iter().map(failed));
+            return report;
+        }
+        // Of what is laid out nobody has seen what was touched.
+        let touched = if is_fleet { &Touched::Everywhere } else { touched };
         let asked = Asked { source, order, touched, numbered_after: 0, reading: Reading::AsRemembered };
-        let (groups, failed) = self.groups(&asked, targets);
+        let (mut groups, failed) = self.groups(&asked, targets);
+        if is_fleet && order.hold.is_none() {
+            self.leave_out_told(source, &mut groups, &mut report);
+        }
         report.targets.extend(failed);
         let opening_millis = millis_since(start);
         let progress = order.progress;

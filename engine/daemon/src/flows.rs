@@ -85,14 +85,14 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// The flows whose sources are at home on this node. Nothing is known of them before it is learnt.
+    /// The flows of what this node captures. Nothing is known of them before it is learnt.
     pub fn awaited(config: &Config) -> Self {
         let mut flows = Self {
             fleet: config.fleet.name.to_string(),
             node: config.node.name.to_string(),
             records: Vec::new(),
         };
-        for source in config.sources_at_home_on(&config.node.name) {
+        for source in config.captured_here() {
             let shortest = source.flows.iter().map(|flow| flow.rpo).min();
             flows.records.extend(source.flows.iter().map(|flow| FlowRecord {
                 service: source.service.to_string(),
@@ -236,6 +236,12 @@ impl Flows {
         for record in self.of(source) {
             record.changes.note(touched.clone(), now);
         }
+    }
+
+    /// Whether any vault that is known has only what a source was before this time.
+    pub fn has_changed_since(&self, source: &str, time: Timestamp) -> bool {
+        let mut of_it = self.records.iter().filter(|record| record.source.as_str() == source);
+        of_it.any(|record| matches!(record.durable, Durable::Since(since) if since <= time))
     }
 
     /// Notes whether changes of a source are seen, or why not.

@@ -30,7 +30,9 @@ pub fn load(path: &Path) -> Result<Config, Failure> {
     };
     let config = parsed.map_err(Failure::usage)?;
     check_exclusions(&config)?;
-    Ok(Config { fleet_file, ..config })
+    // The daemon reads it again, wherever it is by then.
+    let read_from = Some(std::path::absolute(path)?);
+    Ok(Config { fleet_file, read_from, ..config })
 }
 
 /// What an exclusion means is known to the kind of source only, and a capture is too late to find out.

@@ -13,6 +13,7 @@ mod engine;
 mod enrolment;
 mod failure;
 mod fleet;
+mod fleet_source;
 mod flow_counters;
 mod flow_proofs;
 mod flows;

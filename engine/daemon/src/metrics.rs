@@ -211,22 +211,25 @@ impl Metrics {
         for record in flows.records() {
             let labels = record.labels();
             let status = record.status(now);
+            let [service, source, kind, target] = labels;
+            for condition in Condition::ALL {
+                let value = if condition == status.condition { 1.0 } else { 0.0 };
+                self.state.with_label_values(&[service, source, kind, target, condition.label()]).set(value);
+            }
+            // The greatest exposure of a node is that of its data: what it keeps of the configuration is behind by hours.
+            if record.source.as_fleet_of().is_some() {
+                continue;
+            }
             self.exposure.with_label_values(&labels).set(status.exposure.as_seconds_f64());
             self.objective.with_label_values(&labels).set(status.objective.as_secs_f64());
             let seconds = |time: Option<Timestamp>| time.map_or(f64::NAN, Timestamp::as_seconds_f64);
             self.restorable.with_label_values(&labels).set(seconds(record.restorable()));
             self.last_point.with_label_values(&labels).set(seconds(record.last_point()));
-            for condition in Condition::ALL {
-                let [service, source, kind, target] = labels;
-                let value = if condition == status.condition { 1.0 } else { 0.0 };
-                self.state.with_label_values(&[service, source, kind, target, condition.label()]).set(value);
-            }
             self.show_proofs(record.proofs(), labels);
-            let counter = counters.of(labels[1], labels[3]);
+            let counter = counters.of(source, target);
             set(&self.captured, &labels, counter.captured_bytes);
             set(&self.sent, &labels, counter.sent_bytes);
             set(&self.saved, &labels, counter.saved_bytes);
-            let [service, source, kind, target] = labels;
             for (class, errors) in &counter.errors {
                 set(&self.errors, &[service, source, kind, target, class], *errors);
             }

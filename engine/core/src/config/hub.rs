@@ -67,10 +67,10 @@ impl Config {
         let target = Target::Vault(vault.clone());
         let mut by_writer: BTreeMap<NodeName, Vec<SourceName>> = BTreeMap::new();
         for source in
-            self.sources.iter().filter(|source| source.flows.iter().any(|flow| flow.target == target))
+            self.all_sources().filter(|source| source.flows.iter().any(|flow| flow.target == target))
         {
-            let Some(service) = self.services.get(&source.service) else { continue };
-            by_writer.entry(service.primary.clone()).or_default().push(source.name.clone());
+            let Some(home) = self.home_of(source) else { continue };
+            by_writer.entry(home.clone()).or_default().push(source.name.clone());
         }
         by_writer
     }
@@ -96,8 +96,7 @@ impl Config {
                 vaults.push(name.clone());
             }
         };
-        let is_at_home =
-            self.services.get(&source.service).is_some_and(|service| service.primary == self.node.name);
+        let is_at_home = self.home_of(source) == Some(&self.node.name);
         for flow in &source.flows {
             let Target::Vault(name) = &flow.target else { continue };
             match self.via.get(name) {
@@ -184,7 +183,7 @@ mod tests {
             ("alpha", "held.alpha", "nas")
         );
         let sources: Vec<&str> = relay.sources.iter().map(|source| source.as_str()).collect();
-        assert_eq!(sources, ["web.files"], "its own go there by themselves");
+        assert_eq!(sources, ["web.files", "_fleet.alpha"], "its own go there by themselves");
         assert_eq!(beta.writers_of("nas").len(), 1);
     }
 

@@ -27,13 +27,18 @@ pub enum SourceLookupError {
 }
 
 impl Config {
-    /// The source that `typed` means: `SERVICE.KIND`, or `SERVICE` when it has one source.
+    /// The source that `typed` means: `SERVICE.KIND`, or `SERVICE` when it has one source; `_fleet` is this node's part of the
+    /// fleet's configuration.
     ///
     /// # Errors
     /// [`SourceLookupError`], with the nearest name or the service's sources.
     pub fn find_source(&self, typed: &str) -> Result<&Source, SourceLookupError> {
-        if let Some(source) = self.sources.iter().find(|source| source.name.as_str() == typed) {
+        if let Some(source) = self.all_sources().find(|source| source.name.as_str() == typed) {
             return Ok(source);
+        }
+        if let Some(own) = self.fleet_sources.get(&self.node.name).filter(|own| own.service.as_str() == typed)
+        {
+            return Ok(own);
         }
         let of_service: Vec<_> =
             self.sources.iter().filter(|source| source.service.as_str() == typed).collect();

@@ -7,6 +7,7 @@
 mod address;
 mod declared;
 mod fleet;
+mod fleet_source;
 mod flow;
 mod hub;
 mod keep;
@@ -34,9 +35,11 @@ mod vault;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 pub use address::{ListenAddress, ListenError, NodeAddress};
 pub use fleet::Fleet;
+pub use fleet_source::FLEET_RPO;
 pub use flow::Flow;
 pub use hub::{Relay, ViaVault};
 pub use keep::{Keep, KeepRules};
@@ -101,6 +104,8 @@ pub struct Config {
     pub services: BTreeMap<ServiceName, Service>,
     /// What is protected, in the order of names, with policies applied.
     pub sources: Vec<Source>,
+    /// What each node keeps of the fleet's configuration in its vaults, as a source of its own; of nodes that capture anything.
+    pub fleet_sources: BTreeMap<NodeName, Source>,
     /// Who this node is.
     pub node: Node,
     /// The access keys of S3 vaults.
@@ -119,6 +124,8 @@ pub struct Config {
     pub allow: Allow,
     /// A hash of fleet.toml, where it is a file of its own: it should be the same on all nodes. Of whoever has read the file.
     pub fleet_file: Option<[u8; 32]>,
+    /// The directory or file that it was read from. Of whoever has read it.
+    pub read_from: Option<PathBuf>,
 }
 
 /// The name that the text of a node.toml gives, whatever else stands there; none where it is no TOML, or has none.

@@ -110,23 +110,35 @@ name!(
     /// The name of a service.
     ServiceName, "service"
 );
+impl ServiceName {
+    /// The service of the fleet's own sources. No name that is written begins so.
+    pub(super) fn fleet() -> Self {
+        Self(SourceName::FLEET.to_owned())
+    }
+}
+
 name!(
     /// The name of a `command` source within its service.
     CommandName, "command"
 );
 
-/// The name of a source: `SERVICE.KIND` (for a command `SERVICE.NAME`), or `_fleet`, the source under which
-/// the fleet's own configuration is kept in every vault.
+/// The name of a source: `SERVICE.KIND` (for a command `SERVICE.NAME`), or `_fleet.NODE`, the source under which
+/// a node keeps its part of the fleet's own configuration in every vault.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceName(String);
 
 impl SourceName {
-    /// The text of the name of the fleet's own source.
+    /// What the names of the fleet's own sources begin with, as if it were a service. None can have this name.
     pub const FLEET: &'static str = "_fleet";
 
-    /// The source under which the fleet's own configuration is kept. No service can have this name.
-    pub fn fleet() -> Self {
-        Self(Self::FLEET.to_owned())
+    /// The source under which a node keeps its part of the fleet's configuration.
+    pub fn fleet_of(node: &NodeName) -> Self {
+        Self(format!("{}.{node}", Self::FLEET))
+    }
+
+    /// The node whose part of the fleet's configuration this is, if it is that of any.
+    pub fn as_fleet_of(&self) -> Option<&str> {
+        self.0.split_once('.').filter(|(service, _)| *service == Self::FLEET).map(|(_, node)| node)
     }
 
     /// The name of a service's source; `part` is `files`, `zfs`, `postgres` or a command's name.
@@ -146,11 +158,11 @@ impl FromStr for SourceName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text == Self::FLEET {
-            return Ok(Self::fleet());
-        }
         let (service, part) =
             text.split_once('.').ok_or_else(|| NameError { what: "source", text: excerpt(text) })?;
+        if service == Self::FLEET {
+            return Ok(Self::fleet_of(&part.parse()?));
+        }
         Ok(Self::new(&service.parse()?, &checked("source", part)?))
     }
 }
@@ -188,8 +200,10 @@ mod tests {
     fn a_source_is_named_by_its_service_and_kind() {
         let name: SourceName = "matrix.dump".parse().unwrap();
         assert_eq!(name.as_str(), "matrix.dump");
-        assert_eq!("_fleet".parse::<SourceName>().unwrap(), SourceName::fleet());
-        for text in ["matrix", "matrix.", ".dump", "a.b.c", "_other"] {
+        assert_eq!(name.as_fleet_of(), None);
+        let fleet: SourceName = "_fleet.box".parse().unwrap();
+        assert_eq!((fleet.as_str(), fleet.as_fleet_of()), ("_fleet.box", Some("box")));
+        for text in ["matrix", "matrix.", ".dump", "a.b.c", "_other", "_other.box", "_fleet", "_fleet."] {
             assert!(text.parse::<SourceName>().is_err(), "{text:?} was accepted");
         }
     }

@@ -137,6 +137,7 @@ fn read_tables(tables: &Tables<'_>) -> Option<Config> {
         vaults,
         services,
         sources,
+        fleet_sources: BTreeMap::new(),
         node,
         secrets,
         holds,
@@ -146,6 +147,7 @@ fn read_tables(tables: &Tables<'_>) -> Option<Config> {
         hooks,
         allow,
         fleet_file: None,
+        read_from: None,
     };
     for second in config.resolve_peers() {
         let places = named::<VaultName>(tables, "vault");
@@ -158,6 +160,7 @@ fn read_tables(tables: &Tables<'_>) -> Option<Config> {
             )
         });
     }
+    config.add_fleet_sources();
     config.resolve_hubs();
     Some(config)
 }

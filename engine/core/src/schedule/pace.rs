@@ -18,7 +18,7 @@ const PERIOD_MIN: Duration = Duration::from_secs(5);
 const TOOK_FACTOR: u32 = 10;
 
 /// So long after the first change that was seen, what is changed together has changed.
-const SETTLE: Duration = Duration::from_secs(1);
+pub const SETTLE: Duration = Duration::from_secs(1);
 
 /// How many captures a flow has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use backstay_core::config::{Source, Target, VaultKind};
+use backstay_core::config::{Source, SourceName, Target, VaultKind};
 use backstay_core::units::ByteSize;
 use backstay_files::capture::CaptureProgress;
 use backstay_files::touched::Touched;
-use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome};
+use backstay_wire::control::{Ask, CaptureReport, Reply, TargetOutcome, TargetReport};
 use clap::Args;
 
 use super::{Context, onward, print_json};
@@ -82,15 +82,15 @@ pub(super) fn named_anywhere<'c>(context: &'c Context, typed: &[String]) -> Resu
 pub(super) fn named<'c>(context: &'c Context, typed: &[String]) -> Result<Vec<&'c Source>, Failure> {
     let config = &context.config;
     if typed.is_empty() {
-        return Ok(config.sources_at_home_on(&config.node.name).collect());
+        return Ok(config.captured_here().collect());
     }
     let node = &config.node.name;
     let named = |typed: &String| {
         let source = config.find_source(typed).map_err(Failure::usage)?;
-        match config.services.get(&source.service) {
-            Some(service) if service.primary != *node => Err(Failure::usage(format!(
-                "{} is not at home on this node ({node}) but on {}; capture it there",
-                source.name, service.primary
+        match config.home_of(source) {
+            Some(home) if home != node => Err(Failure::usage(format!(
+                "{} is not at home on this node ({node}) but on {home}; capture it there",
+                source.name
             ))),
             _ => Ok(source),
         }
@@ -154,15 +154,26 @@ fn tell(context: &Context, reports: &[CaptureReport]) -> Result<u8, Failure> {
     if context.json {
         print_json(&reports)?;
     } else {
-        reports.iter().for_each(tell_one);
+        // That the configuration is as it was is no news.
+        let is_news = |report: &&CaptureReport| {
+            let is_unchanged =
+                |target: &TargetReport| matches!(target.outcome, TargetOutcome::Unchanged { .. });
+            reports.len() == 1 || !is_of_fleet(report) || !report.targets.iter().all(is_unchanged)
+        };
+        reports.iter().filter(is_news).for_each(tell_one);
     }
-    let outcomes: Vec<bool> = reports
-        .iter()
-        .flat_map(|report| &report.targets)
-        .map(|target| !matches!(target.outcome, TargetOutcome::Failed { .. }))
-        .collect();
+    let is_good = |target: &TargetReport| !matches!(target.outcome, TargetOutcome::Failed { .. });
+    let outcomes = |reports: &mut dyn Iterator<Item = &CaptureReport>| -> Vec<bool> {
+        reports.flat_map(|report| &report.targets).map(is_good).collect()
+    };
+    let all = outcomes(&mut reports.iter());
+    // Where no data was captured, that the configuration was helps nobody.
+    let mut of_data = outcomes(&mut reports.iter().filter(|report| !is_of_fleet(report)));
+    if of_data.is_empty() {
+        of_data.clone_from(&all);
+    }
     let defects: u64 = reports.iter().map(|report| report.defects).sum();
-    match (outcomes.iter().any(|good| *good), outcomes.iter().all(|good| *good)) {
+    match (of_data.iter().any(|good| *good), all.iter().all(|good| *good)) {
         (false, false) => Err(Failure::failed("nothing was captured; see above")),
         (true, false) => Err(Failure::partly("some targets failed; see above")),
         _ if defects > 0 => Err(Failure::partly(format!(
@@ -170,6 +181,11 @@ fn tell(context: &Context, reports: &[CaptureReport]) -> Result<u8, Failure> {
         ))),
         _ => Ok(0),
     }
+}
+
+/// Whether it is of what the node keeps of the fleet's configuration.
+fn is_of_fleet(report: &CaptureReport) -> bool {
+    report.source.parse().is_ok_and(|name: SourceName| name.as_fleet_of().is_some())
 }
 
 fn tell_one(report: &CaptureReport) {

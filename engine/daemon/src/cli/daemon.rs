@@ -5,7 +5,8 @@ use std::sync::Arc;
 use backstay_core::clock::Clock;
 use backstay_core::config::Source;
 use backstay_core::proof::{DueProof, ProofLevel};
-use backstay_core::schedule::due;
+use backstay_core::schedule::{SETTLE, due};
+use backstay_files::touched::Touched;
 use backstay_wire::control::{Ask, CaptureReport};
 use clap::Args;
 
@@ -15,6 +16,7 @@ use crate::clock::SystemClock;
 use crate::control::Conversation;
 use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::fleet_source;
 use crate::flows::Flows;
 use crate::node::StateLock;
 use crate::proving::{self, ProofProgress, Wanted};
@@ -68,10 +70,21 @@ fn once(context: &Context, typed: &[String]) -> Result<u8, Failure> {
 /// Captures the flows that are due now, one source after the other.
 fn alone(context: &Context, sources: &[&Source]) -> Result<Vec<CaptureReport>, Failure> {
     let (engine, lock) = capture::engine(context)?;
-    let flows = Flows::load(&context.config, engine.vaults());
+    let mut flows = Flows::load(&context.config, engine.vaults());
     let mut reports = Vec::new();
     let now = SystemClock.moment();
-    for job in due(&flows.scheduled(now), now.wall) {
+    if let Some(own) = context.config.own_fleet_source()
+        && let Some(changed) = fleet_source::last_change(&context.config)
+        && flows.has_changed_since(own.name.as_str(), changed)
+    {
+        // This process does not come again: it does not wait until what is changed together has changed.
+        let settled = changed.saturating_sub(SETTLE);
+        flows.changed(own.name.as_str(), &Touched::Everywhere, settled);
+    }
+    let mut jobs = due(&flows.scheduled(now), now.wall);
+    // What people care for comes first.
+    jobs.sort_by_key(|job| job.source.as_fleet_of().is_some());
+    for job in jobs {
         if let Some(source) = sources.iter().find(|source| source.name == job.source) {
             reports.push(capture::capture(&engine, source, &job.targets, None));
         }
@@ -106,7 +119,7 @@ fn prove_due(context: &Context, engine: &Engine, sources: &[&Source]) {
         Ok(prover) => prover,
         Err(failure) => return remark(&format!("warning: nothing was proven: {failure}")),
     };
-    for source in sources {
+    for source in sources.iter().filter(|source| !fleet_source::is_fleet(source)) {
         let vaults = source.flows.iter().filter_map(|flow| flow.target.vault());
         // What goes on from a hub is proven by the hub.
         for vault in vaults.filter(|vault| engine.vaults().via(vault).is_none()) {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use backstay_core::config::SourceName;
+use backstay_core::rpo::Condition;
 use backstay_core::units::format_duration;
 use backstay_wire::control::{Ask, Reply};
-use backstay_wire::status::NodeStatus;
+use backstay_wire::status::{FlowReport, NodeStatus};
 use clap::Args;
 
 use super::{Context, print_json, watch};
@@ -77,7 +79,7 @@ pub(super) fn lines(status: &NodeStatus) -> Vec<String> {
     let mut table = vec![
         ["SOURCE", "TARGET", "STATE", "EXPOSURE", "OBJECTIVE", "LAST POINT", "LAST PROOF"].map(str::to_owned),
     ];
-    for flow in &status.flows {
+    for flow in status.flows.iter().filter(|flow| is_shown(flow)) {
         let state = if flow.capturing { format!("{}, capturing", flow.state) } else { flow.state.clone() };
         table.push([
             flow.source.clone(),
@@ -99,6 +101,11 @@ pub(super) fn lines(status: &NodeStatus) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Of what the node keeps of the fleet's configuration people see what is wrong.
+fn is_shown(flow: &FlowReport) -> bool {
+    flow.service != SourceName::FLEET || flow.state != Condition::Ok.label() || flow.problem.is_some()
 }
 
 fn whole_seconds(seconds: f64) -> String {

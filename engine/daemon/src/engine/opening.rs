@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use backstay_core::config::{Source, Target};
 use backstay_core::id::PointId;
+use backstay_core::rpo::Durable;
 use backstay_vault::vault::{PointObject, Vault};
 use backstay_wire::control::TargetReport;
 
@@ -20,6 +21,8 @@ pub(super) struct OpenTarget {
     /// The greatest number that points of the source have where they go on to from there.
     pub(super) numbered_after: u64,
     pub(super) vault: Arc<Vault>,
+    /// What is durable there.
+    pub(super) durable: Durable,
     /// The point on which the capture builds.
     pub(super) parent: Option<Arc<PointObject>>,
 }
@@ -101,7 +104,8 @@ impl Engine {
         let cursor = parent.as_ref().map(|point| point.link.point);
         let names: Vec<String> = targets.iter().map(|target| target.to_string()).collect();
         let numbered_after = names.iter().filter_map(|name| self.number_behind(name, asked.source)).max();
-        Ok((cursor, OpenTarget { names, vault, parent, numbered_after: numbered_after.unwrap_or(0) }))
+        let (durable, numbered_after) = (found.durable(), numbered_after.unwrap_or(0));
+        Ok((cursor, OpenTarget { names, vault, durable, parent, numbered_after }))
     }
 
     /// The greatest number that points of a source have in a vault that another node writes to; none for any other, and where it is

@@ -155,9 +155,14 @@ impl Files {
         write_durably(&self.fleet.join(ROSTER), roster.bytes())
     }
 
+    /// Where the newest roster lies, if there is one.
+    pub fn roster_file(&self) -> PathBuf {
+        self.fleet.join(ROSTER)
+    }
+
     /// What a changed roster is known by, without being read.
     pub fn roster_mark(&self) -> Option<(std::time::SystemTime, u64)> {
-        let found = fs::metadata(self.fleet.join(ROSTER)).ok()?;
+        let found = fs::metadata(self.roster_file()).ok()?;
         Some((found.modified().ok()?, found.len()))
     }
 

@@ -259,7 +259,7 @@ fn captured(mut reports: Vec<CaptureReport>) -> Reply {
 /// The sources that are meant, each once.
 fn named_sources(daemon: &Daemon, typed: &[String]) -> Result<Vec<String>, String> {
     let config = &daemon.config;
-    let at_home = || config.sources_at_home_on(&config.node.name);
+    let at_home = || config.captured_here();
     if typed.is_empty() {
         return Ok(at_home().map(|source| source.name.to_string()).collect());
     }

@@ -25,6 +25,8 @@ pub(super) fn expected(daemon: &Daemon) -> Vec<HeldSource> {
         // What goes on from here is held here as well.
         let relayed = daemon.config.relays.iter().filter(|relay| relay.from == vault.name);
         let there = there.map(|source| &source.name).chain(relayed.flat_map(|relay| &relay.sources));
+        // What its node keeps of the configuration is no data of its own.
+        let there = there.filter(|name| name.as_fleet_of().is_none());
         for source in there.collect::<BTreeSet<_>>() {
             expected.push(HeldSource {
                 node: of.writer.to_string(),

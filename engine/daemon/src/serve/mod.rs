@@ -5,6 +5,7 @@ mod asker;
 mod captures;
 mod conversation;
 mod due;
+mod fleet_source;
 mod grouping;
 mod held;
 mod http;
@@ -181,6 +182,7 @@ impl Daemon {
         loading::start(&self, &events);
         held::watch(&self);
         onward::watch(&self);
+        fleet_source::watch(&self, &events);
         let mut work = Work::new(&self, &events);
         loop {
             while let Ok(event) = incoming.try_recv() {
@@ -213,7 +215,7 @@ impl Daemon {
         let board = self.board();
         self.metrics.show_held(&board.held, self.clock.now());
         for relay in &self.config.relays {
-            for source in &relay.sources {
+            for source in relay.sources.iter().filter(|source| source.as_fleet_of().is_none()) {
                 let labels = [relay.writer.as_str(), source.as_str(), relay.to.as_str()];
                 self.metrics.show_relayed(labels, self.standings.until(relay, source), self.clock.now());
             }
@@ -222,7 +224,7 @@ impl Daemon {
     }
 
     fn source(&self, name: &str) -> Option<&Source> {
-        self.config.sources.iter().find(|source| source.name.as_str() == name)
+        self.config.all_sources().find(|source| source.name.as_str() == name)
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {

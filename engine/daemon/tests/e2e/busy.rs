@@ -40,7 +40,11 @@ fn no_more_captures_run_at_once_however_many_are_wanted() {
             most = most.max(daemon.figure("backstay_captures_running").unwrap());
         }
         let reports = now.wait().good().json();
-        assert_eq!(reports.as_array().unwrap().len(), SOURCES + 1, "each is told of: {reports:#}");
+        assert_eq!(
+            reports.as_array().unwrap().len(),
+            SOURCES + 2,
+            "each is told of, and the configuration: {reports:#}"
+        );
     }
     assert!((1.0..=CAPTURES_MAX).contains(&most), "{most} at once");
     daemon.running.terminate().good();
@@ -56,7 +60,7 @@ fn a_slow_source_keeps_no_other_source_waiting() {
         "to = [\"local\", \"slow\"]\n[vault.slow]\nkind = \"dir\"\npath = \"{}\"\n",
         slow.display()
     );
-    sandbox.run(["now"]).good();
+    sandbox.run(["now", "data", "s0", "s1"]).good();
     // The slow vault is not there when the daemon begins, and hangs when it is back.
     fs::rename(&slow, &away).unwrap();
     sandbox.rpo = "2s";

@@ -198,7 +198,14 @@ fn the_metrics_are_well_formed_and_of_the_right_types() {
         let family = &families[name];
         assert_eq!(family.kind, kind, "{name}");
         assert!(!family.series.is_empty(), "{name} has no series");
-        for series in &family.series {
+        // Of what the node keeps of the configuration there is the state, and no exposure that would stand beside that of data.
+        let of_fleet = |series: &&exposition::Series| series.label("service") == Some("_fleet");
+        assert_eq!(
+            family.series.iter().any(|series| of_fleet(&series)),
+            name == "backstay_flow_state",
+            "{name}"
+        );
+        for series in family.series.iter().filter(|series| !of_fleet(series)) {
             for (label, value) in FLOW_LABELS.iter().filter(|_| is_of_flow) {
                 assert_eq!(series.label(label), Some(*value), "{name}: {series:?}");
             }

@@ -190,7 +190,7 @@ fn what_a_machine_has_captured_before_it_was_built_anew_is_copied_to_where_its_f
     let usb = sandbox.path("usb");
     sandbox.more = format!("[vault.usb]\nkind = \"dir\"\npath = \"{}\"\n", usb.display());
     sandbox.run(["vault", "init", "usb", "--recovery", key]).good();
-    let copied = sandbox.run(["vault", "copy", "local", "usb", "--json"]).good().json();
+    let copied = sandbox.run(["vault", "copy", "local", "usb", "--source", "data", "--json"]).good().json();
     assert_eq!(copied["points"], 2, "{copied:#}");
     let listed = sandbox.run(["points", "data", "--from", "usb", "--json"]).good().json();
     let listed = listed.as_array().unwrap().iter().map(|point| point["point"].as_str().unwrap());

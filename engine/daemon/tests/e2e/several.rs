@@ -36,7 +36,11 @@ fn points_are_copied_to_a_new_vault_which_goes_on_by_itself() {
     sandbox.run(mistyped).refused(1, &["no points of a source dat", "nothing was copied"]);
     sandbox.run(["vault", "copy", "local", "ubs"]).refused(2, &["no vault \"ubs\"", "usb"]);
     let shown = sandbox.run(["vault", "copy", "local", "usb", "--json"]).good().json();
-    assert_eq!((&shown["points"], &shown["already"]), (&2.into(), &0.into()), "{shown:#}");
+    assert_eq!(
+        (&shown["points"], &shown["already"]),
+        (&3.into(), &0.into()),
+        "and the configuration: {shown:#}"
+    );
     let shown = sandbox.run(["vault", "copy", "local", "usb", "--source", "data", "--json"]).good().json();
     assert_eq!((&shown["points"], &shown["already"]), (&0.into(), &2.into()), "{shown:#}");
     sandbox.run(["vault", "check", "usb", "--read-data", "1/1"]).good();
