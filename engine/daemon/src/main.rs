@@ -4,6 +4,8 @@
 
 #![expect(unreachable_pub, reason = "a binary has no outside: `pub` means for the other modules here")]
 
+mod address;
+mod bare;
 mod care;
 mod cli;
 mod clock;
@@ -17,10 +19,12 @@ mod fleet_source;
 mod flow_counters;
 mod flow_proofs;
 mod flows;
+mod kit;
 mod load;
 mod metrics;
 mod new_file;
 mod node;
+mod passphrase;
 mod progress;
 mod proving;
 mod relay;

@@ -15,9 +15,11 @@ mod tests;
 mod traffic;
 mod via;
 
+pub use bucket::{TRIES, keys as bucket_keys, place_of};
 pub use init::{RECOVERY_HOLDER, Recovery, refuse_foreign_folder};
 pub use keys::Recipient;
-pub use recovery_file::read_key_file;
+pub use recovery_file::{open_key_file, read_key_file};
+pub use refusals::wrong_key_file;
 pub use traffic::TrafficMeter;
 
 use std::collections::{BTreeMap, HashMap};
@@ -134,7 +136,12 @@ impl Vaults {
 
     /// The same vaults, read with the recovery key in this file.
     pub fn with_key_file(self, file: &Path) -> Result<Self, Failure> {
-        Ok(Self { key_file: Some(read_key_file(file)?), ..self })
+        Ok(self.with_key(read_key_file(file)?))
+    }
+
+    /// The same vaults, read with this recovery key.
+    pub fn with_key(self, key: AgeIdentity) -> Self {
+        Self { key_file: Some(key), ..self }
     }
 
     /// This node as a member of its fleet, where it is one of several.

@@ -61,7 +61,7 @@ pub use source::{
 };
 pub use user::{UserName, UserNameError};
 pub use variable::{VARIABLE_BYTES_MAX, VariableName};
-pub use vault::{DirVault, HeldVaultOf, PeerVault, S3Vault, Vault, VaultKind};
+pub use vault::{BucketAddressError, DirVault, HeldVaultOf, PeerVault, S3Vault, Vault, VaultKind};
 
 /// How long a text of the configuration may be, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;

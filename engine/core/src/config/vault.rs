@@ -180,6 +180,43 @@ fn read_s3(table: &mut Table<'_>, nodes: &BTreeSet<NodeName>) -> Option<S3Vault>
     })
 }
 
+/// A text that cannot be a part of the address of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}; {fix}")]
+pub struct BucketAddressError {
+    what: String,
+    fix: String,
+}
+
+impl From<Refusal> for BucketAddressError {
+    fn from(Refusal { what, fix }: Refusal) -> Self {
+        Self { what, fix }
+    }
+}
+
+impl S3Vault {
+    /// A bucket that stands in no configuration, by the rules that hold there.
+    ///
+    /// # Errors
+    /// [`BucketAddressError`] names what is no bucket, prefix, endpoint or region.
+    pub fn at(
+        bucket: &str,
+        prefix: &str,
+        endpoint: Option<&str>,
+        region: Option<&str>,
+    ) -> Result<Self, BucketAddressError> {
+        Ok(Self {
+            bucket: BucketName::from_text(bucket)?.0,
+            endpoint: endpoint.map(Endpoint::from_text).transpose()?.map(|endpoint| endpoint.0),
+            region: region.map(Region::from_text).transpose()?.map(|region| region.0),
+            prefix: Prefix::from_text(prefix)?.0,
+            custodian: None,
+            object_lock: None,
+            limit: None,
+        })
+    }
+}
+
 struct BucketName(String);
 
 impl FromText for BucketName {

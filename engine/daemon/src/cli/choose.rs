@@ -74,7 +74,7 @@ fn hold(vaults: &Vaults, source: &Source, name: &str) -> Result<Held, Failure> {
 }
 
 /// Points that do not count are passed over: what is taken may be older than what there ought to be.
-fn warn_of_uncounted(uncounted: &[Uncounted], vault: &str) {
+pub(super) fn warn_of_uncounted(uncounted: &[Uncounted], vault: &str) {
     if uncounted.is_empty() {
         return;
     }
@@ -106,7 +106,7 @@ pub(super) enum Asked {
 
 impl Asked {
     /// As options say it.
-    fn of(arguments: &PointArgs) -> Result<Self, Failure> {
+    pub(super) fn of(arguments: &PointArgs) -> Result<Self, Failure> {
         match (&arguments.at, &arguments.point) {
             (Some(at), _) => Self::at(at),
             (None, Some(id)) => Self::id(id),
@@ -224,7 +224,8 @@ fn to_end_of_second(at: Timestamp) -> Timestamp {
     if is_whole { Timestamp::from_nanos(at.as_nanos().saturating_add(999_999_999)) } else { at }
 }
 
-fn find(catalogue: &Catalogue, asked: &Asked) -> Result<Option<Arc<PointObject>>, Failure> {
+/// The point that is asked for in what a vault holds of its source.
+pub(super) fn find(catalogue: &Catalogue, asked: &Asked) -> Result<Option<Arc<PointObject>>, Failure> {
     let points = catalogue.points();
     let newest_by = |at: Timestamp| points.iter().rev().find(|point| point.common.capture_start <= at);
     match asked {

@@ -15,6 +15,7 @@ mod export;
 mod find;
 mod fleet;
 mod keys;
+mod kit;
 mod looking;
 mod ls;
 mod manual;
@@ -24,6 +25,7 @@ mod points;
 mod prune;
 mod repair;
 mod restore;
+mod restore_all;
 mod restore_stream;
 mod status;
 mod undelete;
@@ -46,6 +48,9 @@ use crate::metrics::{MeteredVaults, Metrics};
 use crate::node::Access;
 use crate::vaults::{Absent, Vaults, read_key_file};
 
+/// Where the configuration is, where nothing else is said.
+const CONFIG_DEFAULT: &str = "/etc/backstay";
+
 /// Keeps the data of a host restorable elsewhere, within a recovery point objective that it enforces and measures.
 #[derive(Debug, Parser)]
 #[command(
@@ -55,9 +60,9 @@ use crate::vaults::{Absent, Vaults, read_key_file};
     after_help = "Example: backstay demo   # the main job on data of its own; `backstay COMMAND --help` explains a command"
 )]
 pub struct Arguments {
-    /// Directory with fleet.toml and node.toml, or one file with all tables.
-    #[arg(long, global = true, default_value = "/etc/backstay", value_name = "PATH")]
-    config: PathBuf,
+    /// Directory with fleet.toml and node.toml, or one file with all tables; /etc/backstay where it is not given.
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
     /// Print results as JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -134,11 +139,16 @@ enum Command {
     /// Write a point, or paths of it, as a tar archive.
     #[command(after_help = "Example: backstay export static www | ssh other-host tar -xpf - -C /srv")]
     Export(export::ExportArgs),
-    /// Restore a source, or paths of it.
+    /// Restore a source, or paths of it; or, on a bare machine, everything.
     #[command(
-        after_help = "Examples: backstay restore static --at 2026-11-01T12:00:00Z --to /srv/static.restored www/img\n          backstay restore matrix.dump --to-program pg_restore -d synapse"
+        after_help = "Examples: backstay restore static --at 2026-11-01T12:00:00Z --to /srv/static.restored www/img\n          backstay restore matrix.dump --to-program pg_restore -d synapse\n          backstay restore --all --from s3://backups/home/ --endpoint https://s3.example --key-file kit.txt"
     )]
     Restore(restore::RestoreArgs),
+    /// Print one page to keep on paper, from which a bare machine comes back.
+    #[command(
+        after_help = "Examples: sudo backstay kit --key-file /root/backstay-recovery.key > kit.txt\n          backstay kit --open kit.txt --to recovery.key"
+    )]
+    Kit(kit::KitArgs),
     /// Show now that points can be had back.
     #[command(
         after_help = "Example: backstay verify static --level restore\n         backstay verify --level data --budget 20GiB"
@@ -204,17 +214,23 @@ fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
     if arguments.json {
         crate::terminal::print_results_alone();
     }
+    let path = arguments.config.as_deref().unwrap_or(Path::new(CONFIG_DEFAULT));
     // These look at no configuration.
     match &arguments.command {
         Command::Demo(demo) => return demo::run(demo, io),
         Command::Completions(completions) => return manual::completions(completions),
         Command::Man(man) => return manual::man(man),
         // These may write it.
-        Command::Init(init) => return fleet::init(init, &arguments.config, io),
-        Command::Join(join) => return fleet::join(join, &arguments.config, io),
+        Command::Init(init) => return fleet::init(init, path, io),
+        Command::Join(join) => return fleet::join(join, path, io),
+        Command::Kit(kit) if kit::is_opening(kit) => return kit::open(kit, arguments.json),
+        Command::Restore(restore) if restore.all => {
+            let config = restore_all::AskedConfig(arguments.config.as_deref());
+            return restore_all::run(restore, config, arguments.json, io);
+        }
         _ => {}
     }
-    let config = Arc::new(crate::load::load(&arguments.config)?);
+    let config = Arc::new(crate::load::load(path)?);
     let context = Context { config, io: io.clone(), json: arguments.json };
     match &arguments.command {
         Command::Demo(_)
@@ -224,9 +240,9 @@ fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
         | Command::Join(_) => Ok(0),
         Command::Node(node) => node::run(&context, node),
         Command::Identity(identity) => node::identity(&context, identity),
-        Command::Invite(invite) => fleet::invite(&context, invite, &arguments.config),
+        Command::Invite(invite) => fleet::invite(&context, invite, path),
         Command::CheckConfig => check_config::run(&context),
-        Command::Doctor(doctor) => doctor::run(&context, &arguments.config, doctor),
+        Command::Doctor(doctor) => doctor::run(&context, path, doctor),
         Command::Run(run) => daemon::run(&context, run),
         Command::Status(status) => status::run(&context, status),
         Command::Now(now) => capture::now(&context, now),
@@ -237,6 +253,7 @@ fn run_command(arguments: &Arguments, io: &Handle) -> Result<u8, Failure> {
         Command::Diff(diff) => diff::run(&context, diff),
         Command::Export(export) => export::run(&context, export),
         Command::Restore(restore) => restore::run(&context, restore),
+        Command::Kit(kit) => kit::run(&context, kit),
         Command::Verify(verify) => verify::verify(&context, verify),
         Command::Proofs(proofs) => verify::proofs(&context, proofs),
         Command::Vault(vault) => vault::run(&context, vault),

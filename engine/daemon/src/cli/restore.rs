@@ -24,18 +24,35 @@ use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::progress::all_of;
 use crate::terminal::{self, print, remark};
+use crate::vaults::{Vaults, open_key_file};
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
     /// The source.
-    #[arg(value_name = "SOURCE")]
-    source: String,
+    #[arg(value_name = "SOURCE", required_unless_present = "all", conflicts_with = "all")]
+    source: Option<String>,
     /// Paths in it, relative to its root; everything where none is given.
     #[arg(value_name = "PATH")]
     pub(super) paths: Vec<OsString>,
+    /// Everything that a vault has, on a bare machine without any configuration: the configuration, to --config, and each source to
+    /// its own path, or below the directory of --to. --from says where the vault is (s3://BUCKET/PREFIX, or a directory).
+    #[arg(long, conflicts_with_all = ["paths", "into", "to_program", "point"], requires_all = ["from", "key_file"])]
+    pub(super) all: bool,
+    /// With --all: only what this node has captured, which this machine is to be.
+    #[arg(long, value_name = "NODE", requires = "all")]
+    pub(super) node: Option<String>,
+    /// With --all: show what there is, and where it would go; write nothing.
+    #[arg(long, requires = "all")]
+    pub(super) dry_run: bool,
+    /// With --all: the URL of the service that has the bucket; AWS where it is given nowhere.
+    #[arg(long, value_name = "URL", requires = "all")]
+    pub(super) endpoint: Option<String>,
+    /// With --all: the region of the bucket.
+    #[arg(long, value_name = "REGION", requires = "all")]
+    pub(super) region: Option<String>,
     /// The directory to restore to; it must be empty or not exist. Of a `command` source: the file, or `-` for standard
     /// output.
-    #[arg(long, value_name = "DEST", required_unless_present = "to_program")]
+    #[arg(long, value_name = "DEST", required_unless_present_any = ["to_program", "all"])]
     pub(super) to: Option<PathBuf>,
     /// Restore into a directory that is not empty: what is restored replaces what has its name, the rest stays. Of a
     /// `command` source: replace the file.
@@ -45,6 +62,9 @@ pub(super) struct RestoreArgs {
     /// know stands before it.
     #[arg(long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["to", "into"])]
     pub(super) to_program: Vec<OsString>,
+    /// The passphrase of a kit in --key-file is the first line of this file; without it, the terminal is asked.
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub(super) passphrase_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) point: PointArgs,
 }
@@ -65,7 +85,8 @@ struct ShownRestore {
 
 pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Failure> {
     let start = Instant::now();
-    let source = context.config.find_source(&arguments.source).map_err(Failure::usage)?;
+    let typed = arguments.source.as_deref().unwrap_or_default();
+    let source = context.config.find_source(typed).map_err(Failure::usage)?;
     if let SourceKind::Command(_) = &source.kind {
         return restore_stream::run(context, source, arguments);
     }
@@ -79,7 +100,7 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
             "--to -: a directory tree cannot be restored to standard output by this version; name a directory (./- for one of this name)",
         ));
     }
-    let vaults = context.vaults_to_read(arguments.point.key_file.as_deref())?;
+    let vaults = vaults_to_read(context, arguments)?;
     let held = held(&vaults, source, arguments.point.from.as_deref())?;
     let (held, point) = point(held, source, &arguments.point)?;
     let paths = arguments.paths.iter().map(|path| parse_path(path)).collect::<Result<_, _>>()?;
@@ -117,6 +138,15 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
         0 => Ok(0),
         problems => Err(Failure::partly(format!("{problems} things are not as they were; see above"))),
     }
+}
+
+/// The vaults, to be read with the recovery key or the kit that is given.
+pub(super) fn vaults_to_read(context: &Context, arguments: &RestoreArgs) -> Result<Vaults, Failure> {
+    let vaults = context.vaults_to_read(None)?;
+    Ok(match &arguments.point.key_file {
+        Some(file) => vaults.with_key(open_key_file(file, arguments.passphrase_file.as_deref())?.identity),
+        None => vaults,
+    })
 }
 
 /// Restores from what a vault holds, with a progress line. `reader` keeps the point in the vault meanwhile.

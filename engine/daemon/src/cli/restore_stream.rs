@@ -17,8 +17,8 @@ use backstay_vault::vault::{PointObject, Reading};
 use backstay_wire::progress::{Expected, Progress};
 use serde::Serialize;
 
-use super::choose::{held, point};
-use super::restore::RestoreArgs;
+use super::choose::{Held, held, point};
+use super::restore::{RestoreArgs, vaults_to_read};
 use super::{Context, print_json};
 use crate::clock::SystemClock;
 use crate::failure::Failure;
@@ -55,7 +55,7 @@ pub(super) fn run(context: &Context, source: &Source, arguments: &RestoreArgs) -
             source.name
         )));
     }
-    let vaults = context.vaults_to_read(arguments.point.key_file.as_deref())?;
+    let vaults = vaults_to_read(context, arguments)?;
     let held = held(&vaults, source, arguments.point.from.as_deref())?;
     let (held, point) = point(held, source, &arguments.point)?;
     let (vault, catalogue) = (&held.vault, &held.catalogue);
@@ -84,6 +84,13 @@ pub(super) fn run(context: &Context, source: &Source, arguments: &RestoreArgs) -
         _ => print(&line),
     }
     Ok(0)
+}
+
+/// Restores an output to a file that is not there yet; how many bytes it has.
+pub(super) fn to_new_file(held: &Held, point: &PointObject, path: &Path) -> Result<u64, Failure> {
+    let reading = Reading::begin(&held.vault, &held.catalogue, point.link, None, &SystemClock)?;
+    let streaming = Streaming { reading, point, progress: StreamProgress::default() };
+    streaming.to_file(path, Existing::Refuse)
 }
 
 /// Where an output goes.
@@ -130,13 +137,7 @@ impl Streaming<'_> {
     /// How many bytes it has.
     fn to(&self, context: &Context, destination: &Destination<'_>) -> Result<u64, Failure> {
         match destination {
-            Destination::File { path, existing } => {
-                let mut file = NewFile::create(path, *existing).map_err(refused)?;
-                let bytes = self.watched(file.writer());
-                let bytes = bytes.map_err(|error| not_written(&path.display().to_string(), error))?;
-                file.finish().map_err(refused)?;
-                Ok(bytes)
-            }
+            Destination::File { path, existing } => self.to_file(path, *existing),
             Destination::Stdout => {
                 // Not by way of the standard library's buffer, which looks for ends of lines.
                 let mut stdout = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
@@ -150,6 +151,14 @@ impl Streaming<'_> {
                 Ok(Receiver::start(argv, stdout, group)?.receive(|stdin| self.watched(stdin))?)
             }
         }
+    }
+
+    fn to_file(&self, path: &Path, existing: Existing) -> Result<u64, Failure> {
+        let mut file = NewFile::create(path, existing).map_err(refused)?;
+        let bytes = self.watched(file.writer());
+        let bytes = bytes.map_err(|error| not_written(&path.display().to_string(), error))?;
+        file.finish().map_err(refused)?;
+        Ok(bytes)
     }
 
     fn watched(&self, out: &mut (impl Write + Send)) -> Result<u64, StreamError> {

@@ -12,7 +12,7 @@ use super::{Vaults, lock};
 use crate::failure::Failure;
 
 /// Services of this kind fail now and then, and come back: more tries than where a failure means something.
-pub(super) const TRIES: RetryPolicy = RetryPolicy::of_service();
+pub const TRIES: RetryPolicy = RetryPolicy::of_service();
 
 impl Vaults {
     pub(super) fn bucket(
@@ -30,22 +30,31 @@ impl Vaults {
             )));
         }
         let credentials = match self.config.secrets.get(name) {
-            Some(secret) => keys(name, secret)?,
+            Some(secret) => {
+                let (id, secret) = keys(name, secret)?;
+                Credentials::of_key(id, secret)
+            }
             None => self.io.block_on(Credentials::of_environment()),
         };
-        let place = Place {
-            bucket: s3.bucket.clone(),
-            endpoint: s3.endpoint.clone(),
-            region: s3.region.clone(),
-            prefix: s3.prefix.clone(),
-        };
+        let place = place_of(s3);
         let pace = Arc::new(Pace::new(s3.limit, crate::clock::minute_of_day));
         let store = S3Store::new(place, credentials, pace, observer);
         Ok(lock(&self.buckets).entry(name.to_owned()).or_insert(store).clone())
     }
 }
 
-fn keys(name: &str, secret: &VaultSecret) -> Result<Credentials, Failure> {
+/// Where a bucket is.
+pub fn place_of(s3: &S3Vault) -> Place {
+    Place {
+        bucket: s3.bucket.clone(),
+        endpoint: s3.endpoint.clone(),
+        region: s3.region.clone(),
+        prefix: s3.prefix.clone(),
+    }
+}
+
+/// The access key of a vault, by the references in the configuration: identifier and secret.
+pub fn keys(name: &str, secret: &VaultSecret) -> Result<(String, String), Failure> {
     let read = |reference: &SecretRef| {
         read(reference).map_err(|why| {
             Failure::failed(format!(
@@ -54,7 +63,7 @@ fn keys(name: &str, secret: &VaultSecret) -> Result<Credentials, Failure> {
             .of_class("secret")
         })
     };
-    Ok(Credentials::of_key(read(&secret.access)?, read(&secret.secret)?))
+    Ok((read(&secret.access)?, read(&secret.secret)?))
 }
 
 fn read(reference: &SecretRef) -> Result<String, String> {

@@ -1,15 +1,22 @@
-//! The file with the recovery key: an age identity, which the operator keeps elsewhere. Never written over.
+//! The file with the recovery key: an age identity, which the operator keeps elsewhere. Never written over. Where it is read, the
+//! page of a kit does as well, with its passphrase.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use backstay_vault::keys::AgeIdentity;
+use backstay_vault::keys::{AgeIdentity, WrapError};
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::kit::{KeyFile, Sealed};
 use crate::node::advice;
+use crate::passphrase;
 use crate::terminal::remark;
+
+/// Longest key file that is read, bytes: more than any page takes.
+const KEY_FILE_BYTES_MAX: u64 = 256 << 10;
 
 /// The identity in this file; a new one, written there, where there is none.
 pub(super) fn read_or_make(file: &Path) -> Result<AgeIdentity, Failure> {
@@ -33,22 +40,58 @@ pub(super) fn read_or_make(file: &Path) -> Result<AgeIdentity, Failure> {
 
 /// The identity in this file, which has to be there.
 pub fn read_key_file(file: &Path) -> Result<AgeIdentity, Failure> {
-    let key = read(file)?.ok_or_else(|| {
+    Ok(open_key_file(file, None)?.identity)
+}
+
+/// What is in this file, which has to be there: an identity file, or the page of a kit, which is opened with the passphrase in
+/// `passphrase`; where there is no such file, the terminal is asked.
+pub fn open_key_file(file: &Path, passphrase: Option<&Path>) -> Result<KeyFile, Failure> {
+    let text = read_text(file)?.ok_or_else(|| {
         Failure::usage(format!(
-            "there is no key file {}; it is the one that `backstay vault init VAULT --recovery FILE` has written",
+            "there is no key file {}; it is the one that `backstay vault init VAULT --recovery FILE` has written, or the page of `backstay kit`, typed or scanned",
             file.display()
         ))
     })?;
+    let shown = file.display().to_string();
+    if let Some(sealed) = Sealed::find(&text, &shown)? {
+        let passphrase = passphrase::known(passphrase, &shown)?;
+        let opened = sealed.open(&passphrase, &shown)?;
+        return KeyFile::from_text(&opened).map_err(|error| no_key(file, &error));
+    }
+    let key = KeyFile::from_text(&text).map_err(|error| no_key(file, &error))?;
     warn_if_open(file);
     Ok(key)
 }
 
 /// The identity in this file, if there is one.
 pub(super) fn read(file: &Path) -> Result<Option<AgeIdentity>, Failure> {
-    match fs::read_to_string(file) {
-        Ok(text) => AgeIdentity::from_file(&text).map(Some).map_err(|error| {
-            Failure::failed(format!("{} is there and not a recovery key: {error}; give the file that `backstay vault init VAULT --recovery FILE` has written", file.display()))
-        }),
+    let Some(text) = read_text(file)? else { return Ok(None) };
+    let shown = file.display().to_string();
+    match Sealed::find(&text, &shown)? {
+        None => AgeIdentity::from_file(&text).map(Some).map_err(|error| no_key(file, &error)),
+        Some(_) => Err(Failure::usage(format!(
+            "{shown} is the page of a kit: `backstay kit --open {shown} --to FILE` writes the recovery key that is sealed in it"
+        ))),
+    }
+}
+
+fn no_key(file: &Path, error: &WrapError) -> Failure {
+    Failure::failed(format!(
+        "{} is there and not a recovery key: {error}; give the file that `backstay vault init VAULT --recovery FILE` has written, or the page of `backstay kit`",
+        file.display()
+    ))
+}
+
+fn read_text(file: &Path) -> Result<Option<Zeroizing<String>>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    let read =
+        fs::File::open(file).and_then(|file| file.take(KEY_FILE_BYTES_MAX + 1).read_to_string(&mut text));
+    match read {
+        Ok(bytes) if bytes as u64 > KEY_FILE_BYTES_MAX => Err(Failure::usage(format!(
+            "{} has more than {KEY_FILE_BYTES_MAX} bytes, and is no key file",
+            file.display()
+        ))),
+        Ok(_) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::failed(format!(
             "cannot read the key file {}: {error}; {}",

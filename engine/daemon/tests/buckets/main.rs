@@ -13,3 +13,4 @@ mod fleet;
 mod host;
 mod long_in_buckets;
 mod on_garage;
+mod worst_day;

@@ -45,3 +45,4 @@ mod tree;
 mod upkeep;
 mod verify;
 mod watching;
+mod worst_day;

@@ -33,6 +33,13 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// Whether the point has nothing under this path.
+    pub fn is_not_there(&self) -> bool {
+        matches!(self, Self::Rows(RestoreError::NotThere { .. }))
+    }
+}
+
 /// A file of a point.
 #[derive(Debug)]
 pub struct StoredFile {

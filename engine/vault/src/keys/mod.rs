@@ -11,4 +11,7 @@ pub use bundle::{Bundle, BundleError, Epoch, FormerKeys, Role};
 pub use ring::{KeyRing, MissingKey};
 pub use secret::{Secret, random_bytes};
 pub use signer::{BadSignature, Signature, Signer, verify};
-pub use wrap::{AgeIdentity, WrapError, unwrap_bundle, wrap_bundle, wrap_bundle_to_passphrase};
+pub use wrap::{
+    AgeIdentity, WrapError, open_with_passphrase, seal_to_passphrase, unwrap_bundle, wrap_bundle,
+    wrap_bundle_to_passphrase,
+};

@@ -7,6 +7,12 @@ use zeroize::Zeroizing;
 
 use super::bundle::{Bundle, BundleError};
 
+/// How much work it is to try a passphrase, as the power of two that age has for it: a second, and 256 MiB of memory.
+const WORK_FACTOR: u8 = 18;
+
+/// The most that is done to open something: sixteen times as much.
+const WORK_FACTOR_MAX: u8 = 22;
+
 /// Greatest wrapped bundle that is read, bytes.
 const WRAPPED_BYTES_MAX: usize = 2 << 20;
 
@@ -61,6 +67,12 @@ pub enum WrapError {
     /// The file is sealed to other identities, or damaged.
     #[error("the wrapped keys do not open with this identity ({0}): it is another key's file, or damaged")]
     Locked(String),
+    /// The passphrase is another one.
+    #[error("the passphrase does not open it")]
+    WrongPassphrase,
+    /// It is not what a passphrase opens.
+    #[error("it is not sealed with a passphrase, or damaged: {0}")]
+    NotSealed(String),
     /// What was inside is not a usable bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -77,6 +89,35 @@ pub fn wrap_bundle(bundle: &Bundle, recipient: &str) -> Result<Vec<u8>, WrapErro
 pub fn wrap_bundle_to_passphrase(bundle: &Bundle, passphrase: &str) -> Result<Vec<u8>, WrapError> {
     let to = age::scrypt::Recipient::new(passphrase.to_owned().into());
     age::encrypt(&to, &bundle.to_json()).map_err(|e| WrapError::Locked(e.to_string()))
+}
+
+/// Seals any text to a passphrase: an age file that `age -d` opens. Guessing takes the same effort whichever machine has sealed it.
+///
+/// # Errors
+/// [`WrapError::Locked`], should the system have no randomness.
+pub fn seal_to_passphrase(text: &[u8], passphrase: &str) -> Result<Vec<u8>, WrapError> {
+    let mut to = age::scrypt::Recipient::new(passphrase.to_owned().into());
+    to.set_work_factor(WORK_FACTOR);
+    age::encrypt(&to, text).map_err(|e| WrapError::Locked(e.to_string()))
+}
+
+/// Opens what was sealed to a passphrase.
+///
+/// # Errors
+/// [`WrapError::WrongPassphrase`], or [`WrapError::NotSealed`] for what no passphrase opens.
+pub fn open_with_passphrase(sealed: &[u8], passphrase: &str) -> Result<Zeroizing<Vec<u8>>, WrapError> {
+    if sealed.len() > WRAPPED_BYTES_MAX {
+        return Err(WrapError::NotSealed("larger than 2 MiB".into()));
+    }
+    let mut identity = age::scrypt::Identity::new(passphrase.to_owned().into());
+    // A slow machine opens it as well, however long that takes there.
+    identity.set_max_work_factor(WORK_FACTOR_MAX);
+    age::decrypt(&identity, sealed).map(Zeroizing::new).map_err(|error| match error {
+        age::DecryptError::KeyDecryptionFailed | age::DecryptError::DecryptionFailed => {
+            WrapError::WrongPassphrase
+        }
+        error => WrapError::NotSealed(error.to_string()),
+    })
 }
 
 /// Opens a wrapped bundle.
@@ -111,6 +152,19 @@ mod tests {
         };
         assert_eq!(Bundle::from_json(&open("correct horse").expect("opens")).expect("reads"), bundle);
         assert!(open("wrong horse").is_err());
+    }
+
+    #[test]
+    fn what_is_sealed_to_a_passphrase_opens_with_it_alone() {
+        let sealed = seal_to_passphrase(b"a text", "correct horse").expect("seals");
+        assert_eq!(open_with_passphrase(&sealed, "correct horse").expect("opens").as_slice(), b"a text");
+        assert!(matches!(open_with_passphrase(&sealed, "wrong horse"), Err(WrapError::WrongPassphrase)));
+        let mut torn = sealed.clone();
+        torn.truncate(sealed.len() / 2);
+        assert!(open_with_passphrase(&torn, "correct horse").is_err());
+        assert!(matches!(open_with_passphrase(b"no age", "correct horse"), Err(WrapError::NotSealed(_))));
+        let to_key = wrap_bundle(&Bundle::generate(), &AgeIdentity::generate().recipient()).expect("wraps");
+        assert!(open_with_passphrase(&to_key, "correct horse").is_err());
     }
 
     #[test]

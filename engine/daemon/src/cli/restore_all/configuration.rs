@@ -1,0 +1,251 @@
+//! The configuration of a node, out of what it keeps of it in its vaults, to where it is read. Never over anything.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use backstay_core::config::{Config, SecretRef, SourceKind, TEXT_BYTES_MAX};
+use backstay_files::keys::PathKey;
+use backstay_files::look::StoredFile;
+use backstay_vault::read::ChunkReader;
+use backstay_vault::vault::Reading;
+use serde::Serialize;
+
+use super::found::FoundSource;
+use crate::clock::SystemClock;
+use crate::failure::Failure;
+use crate::fleet_source::{FLEET_FILE, NODE_FILE, SINGLE_FILE};
+use crate::load;
+use crate::node::advice;
+
+/// Where it goes: a directory, or a file for all tables.
+#[derive(Debug)]
+pub(super) struct ConfigPlace {
+    pub(super) path: PathBuf,
+    is_file: bool,
+}
+
+/// What became of it.
+#[derive(Debug, Serialize)]
+pub(super) struct ShownConfiguration {
+    source: String,
+    time: String,
+    files: Vec<ShownFile>,
+    /// What its secrets refer to and is not there.
+    missing: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownFile {
+    path: String,
+    outcome: FileOutcome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum FileOutcome {
+    Planned,
+    Written,
+    /// It is there, and the same.
+    WasThere,
+    /// Another one is there, and stays.
+    Refused,
+}
+
+impl ConfigPlace {
+    /// As --config says it: what ends in `.toml` is a file, unless it is a directory.
+    pub(super) fn at(path: &Path) -> Self {
+        let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+        Self { path: path.to_path_buf(), is_file: path.is_file() || (is_toml && !path.is_dir()) }
+    }
+
+    /// The directory, or that of the file.
+    pub(super) fn folder(&self) -> PathBuf {
+        let above = self.path.parent().filter(|above| !above.as_os_str().is_empty());
+        match self.is_file {
+            true => above.unwrap_or(Path::new(".")).to_path_buf(),
+            false => self.path.clone(),
+        }
+    }
+
+    /// Where a file of the configuration goes.
+    fn file(&self, name: &str) -> Result<PathBuf, Failure> {
+        match (self.is_file, name) {
+            (false, name) => Ok(self.path.join(name)),
+            (true, SINGLE_FILE) => Ok(self.path.clone()),
+            (true, _) => Err(Failure::usage(format!(
+                "the configuration was two files, {FLEET_FILE} and {NODE_FILE}: give a directory for them, with --config DIR"
+            ))),
+        }
+    }
+
+    /// What --config is for what was restored.
+    fn read_from(&self, has_single: bool) -> PathBuf {
+        if has_single && !self.is_file { self.path.join(SINGLE_FILE) } else { self.path.clone() }
+    }
+}
+
+impl ShownConfiguration {
+    pub(super) fn is_refused(&self) -> bool {
+        self.files.iter().any(|file| file.outcome == FileOutcome::Refused)
+    }
+
+    /// For people.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let file = |ShownFile { path, outcome }: &ShownFile| match outcome {
+            FileOutcome::Planned => format!("{path} would be written, as of {}", self.time),
+            FileOutcome::Written => format!("{path} written, as of {}", self.time),
+            FileOutcome::WasThere => format!("{path} is there already, as the vault has it"),
+            FileOutcome::Refused => format!(
+                "{path} is another one, and is not written over: compare it with `backstay restore {} --to DIR`, or move it away and run the same command again",
+                self.source
+            ),
+        };
+        let missing = self.missing.iter().map(|what| format!("still to be brought here by hand: {what}"));
+        self.files.iter().map(file).chain(missing).collect()
+    }
+}
+
+/// Writes the files of the configuration that this source has.
+pub(super) fn restore(
+    source: &FoundSource,
+    place: &ConfigPlace,
+    dry_run: bool,
+) -> Result<ShownConfiguration, Failure> {
+    let (vault, catalogue) = (&source.held.vault, &source.held.catalogue);
+    let reading = Reading::begin(vault, catalogue, source.point.link, None, &SystemClock)?;
+    let reader = ChunkReader::new(vault.clone());
+    let mut found = Vec::new();
+    // All are read before the first is written.
+    for name in [SINGLE_FILE, FLEET_FILE, NODE_FILE] {
+        let key = PathKey::from_components([name.as_bytes()]).map_err(Failure::failed)?;
+        let file = match StoredFile::find(&reading, &key) {
+            Err(error) if error.is_not_there() => continue,
+            file => file?,
+        };
+        if file.size_bytes() > TEXT_BYTES_MAX as u64 {
+            return Err(Failure::failed(format!(
+                "{name} of {} is longer than any configuration",
+                source.name
+            )));
+        }
+        found.push((name, place.file(name)?, file.write_to(reader.clone(), Vec::new())?));
+    }
+    if found.is_empty() {
+        return Err(Failure::failed(format!("there is no configuration in {}", source.name)));
+    }
+    let mut files = Vec::new();
+    for (_, path, content) in &found {
+        let outcome = match (there(path)?, dry_run) {
+            (Some(there), _) if there == *content => FileOutcome::WasThere,
+            (Some(_), _) => FileOutcome::Refused,
+            (None, true) => FileOutcome::Planned,
+            (None, false) => {
+                write(path, content).map_err(|error| failed("write", path, &error))?;
+                FileOutcome::Written
+            }
+        };
+        files.push(ShownFile { path: path.display().to_string(), outcome });
+    }
+    let has_single = found.iter().any(|(name, ..)| *name == SINGLE_FILE);
+    let missing = match dry_run {
+        true => Vec::new(),
+        false => missing(&place.read_from(has_single)),
+    };
+    let time = source.point.common.capture_start.to_string();
+    Ok(ShownConfiguration { source: source.name.to_string(), time, files, missing })
+}
+
+fn there(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path, &error)),
+    }
+}
+
+/// Not over anything that came meanwhile.
+fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("cannot {what} {}: {error}; {}", path.display(), advice(path, error)))
+}
+
+/// What the secrets of a configuration refer to and is not on this machine, as far as a file can be looked for.
+fn missing(path: &Path) -> Vec<String> {
+    match load::load(path) {
+        Ok(config) => {
+            secrets(&config).into_iter().filter(|secret| !is_there(secret)).map(|s| s.to_string()).collect()
+        }
+        Err(failure) => {
+            vec![format!("what its secrets refer to is not known, since it cannot be read: {failure}")]
+        }
+    }
+}
+
+fn secrets(config: &Config) -> Vec<SecretRef> {
+    let of_vaults = config.secrets.values().flat_map(|secret| [&secret.access, &secret.secret]);
+    let of_programs = config.sources_at_home_on(&config.node.name).flat_map(|source| match &source.kind {
+        SourceKind::Command(command) => command.secrets.values().collect(),
+        _ => Vec::new(),
+    });
+    let mut secrets: Vec<SecretRef> = Vec::new();
+    for secret in of_vaults.chain(of_programs) {
+        if !secrets.contains(secret) {
+            secrets.push(secret.clone());
+        }
+    }
+    secrets
+}
+
+fn is_there(secret: &SecretRef) -> bool {
+    match secret {
+        SecretRef::File(path) => path.exists(),
+        SecretRef::Env(_) | SecretRef::Credential(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_gets_the_files_under_their_names_and_a_file_the_one_with_all_tables() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at =
+            |path: &Path, name: &str| ConfigPlace::at(path).file(name).map_err(|failure| failure.message);
+        let etc = folder.path().join("etc");
+        assert_eq!(at(&etc, NODE_FILE), Ok(etc.join("node.toml")));
+        assert_eq!(at(&etc, SINGLE_FILE), Ok(etc.join("backstay.toml")));
+        let file = folder.path().join("mine.toml");
+        assert_eq!(at(&file, SINGLE_FILE), Ok(file.clone()));
+        assert!(at(&file, FLEET_FILE).expect_err("two files").contains("--config DIR"));
+        assert_eq!(ConfigPlace::at(&file).folder(), folder.path());
+        // Whatever they are called.
+        let (odd, directory) = (folder.path().join("config"), folder.path().join("dir.toml"));
+        fs::write(&odd, "").expect("writes");
+        fs::create_dir(&directory).expect("makes");
+        assert_eq!(at(&odd, SINGLE_FILE), Ok(odd.clone()));
+        assert_eq!(at(&directory, NODE_FILE), Ok(directory.join("node.toml")));
+        assert_eq!(ConfigPlace::at(&directory).read_from(true), directory.join("backstay.toml"));
+    }
+
+    #[test]
+    fn what_is_there_is_never_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("etc/node.toml");
+        write(&file, b"first").expect("writes");
+        assert_eq!(write(&file, b"second").expect_err("it is there").kind(), ErrorKind::AlreadyExists);
+        assert_eq!(there(&file).map_err(|failure| failure.message), Ok(Some(b"first".to_vec())));
+        let missing = there(&folder.path().join("other")).map_err(|failure| failure.message);
+        assert_eq!(missing, Ok(None));
+    }
+}

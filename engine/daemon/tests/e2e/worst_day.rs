@@ -1,0 +1,353 @@
+//! The worst day: nothing is left but a vault and a page of paper with its passphrase. What a daemon has captured comes back by the
+//! commands that are printed on the page, typed as they stand there.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use backstay_testkit::random::Random;
+use serde_json::Value;
+
+use crate::daemon::{Daemon, wait_for};
+use crate::judge::{Picture, assert_same};
+use crate::outcome::{Outcome, run};
+use crate::sandbox::{Sandbox, text};
+use crate::tree;
+
+const PASSPHRASE: &str = "correct horse battery staple";
+
+/// A node with two trees and the output of a program, and a vault with a recovery key.
+struct Node {
+    sandbox: Sandbox,
+}
+
+impl Node {
+    fn new() -> Self {
+        let mut sandbox = Sandbox::new();
+        tree::make_plain(&sandbox.source, 60, 30_000, &mut Random::new(71));
+        let web = sandbox.path("web");
+        fs::create_dir(&web).unwrap();
+        fs::write(web.join("index.html"), "<p>hello</p>").unwrap();
+        sandbox.more = format!(
+            "[service.web]\nfiles = {{ path = \"{}\", watch = false }}\n\
+             [service.db]\ncommand.dump = {{ run = [\"echo\", \"all rows\"] }}\n[allow]\ncommands = true\n",
+            web.display()
+        );
+        let node = Self { sandbox };
+        let key = node.key();
+        node.sandbox.run(["vault", "init", "local", "--recovery", key.to_str().unwrap()]).good();
+        fs::write(node.passphrase(), format!("{PASSPHRASE}\n")).unwrap();
+        node
+    }
+
+    fn key(&self) -> PathBuf {
+        self.sandbox.path("recovery.key")
+    }
+
+    fn passphrase(&self) -> PathBuf {
+        self.sandbox.path("passphrase")
+    }
+
+    fn web(&self) -> PathBuf {
+        self.sandbox.path("web")
+    }
+
+    /// The page, as it is printed.
+    #[track_caller]
+    fn kit(&self) -> String {
+        let (key, passphrase) = (self.key(), self.passphrase());
+        let arguments =
+            ["kit", "--key-file", key.to_str().unwrap(), "--passphrase-file", passphrase.to_str().unwrap()];
+        self.sandbox.run(arguments).good().text()
+    }
+
+    /// Both trees and the text of the configuration; all but the vault is gone then.
+    fn lose(&self) -> (Picture, Picture, String) {
+        let config = self.sandbox.path("backstay.toml");
+        let was = (
+            Picture::of(&self.sandbox.source),
+            Picture::of(&self.web()),
+            fs::read_to_string(&config).unwrap(),
+        );
+        for folder in [&self.sandbox.source, &self.web(), &self.sandbox.state] {
+            fs::remove_dir_all(folder).unwrap();
+        }
+        for file in [&config, &self.key(), &self.passphrase()] {
+            fs::remove_file(file).unwrap();
+        }
+        was
+    }
+}
+
+/// A machine with nothing but the program and what was typed from paper.
+struct Bare {
+    folder: tempfile::TempDir,
+}
+
+impl Bare {
+    fn with(page: &str) -> Self {
+        let bare = Self { folder: tempfile::Builder::new().prefix("backstay-bare-").tempdir().unwrap() };
+        symlink(env!("CARGO_BIN_EXE_backstay"), bare.path("backstay")).unwrap();
+        fs::write(bare.path("kit.txt"), page).unwrap();
+        fs::write(bare.path("passphrase.txt"), PASSPHRASE).unwrap();
+        bare
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Has a shell read what was typed; no terminal can be asked.
+    fn types(&self, line: &str) -> Outcome {
+        let mut command = Command::new("setsid");
+        command.args(["--wait", "sh", "-c", line]).env_clear().current_dir(self.folder.path());
+        let path = format!("{}:/usr/bin:/bin", self.folder.path().display());
+        command.env("PATH", path).env("HOME", self.folder.path());
+        run(command)
+    }
+}
+
+/// The commands of a page, with all that belongs to each.
+fn commands(page: &str) -> Vec<String> {
+    let whole = page.replace("\\\n", "");
+    let commands = whole.lines().filter_map(|line| line.strip_prefix("    "));
+    commands.filter(|line| line.starts_with("backstay ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn everything_comes_back_from_the_printed_page_alone() {
+    let mut node = Node::new();
+    let daemon = Daemon::start(&mut node.sandbox);
+    let is_captured = |source: &str| daemon.flow(source, "local")["state"] == "ok";
+    for source in ["data.files", "web.files", "db.dump", "_fleet.alpha"] {
+        wait_for(source, || is_captured(source));
+    }
+    let page = node.kit();
+    daemon.running.terminate().good();
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    assert!(page.contains("fleet test") && page.contains("on alpha"), "{page}");
+    let (data, web, config) = node.lose();
+
+    let bare = Bare::with(&page);
+    let commands = commands(&page);
+    let [look, own, below] = &commands[..] else { panic!("{commands:?}\n{page}") };
+    let seen = bare.types(look).good().text();
+    for expected in ["data.files", "web.files", "db.dump", "backstay.toml would be written"] {
+        assert!(seen.contains(expected), "{expected}: {seen}");
+    }
+    assert!(!node.sandbox.source.exists() && seen.contains("nothing was written"), "{seen}");
+    assert!(!node.sandbox.path("backstay.toml").exists());
+
+    // The output of a program has no path of its own.
+    let partly = bare.types(own).refused(3, &["db.dump", "not restored"]);
+    assert!(partly.text().contains("--to DIR"), "{partly:?}");
+    data.assert_same(&Picture::of(&node.sandbox.source));
+    web.assert_same(&Picture::of(&node.web()));
+    assert_eq!(fs::read_to_string(node.sandbox.path("backstay.toml")).unwrap(), config);
+
+    let all = bare.path("all");
+    let below = below.replace("/srv/restored", all.to_str().unwrap());
+    bare.types(&below).good();
+    data.assert_same(&Picture::of(&all.join("data.files")));
+    web.assert_same(&Picture::of(&all.join("web.files")));
+    assert_eq!(fs::read_to_string(all.join("db.dump")).unwrap(), "all rows\n");
+    assert_eq!(fs::read_to_string(all.join("_fleet.alpha/backstay.toml")).unwrap(), config);
+
+    // And the machine goes on where the lost one ended.
+    bare.types("backstay kit --open kit.txt --passphrase-file passphrase.txt --to recovery.key").good();
+    let key = bare.path("recovery.key");
+    node.sandbox.run(["vault", "custodian", "take", "local", "--key-file", key.to_str().unwrap()]).good();
+    fs::write(node.sandbox.source.join("new"), "after the worst day").unwrap();
+    let reports = node.sandbox.run(["now", "--json"]).good().json();
+    assert_eq!(reports.as_array().map(Vec::len), Some(4), "{reports:#}");
+    assert_same(&node.sandbox.source, &node.sandbox.restore("after"));
+    node.sandbox.check_vault();
+}
+
+#[test]
+fn a_line_that_was_typed_wrong_is_named_and_so_is_what_else_keeps_a_key_from_opening() {
+    let node = Node::new();
+    node.sandbox.run(["now"]).good();
+    let page = node.kit();
+    let [look, ..] = &commands(&page)[..] else { panic!("{page}") };
+    let begin = page.lines().position(|line| line.starts_with("-----BEGIN AGE")).unwrap();
+    let mut lines: Vec<String> = page.lines().map(str::to_owned).collect();
+    let typed = &mut lines[begin + 4];
+    let other = if typed.starts_with('a') { "b" } else { "a" };
+    typed.replace_range(0..1, other);
+    let bare = Bare::with(&lines.join("\n"));
+    bare.types(look).refused(1, &["kit.txt", "line 4 of the key was typed wrong"]);
+
+    // The key alone, as `age -d` takes it, does as well; and without a terminal nobody is asked.
+    let end = page.lines().position(|line| line.starts_with("-----END AGE")).unwrap();
+    let key: Vec<&str> = page.lines().skip(begin).take(end - begin + 1).collect();
+    let bare = Bare::with(&(key.join("\n") + "\n"));
+    bare.types(look).good();
+    let unasked = look.replace(" --passphrase-file passphrase.txt", "");
+    let unasked = if unasked == *look { panic!("{look}") } else { unasked };
+    bare.types(&unasked).refused(2, &["no terminal", "--passphrase-file"]);
+    fs::write(bare.path("passphrase.txt"), "another one\n").unwrap();
+    bare.types(look).refused(1, &["the passphrase does not open the key"]);
+    fs::write(bare.path("kit.txt"), "nothing of a key\n").unwrap();
+    bare.types(look).refused(1, &["kit.txt", "not a recovery key"]);
+}
+
+/// The arguments of `restore --all` from a vault.
+fn restore_all<'a>(vault: &'a Path, key: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let from = ["restore", "--all", "--from", vault.to_str().unwrap(), "--key-file", key.to_str().unwrap()];
+    from.into_iter().chain(more.iter().copied()).collect()
+}
+
+/// The outcome of each source, as `restore --all --json` tells it.
+fn outcomes(outcome: &Outcome) -> Vec<(String, String)> {
+    let shown = outcome.json();
+    let sources = shown["sources"].as_array().unwrap().iter();
+    sources.map(|source| (text(&source["source"]), text(&source["outcome"]))).collect()
+}
+
+fn told(outcomes: &[(String, String)]) -> Vec<(&str, &str)> {
+    outcomes.iter().map(|(source, outcome)| (source.as_str(), outcome.as_str())).collect()
+}
+
+#[test]
+fn what_is_in_the_way_is_named_and_the_same_command_goes_on_when_it_is_gone() {
+    let mut node = Node::new();
+    node.sandbox.more = node.sandbox.more.split("[service.db]").next().unwrap().to_owned();
+    node.sandbox.run(["now"]).good();
+    let config = node.sandbox.write_config();
+    let was = (Picture::of(&node.sandbox.source), Picture::of(&node.web()));
+    fs::remove_dir_all(&node.sandbox.source).unwrap();
+    fs::remove_dir_all(&node.sandbox.state).unwrap();
+    let key = node.key();
+    // Without the configuration in the way: it is the same.
+    let arguments = restore_all(&node.sandbox.vault, &key, &["--config", config.to_str().unwrap(), "--json"]);
+    let mut bare = Command::new(env!("CARGO_BIN_EXE_backstay"));
+    bare.args(&arguments);
+    let first = run(bare).ended_with(3);
+    assert!(first.stderr.contains("web.files") && first.stderr.contains("not empty"), "{first:?}");
+    assert_eq!(told(&outcomes(&first)), [("data.files", "restored"), ("web.files", "refused")]);
+    assert_eq!(first.json()["configuration"]["files"][0]["outcome"], "was_there", "{first:?}");
+    was.0.assert_same(&Picture::of(&node.sandbox.source));
+    was.1.assert_same(&Picture::of(&node.web()));
+
+    fs::rename(node.web(), node.sandbox.path("moved away")).unwrap();
+    let again = |code| {
+        let mut bare = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        bare.args(&arguments);
+        run(bare).ended_with(code)
+    };
+    assert_eq!(told(&outcomes(&again(0))), [("data.files", "was_restored"), ("web.files", "restored")]);
+    was.1.assert_same(&Picture::of(&node.web()));
+    // All is done, and what is there is somebody's now.
+    assert_eq!(told(&outcomes(&again(1))), [("data.files", "refused"), ("web.files", "refused")]);
+
+    // Another configuration is there: it stays, and is named.
+    fs::write(&config, "# another one\n").unwrap();
+    let refused = again(1);
+    assert_eq!(refused.json()["configuration"]["files"][0]["outcome"], "refused", "{refused:?}");
+    assert_eq!(fs::read_to_string(&config).unwrap(), "# another one\n");
+}
+
+#[test]
+fn a_restore_of_everything_that_was_killed_is_continued_by_the_same_command() {
+    let node = Node::new();
+    tree::make_plain(&node.sandbox.source.join("more"), 300, 200_000, &mut Random::new(72));
+    node.sandbox.run(["now"]).good();
+    let was = Picture::of(&node.sandbox.source);
+    let all = node.sandbox.path("all");
+    let key = node.key();
+    let arguments = restore_all(&node.sandbox.vault, &key, &["--to", all.to_str().unwrap()]);
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        command.args(&arguments);
+        command
+    };
+    // Something of the large tree is there, and not all.
+    crate::crash::kill_when(command(), || all.join("data.files/more").is_dir());
+    run(command()).good();
+    was.assert_same(&Picture::of(&all.join("data.files")));
+    assert!(all.join("web.files/index.html").exists() && all.join("db.dump").exists());
+    let left = fs::read_dir(&all).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut left: Vec<String> = left.collect();
+    left.sort();
+    assert_eq!(
+        left,
+        ["_fleet.alpha", "data.files", "db.dump", "web.files"],
+        "nothing of the restore's own stays"
+    );
+}
+
+#[test]
+fn a_vault_of_before_restores_below_a_directory_and_mistakes_are_told() {
+    let node = Node::new();
+    // What is named alone leaves the configuration out, as versions did that had no such source.
+    node.sandbox.run(["now", "data", "web"]).good();
+    let all = node.sandbox.path("all");
+    let key = node.key();
+    let from = |vault: &Path, key: &Path, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        command.args(restore_all(vault, key, more));
+        run(command)
+    };
+    let (vault, to) = (&node.sandbox.vault, ["--to", all.to_str().unwrap()]);
+    from(vault, &key, &to).good();
+    assert_same(&node.sandbox.source, &all.join("data.files"));
+    let config = node.sandbox.path("etc");
+    let without = from(vault, &key, &["--config", config.to_str().unwrap()]);
+    without.refused(1, &["the configuration was not restored", "there is none in this vault", "data.files"]);
+    assert!(!config.exists());
+
+    from(vault, &key, &["--node", "gamma", "--dry-run"]).refused(2, &["nothing of node gamma", "alpha"]);
+    from(&all, &key, &["--dry-run"]).refused(1, &["there is no vault in"]);
+    from(vault, &node.sandbox.path("no key"), &["--dry-run"]).refused(2, &["there is no key file"]);
+    let other = node.sandbox.path("other.key");
+    fs::write(&other, backstay_vault::keys::AgeIdentity::generate().to_file()).unwrap();
+    from(vault, &other, &["--dry-run"]).refused(1, &["opens no keys in"]);
+    from(Path::new("vault"), &key, &[]).refused(2, &["is no address of a vault"]);
+    let before = ["--dry-run", "--at", "2001-01-01T00:00:00Z"];
+    from(vault, &key, &before).refused(1, &["no point", "its newest is of"]);
+}
+
+#[test]
+fn the_configuration_is_captured_once_and_again_when_it_has_changed() {
+    let mut sandbox = Sandbox::new();
+    fs::write(sandbox.source.join("file"), "contents").unwrap();
+    let points = |sandbox: &Sandbox| -> Vec<Value> {
+        let shown = sandbox.run(["points", "_fleet", "--json"]).good().json();
+        shown.as_array().unwrap().clone()
+    };
+    sandbox.run(["run", "--once"]).good();
+    assert_eq!(points(&sandbox).len(), 1);
+    assert_eq!(points(&sandbox)[0]["source"], "_fleet.alpha");
+    let heads = |sandbox: &Sandbox| tree_of(&sandbox.vault.join("heads"));
+    let before = heads(&sandbox);
+    let due = sandbox.run(["run", "--once"]).good();
+    assert!(!due.text().contains("_fleet"), "nothing of it is due: {due:?}");
+    let said = sandbox.run(["now", "_fleet"]).good();
+    assert!(said.text().contains("unchanged"), "{said:?}");
+    assert_eq!(heads(&sandbox), before, "a vault that has it is not written to");
+
+    // Nothing of the data changes, and the new objective is not due.
+    sandbox.rpo = "30m";
+    sandbox.run(["run", "--once"]).good();
+    assert_eq!(points(&sandbox).len(), 2);
+    let config = sandbox.write_config();
+    let shown = sandbox.run(["cat", "_fleet", "backstay.toml"]).good().text();
+    assert_eq!(shown, fs::read_to_string(config).unwrap());
+    let status = sandbox.run(["status", "--json"]).good().json();
+    let sources: Vec<&str> =
+        status["flows"].as_array().unwrap().iter().map(|flow| flow["source"].as_str().unwrap()).collect();
+    assert_eq!(sources, ["data.files", "_fleet.alpha"]);
+    assert!(!sandbox.run(["status"]).good().text().contains("_fleet"), "people see it when it is wrong");
+}
+
+/// The names of all files below a directory.
+fn tree_of(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() { found.extend(tree_of(&entry)) } else { found.push(entry) }
+    }
+    found.sort();
+    found
+}
