@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod collection;
 pub mod config;
+pub mod cost;
 pub mod digest;
 pub mod fold;
 pub mod id;

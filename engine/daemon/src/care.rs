@@ -132,7 +132,27 @@ impl Care {
         let mut notes = FileNotes::of(&self.config.node.state, vault.id())?;
         let look = Inspection::new(vault, kinds(), &*self.clock);
         let (identity, pool) = (Arc::clone(&self.identity), Arc::clone(&self.pool));
-        work(&mut Custodian::new(look, identity, pool, &mut notes)?)
+        let custodian = Custodian::new(look, identity, pool, &mut notes).map_err(Failure::from);
+        custodian
+            .and_then(|mut custodian| work(&mut custodian))
+            .map_err(|failure| self.without_deletes(name, failure))
+    }
+
+    /// Of a key that may not delete it is said whose it is, and where another one is named.
+    fn without_deletes(&self, name: &str, failure: Failure) -> Failure {
+        if failure.class != "no_delete" {
+            return failure;
+        }
+        let secret = self.config.secrets.get(name);
+        let why = match secret.is_some_and(|secret| secret.custodian.is_some()) {
+            true => "the custodian's key ([secret] of node.toml) may not delete in the bucket; give it the right to".to_owned(),
+            false => format!(
+                "the access key of this node may not delete in the bucket, and [secret] of node.toml names no other for that; add one: {name} = {{ access = …, secret = …, custodian = {{ access = \"file:…\", secret = \"file:…\" }} }}"
+            ),
+        };
+        let said = failure.message;
+        Failure::failed(format!("nothing goes from vault {name}: {why}. Captures go on ({said})"))
+            .of_class("no_delete")
     }
 }
 

@@ -26,6 +26,7 @@ mod new_file;
 mod node;
 mod passphrase;
 mod progress;
+mod protection;
 mod proving;
 mod relay;
 mod rights;

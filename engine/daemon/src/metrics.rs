@@ -16,6 +16,8 @@ use prometheus::{
 use crate::flow_counters::FlowCounters;
 use crate::flow_proofs::FlowProofs;
 use crate::flows::{Flows, HeldSource};
+use crate::node::Probed;
+use crate::protection::{Protection, answers};
 use crate::vaults::VaultObserver;
 
 const FLOW_LABELS: [&str; 4] = ["service", "source", "kind", "target"];
@@ -42,6 +44,9 @@ pub struct Metrics {
     restore_seconds: GaugeVec,
     vault_bytes: IntGaugeVec,
     vault_chunks: IntGaugeVec,
+    provider: GaugeVec,
+    probed: GaugeVec,
+    protected: GaugeVec,
     pruned: GaugeVec,
     prune_errors: IntCounterVec,
     requests: IntCounterVec,
@@ -174,6 +179,21 @@ impl Metrics {
             )?,
             vault_bytes: int_gauge("backstay_vault_bytes", "Bytes of packs, by class.", &["vault", "class"])?,
             vault_chunks: int_gauge("backstay_vault_chunks", "Chunks that the index knows.", &["vault"])?,
+            provider: gauge(
+                "backstay_vault_provider",
+                "What the provider of a bucket does, by the last probe: 1 yes, 0 no, NaN unknown.",
+                &["vault", "does"],
+            )?,
+            probed: gauge(
+                "backstay_vault_probe_timestamp_seconds",
+                "When it was found out last what the provider of a bucket does.",
+                &["vault"],
+            )?,
+            protected: gauge(
+                "backstay_vault_history_protected",
+                "Whether a bucket keeps its history from who has the keys of this node: 1 yes, 0 no, NaN unknown.",
+                &["vault"],
+            )?,
             pruned: gauge(
                 "backstay_vault_pruned_timestamp_seconds",
                 "When the vault was last pruned to the end by this daemon.",
@@ -297,6 +317,17 @@ impl Metrics {
     /// A prune of a vault failed.
     pub fn prune_failed(&self, vault: &str) {
         self.prune_errors.with_label_values(&[vault]).inc();
+    }
+
+    /// Shows what the provider of a bucket does.
+    pub fn show_probed(&self, vault: &str, probed: &Probed) {
+        let number = |answer: Option<bool>| answer.map_or(f64::NAN, |answer| if answer { 1.0 } else { 0.0 });
+        for (does, answer) in answers(&probed.provider) {
+            self.provider.with_label_values(&[vault, does]).set(number(answer));
+        }
+        self.probed.with_label_values(&[vault]).set(probed.seconds as f64);
+        let protected = Protection::of(&probed.provider).is_whole();
+        self.protected.with_label_values(&[vault]).set(number(protected));
     }
 
     /// Sets the sums of a vault.

@@ -7,6 +7,7 @@ mod existing;
 mod init;
 mod keys;
 mod patience;
+mod probing;
 mod recovery_file;
 mod refusals;
 mod slot;

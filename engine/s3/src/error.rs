@@ -33,12 +33,20 @@ pub(crate) struct Fault {
     pub(crate) ended: Ended,
     /// The service's own word for it.
     pub(crate) code: String,
+    /// The status of the answer; 0 where there was none.
+    pub(crate) status: u16,
 }
 
 impl Fault {
     /// A fault that may pass.
     pub(crate) fn passing(text: impl Into<String>) -> Self {
-        Self { kind: StoreErrorKind::Transient, text: text.into(), ended: Ended::Other, code: String::new() }
+        Self {
+            kind: StoreErrorKind::Transient,
+            text: text.into(),
+            ended: Ended::Other,
+            code: String::new(),
+            status: 0,
+        }
     }
 
     /// A fault of another kind.
@@ -231,7 +239,7 @@ fn answered(status: u16, code: &str, message: &str) -> Fault {
         _ => Ended::Answered,
     };
     let text = if advice.is_empty() { said } else { format!("{said}; {advice}") };
-    Fault { kind, text, ended, code: plain(code) }
+    Fault { kind, text, ended, code: plain(code), status }
 }
 
 #[cfg(test)]

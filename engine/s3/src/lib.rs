@@ -2,12 +2,18 @@
 //! Nothing depends on what services do differently: no conditional writes, no checksums that some do not know, no order of
 //! anything but the names of a listing.
 
+mod access;
 mod bodies;
 mod connector;
 mod error;
 mod limiter;
+mod provider;
 mod store;
 mod tempo;
 mod transfer;
 
-pub use store::{Credentials, Place, S3Store};
+pub use access::{Credentials, Place};
+pub use provider::{
+    Checksums, ConditionalPut, Listing, LockMode, ObjectLock, Permission, Provider, Versioning,
+};
+pub use store::S3Store;

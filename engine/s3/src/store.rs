@@ -1,7 +1,9 @@
 //! The store: its operations as requests to the service.
 
 mod delete;
+mod probe;
 mod put;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,34 +11,23 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client as S3;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    Builder, Credentials as Keys, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider, StalledStreamProtectionConfig,
-};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Pace, RequestObserver, RetryPolicy, Store,
-    StoreError, StoreErrorKind, Stretch, Way,
+    StoreError, StoreErrorKind, Stretch, Version, Way,
 };
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::connector::Client;
+use crate::access::{Credentials, Place, STALL_MAX, client};
 use crate::error::Fault;
 use crate::limiter::{Ended, Limiter};
 use crate::transfer::read;
 use delete::DELETE_MAX;
-
-/// A request of which nothing moves for so long is given up; three times as long with contents. Well below the patience with which
-/// a vault is asked, so that it is tried again before that ends.
-const STALL_MAX: Duration = Duration::from_secs(20);
 
 /// What is longer is sent in parts, bytes: a pack is not.
 const PARTS_FROM: usize = 48 << 20;
@@ -50,52 +41,29 @@ const TRIES_OF_PART: u32 = 4;
 /// What comes of a part again and again: what it is a part of is begun anew.
 const IN_VAIN: [&str; 3] = ["PreconditionFailed", "InvalidPart", "NoSuchUpload"];
 
-/// The region where none is configured: that of AWS which any service understands.
-const REGION_DEFAULT: &str = "us-east-1";
-
-/// Where a bucket is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Its name.
-    pub bucket: String,
-    /// URL of the service; AWS when absent.
-    pub endpoint: Option<String>,
-    /// Its region.
-    pub region: Option<String>,
-    /// What all keys begin with: empty, or with a `/` at its end.
-    pub prefix: String,
-}
-
-/// By what the service knows who asks.
-#[derive(Debug, Clone)]
-pub struct Credentials(SharedCredentialsProvider);
-
-impl Credentials {
-    /// An access key: its identifier and its secret.
-    pub fn of_key(id: String, secret: String) -> Self {
-        Self(SharedCredentialsProvider::new(Keys::new(id, secret, None, None, "backstay")))
-    }
-
-    /// What the environment has: variables, a profile, the metadata of a virtual machine. What there is, is found when it is
-    /// needed, and renewed by itself.
-    pub async fn of_environment() -> Self {
-        let http = Client::new(Arc::new(Pace::unlimited()), STALL_MAX);
-        let loaded = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
-        let none = || SharedCredentialsProvider::new(Keys::new("", "", None, None, "none"));
-        Self(loaded.credentials_provider().unwrap_or_else(none))
-    }
-}
-
 /// A store in a bucket. Clones share their connections and limits.
 #[derive(Debug, Clone)]
 pub struct S3Store {
     client: S3,
+    /// By another key, which may delete where that of the others may not.
+    custodian: Option<S3>,
     place: Place,
     pace: Arc<Pace>,
     limiter: Arc<Limiter>,
     observer: Arc<dyn RequestObserver>,
     /// Whether the service cannot delete several objects at once.
     no_batches: Arc<AtomicBool>,
+}
+
+/// Which content of an object is read.
+#[derive(Clone, Copy)]
+enum Which<'w> {
+    /// That which is there.
+    Newest,
+    /// The same, if it has this ETag still.
+    OfTag(&'w str),
+    /// One that was there, by the service's id of it.
+    Version(&'w str),
 }
 
 /// What was read.
@@ -125,25 +93,21 @@ impl S3Store {
         observer: Arc<dyn RequestObserver>,
         stall: Duration,
     ) -> Self {
-        let region = Region::new(place.region.clone().unwrap_or_else(|| REGION_DEFAULT.to_owned()));
-        let config = Builder::new()
-            .credentials_provider(credentials.0)
-            .behavior_version(BehaviorVersion::latest())
-            .region(region)
-            .http_client(Client::new(Arc::clone(&pace), stall))
-            // Tries, their pauses and their budget are the store's.
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::disabled())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .force_path_style(place.endpoint.is_some());
-        let config = match &place.endpoint {
-            Some(endpoint) => config.endpoint_url(endpoint),
-            None => config,
-        };
-        let client = S3::from_conf(config.build());
-        Self { client, place, pace, limiter: Limiter::new(), observer, no_batches: Arc::default() }
+        let client = client(&place, credentials, &pace, stall);
+        let limiter = Limiter::new();
+        Self { client, custodian: None, place, pace, limiter, observer, no_batches: Arc::default() }
+    }
+
+    /// The same, which deletes by another key.
+    #[must_use]
+    pub fn deleting_by(self, custodian: Credentials) -> Self {
+        let custodian = Some(client(&self.place, custodian, &self.pace, STALL_MAX));
+        Self { custodian, ..self }
+    }
+
+    /// By whose key is deleted.
+    fn deleter(&self) -> &S3 {
+        self.custodian.as_ref().unwrap_or(&self.client)
     }
 
     fn key(&self, name: &ObjectName) -> String {
@@ -207,13 +171,18 @@ impl S3Store {
         operation: Operation,
         key: &str,
         stretch: Stretch,
-        etag: Option<&str>,
+        which: Which<'_>,
     ) -> Result<Read, Fault> {
         let end = stretch.offset.checked_add(stretch.length);
         let too_far = || Fault::of(StoreErrorKind::Truncated, "no object is so long");
         let last = end.and_then(|end| end.checked_sub(1)).ok_or_else(too_far)?;
         let get = self.client.get_object().bucket(&self.place.bucket).key(key);
-        let get = get.range(format!("bytes={}-{last}", stretch.offset)).set_if_match(etag.map(str::to_owned));
+        let get = get.range(format!("bytes={}-{last}", stretch.offset));
+        let get = match which {
+            Which::Newest => get,
+            Which::OfTag(etag) => get.if_match(etag),
+            Which::Version(id) => get.version_id(id),
+        };
         let _turn = self.pace.turn(Way::Down).await;
         let whole = async {
             let answer = get.send().await.map_err(|error| Fault::from_sdk(&error))?;
@@ -240,11 +209,12 @@ impl S3Store {
 
     async fn get_whole(&self, key: &str) -> Result<Bytes, Fault> {
         let first = Stretch { offset: 0, length: PART_BYTES as u64 };
-        let Read { content, total, etag } = match self.read_stretch(Operation::Get, key, first, None).await {
-            // Of what is empty there is no stretch.
-            Err(fault) if fault.kind == StoreErrorKind::Truncated => return self.get_empty(key).await,
-            answer => answer?,
-        };
+        let Read { content, total, etag } =
+            match self.read_stretch(Operation::Get, key, first, Which::Newest).await {
+                // Of what is empty there is no stretch.
+                Err(fault) if fault.kind == StoreErrorKind::Truncated => return self.get_empty(key).await,
+                answer => answer?,
+            };
         if total > OBJECT_BYTES_MAX {
             return Err(Fault::of(StoreErrorKind::TooLarge, format!("it has {total} bytes")));
         }
@@ -259,7 +229,8 @@ impl S3Store {
             let (store, key, etag) = (self.clone(), key.to_owned(), etag.clone());
             reads.spawn(async move {
                 let (store, key) = (&store, &key);
-                let read = again(|| store.read_stretch(Operation::Get, key, stretch, Some(&etag))).await?;
+                let read =
+                    again(|| store.read_stretch(Operation::Get, key, stretch, Which::OfTag(&etag))).await?;
                 match (read.total, read.etag.as_deref()) == (total, Some(etag.as_str())) {
                     true => Ok((offset, read.content)),
                     false => Err(Fault::passing("it was replaced while it was read")),
@@ -345,7 +316,7 @@ impl Store for S3Store {
         if stretch.length == 0 {
             // The service knows none of that length; a byte tells how long the object is.
             let first = Stretch { offset: 0, length: 1 };
-            let length = match self.read_stretch(Operation::GetRange, &key, first, None).await {
+            let length = match self.read_stretch(Operation::GetRange, &key, first, Which::Newest).await {
                 Err(fault) if fault.kind == StoreErrorKind::Truncated => 0,
                 read => read.map_err(failed)?.total,
             };
@@ -355,7 +326,7 @@ impl Store for S3Store {
             };
         }
         let Read { content, .. } =
-            self.read_stretch(Operation::GetRange, &key, stretch, None).await.map_err(failed)?;
+            self.read_stretch(Operation::GetRange, &key, stretch, Which::Newest).await.map_err(failed)?;
         match content.len() as u64 == stretch.length {
             true => Ok(content),
             false => {
@@ -385,6 +356,21 @@ impl Store for S3Store {
         let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let cleared = self.abandon_uploads(before).await;
         cleared.map_err(|fault| self.failed(Operation::Delete, "unfinished uploads", fault))
+    }
+
+    async fn versions(&self, name: &ObjectName) -> Result<Vec<Version>, StoreError> {
+        self.older_versions(name).await.map_err(|fault| self.failed(Operation::List, name, fault))
+    }
+
+    async fn get_version(
+        &self,
+        name: &ObjectName,
+        version: &Version,
+        stretch: Stretch,
+    ) -> Result<Bytes, StoreError> {
+        self.read_version(name, version, stretch)
+            .await
+            .map_err(|fault| self.failed(Operation::GetRange, name, fault))
     }
 
     fn requests_cost(&self) -> bool {

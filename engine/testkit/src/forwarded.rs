@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use backstay_vault::name::ObjectName;
-use backstay_vault::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
+use backstay_vault::store::{Folder, Listed, Store, StoreError, Stretch, Trashed, Version};
 use bytes::Bytes;
 
 /// What is done otherwise. By itself each method does what the store below does.
@@ -94,6 +94,19 @@ impl<O: Overrides> Store for Forwarded<O> {
 
     async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
         self.0.bring_back(trashed).await
+    }
+
+    async fn versions(&self, name: &ObjectName) -> Result<Vec<Version>, StoreError> {
+        self.0.below().versions(name).await
+    }
+
+    async fn get_version(
+        &self,
+        name: &ObjectName,
+        version: &Version,
+        stretch: Stretch,
+    ) -> Result<Bytes, StoreError> {
+        self.0.below().get_version(name, version, stretch).await
     }
 
     fn requests_cost(&self) -> bool {

@@ -3,6 +3,7 @@
 //! with buckets, and networks of hosts. Never part of a release.
 
 pub mod bucket;
+pub mod bucket_stand_in;
 pub mod capture;
 pub mod conformance;
 pub mod crash;

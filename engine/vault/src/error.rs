@@ -8,7 +8,7 @@ use backstay_core::layout::StackError;
 use crate::index::SegmentError;
 use crate::keys::MissingKey;
 use crate::malformed::Malformed;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Operation, StoreError, StoreErrorKind};
 use crate::table::TableError;
 
 /// A failed operation on a vault.
@@ -335,6 +335,7 @@ impl VaultError {
                 StoreErrorKind::NoSpace | StoreErrorKind::Quota => "no_space",
                 StoreErrorKind::ReadOnly => "read_only",
                 StoreErrorKind::Denied => "denied",
+                StoreErrorKind::Refused if error.operation == Operation::Delete => "no_delete",
                 StoreErrorKind::Refused | StoreErrorKind::Conflict => "refused",
                 StoreErrorKind::Gone => "no_vault",
                 StoreErrorKind::Transient => "transient",

@@ -20,6 +20,7 @@ mod order;
 mod path;
 mod peers;
 mod policy;
+mod price;
 mod problem;
 mod read;
 mod secret;
@@ -52,8 +53,9 @@ pub use name::{
 pub use node::{Allow, HeldVault, Hold, Hooks, Node, Tailnet};
 pub use path::DatasetName;
 pub use policy::{RPO_DEFAULT, SyncMode, Target, VERIFY_EVERY_DEFAULT, Verify, VerifyLevel};
+pub use price::{BILLION, Price, PriceTable};
 pub use problem::{ConfigErrors, PROBLEMS_MAX, Problem, ProblemKind};
-pub use secret::{SecretRef, VaultSecret};
+pub use secret::{AccessKey, SecretRef, VaultSecret};
 pub use service::Service;
 pub use source::{
     COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX, CommandSource, FilesSource, PostgresSource, SnapshotKind,

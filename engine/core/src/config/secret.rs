@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::problem::{FromText, Refusal};
+use super::problem::{FromText, ProblemKind, Refusal};
 use super::table::Table;
 use super::value::Value;
 use super::variable::is_variable;
@@ -56,19 +56,57 @@ impl FromText for SecretRef {
 /// The access keys of one S3 vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VaultSecret {
-    /// The access key's identifier.
+    /// By which is read and written, and deleted where there is no other.
+    pub writer: AccessKey,
+    /// By which is deleted.
+    pub custodian: Option<AccessKey>,
+}
+
+/// One access key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessKey {
+    /// Its identifier.
     pub access: SecretRef,
-    /// The secret key.
+    /// The secret that belongs to it.
     pub secret: SecretRef,
+}
+
+impl VaultSecret {
+    /// All references, each with the name of its key in the table.
+    pub fn references(&self) -> impl Iterator<Item = (&'static str, &SecretRef)> {
+        let of_writer = [("access", &self.writer.access), ("secret", &self.writer.secret)];
+        let custodian = self.custodian.iter();
+        let of_custodian =
+            custodian.flat_map(|key| [("custodian.access", &key.access), ("custodian.secret", &key.secret)]);
+        of_writer.into_iter().chain(of_custodian)
+    }
 }
 
 pub(super) fn read_vault_secret(value: &Value<'_>) -> Option<VaultSecret> {
     Table::read(value, |table| {
-        let access = table.require("access", "access = \"file:/etc/backstay/s3-id\"").and_then(|v| v.parse());
-        let secret =
-            table.require("secret", "secret = \"file:/etc/backstay/s3-key\"").and_then(|v| v.parse());
-        Some(VaultSecret { access: access?, secret: secret? })
+        let writer = read_key(table);
+        let custodian = table.get("custodian");
+        let has_custodian = custodian.is_some();
+        let custodian = custodian.and_then(|value| Table::read(&value, read_key)?);
+        let custodian_is_good = custodian.is_some() || !has_custodian;
+        if let (Some(custodian), Some(writer)) = (&custodian, &writer)
+            && custodian == writer
+        {
+            table.problem(ProblemKind::Conflict, || {
+                Refusal::new(
+                    "the custodian's key is the one by which is written",
+                    "remove \"custodian\", or refer to a key of its own there",
+                )
+            });
+        }
+        custodian_is_good.then_some(VaultSecret { writer: writer?, custodian })
     })?
+}
+
+fn read_key(table: &mut Table<'_>) -> Option<AccessKey> {
+    let access = table.require("access", "access = \"file:/etc/backstay/s3-id\"").and_then(|v| v.parse());
+    let secret = table.require("secret", "secret = \"file:/etc/backstay/s3-key\"").and_then(|v| v.parse());
+    Some(AccessKey { access: access?, secret: secret? })
 }
 
 fn is_credential(name: &str) -> bool {

@@ -1,6 +1,7 @@
 //! The configuration as operators write it: what must be accepted, and what they are told otherwise.
 
 mod accepted;
+mod buckets;
 mod hostile;
 mod refused;
 mod told;

@@ -45,6 +45,11 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// As it was written, for who knows of a type that others do not.
+    pub(super) fn raw(&self) -> &'t DeValue<'t> {
+        self.raw
+    }
+
     /// Whether it is a table; to tell alternatives apart.
     pub(super) fn is_table(&self) -> bool {
         matches!(self.raw, DeValue::Table(_))

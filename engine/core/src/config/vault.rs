@@ -9,6 +9,7 @@ use crate::units::Span;
 use super::limit::{RateLimit, read_limit};
 use super::name::{NodeName, VaultName};
 use super::node::HeldVault;
+use super::price::{PriceTable, read_price};
 use super::problem::{FromText, ProblemKind, Refusal, excerpt};
 use super::table::Table;
 use super::value::Value;
@@ -109,6 +110,8 @@ pub struct S3Vault {
     pub object_lock: Option<Span>,
     /// How fast it may be used.
     pub limit: Option<RateLimit>,
+    /// What its provider takes.
+    pub price: Option<PriceTable>,
 }
 
 pub(super) fn read_vault(name: &VaultName, value: &Value<'_>, nodes: &BTreeSet<NodeName>) -> Option<Vault> {
@@ -169,6 +172,7 @@ fn read_s3(table: &mut Table<'_>, nodes: &BTreeSet<NodeName>) -> Option<S3Vault>
     }
     let object_lock = table.get("object_lock").and_then(|v| v.positive_span());
     let limit = table.get("limit").and_then(|v| read_limit(&v));
+    let price = table.get("price").and_then(|v| read_price(&v));
     Some(S3Vault {
         bucket: bucket?.0,
         endpoint: endpoint.map(|endpoint| endpoint.0),
@@ -177,6 +181,7 @@ fn read_s3(table: &mut Table<'_>, nodes: &BTreeSet<NodeName>) -> Option<S3Vault>
         custodian,
         object_lock,
         limit,
+        price,
     })
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Context, check_config, print_json};
 use crate::clock::SystemClock;
-use crate::doctor::{Doctor, Finding, Fix, Level, Words, counted};
+use crate::doctor::{Doctor, Finding, Fix, Level, Probing, Words, counted};
 use crate::failure::{Exit, Failure};
 use crate::terminal::print;
 
@@ -18,6 +18,9 @@ pub(super) struct DoctorArgs {
     /// Leave out what is as it should be.
     #[arg(short, long)]
     quiet: bool,
+    /// Ask the providers of buckets now what they do, by some ten small requests to each; else what was found out last is told.
+    #[arg(long)]
+    probe: bool,
 }
 
 #[derive(Serialize)]
@@ -59,7 +62,9 @@ pub(super) fn run(context: &Context, config: &Path, arguments: &DoctorArgs) -> R
     let words = Words::of(config);
     let (config, warnings) = (Arc::clone(&context.config), check_config::warnings(context));
     let reader = context.clone();
-    let doctor = Doctor::new(config, warnings, words.clone(), move || reader.vaults_to_read(None));
+    let probing = if arguments.probe { Probing::Now } else { Probing::Remembered };
+    let open = move || reader.vaults_to_read(None);
+    let doctor = Doctor::new(config, warnings, words.clone(), probing, open);
     let is_shown = |finding: &&Finding| finding.level != Level::Ok || !arguments.quiet;
     let mut all: Vec<Finding> = Vec::new();
     let mut last_subject = String::new();

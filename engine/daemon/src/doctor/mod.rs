@@ -2,6 +2,7 @@
 //! gathered (by asking a disk, the daemon, a vault: with limits, because they may hang) and judged (pure). This file has the
 //! order, and hands facts of one subject to the others. Nothing is changed; a test of writing uses a file without a name.
 
+mod bucket;
 mod configuration;
 mod daemon;
 mod databases;
@@ -28,6 +29,7 @@ mod unit;
 mod unit_file;
 mod vault_inside;
 mod vault_place;
+mod vaults;
 mod whose;
 mod words;
 
@@ -50,13 +52,13 @@ use crate::node::{Identity, KnownVaults};
 use crate::vaults::Vaults;
 
 use daemon::{Answer, Restart};
-use limit::{ANSWER_TIME, LOOK_TIME, VAULT_TIME, within};
+use limit::{LOOK_TIME, within};
 use looks::{Looked, Looks, look_at, look_at_files};
 use mounts::Mounts;
 use place::{Place, Presence};
 use state::{Keys, Largest};
 use unit_file::Unit;
-use vault_inside::{Asked, Inside, Unmade};
+use vault_inside::Inside;
 
 /// How long the daemon may take to say how it is, and how long `/proc` and `/etc` may take.
 const DAEMON_TIME: Duration = Duration::from_secs(30);
@@ -78,6 +80,16 @@ pub struct Doctor {
     vaults: Result<Arc<Vaults>, Failure>,
     /// Which vaults this node has seen, where that can be told.
     known: Option<KnownVaults>,
+    probing: Probing,
+}
+
+/// Where it is known from what the providers of buckets do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probing {
+    /// From the last time that somebody asked.
+    Remembered,
+    /// They are asked now, which puts something small and takes it away again.
+    Now,
 }
 
 /// What is told of it as it goes on.
@@ -97,13 +109,14 @@ impl Doctor {
         config: Arc<Config>,
         warnings: Vec<String>,
         words: Words,
+        probing: Probing,
         open: impl FnOnce() -> Result<Vaults, Failure> + Send + 'static,
     ) -> Self {
         let state = config.node.state.clone();
         let hangs = || Err(Failure::failed("node.state does not answer"));
         let vaults = within(LOOK_TIME, open).unwrap_or_else(hangs).map(Arc::new);
         let known = within(LOOK_TIME, move || KnownVaults::load(&state)).and_then(Result::ok);
-        Self { config, warnings, words, vaults, known }
+        Self { config, warnings, words, vaults, known, probing }
     }
 
     /// Whether this node has seen a vault of this name before.
@@ -152,7 +165,9 @@ impl Doctor {
         let mut asking = Asking::default();
         for name in config.vaults.keys() {
             tell(self.vault(name.as_str(), &looks, &restart, &mut asking));
+            tell(self.bucket(name.as_str(), &looks, &asking));
         }
+        tell(config.via.iter().map(|(name, via)| bucket::judge_via(name.as_str(), via)).collect());
         let sources = sources::Sources {
             config,
             words,
@@ -306,66 +321,6 @@ impl Doctor {
     fn known_vault(&self) -> Option<String> {
         let mut names = self.config.vaults.keys().map(|name| name.to_string());
         names.find(|name| self.has_seen(name))
-    }
-
-    fn is_bucket(&self, name: &str) -> bool {
-        self.config.vaults.get(name).is_some_and(|vault| matches!(vault.kind, VaultKind::S3(_)))
-    }
-
-    fn vault(&self, name: &str, looks: &Looks, restart: &Restart, asking: &mut Asking) -> Vec<Finding> {
-        let subject = format!("vault {name}");
-        let is_seen = self.has_seen(name);
-        let path = self.directories().find(|(known, _)| *known == name).map(|(_, path)| path);
-        let mut findings = Vec::new();
-        if let Some(path) = path {
-            let place = match seen(&subject, looks, path) {
-                Ok(place) => place,
-                Err(finding) => return vec![*finding],
-            };
-            let daemon_uid = self.daemon_uid(looks);
-            findings =
-                vault_place::judge(vault_place::Known { name, is_seen, daemon_uid }, place, &self.words);
-            if findings.first().is_some_and(|finding| finding.level > Level::Ok) {
-                return findings;
-            }
-        } else if !self.is_bucket(name) {
-            // At another node: what is said of that.
-            return findings;
-        }
-        let (node, state) = (self.config.node.name.as_str(), self.config.node.state.as_path());
-        let asked = Asked { name, node, path, state, restart, words: &self.words };
-        let Ok(opened) = &self.vaults else {
-            findings.push(asked.judge_unopened());
-            return findings;
-        };
-        let (vaults, config, vault) = (Arc::clone(opened), Arc::clone(&self.config), name.to_owned());
-        let answer = within(VAULT_TIME, move || {
-            let name = vault.clone();
-            vaults.within(ANSWER_TIME, &vault, move |vaults| Inside::ask(vaults, &config, &name))
-        });
-        match answer {
-            Some(Ok(inside)) => {
-                findings.extend(asked.judge(&inside));
-                asking.inside.insert(name.to_owned(), inside);
-            }
-            Some(Err(failure)) if failure.class == "no_vault" && !is_seen => {
-                let (vaults, config, vault) = (Arc::clone(opened), Arc::clone(&self.config), name.to_owned());
-                let folder = path.map(Path::to_path_buf);
-                let look = move || match folder {
-                    Some(folder) => Unmade::look(&vaults, &config, &vault, &folder),
-                    None => Unmade::ByHand,
-                };
-                let unmade = within(LOOK_TIME, look);
-                asking.unmade.insert(name.to_owned());
-                findings
-                    .push(unmade.map_or_else(|| asked.judge_hanging(), |unmade| asked.judge_unmade(&unmade)));
-            }
-            Some(Err(failure)) if failure.class != "unanswered" => {
-                findings.push(asked.judge_failure(&failure));
-            }
-            _ => findings.push(asked.judge_hanging()),
-        }
-        findings
     }
 
     fn scratch(&self, looks: &Looks, asking: &Asking) -> Vec<Finding> {

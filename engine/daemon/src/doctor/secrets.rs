@@ -137,7 +137,7 @@ pub fn wanted(config: &Config) -> BTreeMap<String, (SecretRef, Wanted)> {
         }
     }
     for (vault, secret) in &config.secrets {
-        for (name, reference) in [("access", &secret.access), ("secret", &secret.secret)] {
+        for (name, reference) in secret.references() {
             let new = || (reference.clone(), Wanted { of: Vec::new(), reader: None });
             let (_, wanted) = all.entry(reference.to_string()).or_insert_with(new);
             wanted.of.push(format!("{name} of vault {vault}"));

@@ -7,6 +7,7 @@ mod known;
 mod lock;
 mod owner;
 mod private;
+mod probed;
 mod scrubs;
 mod seen;
 
@@ -16,6 +17,7 @@ pub use identity::Identity;
 pub use known::KnownVaults;
 pub use lock::StateLock;
 pub use owner::advice;
+pub use probed::{Probed, ProbedBucket};
 pub use scrubs::{DAMAGED_MAX, Scrub, Scrubs};
 pub use seen::SeenPoints;
 

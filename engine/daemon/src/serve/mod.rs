@@ -12,6 +12,7 @@ mod http;
 mod loading;
 mod notify;
 mod onward;
+mod probing;
 mod proving;
 mod pruning;
 mod relay_state;
@@ -183,6 +184,7 @@ impl Daemon {
         held::watch(&self);
         onward::watch(&self);
         fleet_source::watch(&self, &events);
+        probing::watch(&self);
         let mut work = Work::new(&self, &events);
         loop {
             while let Ok(event) = incoming.try_recv() {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use backstay_core::config::{S3Vault, SecretRef, VaultSecret};
+use backstay_core::config::{AccessKey, S3Vault, SecretRef};
 use backstay_s3::{Credentials, Place, S3Store};
 use backstay_vault::store::{Pace, RequestObserver, RetryPolicy};
 
@@ -29,16 +29,21 @@ impl Vaults {
                 "`object_lock` of vault {name} is not acted on by this version: nothing would be locked. Remove it, until it is"
             )));
         }
-        let credentials = match self.config.secrets.get(name) {
-            Some(secret) => {
-                let (id, secret) = keys(name, secret)?;
-                Credentials::of_key(id, secret)
-            }
+        let secret = self.config.secrets.get(name);
+        let of_key = |key| keys(name, key).map(|(id, secret)| Credentials::of_key(id, secret));
+        let credentials = match secret {
+            Some(secret) => of_key(&secret.writer)?,
             None => self.io.block_on(Credentials::of_environment()),
         };
+        let custodian = secret.and_then(|secret| secret.custodian.as_ref());
+        let custodian = custodian.map(of_key).transpose()?;
         let place = place_of(s3);
         let pace = Arc::new(Pace::new(s3.limit, crate::clock::minute_of_day));
         let store = S3Store::new(place, credentials, pace, observer);
+        let store = match custodian {
+            Some(custodian) => store.deleting_by(custodian),
+            None => store,
+        };
         Ok(lock(&self.buckets).entry(name.to_owned()).or_insert(store).clone())
     }
 }
@@ -54,7 +59,7 @@ pub fn place_of(s3: &S3Vault) -> Place {
 }
 
 /// The access key of a vault, by the references in the configuration: identifier and secret.
-pub fn keys(name: &str, secret: &VaultSecret) -> Result<(String, String), Failure> {
+pub fn keys(name: &str, secret: &AccessKey) -> Result<(String, String), Failure> {
     let read = |reference: &SecretRef| {
         read(reference).map_err(|why| {
             Failure::failed(format!(
@@ -66,7 +71,7 @@ pub fn keys(name: &str, secret: &VaultSecret) -> Result<(String, String), Failur
     Ok((read(&secret.access)?, read(&secret.secret)?))
 }
 
-fn read(reference: &SecretRef) -> Result<String, String> {
+pub(super) fn read(reference: &SecretRef) -> Result<String, String> {
     let in_file = |path: &Path| {
         let value = backstay_command::launch::read_secret(&path.to_string_lossy())
             .map_err(|error| error.to_string())?;

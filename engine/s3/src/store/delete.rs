@@ -27,7 +27,7 @@ impl S3Store {
         let keys: Result<Vec<_>, _> = names.iter().map(key).collect();
         let delete = keys.and_then(|keys| Delete::builder().set_objects(Some(keys)).quiet(true).build());
         let delete = delete.map_err(|error| (0, Fault::of(StoreErrorKind::Permanent, error.to_string())))?;
-        let send = self.client.delete_objects().bucket(&self.place.bucket).delete(delete).send();
+        let send = self.deleter().delete_objects().bucket(&self.place.bucket).delete(delete).send();
         let answer = self.request(Operation::Delete, names[0].as_str(), 0, send).await;
         let answer = match answer {
             // Not every service has it, and some want a header for it that the SDK does not send.
@@ -71,7 +71,7 @@ impl S3Store {
     pub(super) async fn abandon_uploads(&self, before: SystemTime) -> Result<u64, Fault> {
         let (mut count, mut after, mut last) = (0, (None, None), (None, None));
         loop {
-            let list = self.client.list_multipart_uploads().bucket(&self.place.bucket);
+            let list = self.deleter().list_multipart_uploads().bucket(&self.place.bucket);
             let list = list.prefix(&self.place.prefix).set_key_marker(after.0).set_upload_id_marker(after.1);
             let page = self.request(Operation::List, "unfinished uploads", 0, list.send()).await?;
             for upload in page.uploads() {
@@ -82,7 +82,7 @@ impl S3Store {
                 if name.is_none() || begun.is_none_or(|begun| begun >= before) {
                     continue;
                 }
-                let abort = self.client.abort_multipart_upload().bucket(&self.place.bucket);
+                let abort = self.deleter().abort_multipart_upload().bucket(&self.place.bucket);
                 let abort = abort.key(key).upload_id(id);
                 match self.request(Operation::Delete, key, 0, abort.send()).await {
                     Ok(_) => count += 1,
@@ -100,7 +100,7 @@ impl S3Store {
     }
 
     pub(super) async fn delete_one(&self, name: &ObjectName) -> Result<(), Fault> {
-        let delete = self.client.delete_object().bucket(&self.place.bucket).key(self.key(name));
+        let delete = self.deleter().delete_object().bucket(&self.place.bucket).key(self.key(name));
         match self.request(Operation::Delete, name.as_str(), 0, delete.send()).await {
             Err(fault) if fault.kind == StoreErrorKind::NotFound => Ok(()),
             answer => answer.map(drop),

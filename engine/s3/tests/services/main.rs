@@ -30,7 +30,9 @@ mod on_garage {
         a_crash_while_a_vault_is_made_leaves_one_that_works_or_none
         a_flipped_bit_is_an_error_and_never_contents
         a_wrong_region_is_said_with_what_to_do
+        a_probe_of_which_requests_go_wrong_finds_the_same_or_fails
         captures_and_restores_come_to_their_end_where_a_third_of_requests_go_wrong
+        garage_overwrites_whatever_the_condition_and_has_neither_versions_nor_locks
         the_service_counts_the_requests_that_the_store_tells
         what_an_upload_in_parts_leaves_that_was_broken_off_is_cleared_away
         what_goes_in_parts_is_whole_where_a_third_of_requests_go_wrong
@@ -49,6 +51,7 @@ mod on_s3s_fs {
         a_flipped_bit_is_an_error_and_never_contents
         a_service_that_lists_no_uploads_is_asked_for_them_in_vain
         captures_and_restores_come_to_their_end_where_a_third_of_requests_go_wrong
+        s3s_fs_has_neither_versions_nor_locks
         what_goes_in_parts_is_whole_where_a_third_of_requests_go_wrong
         what_is_wrong_with_keys_and_bucket_is_said_with_what_to_do
         what_takes_several_pages_is_listed_whole_and_in_order_and_deleted_by_few_requests

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Folder, Listed, Operation, Store, StoreError, Stretch, Trashed};
+use super::{Folder, Listed, Operation, Store, StoreError, Stretch, Trashed, Version};
 use crate::name::ObjectName;
 
 /// Is told of every finished request.
@@ -82,6 +82,20 @@ impl<S: Store> Store for Counted<S> {
 
     async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
         self.observed(Operation::BringBack, self.inner.bring_back(trashed), |()| 0).await
+    }
+
+    async fn versions(&self, name: &ObjectName) -> Result<Vec<Version>, StoreError> {
+        self.observed(Operation::List, self.inner.versions(name), |_| 0).await
+    }
+
+    async fn get_version(
+        &self,
+        name: &ObjectName,
+        version: &Version,
+        stretch: Stretch,
+    ) -> Result<Bytes, StoreError> {
+        let read = self.inner.get_version(name, version, stretch);
+        self.observed(Operation::GetRange, read, |c| c.len() as u64).await
     }
 
     async fn clear_unfinished(&self, age: Duration) -> Result<u64, StoreError> {

@@ -6,7 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed, is_kept};
+use super::{
+    Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed, VERSIONS_MAX, Version,
+    is_kept,
+};
 use crate::name::ObjectName;
 
 /// Objects in a map.
@@ -15,6 +18,8 @@ pub struct MemStore {
     objects: Mutex<BTreeMap<String, Bytes>>,
     /// What was deleted, in a store that keeps it.
     trash: Option<Mutex<BTreeMap<String, Bytes>>>,
+    /// What was replaced or deleted, oldest first, in a store that keeps versions.
+    versions: Option<Mutex<BTreeMap<String, Vec<Bytes>>>>,
     requests_cost: bool,
 }
 
@@ -39,6 +44,12 @@ impl MemStore {
         Self { trash: Some(Mutex::default()), ..Self::default() }
     }
 
+    /// The same, which keeps what is replaced or deleted from now on as buckets with versions do.
+    #[must_use]
+    pub fn with_versions(self) -> Self {
+        Self { versions: Some(Mutex::default()), ..self }
+    }
+
     /// The same, whose requests are paid for as those to a bucket are.
     #[must_use]
     pub fn with_costly_requests(self) -> Self {
@@ -61,6 +72,21 @@ impl MemStore {
     pub fn trashed(&self) -> BTreeMap<String, Bytes> {
         let trash = self.trash.as_ref().map(|trash| trash.lock().unwrap_or_else(PoisonError::into_inner));
         trash.map(|trash| trash.clone()).unwrap_or_default()
+    }
+
+    fn keep_version(&self, name: &str, content: Option<Bytes>) {
+        if let (Some(versions), Some(content)) = (&self.versions, content) {
+            let mut versions = versions.lock().unwrap_or_else(PoisonError::into_inner);
+            versions.entry(name.to_owned()).or_default().push(content);
+        }
+    }
+
+    /// What is kept of an object, with its place among all versions of it, newest first.
+    fn kept_versions(&self, name: &ObjectName) -> Vec<(usize, Bytes)> {
+        let Some(versions) = &self.versions else { return Vec::new() };
+        let versions = versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_it = versions.get(name.as_str()).cloned().unwrap_or_default();
+        of_it.into_iter().enumerate().rev().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
@@ -88,7 +114,8 @@ impl MemStore {
 #[async_trait]
 impl Store for MemStore {
     async fn put(&self, name: &ObjectName, content: Bytes) -> Result<(), StoreError> {
-        self.lock().insert(name.to_string(), content);
+        let replaced = self.lock().insert(name.to_string(), content);
+        self.keep_version(name.as_str(), replaced);
         Ok(())
     }
 
@@ -122,6 +149,7 @@ impl Store for MemStore {
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         let deleted = self.lock().remove_entry(name.as_str());
+        self.keep_version(name.as_str(), deleted.as_ref().map(|(_, content)| content.clone()));
         if let (Some(trash), Some((name, content))) = (&self.trash, deleted)
             && ObjectName::parse(&name).is_some_and(|(_, named)| is_kept(&named))
         {
@@ -151,6 +179,34 @@ impl Store for MemStore {
                 Ok(())
             }
             None => Err(super::trash::keeps_none(self.place(), trashed)),
+        }
+    }
+
+    async fn versions(&self, name: &ObjectName) -> Result<Vec<Version>, StoreError> {
+        let kept = self.kept_versions(name).into_iter().take(VERSIONS_MAX);
+        Ok(kept
+            .map(|(place, content)| Version { id: place.to_string(), bytes: content.len() as u64 })
+            .collect())
+    }
+
+    async fn get_version(
+        &self,
+        name: &ObjectName,
+        version: &Version,
+        stretch: Stretch,
+    ) -> Result<Bytes, StoreError> {
+        let mut kept = self.kept_versions(name).into_iter();
+        let content = kept.find(|(place, _)| place.to_string() == version.id).map(|(_, content)| content);
+        let content = content.ok_or_else(|| super::versions::keeps_none(self.place(), name, version))?;
+        let end = stretch.offset.checked_add(stretch.length).filter(|end| *end <= content.len() as u64);
+        match end {
+            Some(end) => Ok(content.slice(stretch.offset as usize..end as usize)),
+            None => Err(self.error(
+                Operation::GetRange,
+                name,
+                StoreErrorKind::Truncated,
+                "the version is shorter",
+            )),
         }
     }
 

@@ -7,6 +7,7 @@ mod mem;
 mod pace;
 mod retry;
 mod trash;
+mod versions;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use mem::MemStore;
 pub use pace::{Pace, Way};
 pub use retry::{Retried, RetryPolicy};
 pub use trash::{Trashed, is_kept};
+pub use versions::{VERSIONS_MAX, Version};
 
 use crate::name::{Named, ObjectName};
 
@@ -152,6 +154,22 @@ pub trait Store: Send + Sync + fmt::Debug {
         Err(trash::keeps_none(self.place(), trashed))
     }
 
+    /// What an object was before, newest first, up to [`VERSIONS_MAX`]; also of one that was deleted. Nothing where a store keeps
+    /// none, or where nobody may ask.
+    async fn versions(&self, _: &ObjectName) -> Result<Vec<Version>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Reads a stretch of what an object was before, up to [`OBJECT_BYTES_MAX`].
+    async fn get_version(
+        &self,
+        name: &ObjectName,
+        version: &Version,
+        _: Stretch,
+    ) -> Result<Bytes, StoreError> {
+        Err(versions::keeps_none(self.place(), name, version))
+    }
+
     /// Clears away what puts have left that were broken off at least so long ago, where that costs room without being an object;
     /// how many.
     async fn clear_unfinished(&self, _: Duration) -> Result<u64, StoreError> {
@@ -198,6 +216,19 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
         (**self).bring_back(trashed).await
+    }
+
+    async fn versions(&self, name: &ObjectName) -> Result<Vec<Version>, StoreError> {
+        (**self).versions(name).await
+    }
+
+    async fn get_version(
+        &self,
+        name: &ObjectName,
+        version: &Version,
+        stretch: Stretch,
+    ) -> Result<Bytes, StoreError> {
+        (**self).get_version(name, version, stretch).await
     }
 
     async fn clear_unfinished(&self, age: Duration) -> Result<u64, StoreError> {

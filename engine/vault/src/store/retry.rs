@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Folder, Listed, Store, StoreError, StoreErrorKind, Stretch, Trashed};
+use super::{Folder, Listed, Store, StoreError, StoreErrorKind, Stretch, Trashed, Version};
 use crate::name::ObjectName;
 
 /// How often and after what pauses.
@@ -152,6 +152,19 @@ impl<S: Store> Store for Retried<S> {
 
     async fn bring_back(&self, trashed: &Trashed) -> Result<(), StoreError> {
         self.retried(|| self.inner.bring_back(trashed)).await
+    }
+
+    async fn versions(&self, name: &ObjectName) -> Result<Vec<Version>, StoreError> {
+        self.retried(|| self.inner.versions(name)).await
+    }
+
+    async fn get_version(
+        &self,
+        name: &ObjectName,
+        version: &Version,
+        stretch: Stretch,
+    ) -> Result<Bytes, StoreError> {
+        self.retried(|| self.inner.get_version(name, version, stretch)).await
     }
 
     async fn clear_unfinished(&self, age: Duration) -> Result<u64, StoreError> {

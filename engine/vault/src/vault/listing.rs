@@ -42,6 +42,10 @@ impl Vault {
             collection: CollectionNumber::NONE,
         };
         let named = Named::Session(object.session);
+        if self.requests_cost() {
+            // Who may not delete is told so before anything is put that would stay.
+            self.io().block_on(self.store().delete(&named.to_name()))?;
+        }
         self.put_value(&who.signer, EnvelopeKind::Session, &named, &object)?;
         let listed = self.check_listed(object.session);
         self.io().block_on(self.store().delete(&named.to_name()))?;

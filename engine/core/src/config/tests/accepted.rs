@@ -18,7 +18,7 @@ fn the_example_of_two_nodes_is_understood() {
     assert_eq!(names, ["authentik.postgres", "matrix.dump", "matrix.postgres", "matrix.zfs", "static.files"]);
     assert_eq!(config.services["matrix"].after[0].as_str(), "authentik");
     assert_eq!(config.node.tailnet, Tailnet::Required);
-    assert_eq!(config.secrets["offsite"].access.to_string(), "file:/etc/backstay/s3-id");
+    assert_eq!(config.secrets["offsite"].writer.access.to_string(), "file:/etc/backstay/s3-id");
     assert_eq!(config.hooks.fence.as_deref().expect("a fence")[1], "{node}");
     assert!(config.allow.commands);
 }

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod faults;
+mod provider;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::bucket::{Bucket, Settings};
 pub(crate) use crashes::*;
 pub(crate) use faults::*;
+pub(crate) use provider::*;
 
 pub(crate) fn a_bucket_is_a_store(bucket: &Bucket) {
     bucket.block_on(store_conforms(|| Retried::new(bucket.store(), RetryPolicy::default())));

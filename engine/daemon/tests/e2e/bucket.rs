@@ -1,0 +1,169 @@
+//! A vault in a bucket as its operator meets it, where the provider or the keys are not those of every bucket: a stand-in has
+//! versions and keys with few rights. What real services do is tried in `tests/buckets`.
+
+use std::fs;
+
+use backstay_testkit::bucket_stand_in::{BUCKET, BucketStandIn, Rights, Settings};
+use tokio::runtime::Runtime;
+
+use crate::daemon::{Daemon, wait_for};
+use crate::judge::assert_same;
+use crate::sandbox::Sandbox;
+
+/// A node whose only vault that it captures to is in a bucket.
+struct Host {
+    sandbox: Sandbox,
+    service: BucketStandIn,
+    _runtime: Runtime,
+}
+
+impl Host {
+    /// With a vault that was made; by the key `node`, and by `custodian` where there is to be one.
+    fn new(settings: Settings, secret: &str) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let service = runtime.block_on(BucketStandIn::start(settings));
+        let mut sandbox = Sandbox::new();
+        sandbox.targets = "[\"offsite\"]\nkeep = { last = 1 }";
+        let mut host = Self { sandbox, service, _runtime: runtime };
+        for name in ["node", "custodian", "other"] {
+            fs::write(host.sandbox.path(name), name).unwrap();
+        }
+        host.secret(secret, "");
+        host.sandbox.run(["vault", "init", "offsite", "--no-recovery"]).good();
+        host
+    }
+
+    /// Says by which keys it asks, and more of the vault.
+    fn secret(&mut self, of_custodian: &str, of_vault: &str) {
+        let file = |name: &str| format!("\"file:{}\"", self.sandbox.path(name).display());
+        let custodian = match of_custodian {
+            "" => String::new(),
+            name => format!(", custodian = {{ access = {0}, secret = {0} }}", file(name)),
+        };
+        self.sandbox.more = format!(
+            "[vault.offsite]\nkind = \"s3\"\nbucket = \"{BUCKET}\"\nendpoint = \"{}\"\nprefix = \"home/\"\n{of_vault}\n\
+             [secret]\noffsite = {{ access = {node}, secret = {node}{custodian} }}\n",
+            self.service.endpoint(),
+            node = file("node"),
+        );
+    }
+
+    fn capture(&self, content: &str) {
+        fs::write(self.sandbox.source.join("file"), content).unwrap();
+        self.sandbox.run(["now"]).good();
+    }
+
+    fn points(&self) -> usize {
+        self.sandbox.run(["points", "--json"]).good().json().as_array().unwrap().len()
+    }
+
+    /// What `doctor` says of the vault.
+    fn doctor(&self, more: &[&str]) -> String {
+        let outcome = self.sandbox.run([&["doctor"], more].concat());
+        let text = outcome.text();
+        let of_it = text.split("vault offsite\n").nth(1).unwrap_or_else(|| panic!("{text}"));
+        of_it.lines().take_while(|line| line.starts_with(' ')).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn rights(of: &[(&'static str, Rights)]) -> Settings {
+    Settings { rights: of.iter().copied().collect(), ..Settings::default() }
+}
+
+const MAY_NOT_DELETE: Rights = Rights { ask: true, ..Rights::WRITER };
+
+#[test]
+fn a_key_that_may_not_delete_captures_and_the_custodians_own_key_prunes() {
+    let mut host = Host::new(rights(&[("node", Rights::WRITER)]), "");
+    for content in ["one", "two", "three"] {
+        host.capture(content);
+    }
+    host.service.take_requests();
+    let refused = host.sandbox.run(["vault", "prune", "offsite"]);
+    refused.refused(1, &["may not delete", "names no other", "custodian = { access"]);
+    let asked = host.service.take_requests();
+    let sessions = |asked: &[String]| asked.iter().filter(|of| of.starts_with("PUT")).count();
+    assert_eq!(sessions(&asked), 0, "what could not be deleted again is not put: {asked:?}");
+    assert_eq!(host.points(), 3);
+    host.capture("four");
+    host.secret("custodian", "");
+    host.sandbox.run(["vault", "prune", "offsite"]);
+    host.sandbox.run(["vault", "prune", "offsite"]);
+    assert_eq!(host.points(), 1);
+    host.sandbox.run(["vault", "check", "offsite", "--read-data", "1/1"]).good();
+    assert_same(&host.sandbox.source, &host.sandbox.restore("restored"));
+}
+
+#[test]
+fn a_daemon_whose_key_may_not_delete_captures_and_says_why_it_does_not_prune() {
+    let mut host = Host::new(rights(&[("node", Rights::WRITER)]), "");
+    let daemon = Daemon::start(&mut host.sandbox);
+    host.capture("one");
+    host.capture("two");
+    wait_for("a word on prunes", || {
+        daemon.running.stderr_so_far().contains("nothing goes from vault offsite")
+    });
+    host.capture("three");
+    assert_eq!(host.points(), 3);
+}
+
+#[test]
+fn doctor_says_what_protects_the_history_and_asks_the_provider_only_when_it_is_told_to() {
+    let host = Host::new(rights(&[("node", MAY_NOT_DELETE)]), "");
+    host.service.take_requests();
+    let said = host.doctor(&[]);
+    assert!(said.contains("nobody has found out yet") && said.contains("doctor --probe"), "{said}");
+    assert!(host.service.take_requests().iter().all(|asked| !asked.starts_with("PUT")));
+    let said = host.doctor(&["--probe"]);
+    assert!(
+        said.contains("WARNING  nothing keeps the history") && said.contains("put something else over"),
+        "{said}"
+    );
+    assert!(said.contains("nothing is pruned"), "it is the custodian: {said}");
+    // As it is remembered.
+    assert_eq!(host.doctor(&[]), said);
+    // Versions were turned on, as the advice has it.
+    host.service.set(|settings| settings.versions = true);
+    assert_eq!(host.doctor(&[]), said);
+    let better = host.doctor(&["--probe"]);
+    assert!(better.contains("an intruder here cannot destroy the history"), "{better}");
+}
+
+#[test]
+fn doctor_says_that_two_keys_of_the_same_rights_are_no_better_than_one() {
+    let mut host = Host::new(rights(&[("other", MAY_NOT_DELETE)]), "custodian");
+    let said = host.doctor(&["--probe"]);
+    assert!(said.contains("WARNING  the key by which is written may delete as well"), "{said}");
+    host.secret("other", "");
+    let said = host.doctor(&["--probe"]);
+    assert!(said.contains("PROBLEM  the custodian's key may not delete"), "{said}");
+}
+
+#[test]
+fn a_daemon_finds_out_once_what_a_provider_does_and_again_for_another_key() {
+    let mut host = Host::new(Settings { versions: true, ..rights(&[("node", MAY_NOT_DELETE)]) }, "");
+    let series = |of: &str| format!("backstay_vault_provider{{does=\"{of}\",vault=\"offsite\"}}");
+    let puts = |host: &Host| {
+        let asked = host.service.take_requests();
+        asked.iter().filter(|of| of.starts_with("PUT home/probe/")).count()
+    };
+    let daemon = Daemon::start(&mut host.sandbox);
+    wait_for("what the provider does", || daemon.figure(&series("versions")).is_some());
+    assert_eq!(daemon.figure(&series("versions")), Some(1.0));
+    assert_eq!(daemon.figure(&series("may_delete")), Some(0.0));
+    let protected = "backstay_vault_history_protected{vault=\"offsite\"}";
+    assert_eq!(daemon.figure(protected), Some(1.0));
+    assert_eq!(puts(&host), 3);
+    daemon.running.terminate().good();
+    let daemon = Daemon::start(&mut host.sandbox);
+    wait_for("what the provider does", || daemon.figure(protected).is_some());
+    assert_eq!(puts(&host), 0, "it is remembered");
+    daemon.running.terminate().good();
+    host.secret("custodian", "");
+    let daemon = Daemon::start(&mut host.sandbox);
+    wait_for("what the provider does", || daemon.figure(protected).is_some());
+    assert_eq!(puts(&host), 3);
+    assert_eq!(daemon.figure(protected), Some(0.0), "the custodian's key may delete versions");
+    host.capture("something");
+    assert_same(&host.sandbox.source, &host.sandbox.restore("restored"));
+}
