@@ -4,6 +4,7 @@
 use std::fs;
 
 use backstay_testkit::bucket_stand_in::{BUCKET, BucketStandIn, Rights, Settings};
+use backstay_testkit::random::Random;
 use tokio::runtime::Runtime;
 
 use crate::daemon::{Daemon, wait_for};
@@ -166,4 +167,37 @@ fn a_daemon_finds_out_once_what_a_provider_does_and_again_for_another_key() {
     assert_eq!(daemon.figure(protected), Some(0.0), "the custodian's key may delete versions");
     host.capture("something");
     assert_same(&host.sandbox.source, &host.sandbox.restore("restored"));
+}
+
+#[test]
+fn what_an_intruder_has_replaced_and_deleted_is_restored_from_older_versions_and_put_back() {
+    let host = Host::new(Settings { versions: true, ..Settings::default() }, "");
+    let mut random = Random::new(4);
+    fs::write(host.sandbox.source.join("large"), random.bytes(3 << 20)).unwrap();
+    host.capture("one");
+    host.capture("two");
+    let keys = |of: &str| -> Vec<String> {
+        host.service.keys().into_iter().filter(|key| key.starts_with(&format!("home/{of}/"))).collect()
+    };
+    let packs = keys("packs");
+    assert!(packs.len() >= 3, "{packs:?}");
+    for (n, key) in packs.iter().enumerate() {
+        let other = (n % 2 == 0).then(|| bytes::Bytes::from(random.bytes(1000)));
+        host.service.spoil(key, other);
+    }
+    for key in keys("index").into_iter().chain(keys("points")) {
+        host.service.spoil(&key, Some(bytes::Bytes::from_static(b"gone")));
+    }
+    let to = host.sandbox.path("restored");
+    let restored = host.sandbox.run(["restore", "data", "--to", to.to_str().unwrap()]).good();
+    assert_same(&host.sandbox.source, &to);
+    assert!(restored.stderr.contains("an older version"), "{}", restored.stderr);
+    let check = host.sandbox.run(["vault", "check", "offsite"]);
+    check.refused(1, &[]);
+    host.sandbox.run(["vault", "repair", "offsite", "--read-data"]).good();
+    host.sandbox.run(["vault", "check", "offsite", "--read-data", "1/1"]).good();
+    let again = host.sandbox.path("restored again");
+    let restored = host.sandbox.run(["restore", "data", "--to", again.to_str().unwrap()]).good();
+    assert_same(&host.sandbox.source, &again);
+    assert!(!restored.stderr.contains("an older version"), "{}", restored.stderr);
 }

@@ -215,6 +215,9 @@ impl ChunkReader {
         if self.try_places(opener, id, moved.into_iter(), &mut why)? {
             return Ok(opener.opened());
         }
+        if self.open_older(opener, id)? {
+            return Ok(opener.opened());
+        }
         self.vault.check_not_outdated()?;
         Err(self.lost(id, &why))
     }

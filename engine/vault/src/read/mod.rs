@@ -1,6 +1,7 @@
 //! Reading chunks: which stretches of which packs, then open and check each record.
 
 mod fetch;
+mod older;
 mod plan;
 mod sealed;
 mod small;

@@ -117,6 +117,12 @@ impl Vault {
         let sessions = self.check_commits(&mut report)?;
         let packs = self.check_packs(&mut report)?;
         self.check_points(&catalogues, &packs, &sessions, &mut report)?;
+        for name in self.read_from_older() {
+            report.add(
+                name,
+                "it is gone, or something else is there: an older version that the store keeps is read in its place",
+            );
+        }
         Ok(report)
     }
 

@@ -20,6 +20,7 @@ mod living;
 mod many;
 mod memory;
 mod objects;
+mod older;
 mod open;
 mod opening;
 mod pin;
@@ -70,6 +71,7 @@ use crate::name::ObjectName;
 use crate::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
 use group::Groups;
 use memory::Memory;
+use older::OlderVersions;
 use sealed::TrustedParts;
 use settled::KnownSession;
 use trust::Trust;
@@ -90,6 +92,7 @@ pub struct Vault {
     acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
     memory: Memory,
     groups: Groups,
+    older: OlderVersions,
     trusted_parts: TrustedParts,
     /// Whether something was met that keys or a custodian have written which this process does not know.
     has_met_newer: AtomicBool,

@@ -35,9 +35,14 @@ impl Vault {
         kind: EnvelopeKind,
         object: &[u8],
     ) -> Result<Opened, VaultError> {
-        if named.content_hash().is_some_and(|hash| hash_of(object) != hash) {
-            return Err(self.damaged(name, Malformed::Hash));
-        }
+        let older;
+        let object = match named.content_hash().filter(|hash| hash_of(object) != *hash) {
+            None => object,
+            Some(hash) => {
+                older = self.older_object(name, hash)?;
+                older.as_deref().ok_or_else(|| self.damaged(name, Malformed::Hash))?
+            }
+        };
         envelope::open(&self.ring, kind, name.stem(), object).map_err(|cause| {
             // What a node has sealed that is trusted is no damage, and its hash is that of its name.
             let is_newer = matches!(cause, Malformed::Key(_))

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use super::Vault;
 use super::group::Groups;
 use super::memory::Memory;
+use super::older::OlderVersions;
 use super::sealed::TrustedParts;
 use super::trust::Trust;
 use super::unopened::Unopened;
@@ -213,6 +214,7 @@ impl Vault {
             acknowledged: Mutex::default(),
             memory: Memory::default(),
             groups: Groups::default(),
+            older: OlderVersions::default(),
             trusted_parts: TrustedParts::default(),
             has_met_newer: AtomicBool::default(),
         })

@@ -8,3 +8,4 @@ mod matrix;
 mod repair;
 mod sample;
 mod sectors;
+mod versions;

@@ -72,6 +72,8 @@ impl Custodian<'_> {
             for listed in self.vault.list(&Folder::new(&[&folder]))? {
                 if let Some(wrong) = damage(self.read_any(&listed))? {
                     damaged.push((listed, wrong));
+                } else {
+                    self.put_older_back(&listed, done)?;
                 }
             }
             self.put_in_place(&damaged, done)?;
@@ -79,6 +81,20 @@ impl Custodian<'_> {
             let damaged = damaged.into_iter().map(|(listed, wrong)| (listed.name, wrong));
             self.remove_each(damaged.collect(), "removed", done)?;
         }
+        Ok(())
+    }
+
+    /// An object that could be read only because the store keeps what it was before is put again.
+    fn put_older_back(&self, listed: &Listed, done: &mut Repaired) -> Result<(), VaultError> {
+        let Some(hash) = listed.named.content_hash() else { return Ok(()) };
+        if !self.vault.was_read_from_older(&listed.name) {
+            return Ok(());
+        }
+        if let Some(content) = self.vault.older_object(&listed.name, hash)? {
+            self.vault.put(&listed.name, content)?;
+            done.mended(format!("{}: put again from an older version that the store keeps", listed.name));
+        }
+        self.vault.forget_older(&listed.name);
         Ok(())
     }
 

@@ -39,6 +39,7 @@ impl Custodian<'_> {
             done.mended(format!("{}: listed in the index again", Named::Pack(*pack).to_name()));
         }
         damaged.extend(self.suspects(reads_all)?);
+        self.put_older_packs_back(&mut damaged, done)?;
         self.put_packs_in_place(&mut damaged, done)?;
         let left = self.salvage(&damaged, done)?;
         damaged.retain(|pack| !left.contains_key(pack));
@@ -51,6 +52,26 @@ impl Custodian<'_> {
         }
         let left = left.into_iter().next();
         Ok(left.map(|(pack, key)| self.vault.damaged(&Named::Pack(pack).to_name(), key.into())))
+    }
+
+    /// Puts packs again that are damaged, or gone though the index names them, where the store keeps what they were.
+    fn put_older_packs_back(
+        &self,
+        damaged: &mut BTreeSet<PackId>,
+        done: &mut Repaired,
+    ) -> Result<(), VaultError> {
+        let inventory = self.look.inventory()?;
+        let indexed = self.vault.index().packs();
+        let gone: Vec<PackId> = indexed.into_keys().filter(|pack| !inventory.contains_key(pack)).collect();
+        for pack in damaged.iter().copied().chain(gone).collect::<BTreeSet<_>>() {
+            let Some(content) = self.vault.older_pack(pack)? else { continue };
+            let name = Named::Pack(pack).to_name();
+            self.vault.put(&name, content)?;
+            self.vault.forget_older(&name);
+            damaged.remove(&pack);
+            done.mended(format!("{name}: put again from an older version that the store keeps"));
+        }
+        Ok(())
     }
 
     /// Of packs that were swapped, the contents are there under another name. One whose name has the only copy of
