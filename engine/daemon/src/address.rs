@@ -14,6 +14,7 @@ const S3: &str = "s3://";
 
 /// Where a vault is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a command has one of them")]
 pub enum VaultAddress {
     /// A directory.
     Dir(PathBuf),

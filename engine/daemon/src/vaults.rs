@@ -11,6 +11,7 @@ mod probing;
 mod recovery_file;
 mod refusals;
 mod slot;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod traffic;

@@ -218,6 +218,7 @@ impl S3Vault {
             custodian: None,
             object_lock: None,
             limit: None,
+            price: None,
         })
     }
 }

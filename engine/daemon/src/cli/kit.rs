@@ -230,7 +230,7 @@ fn bucket_key(context: &Context, vault: &Vault) -> Result<Option<BucketKey>, Fai
     let (VaultKind::S3(bucket), Some(secret)) = (&vault.kind, context.config.secrets.get(&vault.name)) else {
         return Ok(None);
     };
-    let keys = bucket_keys(vault.name.as_str(), secret);
+    let keys = bucket_keys(vault.name.as_str(), &secret.writer);
     let (access, secret) = keys.map_err(|failure| Failure {
         message: format!("{}; --no-access-keys leaves it out of the page", failure.message),
         ..failure

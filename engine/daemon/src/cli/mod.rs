@@ -31,6 +31,7 @@ mod status;
 mod undelete;
 mod upkeep;
 mod vault;
+mod vault_cost;
 mod verify;
 mod watch;
 

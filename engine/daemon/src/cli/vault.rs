@@ -6,6 +6,7 @@ use backstay_core::units::ByteSize;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::vault_cost::ShownMonth;
 use super::{Context, check, copy, custodian, keys, print_json, prune, repair, undelete};
 use crate::failure::Failure;
 use crate::node::StateLock;
@@ -87,6 +88,9 @@ struct ShownStat {
     meta_pack_bytes: u64,
     /// What was deleted and can be brought back.
     trash_bytes: u64,
+    /// What a month has, of a vault in a bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    month: Option<ShownMonth>,
 }
 
 pub(super) fn run(context: &Context, command: &VaultCommand) -> Result<u8, Failure> {
@@ -170,6 +174,11 @@ fn stat(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
         data_pack_bytes: totals.data_pack_bytes,
         meta_pack_bytes: totals.meta_pack_bytes,
         trash_bytes: vault.trash()?.iter().map(|trashed| trashed.object.bytes).sum(),
+        month: ShownMonth::of(
+            &context.config,
+            name,
+            ByteSize(totals.data_pack_bytes.saturating_add(totals.meta_pack_bytes)),
+        ),
     };
     if context.json {
         print_json(&shown)?;
@@ -186,6 +195,7 @@ fn stat(context: &Context, look: &LookArgs) -> Result<u8, Failure> {
         ByteSize(shown.meta_pack_bytes)
     ));
     print(&format!("{} in the trash", ByteSize(shown.trash_bytes)));
+    shown.month.iter().flat_map(ShownMonth::lines).for_each(|line| print(&line));
     Ok(0)
 }
 

@@ -19,6 +19,7 @@ mod relay_state;
 mod relaying;
 mod running;
 mod socket;
+mod tallying;
 mod upkeep;
 mod watching;
 
@@ -54,6 +55,7 @@ use proving::{Proving, Setbacks};
 use pruning::{Pruning, WantedPrune};
 use relaying::Relaying;
 use running::Waiting;
+use tallying::Tallying;
 use upkeep::{Busy, UpkeepJobs, UpkeepOutcome, WantedJob};
 use watching::Watching;
 
@@ -185,6 +187,7 @@ impl Daemon {
         onward::watch(&self);
         fleet_source::watch(&self, &events);
         probing::watch(&self);
+        let tallying = Tallying::watch(&self);
         let mut work = Work::new(&self, &events);
         loop {
             while let Ok(event) = incoming.try_recv() {
@@ -203,6 +206,7 @@ impl Daemon {
         }
         manager.stopping();
         work.captures.give_up(&mut incoming).await;
+        tallying.end().await;
         lock.keep_until_exit();
         Ok(())
     }

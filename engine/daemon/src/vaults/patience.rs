@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use backstay_vault::store::{Operation, RequestObserver, StoreError};
 
+use super::tally::Tally;
 use super::traffic::{Traffic, TrafficMeter};
 use crate::failure::Failure;
 
@@ -24,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) struct Answers {
     /// Requests that have ended.
     ended: Arc<Traffic>,
+    /// The same, as they are paid for.
+    tally: Arc<Tally>,
     /// When the last one has.
     last: Arc<Mutex<Option<Instant>>>,
     /// Threads that ask and have not been waited for to the end.
@@ -36,6 +39,7 @@ pub(super) struct Answers {
 #[derive(Debug)]
 struct Ended {
     count: Arc<Traffic>,
+    tally: Arc<Tally>,
     last: Arc<Mutex<Option<Instant>>>,
     observer: Arc<dyn RequestObserver>,
 }
@@ -43,6 +47,7 @@ struct Ended {
 impl RequestObserver for Ended {
     fn observe(&self, operation: Operation, failed: Option<&StoreError>, took: Duration, payload_bytes: u64) {
         self.count.add(payload_bytes);
+        self.tally.add(operation, payload_bytes);
         *lock(&self.last) = Some(Instant::now());
         self.observer.observe(operation, failed, took, payload_bytes);
     }
@@ -51,7 +56,13 @@ impl RequestObserver for Ended {
 impl Answers {
     /// The observer of the vault's requests, which tells this one as well.
     pub(super) fn with(&self, observer: Arc<dyn RequestObserver>) -> Arc<dyn RequestObserver> {
-        Arc::new(Ended { count: Arc::clone(&self.ended), last: Arc::clone(&self.last), observer })
+        let (count, tally, last) = (Arc::clone(&self.ended), Arc::clone(&self.tally), Arc::clone(&self.last));
+        Arc::new(Ended { count, tally, last, observer })
+    }
+
+    /// What was asked of the vault.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// What is asked of the vault from now on.

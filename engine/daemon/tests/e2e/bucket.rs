@@ -201,3 +201,29 @@ fn what_an_intruder_has_replaced_and_deleted_is_restored_from_older_versions_and
     assert_same(&host.sandbox.source, &again);
     assert!(!restored.stderr.contains("an older version"), "{}", restored.stderr);
 }
+
+#[test]
+fn a_month_is_estimated_by_what_the_daemon_has_counted_and_by_the_price_list() {
+    let mut host = Host::new(Settings::default(), "");
+    host.capture("one");
+    let stat = |host: &Host| host.sandbox.run(["vault", "stat", "offsite"]).good().text();
+    let said = stat(&host);
+    assert!(said.contains("no daemon of this node has counted requests yet"), "{said}");
+    let price = "price = { currency = \"EUR\", storage = 6, put = 5, get = 0.4, list = 5, egress = 10 }";
+    host.secret("", price);
+    assert!(stat(&host).contains("what packs take now costs about 0.0"), "{}", stat(&host));
+    let daemon = Daemon::start(&mut host.sandbox);
+    host.capture("two");
+    // What is counted is told by the second.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    daemon.running.terminate().good();
+    let shown = host.sandbox.run(["vault", "stat", "offsite", "--json"]).good().json();
+    let month = &shown["month"];
+    let number = |of: &str| month["requests"][of].as_u64().unwrap_or_else(|| panic!("{month:#}"));
+    assert!(month["observed_seconds"].as_u64().unwrap() >= 1, "{month:#}");
+    assert!(number("puts") > number("gets") / 100 && number("lists") > 0, "{month:#}");
+    assert_eq!(month["cost"]["currency"], "EUR");
+    assert!(month["cost"]["total"].as_f64() > month["cost"]["storage"].as_f64(), "{month:#}");
+    let said = stat(&host);
+    assert!(said.contains("have asked in") && said.contains("EUR by the price list"), "{said}");
+}

@@ -192,7 +192,10 @@ fn missing(path: &Path) -> Vec<String> {
 }
 
 fn secrets(config: &Config) -> Vec<SecretRef> {
-    let of_vaults = config.secrets.values().flat_map(|secret| [&secret.access, &secret.secret]);
+    let of_vaults = config.secrets.values().flat_map(|secret| {
+        let keys = std::iter::once(&secret.writer).chain(&secret.custodian);
+        keys.flat_map(|key| [&key.access, &key.secret])
+    });
     let of_programs = config.sources_at_home_on(&config.node.name).flat_map(|source| match &source.kind {
         SourceKind::Command(command) => command.secrets.values().collect(),
         _ => Vec::new(),
