@@ -6,6 +6,7 @@
 mod binary;
 mod change;
 mod compare;
+mod daemon;
 mod dataset;
 mod index;
 mod ingest;
@@ -33,7 +34,7 @@ use crate::dataset::Dataset;
 use crate::ingest::{Keep, Plan, ingest};
 use crate::recipe::Recipe;
 use crate::size::parse_size;
-use crate::tool::Tool;
+use crate::tool::{Programs, Tool};
 
 #[derive(Parser)]
 #[command(name = "backstay-bench", about = "Measure Backstay beside other tools, on generated data")]
@@ -62,11 +63,8 @@ struct Ingest {
     rounds: u32,
     #[arg(long, value_enum, default_value_t = Tools::Both)]
     tool: Tools,
-    /// The program to measure.
-    #[arg(long, default_value = "backstay")]
-    backstay: PathBuf,
-    #[arg(long, default_value = "restic")]
-    restic: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
     /// Write every figure, versions and the machine to FILE.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -141,13 +139,12 @@ fn run_ingest(options: &Ingest) -> Result<()> {
 
 impl Ingest {
     fn tools(&self) -> Vec<(Tool, PathBuf)> {
-        let all = [(Tool::Backstay, self.backstay.clone()), (Tool::Restic, self.restic.clone())];
         let takes_part = |tool| match self.tool {
             Tools::Both => true,
             Tools::Backstay => tool == Tool::Backstay,
             Tools::Restic => tool == Tool::Restic,
         };
-        all.into_iter().filter(|(tool, _)| takes_part(*tool)).collect()
+        self.programs.both().into_iter().filter(|(tool, _)| takes_part(*tool)).collect()
     }
 }
 

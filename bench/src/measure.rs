@@ -70,8 +70,12 @@ fn watch(child: &Child) -> Result<(Memory, f64)> {
         let memory = sampler.join().expect("sampling does not panic");
         waited.map(|_| memory)
     })?;
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).context("cannot read CPU times")?;
-    Ok((memory, cpu_seconds(&stat)?))
+    Ok((memory, cpu_seconds_of(process)?))
+}
+
+/// CPU time of a process so far, also of one that has ended and was not waited for, seconds.
+pub(crate) fn cpu_seconds_of(process: u32) -> Result<f64> {
+    cpu_seconds(&fs::read_to_string(format!("/proc/{process}/stat")).context("cannot read CPU times")?)
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

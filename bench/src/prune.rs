@@ -5,20 +5,21 @@
 //! the tools take turns. At the end captures go on while Backstay prunes. Refuses to believe either tool: each has to check
 //! its repository afterwards, and the newest point is restored and compared.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::compare::{differences, walk};
+use crate::daemon::Daemon;
 use crate::machine;
 use crate::measure::{Cost, measure};
 use crate::random::Random;
 use crate::size::parse_size;
-use crate::tool::{Setup, Tool};
+use crate::tool::{Programs, Setup, Tool};
 
 /// Size of a file of the tree, all of which an edit replaces.
 const FILE_BYTES: u64 = 256 << 10;
@@ -30,9 +31,6 @@ const FASTER_MIN: f64 = 5.0;
 const WAITS: i32 = 3;
 /// How often it is tried beside captures.
 const PRUNES_MAX: u32 = 100;
-/// How long the daemon may take to answer at first.
-const DAEMON_SECONDS_MAX: u64 = 60;
-
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -47,11 +45,8 @@ pub(crate) struct Options {
     seed: u64,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: u32,
-    /// The programs to measure.
-    #[arg(long, default_value = "backstay")]
-    backstay: PathBuf,
-    #[arg(long, default_value = "restic")]
-    restic: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
     /// Where tree and repositories are: three times --size, and as much again [default: the folder for temporary files]
     #[arg(long, value_name = "FOLDER")]
     work: Option<PathBuf>,
@@ -94,7 +89,7 @@ struct Meanwhile {
 
 /// Makes the history, or takes the one that is there, prunes it, prints and judges.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let tools = [(Tool::Backstay, &options.backstay), (Tool::Restic, &options.restic)];
+    let tools = options.programs.both();
     for (tool, program) in &tools {
         println!("{}", tool.version(program)?);
     }
@@ -137,7 +132,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// The history of each tool, whole.
-fn made(options: &Options, tools: &[(Tool, &PathBuf)], work: &Path) -> Result<Vec<Setup>> {
+fn made(options: &Options, tools: &[(Tool, PathBuf)], work: &Path) -> Result<Vec<Setup>> {
     let made = work.join("made.json");
     let figures = json!({ "points": options.points, "size_bytes": options.size, "seed": options.seed });
     let tree = work.join(TREE);
@@ -336,44 +331,6 @@ impl History {
             self.write(file)?;
         }
         Ok(())
-    }
-}
-
-/// Backstay's daemon, ended when it goes out of scope.
-struct Daemon(Child);
-
-impl Daemon {
-    fn start(setup: &Setup, log: &Path) -> Result<Self> {
-        let output = File::create(log)?;
-        let daemon = setup.daemon().stdout(output.try_clone()?).stderr(output).spawn()?;
-        let daemon = Self(daemon);
-        let start = Instant::now();
-        while !setup.socket().exists() {
-            if start.elapsed() > Duration::from_secs(DAEMON_SECONDS_MAX) {
-                bail!("the daemon does not come up; see {}", log.display());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(daemon)
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        let pid =
-            rustix::process::Pid::from_raw(self.0.id().cast_signed()).context("a process id is not zero")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = self.0.wait()?;
-        if !status.success() {
-            bail!("the daemon ended with {status}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It has ended already when all went well.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

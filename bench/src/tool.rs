@@ -22,6 +22,24 @@ pub(crate) enum Tool {
     Restic,
 }
 
+/// The programs to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Programs {
+    /// The program to measure.
+    #[arg(long, default_value = "backstay")]
+    backstay: PathBuf,
+    /// The one beside it.
+    #[arg(long, default_value = "restic")]
+    restic: PathBuf,
+}
+
+impl Programs {
+    /// Both, with their programs.
+    pub(crate) fn both(&self) -> [(Tool, PathBuf); 2] {
+        [(Tool::Backstay, self.backstay.clone()), (Tool::Restic, self.restic.clone())]
+    }
+}
+
 /// A tool with a fresh, empty repository for one round.
 pub(crate) struct Setup {
     tool: Tool,

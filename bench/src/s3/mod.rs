@@ -1,8 +1,10 @@
 //! The measurement `s3`: a first backup, one after some was changed, and a restore, with the repository in a bucket, by Backstay and by
 //! restic. Both use the same Garage, which runs on this machine's cores beside them, on the same tree, and take turns.
 //!
-//! Owns the order. Requests are counted by Garage itself, for both alike and at no cost to either; what it takes to make an empty
-//! repository is neither counted nor timed. A restore that is not the original ends the measurement. What a run leaves is deleted at its
+//! Owns the order. The first backup and the restore are processes of their own. After the first, Backstay's daemon runs, as it does
+//! where it is used, and `now` has it capture; what it asks to get under way, a collection among it, is told apart. Requests are
+//! counted by Garage itself, for both alike and at no cost to either; what it takes to make an empty repository is neither counted
+//! nor timed. A restore that is not the original ends the measurement. What a run leaves is deleted at its
 //! end, which makes restores to ext4 slower for some minutes (see `ingest::empty`): the next run had better wait for so long.
 
 mod report;
@@ -10,16 +12,19 @@ mod report;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use backstay_testkit::garage::Garage;
 
+use crate::daemon::Daemon;
 use crate::dataset::Dataset;
 use crate::ingest::{Step, empty, turns, verify};
 use crate::measure::{Cost, measure};
 use crate::recipe::Recipe;
 use crate::size::parse_size;
-use crate::tool::{Setup, Tool};
+use crate::tool::{Programs, Setup, Tool};
 use crate::{cache_folder, change, machine};
 
 /// What is measured, in this order.
@@ -39,11 +44,8 @@ pub(crate) struct Options {
     seed: u64,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: u32,
-    /// The programs to measure.
-    #[arg(long, default_value = "backstay")]
-    backstay: PathBuf,
-    #[arg(long, default_value = "restic")]
-    restic: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
     /// Write every figure to FILE.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -54,6 +56,13 @@ pub(crate) struct Options {
 
 /// Requests of one step, by what they ask for.
 type Requests = BTreeMap<String, u64>;
+
+/// The daemon is at rest when nothing was asked for so long. It asks for nothing by itself then for a quarter of an hour, which is
+/// the RPO of the source.
+const REST: Duration = Duration::from_secs(2);
+
+/// How long that may take.
+const REST_SECONDS_MAX: u64 = 120;
 
 /// One step of one tool in one round.
 #[derive(Debug)]
@@ -74,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let recipe = Recipe { seed: options.seed, size_bytes: options.size };
     let dataset = Dataset::open(&cache, recipe)?;
     change::undo(&dataset).context("cannot undo the edit of an interrupted run")?;
-    let tools = [(Tool::Backstay, options.backstay.clone()), (Tool::Restic, options.restic.clone())];
+    let tools = options.programs.both();
     let versions = tools.iter().map(|(tool, program)| tool.version(program)).collect::<Result<Vec<_>>>()?;
     println!("seed {}, {} files, {}", recipe.seed, dataset.plan.len(), versions.join(", "));
 
@@ -119,22 +128,62 @@ fn run_round(
     let tree = dataset.tree();
     let setup = Setup::in_bucket(tool, program, home, &tree, garage.access())?;
     let restored = home.join("restored");
-    let mut taken = Vec::new();
+    let (mut taken, mut daemon) = (Vec::new(), None);
     for step in STEPS {
         if step == Step::Changed {
+            if tool == Tool::Backstay {
+                daemon = Some(at_rest(&setup, garage)?);
+            }
             change::apply(dataset, CHANGED_ONE_IN)?;
+        }
+        if step == Step::Restore
+            && let Some(mut daemon) = daemon.take()
+        {
+            daemon.stop()?;
         }
         let mut command = if step == Step::Restore { setup.restore(&restored) } else { setup.backup() };
         // Nobody's earlier writes may be flushed on this step's time.
         rustix::fs::sync();
-        let before = garage.requests();
-        let cost = measure(&mut command, &home.join(format!("{}.log", step.name())))?;
+        let before = (garage.requests(), cpu_seconds(daemon.as_ref())?);
+        let mut cost = measure(&mut command, &home.join(format!("{}.log", step.name())))?;
+        cost.cpu_seconds += cpu_seconds(daemon.as_ref())? - before.1;
+        let before = before.0;
         let requests = since(&before, garage.requests());
         eprintln!("{:9} {:9} {:8.2} s {requests:?}", tool.name(), step.name(), cost.wall_seconds);
         taken.push((step, cost, requests));
     }
     verify(&tree, &restored)?;
     Ok(taken)
+}
+
+/// A daemon that has captured, looked after retention and captured once more, and asks for nothing now.
+fn at_rest(setup: &Setup, garage: &Garage) -> Result<Daemon> {
+    let before = garage.requests();
+    let daemon = Daemon::start(setup, &setup.home().join("daemon.log"))?;
+    // The first has a collection follow, after which all is read anew.
+    for _ in 0..2 {
+        measure(&mut setup.backup(), &setup.home().join("rest.log"))?;
+        let (start, mut asked) = (Instant::now(), garage.requests());
+        loop {
+            thread::sleep(REST);
+            let now = garage.requests();
+            if now == asked {
+                break;
+            }
+            asked = now;
+            if start.elapsed().as_secs() > REST_SECONDS_MAX {
+                bail!("the daemon does not come to rest; see {}", setup.home().join("daemon.log").display());
+            }
+        }
+    }
+    let requests = since(&before, garage.requests());
+    eprintln!("{:9} {:9} {requests:?}", Tool::Backstay.name(), "at rest");
+    Ok(daemon)
+}
+
+/// CPU time of the daemon so far, where there is one.
+fn cpu_seconds(daemon: Option<&Daemon>) -> Result<f64> {
+    daemon.map_or(Ok(0.0), Daemon::cpu_seconds)
 }
 
 /// What has come since then.

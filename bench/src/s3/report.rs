@@ -49,7 +49,9 @@ fn total(requests: &Requests) -> u64 {
 /// For each step a line for each tool, with the requests of its last round by what they ask for, and one with the ratios.
 pub(super) fn table(figures: &[Figure], tree_bytes: u64) -> String {
     let mib = tree_bytes as f64 / MIB;
-    let mut text = format!("{mib:.0} MiB, medians; MiB/s of the whole tree\n");
+    let mut text = format!(
+        "{mib:.0} MiB, medians; MiB/s of the whole tree; what has changed is captured by Backstay's daemon, which is at rest before\n"
+    );
     for step in STEPS {
         let Some(pair) = Pair::of(figures, step) else { continue };
         for (n, tool) in [Tool::Backstay, Tool::Restic].into_iter().enumerate() {
