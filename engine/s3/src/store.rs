@@ -15,6 +15,7 @@ use aws_sdk_s3::Client as S3;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use backstay_vault::name::ObjectName;
+use backstay_vault::pack::PACK_BYTES_MAX;
 use backstay_vault::store::{
     Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Pace, RequestObserver, RetryPolicy, Store,
     StoreError, StoreErrorKind, Stretch, Version, Way,
@@ -29,8 +30,9 @@ use crate::limiter::{Ended, Limiter};
 use crate::transfer::read;
 use delete::DELETE_MAX;
 
-/// What is longer is sent in parts, bytes: a pack is not.
-const PARTS_FROM: usize = 48 << 20;
+/// What is as long is sent in parts, bytes: no pack is, also one that took what was on its way while others went up. Parts would be
+/// four requests for one.
+const PARTS_FROM: usize = PACK_BYTES_MAX + 1;
 
 /// How long a part is, and a stretch of what is read, bytes. Parts have 5 MiB at least ("Amazon S3 multipart upload limits").
 const PART_BYTES: usize = 32 << 20;
