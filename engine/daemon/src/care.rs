@@ -22,6 +22,17 @@ use crate::vaults::{Absent, ClockDebug, Vaults};
 /// Least time from one prune of a vault to the next, where nobody asks for one.
 pub const PERIOD: Duration = Duration::from_secs(3600);
 
+/// The same where requests cost: a prune lists all that a vault has, several times for each source.
+pub const PERIOD_WHERE_REQUESTS_COST: Duration = Duration::from_secs(6 * 3600);
+
+/// Least time from one prune of a vault of this kind to the next.
+pub fn period_of(kind: &VaultKind) -> Duration {
+    match kind {
+        VaultKind::S3(_) => PERIOD_WHERE_REQUESTS_COST,
+        _ => PERIOD,
+    }
+}
+
 /// Passes of one prune: each moves a bounded amount.
 const PASSES_MAX: usize = 1000;
 
@@ -53,14 +64,16 @@ impl Care {
         Self { config, vaults, identity, pool, clock }
     }
 
-    /// The same, unless it was done within the last hour, there is no vault yet, or another node cares for it.
+    /// The same, unless it was done within the last hour, or hours where requests cost, there is no vault yet, or another node cares
+    /// for it.
     pub fn prune_if_due(&self, name: &str) -> Result<Option<PruneReport>, Failure> {
         let vault = match self.vaults.open(name, Absent::Refuse) {
             Err(failure) if failure.class == "no_vault" => return Ok(None),
             vault => vault?,
         };
         let notes = FileNotes::of(&self.config.node.state, vault.id())?;
-        if notes.age().is_some_and(|age| age < PERIOD) {
+        let period = self.config.vaults.get(name).map_or(PERIOD, |vault| period_of(&vault.kind));
+        if notes.age().is_some_and(|age| age < period) {
             return Ok(None);
         }
         match self.prune(name, false) {

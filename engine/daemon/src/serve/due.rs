@@ -1,4 +1,5 @@
-//! When the daemon prunes by itself: soon after something was committed, but a vault at most hourly.
+//! When the daemon prunes by itself: soon after something was committed, but a vault at most hourly, and more rarely where requests
+//! cost.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -26,12 +27,23 @@ pub(super) struct Due {
     from: HashMap<String, Instant>,
     /// When the last prune of a vault has ended.
     ended: HashMap<String, Instant>,
+    /// Vaults with another period than [`PERIOD`].
+    periods: HashMap<String, Duration>,
 }
 
 impl Due {
+    /// Nothing is due, and these vaults have another period than [`PERIOD`].
+    pub(super) fn with_periods(periods: HashMap<String, Duration>) -> Self {
+        Self { periods, ..Self::default() }
+    }
+
+    fn period(&self, vault: &str) -> Duration {
+        self.periods.get(vault).copied().unwrap_or(PERIOD)
+    }
+
     /// Something was committed to this vault.
     pub(super) fn committed(&mut self, vault: &str, now: Instant) {
-        let from = self.ended.get(vault).map_or(now, |ended| *ended + PERIOD);
+        let from = self.ended.get(vault).map_or(now, |ended| *ended + self.period(vault));
         self.from.entry(vault.to_owned()).or_insert(from);
     }
 
@@ -44,8 +56,9 @@ impl Due {
     /// what is committed from now on.
     pub(super) fn ended(&mut self, vault: &str, was_due: bool, end: End, now: Instant) {
         self.ended.insert(vault.to_owned(), now);
+        let next = now + self.period(vault);
         if let Some(from) = self.from.get_mut(vault) {
-            *from = now + PERIOD;
+            *from = next;
         }
         match end {
             End::Whole => {}
@@ -86,6 +99,22 @@ mod tests {
         assert_eq!(wait(&due, end), None);
         due.committed("local", end + Duration::from_secs(60));
         assert_eq!(wait(&due, end), Some(PERIOD));
+    }
+
+    #[test]
+    fn a_vault_with_a_period_of_its_own_is_pruned_after_that() {
+        let period = Duration::from_secs(6 * 3600);
+        let mut due = Due::with_periods(HashMap::from([("local".to_owned(), period)]));
+        let start = Instant::now();
+        due.committed("local", start);
+        due.begun("local");
+        due.committed("local", start);
+        due.ended("local", true, End::Whole, start);
+        assert_eq!(wait(&due, start), Some(period));
+        due.begun("local");
+        due.ended("local", true, End::Whole, start);
+        due.committed("local", start);
+        assert_eq!(wait(&due, start), Some(period));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::due::{Due, End};
 use super::{Daemon, Event, SLEEP_MAX};
-use crate::care::summary;
+use crate::care::{period_of, summary};
 
 /// What somebody who wants a prune is told; a failure in words.
 pub(super) type PruneOutcome = Result<PruneReport, String>;
@@ -49,7 +49,9 @@ pub(super) struct Pruning {
 
 impl Pruning {
     pub(super) fn new(daemon: Arc<Daemon>, events: mpsc::Sender<Event>) -> Self {
-        let mut due = Due::default();
+        let periods = daemon.config.vaults.values();
+        let periods = periods.map(|vault| (vault.name.to_string(), period_of(&vault.kind)));
+        let mut due = Due::with_periods(periods.collect());
         // To these others commit, at any time.
         held(&daemon).for_each(|vault| due.committed(&vault, Instant::now()));
         Self {
