@@ -49,14 +49,23 @@ impl<R: SingleRows> HeadRows<R> {
     where
         R: LeapingRows,
     {
-        if self.next.as_ref().is_none_or(|(next, _)| next.as_slice() < key) {
-            self.rows.seek(key)?;
-            self.next = self.rows.read()?;
-        }
+        self.seek(key)?;
         match &self.next {
             Some((next, _)) if next == key => self.next(),
             _ => Ok(None),
         }
+    }
+
+    /// Passes over the rows below `key`. Keys that are asked for rise.
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<(), R::Error>
+    where
+        R: LeapingRows,
+    {
+        if self.next.as_ref().is_none_or(|(next, _)| next.as_slice() < key) {
+            self.rows.seek(key)?;
+            self.next = self.rows.read()?;
+        }
+        Ok(())
     }
 
     /// The next head row with its further rows; `None` at the end.

@@ -21,6 +21,11 @@ pub(crate) fn rows_of(reading: &Arc<Reading>, from: &[u8]) -> PointRows {
     HeadRows::new(Folded(reading.fold(from)))
 }
 
+/// All rows of the point.
+pub(crate) fn all_rows_of(reading: &Arc<Reading>) -> PointRows {
+    HeadRows::new(Folded(reading.fold_all()))
+}
+
 impl SingleRows for Folded {
     type Error = VaultError;
 

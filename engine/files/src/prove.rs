@@ -21,7 +21,7 @@ use crate::keys::{HeadKey, PathKey, link_key};
 use crate::look::{Aspect, ResolvedRow, ResolvedRows, aspects};
 use crate::on_disk::{Expected, LookProblem, Looker};
 use crate::place::{Existing, STAGING_NAME};
-use crate::point_rows::rows_of;
+use crate::point_rows::all_rows_of;
 use crate::restore::{
     RestoreError, RestoreProgress, RestoreReport, RestoreRequest, Selection, references, restore,
 };
@@ -83,7 +83,7 @@ const UNPROVEN_MAX: usize = 10;
 pub fn prove_structure(reading: &Arc<Reading>, point: &PointObject) -> Result<Proven, ProveError> {
     let mut proven = Proven::default();
     let mut digest = StateDigest::empty();
-    let mut rows = rows_of(reading, &[]);
+    let mut rows = all_rows_of(reading);
     loop {
         let row = match rows.next() {
             Ok(Some(row)) => row,
@@ -122,7 +122,7 @@ fn check_references(row: &FoundRow) -> Result<(), RestoreError> {
 /// Bytes that the files of a point take without their holes.
 pub fn bytes_without_holes(reading: &Arc<Reading>) -> Result<u64, RestoreError> {
     let mut bytes = 0u64;
-    let mut rows = rows_of(reading, &[]);
+    let mut rows = all_rows_of(reading);
     while let Some(row) = rows.next()? {
         let head = HeadRow::decode(&row.value)?;
         if let Restored::Object { object, .. } = &head.restored {

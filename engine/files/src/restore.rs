@@ -1,6 +1,9 @@
 //! Restoring a directory tree: the rows of a point are placed in the order of their keys, contents follow window
 //! by window. Owns which rows are restored and the comparison with the point's signed state; placing is `place`'s.
 
+mod ahead;
+mod foresight;
+mod kept;
 mod piece;
 mod report;
 mod select;
@@ -11,12 +14,12 @@ mod window;
 use std::path::Path;
 use std::sync::Arc;
 
-use backstay_core::digest::StateDigest;
 use backstay_vault::error::VaultError;
 use backstay_vault::read::ChunkReader;
 use backstay_vault::vault::{PointObject, Reading};
 use backstay_vault::write::CpuPool;
 
+use self::ahead::{Ahead, WantedRow};
 use self::piece::Target;
 use self::report::Collected;
 pub use self::report::{PROBLEMS_MAX, RestoreProgress, RestoreReport};
@@ -26,9 +29,9 @@ use self::window::Windows;
 use crate::heads::FoundRow;
 use crate::keys::{HeadKey, KeyError, split_further};
 use crate::place::{Begin, Defect, Destination, Existing, PlaceError, Placed, Placer, Reproduced};
-use crate::point_rows::rows_of;
+use crate::point_rows::{all_rows_of, rows_of};
 use crate::row::{
-    AttributeValue, HeadRow, Object, Reference, ReferenceCheck, Restored, RowError, decode_further, element,
+    AttributeValue, HeadRow, Object, Reference, ReferenceCheck, Restored, RowError, decode_further,
 };
 
 /// Why a restore failed. What it has placed stays; the same command continues it.
@@ -119,27 +122,24 @@ pub fn restore(
     let windows =
         Windows::new(reader.clone(), Arc::clone(pool), Arc::clone(&collected), Arc::clone(progress))
             .map_err(RestoreError::Thread)?;
-    let mut rows = rows_of(request.reading, &[]);
+    let rows = match request.selection.is_all() {
+        true => all_rows_of(request.reading),
+        false => rows_of(request.reading, &[]),
+    };
+    let mut ahead = Ahead::new(rows, request.selection, links);
     let heard = Arc::clone(&collected);
     let placer = destination.placer(move |defect: Defect| heard.problem(defect.to_string()));
     let mut run = RestoreRun { reader, windows, placer, collected: &collected, progress, already_done: 0 };
-    let mut digest = request.selection.is_all().then(StateDigest::empty);
-    while let Some(row) = rows.next()? {
+    while let Some(row) = ahead.next(&mut run.windows)? {
         if progress.is_stopped() {
             return Err(RestoreError::Stopped);
         }
-        if let Some(digest) = &mut digest {
-            digest.add(&element(&row.key, &row.value)?);
-        }
-        let key = HeadKey::parse(&row.key)?;
-        if request.selection.wants(&key, &links) {
-            run.place(&key, &row)?;
-        }
+        run.place(row)?;
     }
     let RestoreRun { windows, placer, already_done, .. } = run;
     windows.finish()?;
     let finished = placer.finish();
-    if digest.is_some_and(|digest| digest != request.point.common.digest) {
+    if ahead.digest().is_some_and(|digest| digest != request.point.common.digest) {
         return Err(RestoreError::Digest { point: request.point.link.point.to_string() });
     }
     let resumed = destination.begin() == Begin::Resumed;
@@ -169,8 +169,9 @@ struct RestoreRun<'d> {
 }
 
 impl RestoreRun<'_> {
-    fn place(&mut self, key: &HeadKey, row: &FoundRow) -> Result<(), RestoreError> {
-        let head = HeadRow::decode(&row.value)?;
+    fn place(&mut self, row: WantedRow) -> Result<(), RestoreError> {
+        let WantedRow { key, head, references, told, .. } = row;
+        let key = &key;
         self.progress.placed();
         match (&head.restored, key) {
             (Restored::Link(link), HeadKey::Path(path)) => {
@@ -180,7 +181,6 @@ impl RestoreRun<'_> {
             }
             (Restored::Link(_), HeadKey::Link(_)) => Err(KeyError::Form.into()),
             (Restored::Object { object, meta }, _) => {
-                let references = references(object, row, &head)?;
                 let large_values = match large_values(&self.reader, &head) {
                     Err(error) if error.is_of_contents() => {
                         self.collected
@@ -200,11 +200,13 @@ impl RestoreRun<'_> {
                         let size_bytes = (!at_once).then(|| object.size_bytes());
                         let sized = size_bytes.map_or(Ok(()), |size_bytes| file.set_size(size_bytes));
                         match self.collected.judge(sized)? {
-                            Some(()) => Ok(self.windows.add(Target::Made(file), &references)?),
+                            Some(()) => Ok(self.windows.add(Target::Made(file), &references, told)?),
                             None => Ok(()),
                         }
                     }
-                    Some(Placed::Later(file)) => Ok(self.windows.add(Target::Pending(file), &references)?),
+                    Some(Placed::Later(file)) => {
+                        Ok(self.windows.add(Target::Pending(file), &references, told)?)
+                    }
                     Some(Placed::AlreadyDone) => {
                         self.already_done += 1;
                         let lengths = references.iter().map(|reference| u64::from(reference.length_bytes));

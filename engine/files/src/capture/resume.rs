@@ -19,7 +19,7 @@ use backstay_vault::vault::{PointObject, Reading, Vault};
 use super::problem::CaptureError;
 use super::{CaptureProgress, CaptureRun, identity_of, state_folder};
 use crate::keys::{HeadKey, RowKey, is_further};
-use crate::point_rows::rows_of;
+use crate::point_rows::{all_rows_of, rows_of};
 use crate::row::{HeadRow, Restored, element};
 use crate::state::{State, StateFacts, StateWriter};
 
@@ -41,7 +41,7 @@ pub(super) fn state_of(
     }
     let mut writer = StateWriter::create(&states.join("unfinished").join("rebuilt"))?;
     let stack = standing.catalogue.stack(point.link.point)?;
-    let mut rows = rows_of(&Reading::of_held_runs(&standing.vault, stack), &[]);
+    let mut rows = all_rows_of(&Reading::of_held_runs(&standing.vault, stack));
     while let Some(row) = rows.next()? {
         progress.rebuilt_row();
         let head = HeadRow::decode(&row.value)?;
@@ -141,7 +141,7 @@ impl CaptureRun<'_> {
 
     fn take_over_links(&mut self, vault: &Arc<Vault>, links: &[PartRef]) -> Result<(), CaptureError> {
         let run = Run { parts: links.to_vec() };
-        let mut rows = rows_of(&Reading::of_held_runs(vault, vec![run]), &[]);
+        let mut rows = all_rows_of(&Reading::of_held_runs(vault, vec![run]));
         while let Some(row) = rows.next()? {
             self.progress.rebuilt_row();
             self.links.take_over(&row)?;

@@ -7,7 +7,7 @@ use backstay_core::id::LinkId;
 use backstay_vault::vault::Reading;
 
 use super::RestoreError;
-use crate::keys::{HeadKey, PathKey};
+use crate::keys::{HeadKey, PathKey, link_key};
 use crate::point_rows::rows_of;
 use crate::row::{HeadRow, Restored};
 
@@ -69,6 +69,22 @@ impl Selection {
             }
         }
         Ok(Links(Some(links)))
+    }
+
+    /// Keys at which wanted rows may begin that are not next to each other, in order; `None` when all are wanted.
+    pub(super) fn leaps(&self, links: &Links) -> Option<Vec<Vec<u8>>> {
+        let (paths, links) = (self.0.as_ref()?, links.0.as_ref()?);
+        let mut keys: Vec<Vec<u8>> = links.iter().map(link_key).collect();
+        for path in paths {
+            let mut at = Some(path.clone());
+            while let Some(path) = at {
+                keys.push(path.as_bytes().to_vec());
+                at = path.parent();
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        Some(keys)
     }
 
     /// Whether the row of this key is restored.

@@ -23,10 +23,12 @@ pub(super) struct Shared {
 pub(super) struct UnderWay {
     /// Reads that are queued or worked on.
     pub(super) reads: usize,
-    /// Those of them that take memory.
-    pub(super) stretches: usize,
+    /// Bytes of the stretches that are in memory, or will be.
+    pub(super) stretch_bytes: usize,
     /// Files that are open, or wait to be made.
     pub(super) files: usize,
+    /// Goes up whenever something has become less, or a stretch has come.
+    changes: u64,
 }
 
 /// Why a restore cannot go on.
@@ -58,6 +60,28 @@ impl Shared {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Whether nothing is read or worked on.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way().reads == 0
+    }
+
+    /// What has changed so far: for [`Self::wait_for_change`].
+    pub(super) fn changes(&self) -> u64 {
+        self.under_way().changes
+    }
+
+    /// Waits until something is other than it was then.
+    pub(super) fn wait_for_change(&self, since: u64) {
+        let waited = self.changed.wait_while(self.under_way(), |under_way| under_way.changes == since);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A stretch has come.
+    pub(super) fn has_changed(&self) {
+        self.under_way().changes += 1;
+        self.changed.notify_all();
+    }
+
     fn under_way(&self) -> MutexGuard<'_, UnderWay> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,19 +103,40 @@ impl Shared {
     }
 }
 
-/// One more under way; counted down also when a task panics, which fails the restore.
+/// What is counted of something under way.
+pub(super) type Counter = fn(&mut UnderWay) -> &mut usize;
+
+/// Something more under way; counted down also when a task panics, which fails the restore.
 #[derive(Debug)]
 pub(super) struct Counted {
     shared: Arc<Shared>,
-    counter: fn(&mut UnderWay) -> &mut usize,
+    counter: Counter,
+    amount: usize,
 }
 
 impl Counted {
     /// Waits until there are fewer than `most`.
-    pub(super) fn begin(shared: &Arc<Shared>, counter: fn(&mut UnderWay) -> &mut usize, most: usize) -> Self {
+    pub(super) fn begin(shared: &Arc<Shared>, counter: Counter, most: usize) -> Self {
         let waited = shared.changed.wait_while(shared.under_way(), |under_way| *counter(under_way) >= most);
         *counter(&mut waited.unwrap_or_else(PoisonError::into_inner)) += 1;
-        Self { shared: Arc::clone(shared), counter }
+        Self { shared: Arc::clone(shared), counter, amount: 1 }
+    }
+
+    /// As much as `amount`, unless that would make more than `most` of something; the first is always let in.
+    pub(super) fn try_begin(
+        shared: &Arc<Shared>,
+        counter: Counter,
+        amount: usize,
+        most: usize,
+    ) -> Option<Self> {
+        let mut under_way = shared.under_way();
+        let now = counter(&mut under_way);
+        if *now > 0 && now.saturating_add(amount) > most {
+            return None;
+        }
+        *now += amount;
+        drop(under_way);
+        Some(Self { shared: Arc::clone(shared), counter, amount })
     }
 }
 
@@ -100,7 +145,35 @@ impl Drop for Counted {
         if std::thread::panicking() {
             self.shared.fail(Failure::Vault(VaultError::GivenUp));
         }
-        *(self.counter)(&mut self.shared.under_way()) -= 1;
+        let mut under_way = self.shared.under_way();
+        *(self.counter)(&mut under_way) -= self.amount;
+        under_way.changes += 1;
+        drop(under_way);
         self.shared.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_stays_below_its_bound_and_one_thing_is_always_let_in() {
+        let shared = Arc::new(Shared::new(Arc::default(), Arc::default()));
+        let begin =
+            |amount| Counted::try_begin(&shared, |under_way| &mut under_way.stretch_bytes, amount, 100);
+        let large = begin(1000).expect("the first");
+        assert!(begin(1).is_none());
+        drop(large);
+        let some = begin(60).expect("there is room");
+        assert!(begin(41).is_none());
+        let more = begin(40).expect("to the brim");
+        let changes = shared.changes();
+        drop(some);
+        // Returns, since something was given back.
+        shared.wait_for_change(changes);
+        assert!(begin(60).is_some());
+        drop(more);
+        assert_eq!(shared.under_way().stretch_bytes, 0);
     }
 }

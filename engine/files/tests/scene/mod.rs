@@ -186,7 +186,7 @@ impl Scene {
 /// Name, mode and content of a file.
 pub(crate) type Found = (PathBuf, u32, Vec<u8>);
 
-fn found_below(folder: &Path) -> Vec<Found> {
+pub(crate) fn found_below(folder: &Path) -> Vec<Found> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

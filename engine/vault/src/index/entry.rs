@@ -13,6 +13,8 @@ pub(super) const ENTRY_BYTES: usize = 48;
 pub struct Location {
     /// The pack.
     pub pack: PackId,
+    /// How long the pack is, bytes.
+    pub pack_bytes: u32,
     /// Where the record begins, bytes.
     pub offset: u32,
     /// Length of the record, bytes.
@@ -67,8 +69,9 @@ impl Entry {
     }
 
     /// Where that is.
-    pub(super) fn location(&self, pack: PackId) -> Location {
-        Location { pack, offset: self.offset, length: self.length, plain_length: self.plain_length }
+    pub(super) fn location(&self, pack: PackId, pack_bytes: u32) -> Location {
+        let Self { offset, length, plain_length, .. } = *self;
+        Location { pack, pack_bytes, offset, length, plain_length }
     }
 }
 

@@ -217,7 +217,7 @@ impl ChunkIndex {
         let mut take = |rows: &rows::Rows, standings: &[Standing], entry: entry::Entry| {
             let pack = &rows.packs[entry.pack as usize];
             if standings[pack.object as usize] != Standing::Gone {
-                tell(rows.keys_of(pack), entry.location(pack.id));
+                tell(rows.keys_of(pack), entry.location(pack.id, pack.bytes));
             }
         };
         self.table.find(id).for_each(|entry| take(&self.table.rows, &self.table.standings, entry));

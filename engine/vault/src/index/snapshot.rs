@@ -73,7 +73,8 @@ impl IndexSnapshot {
     /// A place with its pack by name.
     pub fn location(&self, place: &PackPlace) -> Location {
         let PackPlace { pack, offset, length, plain_length } = *place;
-        Location { pack: self.packs[pack as usize].0, offset, length, plain_length }
+        let (pack, _, pack_bytes) = self.packs[pack as usize];
+        Location { pack, pack_bytes, offset, length, plain_length }
     }
 
     /// All chunks, in order.

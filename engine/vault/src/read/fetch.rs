@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use backstay_core::id::{ChunkId, PackId};
 use bytes::Bytes;
 
-use super::plan::{PackRead, plan_reads};
-use super::small::SmallPacks;
+use super::plan::{Appetite, PackRead, plan_reads};
+use super::whole::{WholeLimits, WholePacks};
 use crate::error::VaultError;
 use crate::index::Location;
 use crate::name::Named;
@@ -50,27 +50,40 @@ pub type LostChunk = (ChunkId, VaultError);
 pub struct ChunkReader {
     vault: Arc<Vault>,
     looks: Arc<AtomicU32>,
-    small_packs: Option<Arc<SmallPacks>>,
+    whole_packs: Option<Arc<WholePacks>>,
 }
 
 impl ChunkReader {
     /// A reader of this vault.
     pub fn new(vault: Arc<Vault>) -> Self {
-        Self { vault, looks: Arc::default(), small_packs: None }
+        Self { vault, looks: Arc::default(), whole_packs: None }
     }
 
-    /// The same for whoever reads the runs of many captures: small packs of metadata are read whole, and kept for a while.
+    /// The same for whoever reads the runs of many captures: small packs are read whole, and kept for a while; where requests cost,
+    /// large ones as well.
     pub fn of_many_runs(vault: Arc<Vault>) -> Self {
-        let small_packs = SmallPacks::default();
-        small_packs.learn(&vault);
-        Self { small_packs: Some(Arc::new(small_packs)), ..Self::new(vault) }
+        let limits = if vault.requests_cost() { WholeLimits::ALL_ROWS } else { WholeLimits::MANY_RUNS };
+        Self::with_whole_packs(vault, limits)
     }
 
-    /// Learns of packs that were put since it was made.
-    pub fn learn_packs(&self) {
-        if let Some(small_packs) = &self.small_packs {
-            small_packs.learn(&self.vault);
+    /// The same for whoever looks into a point: where requests cost, what one capture of few changes has written is read at once.
+    pub fn of_rows(vault: Arc<Vault>) -> Self {
+        match vault.requests_cost() {
+            true => Self::with_whole_packs(vault, WholeLimits::SOME_ROWS),
+            false => Self::new(vault),
         }
+    }
+
+    /// The same for whoever goes through all rows of a point: where requests cost, packs of rows are read whole.
+    pub fn of_all_rows(vault: Arc<Vault>) -> Self {
+        match vault.requests_cost() {
+            true => Self::with_whole_packs(vault, WholeLimits::ALL_ROWS),
+            false => Self::new(vault),
+        }
+    }
+
+    fn with_whole_packs(vault: Arc<Vault>, limits: WholeLimits) -> Self {
+        Self { whole_packs: Some(Arc::new(WholePacks::new(limits))), ..Self::new(vault) }
     }
 
     /// The vault.
@@ -94,19 +107,37 @@ impl ChunkReader {
     ) -> Result<(Vec<PackRead>, Vec<LostChunk>), VaultError> {
         let (mut located, mut lost) = (Vec::new(), Vec::new());
         for id in chunks {
-            let mut place = self.vault.places(&id)?.first().copied();
-            if place.is_none() {
-                place = self.places_anew(&id)?.first().copied();
-            }
-            match place {
-                Some(place) => located.push((id, place)),
-                None => {
-                    self.vault.check_not_outdated()?;
-                    lost.push((id, self.lost(id, "no index object knows it")));
-                }
+            match self.locate(&id)? {
+                Ok(place) => located.push((id, place)),
+                Err(error) => lost.push((id, error)),
             }
         }
-        Ok((plan_reads(located), lost))
+        Ok((plan_reads(located, self.appetite()), lost))
+    }
+
+    /// Where a chunk is to be read; or the error that says that no index object knows it.
+    ///
+    /// # Errors
+    /// When that is not known.
+    pub fn locate(&self, id: &ChunkId) -> Result<Result<Location, VaultError>, VaultError> {
+        if let Some(place) = self.known_place(id)? {
+            return Ok(Ok(place));
+        }
+        if let Some(place) = self.places_anew(id)?.first() {
+            return Ok(Ok(*place));
+        }
+        self.vault.check_not_outdated()?;
+        Ok(Err(self.lost(*id, "no index object knows it")))
+    }
+
+    /// The same by what is known now: nothing is asked of the store.
+    pub fn known_place(&self, id: &ChunkId) -> Result<Option<Location>, VaultError> {
+        Ok(self.vault.places(id)?.first().copied())
+    }
+
+    /// How reads are put together where nothing else is said.
+    fn appetite(&self) -> Appetite {
+        Appetite::for_store(self.vault.requests_cost())
     }
 
     /// Where a chunk is as the index says now: a collection may have moved it while something was read for hours.
@@ -119,7 +150,13 @@ impl ChunkReader {
 
     /// Reads a stretch. A failure is no error yet: its records may lie elsewhere, and `open` goes there.
     pub fn read(&self, read: &PackRead) -> Result<Bytes, VaultError> {
-        self.read_stretch(read.pack, read.offset, read.length)
+        if let Some(whole_packs) = &self.whole_packs
+            && let Some(stretch) = whole_packs.stretch(&self.vault, read)?
+        {
+            return Ok(stretch);
+        }
+        let stretch = Stretch { offset: u64::from(read.offset), length: u64::from(read.length) };
+        self.vault.get_range(&Named::Pack(read.pack).to_name(), stretch)
     }
 
     /// Opens one record of a stretch; when the stretch could not be read or the record is damaged,
@@ -230,27 +267,17 @@ impl ChunkReader {
         places: impl Iterator<Item = Location>,
         why: &mut String,
     ) -> Result<bool, VaultError> {
-        for Location { pack, offset, length, .. } in places {
-            match self.read_stretch(pack, offset, length) {
+        for place in places {
+            match self.read(&PackRead::alone(id, &place)) {
                 Ok(bytes) => match opener.open(self.vault.ring(), &id, &bytes) {
                     Ok(_) => return Ok(true),
-                    Err(cause) => *why = format!("{}: {cause}", Named::Pack(pack).to_name()),
+                    Err(cause) => *why = format!("{}: {cause}", Named::Pack(place.pack).to_name()),
                 },
                 Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
                 Err(error) => *why = brief(&error),
             }
         }
         Ok(false)
-    }
-
-    pub(super) fn read_stretch(&self, pack: PackId, offset: u32, length: u32) -> Result<Bytes, VaultError> {
-        if let Some(small_packs) = &self.small_packs
-            && let Some(stretch) = small_packs.stretch(&self.vault, pack, offset, length)?
-        {
-            return Ok(stretch);
-        }
-        let stretch = Stretch { offset: u64::from(offset), length: u64::from(length) };
-        self.vault.get_range(&Named::Pack(pack).to_name(), stretch)
     }
 
     pub(super) fn lost(&self, chunk: ChunkId, cause: &str) -> VaultError {

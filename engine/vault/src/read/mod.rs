@@ -4,8 +4,8 @@ mod fetch;
 mod older;
 mod plan;
 mod sealed;
-mod small;
+mod whole;
 
 pub use fetch::{ChunkReader, LostChunk, Opened};
-pub use plan::{PackRead, plan_reads};
+pub use plan::{Appetite, PackRead, plan_reads};
 pub(crate) use sealed::SealedReader;

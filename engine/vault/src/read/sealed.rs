@@ -41,7 +41,10 @@ impl SealedReader {
 
     /// Reads a stretch. A failure is no error yet: its records may lie elsewhere, and [`Self::sealed`] goes there.
     pub(crate) fn read(&self, read: &PackRead) -> Result<Bytes, VaultError> {
-        self.read_stretch(read.pack, read.offset, read.length)
+        match self.pack.as_ref().filter(|(loaded, _)| *loaded == read.pack) {
+            Some((_, content)) => Ok(part(content, read.offset, read.length)),
+            None => self.reader.read(read),
+        }
     }
 
     /// One record of a stretch as it lies there, found whole; from another place when it is not.
@@ -76,9 +79,9 @@ impl SealedReader {
         places: &[Location],
         why: &mut String,
     ) -> Result<Option<Bytes>, VaultError> {
-        for Location { pack, offset, length, .. } in places {
-            let record = self.read_stretch(*pack, *offset, *length);
-            match self.judge(chunk, *pack, *offset, told(record)?)? {
+        for place in places {
+            let record = self.read(&PackRead::alone(*chunk, place));
+            match self.judge(chunk, place.pack, place.offset, told(record)?)? {
                 Ok(record) => return Ok(Some(record)),
                 Err(cause) => *why = cause,
             }
@@ -173,13 +176,6 @@ impl SealedReader {
         }
         self.pack = Some((pack, content.clone()));
         Ok(Ok(content))
-    }
-
-    fn read_stretch(&self, pack: PackId, offset: u32, length: u32) -> Result<Bytes, VaultError> {
-        match self.pack.as_ref().filter(|(loaded, _)| *loaded == pack) {
-            Some((_, content)) => Ok(part(content, offset, length)),
-            None => self.reader.read_stretch(pack, offset, length),
-        }
     }
 }
 

@@ -12,8 +12,10 @@ use backstay_core::point::PointLink;
 use backstay_core::run::Run;
 
 use super::pin::Pin;
+use super::state::fold;
 use super::{Catalogue, StateFold, Vault, WriterIdentity};
 use crate::error::VaultError;
+use crate::read::ChunkReader;
 
 /// How often one reading looks for other runs. Each time some have been merged; more often something else is wrong.
 const LOOKS_MAX: u32 = 64;
@@ -27,6 +29,9 @@ pub struct Reading {
     stack: Mutex<Vec<Run>>,
     looks: AtomicU32,
     pin: Option<Pin>,
+    /// Reads some of the rows, and all of them.
+    some_rows: ChunkReader,
+    all_rows: ChunkReader,
 }
 
 impl Reading {
@@ -59,23 +64,28 @@ impl Reading {
         if pin.is_some() {
             vault.refresh_index(None)?;
         }
-        Ok(Arc::new(Self {
-            vault: Arc::clone(vault),
-            point: Some((source, point)),
-            stack: Mutex::new(stack),
-            looks: AtomicU32::new(0),
-            pin,
-        }))
+        Ok(Self::of(vault, Some((source, point)), stack, pin))
     }
 
     /// Reads runs that nobody takes away meanwhile, since a session holds them.
     pub fn of_held_runs(vault: &Arc<Vault>, stack: Vec<Run>) -> Arc<Self> {
+        Self::of(vault, None, stack, None)
+    }
+
+    fn of(
+        vault: &Arc<Vault>,
+        point: Option<(SourceId, PointLink)>,
+        stack: Vec<Run>,
+        pin: Option<Pin>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             vault: Arc::clone(vault),
-            point: None,
+            point,
             stack: Mutex::new(stack),
-            looks: AtomicU32::new(LOOKS_MAX),
-            pin: None,
+            looks: AtomicU32::new(0),
+            pin,
+            some_rows: ChunkReader::of_rows(Arc::clone(vault)),
+            all_rows: ChunkReader::of_all_rows(Arc::clone(vault)),
         })
     }
 
@@ -89,11 +99,21 @@ impl Reading {
         self.pin.is_some()
     }
 
-    /// The state of the point, entry by entry, from the first key that is not below `from`.
+    /// The state of the point, entry by entry, from the first key that is not below `from`: as far as it is asked for.
     pub fn fold<R: FoldRule + Default>(self: &Arc<Self>, from: &[u8]) -> PointFold<R> {
+        self.fold_by(&self.some_rows, from)
+    }
+
+    /// All of it.
+    pub fn fold_all<R: FoldRule + Default>(self: &Arc<Self>) -> PointFold<R> {
+        self.fold_by(&self.all_rows, &[])
+    }
+
+    fn fold_by<R: FoldRule + Default>(self: &Arc<Self>, reader: &ChunkReader, from: &[u8]) -> PointFold<R> {
         let stack = self.stack();
         PointFold {
-            fold: self.vault.fold(&stack, R::default(), from),
+            fold: fold(reader, &stack, R::default(), from),
+            reader: reader.clone(),
             reading: Arc::clone(self),
             stack,
             from: from.to_vec(),
@@ -143,6 +163,7 @@ fn counting_stack(catalogue: &Catalogue, point: PointLink) -> Result<Vec<Run>, V
 #[derive(Debug)]
 pub struct PointFold<R> {
     reading: Arc<Reading>,
+    reader: ChunkReader,
     fold: StateFold<R>,
     stack: Vec<Run>,
     from: Vec<u8>,
@@ -205,7 +226,7 @@ impl<R: FoldRule + Default> PointFold<R> {
         }
         let Some(stack) = self.reading.other_than(&self.stack)? else { return Err(error) };
         tracing::info!("runs of the point were merged while it was read: going on with the others");
-        self.fold = self.reading.vault.fold(&stack, R::default(), &self.from);
+        self.fold = fold(&self.reader, &stack, R::default(), &self.from);
         self.stack = stack;
         Ok(())
     }

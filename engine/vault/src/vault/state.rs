@@ -15,8 +15,12 @@ pub type StateFold<R> = Fold<RunCursor<ChunkReader>, R>;
 impl Vault {
     /// Folds a stack of runs (newest first) from the first key that is not below `from`.
     pub fn fold<R: FoldRule>(self: &Arc<Self>, stack: &[Run], rule: R, from: &[u8]) -> StateFold<R> {
-        let reader = ChunkReader::new(Arc::clone(self));
-        let cursors = stack.iter().map(|run| RunCursor::new(reader.clone(), &run.parts, from)).collect();
-        Fold::new(cursors, rule)
+        fold(&ChunkReader::new(Arc::clone(self)), stack, rule, from)
     }
+}
+
+/// The same by somebody who reads.
+pub(super) fn fold<R: FoldRule>(reader: &ChunkReader, stack: &[Run], rule: R, from: &[u8]) -> StateFold<R> {
+    let cursors = stack.iter().map(|run| RunCursor::new(reader.clone(), &run.parts, from)).collect();
+    Fold::new(cursors, rule)
 }

@@ -18,11 +18,22 @@ use crate::error::VaultError;
 use crate::read::ChunkReader;
 use crate::table::PartCursor;
 
-/// Chunks that are read together.
-const WINDOW_CHUNKS: usize = 64;
+/// What is read together.
+#[derive(Debug, Clone, Copy)]
+struct WindowLimits {
+    /// Chunks.
+    chunks: usize,
+    /// Bytes of them to which rows refer.
+    bytes: u64,
+}
 
-/// Bytes of them to which rows refer.
-const WINDOW_BYTES: u64 = 32 << 20;
+impl WindowLimits {
+    /// Of a store whose requests cost nothing.
+    const FREE: Self = Self { chunks: 64, bytes: 32 << 20 };
+
+    /// Where they cost: more of each pack is wanted then. What is in memory of the contents is the same, some stretches.
+    const COSTLY: Self = Self { chunks: 4096, bytes: 512 << 20 };
+}
 
 /// References of rows to them.
 const WINDOW_RANGES: usize = 65_536;
@@ -87,6 +98,7 @@ impl Vault {
             reader: ChunkReader::new(Arc::clone(self)),
             kind,
             limit,
+            limits: if self.requests_cost() { WindowLimits::COSTLY } else { WindowLimits::FREE },
             start: Instant::now(),
             progress,
             window: Window::default(),
@@ -134,6 +146,8 @@ struct Sharing<'s> {
     reader: ChunkReader,
     kind: &'s dyn KindRules,
     limit: ShareLimit,
+    /// Of what is read together.
+    limits: WindowLimits,
     start: Instant,
     progress: &'s VerifyProgress,
     window: Window,
@@ -219,7 +233,7 @@ impl Sharing<'_> {
                 let path = kind.path(entry.key);
                 self.tell(format!("{path} ({}): {unreadable}", named(point)));
             }
-            if self.window.is_full() {
+            if self.window.is_full(self.limits) {
                 self.read(point)?;
             }
         }
@@ -300,8 +314,8 @@ impl Window {
         self.ranges.push((range, path.to_owned()));
     }
 
-    fn is_full(&self) -> bool {
-        self.chunks.len() >= WINDOW_CHUNKS || self.bytes >= WINDOW_BYTES || self.ranges.len() >= WINDOW_RANGES
+    fn is_full(&self, limits: WindowLimits) -> bool {
+        self.chunks.len() >= limits.chunks || self.bytes >= limits.bytes || self.ranges.len() >= WINDOW_RANGES
     }
 }
 

@@ -175,7 +175,6 @@ impl Custodian<'_> {
             self.vault.refresh_index(Some(&self.identity.node))?;
         }
         let may_go = |pack: &PackId| may_go_as_stray(pack) && !unread.contains(pack);
-        self.reader.learn_packs();
         let mut needs = Needs::over(self.vault.index().entries());
         runs.iter().try_for_each(|run| needs.add(&self.reader, run))?;
         tracing::debug!("marked");

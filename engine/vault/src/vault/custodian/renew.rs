@@ -96,7 +96,6 @@ impl Custodian<'_> {
 
     /// What was marked when the pass was announced, and what was accepted since.
     fn needs_of(&self, pass: &Announced, decided: &Decided) -> Result<Needs, VaultError> {
-        self.reader.learn_packs();
         let mut needs = Needs::over(self.vault.index().entries());
         let mut runs = decided.sources.iter().flat_map(|(_, layout)| layout.needed_runs());
         runs.try_for_each(|run| needs.add_beside(&pass.needs, &self.reader, run))?;

@@ -14,7 +14,7 @@ use super::renew::Packs;
 use super::{Collected, Custodian};
 use crate::error::VaultError;
 use crate::index::Location;
-use crate::read::{PackRead, SealedReader, plan_reads};
+use crate::read::{Appetite, PackRead, SealedReader, plan_reads};
 use crate::record::RecordHeader;
 use crate::vault::Vault;
 use crate::write::Packer;
@@ -39,7 +39,8 @@ impl Custodian<'_> {
         let gone: HashMap<ChunkId, Location> =
             doubtful.iter().map(|(chunk, _, gone)| (*chunk, *gone)).collect();
         let mut not_whole = Vec::new();
-        for read in plan_reads(doubtful.into_iter().map(|(chunk, stays, _)| (chunk, stays)).collect()) {
+        let places = doubtful.into_iter().map(|(chunk, stays, _)| (chunk, stays)).collect();
+        for read in plan_reads(places, Appetite::for_store(self.vault.requests_cost())) {
             let stretch = reader.read(&read);
             for (record, (chunk, begins, _)) in read.records.iter().enumerate() {
                 if !reader.is_whole(&read, &stretch, record)? {
@@ -61,7 +62,7 @@ impl Custodian<'_> {
         moved: Vec<(ChunkId, Location)>,
         done: &mut Collected,
     ) -> Result<Packs, VaultError> {
-        let reads = plan_reads(moved);
+        let reads = plan_reads(moved, Appetite::for_store(self.vault.requests_cost()));
         let moving = Moving {
             vault: &self.vault,
             packer: Packer::new(self.vault.clone()),

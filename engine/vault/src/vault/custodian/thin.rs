@@ -66,7 +66,6 @@ impl Custodian<'_> {
         let mut thinned = Thinned::default();
         let mut failure = None;
         self.vault.refresh_index(Some(&self.identity.node))?;
-        self.reader.learn_packs();
         for catalogue in self.look.survey()? {
             match self.thin_source(catalogue, (keep, unwanted), &mut thinned) {
                 // What one source has keeps no other from being thinned.

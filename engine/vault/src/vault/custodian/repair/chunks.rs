@@ -13,7 +13,7 @@ use super::super::inspection::Inventory;
 use super::Repaired;
 use super::closer::check_lost;
 use crate::error::VaultError;
-use crate::read::{ChunkReader, SealedReader, plan_reads};
+use crate::read::{Appetite, ChunkReader, SealedReader, plan_reads};
 use crate::record::RecordHeader;
 use crate::table::part_chunks;
 use crate::write::Packer;
@@ -216,7 +216,7 @@ impl Custodian<'_> {
             for chunk in &left {
                 located.extend(other.places(chunk)?.first().map(|place| (*chunk, *place)));
             }
-            for read in plan_reads(located) {
+            for read in plan_reads(located, Appetite::for_store(other.requests_cost())) {
                 let stretch = reader.read(&read);
                 for (place, (chunk, ..)) in read.records.iter().enumerate() {
                     let sealed = match reader.sealed(&read, &stretch, place) {
