@@ -37,7 +37,7 @@ use backstay_net::link::PeerStore;
 use backstay_s3::S3Store;
 use backstay_vault::keys::{AgeIdentity, Bundle};
 use backstay_vault::store::{Counted, DirStore, RequestObserver, Retried, RetryPolicy, Store};
-use backstay_vault::vault::{Vault, WriterIdentity};
+use backstay_vault::vault::{ObjectFolder, Vault, WriterIdentity};
 use tokio::runtime::Handle;
 
 use crate::failure::Failure;
@@ -78,6 +78,8 @@ pub struct Vaults {
     /// Opens the vaults' keys in place of the node's own identity; nothing of it is kept.
     key_file: Option<AgeIdentity>,
     access: Access,
+    /// Whether objects are kept on local disk for the processes to come, and taken from there.
+    objects: Option<ObjectFolder>,
     /// This node as a member of its fleet, where it is one of several; or why it cannot be one now.
     fleet: Result<Option<Arc<FleetMember>>, String>,
 }
@@ -132,6 +134,7 @@ impl Vaults {
             buckets: Mutex::default(),
             key_file,
             access,
+            objects: (access == Access::Keep).then_some(ObjectFolder::Fill),
             fleet,
         })
     }
@@ -144,6 +147,16 @@ impl Vaults {
     /// The same vaults, read with this recovery key.
     pub fn with_key(self, key: AgeIdentity) -> Self {
         Self { key_file: Some(key), ..self }
+    }
+
+    /// The same for a process that ends soon: where requests cost, what earlier ones have read is not read again, as far as names
+    /// tell that it is the same. Not for who is to find damage.
+    pub fn of_short_process(self) -> Self {
+        let access = match self.access {
+            Access::Keep => ObjectFolder::FillAndTake,
+            Access::ReadOnly => ObjectFolder::Take,
+        };
+        Self { objects: Some(access), ..self }
     }
 
     /// This node as a member of its fleet, where it is one of several.
@@ -271,11 +284,12 @@ impl Vaults {
                 }
             }
             Some(found) => {
-                if let Some(expected) = expected.filter(|expected| *expected != found.vault) {
-                    return Err(another_vault(name, &store, self.is_costly(name), found.vault, expected));
+                let id = found.format().vault;
+                if let Some(expected) = expected.filter(|expected| *expected != id) {
+                    return Err(another_vault(name, &store, self.is_costly(name), id, expected));
                 }
-                self.refuse_second_name(name, found.vault)?;
-                self.open_existing(store)?
+                self.refuse_second_name(name, id)?;
+                self.open_existing(store, found)?
             }
         };
         if self.access == Access::Keep {

@@ -65,7 +65,7 @@ fn a_vault_is_never_made_over_another() {
     assert!(matches!(error, VaultError::AlreadyThere { .. }), "{error}");
     assert!(store.objects() == before, "nothing was changed");
     let format = Vault::peek(&(store as Arc<dyn Store>), &fixture.handle()).expect("peek").expect("there");
-    assert_eq!(format.vault, vault.id());
+    assert_eq!(format.format().vault, vault.id());
 }
 
 #[test]

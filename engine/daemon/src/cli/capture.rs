@@ -16,6 +16,7 @@ use crate::engine::{CaptureOrder, Engine, progress_of};
 use crate::failure::Failure;
 use crate::node::StateLock;
 use crate::terminal::{self, ProgressLine, print, remark};
+use crate::vaults::Vaults;
 
 /// Longest name of a hold, bytes.
 const HOLD_BYTES_MAX: usize = 200;
@@ -100,15 +101,19 @@ pub(super) fn named<'c>(context: &'c Context, typed: &[String]) -> Result<Vec<&'
 
 /// An engine of this process's own; takes the lock.
 pub(super) fn engine(context: &Context) -> Result<(Engine, StateLock), Failure> {
+    engine_on(context, |vaults| vaults)
+}
+
+fn engine_on(context: &Context, of: impl FnOnce(Vaults) -> Vaults) -> Result<(Engine, StateLock), Failure> {
     let lock = StateLock::take(&context.config.node.state)?;
-    let (vaults, _) = context.vaults()?;
-    let engine = Engine::new(Arc::clone(&context.config), vaults, Arc::new(SystemClock))?;
+    let (vaults, _) = context.vaults_to_keep()?;
+    let engine = Engine::new(Arc::clone(&context.config), Arc::new(of(vaults)), Arc::new(SystemClock))?;
     Ok((engine, lock))
 }
 
 /// Captures without a daemon.
 fn alone(context: &Context, sources: &[&Source], hold: Option<&str>) -> Result<Vec<CaptureReport>, Failure> {
-    let (engine, lock) = engine(context)?;
+    let (engine, lock) = engine_on(context, Vaults::of_short_process)?;
     let reports = sources.iter().map(|source| capture(&engine, source, &targets(source), hold)).collect();
     if engine.vaults().lacks_recovery() {
         remark(NO_RECOVERY);

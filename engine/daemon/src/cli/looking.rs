@@ -42,7 +42,7 @@ pub(super) fn looked<'c>(
     asked: &PointArgs,
     stay: Stay,
 ) -> Result<Looked<'c>, Failure> {
-    let vaults = context.vaults_to_read(asked.key_file.as_deref())?;
+    let vaults = context.vaults_to_read(asked.key_file.as_deref())?.of_short_process();
     let source = context.config.find_source(source).map_err(Failure::usage)?;
     let held = held(&vaults, source, asked.from.as_deref())?;
     let (held, point) = point(held, source, asked)?;

@@ -293,11 +293,17 @@ impl Context {
 
     /// The vaults, for a process that holds the state lock, with metrics of their requests.
     fn vaults(&self) -> Result<(Arc<Vaults>, Arc<Metrics>), Failure> {
+        let (vaults, metrics) = self.vaults_to_keep()?;
+        Ok((Arc::new(vaults), metrics))
+    }
+
+    /// The same for who says more of them.
+    fn vaults_to_keep(&self) -> Result<(Vaults, Arc<Metrics>), Failure> {
         let metrics = Arc::new(Metrics::new()?);
         let observer = Arc::new(MeteredVaults(Arc::clone(&metrics)));
         let config = Arc::clone(&self.config);
         let vaults = Vaults::new(config, self.io.clone(), Arc::new(SystemClock), observer, Access::Keep)?;
-        Ok((Arc::new(vaults), metrics))
+        Ok((vaults, metrics))
     }
 }
 

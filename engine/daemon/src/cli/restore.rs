@@ -100,7 +100,7 @@ pub(super) fn run(context: &Context, arguments: &RestoreArgs) -> Result<u8, Fail
             "--to -: a directory tree cannot be restored to standard output by this version; name a directory (./- for one of this name)",
         ));
     }
-    let vaults = vaults_to_read(context, arguments)?;
+    let vaults = vaults_to_read(context, arguments)?.of_short_process();
     let held = held(&vaults, source, arguments.point.from.as_deref())?;
     let (held, point) = point(held, source, &arguments.point)?;
     let paths = arguments.paths.iter().map(|path| parse_path(path)).collect::<Result<_, _>>()?;

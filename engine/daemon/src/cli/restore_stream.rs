@@ -55,7 +55,7 @@ pub(super) fn run(context: &Context, source: &Source, arguments: &RestoreArgs) -
             source.name
         )));
     }
-    let vaults = vaults_to_read(context, arguments)?;
+    let vaults = vaults_to_read(context, arguments)?.of_short_process();
     let held = held(&vaults, source, arguments.point.from.as_deref())?;
     let (held, point) = point(held, source, &arguments.point)?;
     let (vault, catalogue) = (&held.vault, &held.catalogue);

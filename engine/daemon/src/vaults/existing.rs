@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backstay_vault::index::{IndexFolder, IndexLimits};
 use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing};
 use backstay_vault::store::Store;
-use backstay_vault::vault::{Vault, VaultKeys};
+use backstay_vault::vault::{FoundVault, Vault, VaultKeys};
 
 use super::refusals::{no_keys, wrong_key_file};
 use super::{Vaults, lock};
@@ -13,11 +13,22 @@ use crate::failure::Failure;
 use crate::node::{Access, make_state_folder};
 
 impl Vaults {
-    pub(super) fn open_existing(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, Failure> {
+    pub(super) fn open_existing(
+        &self,
+        store: Arc<dyn Store>,
+        found: FoundVault,
+    ) -> Result<Arc<Vault>, Failure> {
         let bundle = self.bundle_for(&store)?;
-        let vault = Vault::open(store, self.io.clone(), Arc::new(KeyRing::new(&bundle)))?;
+        let vault = Vault::open_found(store, self.io.clone(), Arc::new(KeyRing::new(&bundle)), found)?;
         self.keep_index_of(&vault);
-        vault.refresh_index((self.access == Access::Keep).then_some(self.writer.node.as_str()))?;
+        if let Some(access) = self.objects {
+            let folder = self.config.node.state.join("objects").join(vault.id().to_string());
+            vault.keep_objects_in(&folder, access);
+        }
+        match self.access {
+            Access::Keep => vault.refresh_to_write(&self.writer.node)?,
+            Access::ReadOnly => vault.refresh_index(None)?,
+        }
         Ok(Arc::new(vault))
     }
 
@@ -69,7 +80,7 @@ impl Vaults {
         own: Bundle,
         age: &AgeIdentity,
     ) -> Result<Bundle, Failure> {
-        let wrapped = match VaultKeys::recover(store, &self.io, age) {
+        let wrapped = match VaultKeys::recover_of(store, &self.io, &self.writer.node, age) {
             Ok(wrapped) => wrapped,
             // Its own keys are enough to find out what is wrong with the vault.
             Err(error) => {

@@ -364,7 +364,7 @@ impl Vaults {
         let is_known = self.known_id(name).is_some();
         match found {
             None if !is_known => Ok(false),
-            Some(format) if format.domain != full.domain && !is_known => Ok(false),
+            Some(found) if found.format().domain != full.domain && !is_known => Ok(false),
             _ => self.give_recovery(name, recovery, full),
         }
     }

@@ -278,3 +278,32 @@ fn sources_that_are_due_within_seconds_commit_together() {
     }
     host.run(&["vault", "check", "offsite", "--read-data", "1/1"]).good();
 }
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn a_process_of_its_own_reads_nothing_that_one_before_it_has_read_or_put() {
+    let host = Host::new();
+    host.write("file", "one");
+    host.run(&["vault", "init", "offsite", "--no-recovery"]).good();
+    host.run(&["now", "data"]).good();
+    host.write("file", "two");
+    let mut before = host.garage.requests();
+    let mut taken = || {
+        let now = host.garage.requests();
+        let taken = ["PutObject", "GetObject", "ListObjectsV2"]
+            .map(|of| now.get(of).unwrap_or(&0) - before.get(of).unwrap_or(&0));
+        before = now;
+        taken
+    };
+    host.run(&["now", "data"]).good();
+    // Format, keys, trust, the session of the point before, and whether there is a fence.
+    assert_eq!(taken(), [7, 5, 10], "captured: puts, gets, listings");
+    let target = host.path("restored");
+    host.run(&["restore", "data", "--to", target.to_str().unwrap()]).good();
+    // Format, keys, trust, the rows of two captures, and the contents of one.
+    assert_eq!(taken(), [2, 6, 8], "restored: puts, gets, listings");
+    assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "two");
+    // It may be removed at any time.
+    fs::remove_dir_all(host.path("state/objects")).unwrap();
+    host.run(&["points", "data"]).good();
+}

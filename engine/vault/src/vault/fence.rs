@@ -1,7 +1,5 @@
 //! Fences: the end of sessions that are dead or have failed (docs/format.md, section 10).
 
-use std::collections::HashSet;
-
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::SessionId;
 use backstay_core::units::Timestamp;
@@ -47,29 +45,29 @@ impl Vault {
     /// holds the lock on the node's state and has begun nothing. Sessions of readers are
     /// left alone: they may be those of other processes, which need no lock.
     pub fn dead_sessions(&self, writer: &WriterIdentity) -> Result<Vec<SessionObject>, VaultError> {
-        let fenced: HashSet<SessionId> = self
-            .list(&Folder::new(&[&"fences"]))?
-            .iter()
-            .filter_map(|listed| match listed.named {
-                Named::Fence(session) => Some(session),
-                _ => None,
-            })
-            .collect();
+        let listed = self.list(&Folder::new(&[&"ledger", &"sessions"]))?;
+        let is_open = |listed: &&Listed| match listed.named {
+            Named::Session(id) => !self.knows_acknowledged(id),
+            _ => false,
+        };
         let mut dead = Vec::new();
-        for listed in self.list(&Folder::new(&[&"ledger", &"sessions"]))? {
-            let Named::Session(id) = listed.named else { continue };
-            if fenced.contains(&id) {
-                continue;
-            }
-            match self.session(&listed.name, id) {
+        self.get_each(listed.iter().filter(is_open), |listed, object| {
+            let Named::Session(id) = listed.named else { return Ok(()) };
+            let session = object.map_err(VaultError::from);
+            match session.and_then(|object| self.session_in(&listed.name, id, &object)) {
                 Ok(session) if self.is_of(&session, writer) && is_open_commit(&session.object) => {
-                    dead.push(session.object.clone());
+                    dead.push(session.object);
                 }
                 Ok(_) => {}
                 Err(VaultError::Store(error)) if error.is_transient() => return Err(error.into()),
                 // A session that cannot be read protects nothing of ours; the custodian deals with it.
                 Err(error) => tracing::warn!(%error, "left out"),
             }
+            Ok(())
+        })?;
+        if !dead.is_empty() {
+            let listed = self.list(&Folder::new(&[&"fences"]))?;
+            dead.retain(|dead| listed.iter().all(|listed| listed.named != Named::Fence(dead.session)));
         }
         Ok(dead)
     }

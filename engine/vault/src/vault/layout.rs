@@ -3,8 +3,8 @@
 use backstay_core::id::{ObjectHash, SourceId};
 use backstay_core::layout::Layout;
 
-use super::Vault;
 use super::catalogue::judge;
+use super::{Catalogue, Vault};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::malformed::Malformed;
@@ -37,6 +37,17 @@ impl Vault {
             }
         }
         gone.map_or(Ok(None), |gone| Err(gone.into()))
+    }
+
+    /// Whether the layout that was in force when this was read is the only one there is, or there is none still: then nothing was
+    /// dropped since.
+    pub(super) fn has_layout_still(&self, catalogue: &Catalogue) -> Result<bool, VaultError> {
+        let listed = self.list(&Folder::new(&[&"layout", &catalogue.source]))?;
+        let hash = |listed: &Listed| match listed.named {
+            Named::Layout(_, _, hash) => Some(hash),
+            _ => None,
+        };
+        Ok(listed.iter().filter_map(hash).eq(catalogue.layout_object) && catalogue.left_out.is_empty())
     }
 
     /// # Errors

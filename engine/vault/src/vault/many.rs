@@ -22,18 +22,27 @@ const BATCH_BYTES_MAX: u64 = 32 << 20;
 
 impl Vault {
     /// Reads each of these objects whole and hands it to `take`, or why it could not be read; the first error of `take`
-    /// ends it.
+    /// ends it. Those that are kept on local disk come first.
     pub(super) fn get_each<'l>(
         &self,
         listed: impl IntoIterator<Item = &'l Listed>,
         mut take: impl FnMut(&'l Listed, Result<Bytes, StoreError>) -> Result<(), VaultError>,
     ) -> Result<(), VaultError> {
-        let listed: Vec<&Listed> = listed.into_iter().collect();
-        let mut rest = listed.as_slice();
+        let mut unkept: Vec<&Listed> = Vec::new();
+        for listed in listed {
+            match self.kept(&listed.named) {
+                Some(object) => take(listed, Ok(object))?,
+                None => unkept.push(listed),
+            }
+        }
+        let mut rest = unkept.as_slice();
         while !rest.is_empty() {
             let objects = self.io().block_on(get_some(&**self.store(), batch(rest)));
             let (read, unread) = rest.split_at(objects.len());
             for (listed, object) in read.iter().zip(objects) {
+                if let Ok(object) = &object {
+                    self.keep(&listed.named, object);
+                }
                 take(listed, object)?;
             }
             rest = unread;

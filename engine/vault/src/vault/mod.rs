@@ -14,6 +14,7 @@ mod draft;
 mod fence;
 mod gc;
 mod group;
+mod kept_objects;
 mod layout;
 mod listing;
 mod living;
@@ -38,7 +39,7 @@ mod verify;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use backstay_core::id::{ObjectHash, SessionId, VaultId};
@@ -56,7 +57,8 @@ pub use custodian::{
 pub use difference::DifferingKeys;
 pub use draft::{HeadDraft, Original, PointDraft};
 pub use group::{Awaiting, GROUP_MEMBERS_MAX};
-pub use open::{NewVault, VaultCharter, VaultKeys};
+pub use kept_objects::ObjectFolder;
+pub use open::{FoundVault, NewVault, VaultCharter, VaultKeys};
 pub use proofs::PROOFS_READ_MAX;
 pub use reading::{PointFold, Reading};
 pub use session::{Acknowledged, Session, WriterIdentity, WriterView};
@@ -70,6 +72,7 @@ use crate::keys::KeyRing;
 use crate::name::ObjectName;
 use crate::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
 use group::Groups;
+use kept_objects::KeptObjects;
 use memory::Memory;
 use older::OlderVersions;
 use sealed::TrustedParts;
@@ -93,6 +96,8 @@ pub struct Vault {
     memory: Memory,
     groups: Groups,
     older: OlderVersions,
+    /// Where objects are kept for the processes to come.
+    kept_objects: OnceLock<KeptObjects>,
     trusted_parts: TrustedParts,
     /// Whether something was met that keys or a custodian have written which this process does not know.
     has_met_newer: AtomicBool,

@@ -24,7 +24,7 @@ impl Vault {
         named: &Named,
         kind: EnvelopeKind,
     ) -> Result<Opened, VaultError> {
-        self.envelope_in(name, named, kind, &self.get(name)?)
+        self.envelope_in(name, named, kind, &self.get_kept(name, named)?)
     }
 
     /// The same of what was read under this name.
@@ -87,7 +87,7 @@ impl Vault {
         named: &Named,
         kind: EnvelopeKind,
     ) -> Result<(T, &TrustedNode), VaultError> {
-        self.value_in(name, named, kind, &self.get(name)?)
+        self.value_in(name, named, kind, &self.get_kept(name, named)?)
     }
 
     /// The same of what was read under this name.
@@ -143,7 +143,9 @@ impl Vault {
         let stem = name_with(ObjectHash::new([0; 32])).to_name();
         let object = envelope::seal(&self.ring, signer, kind, stem.stem(), payload);
         let hash = hash_of(&object);
-        self.put_envelope(&name_with(hash).to_name(), object)?;
+        let named = name_with(hash);
+        self.put_envelope(&named.to_name(), object.clone())?;
+        self.keep(&named, &object);
         Ok(hash)
     }
 

@@ -1,9 +1,9 @@
 //! Making and opening of vaults.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-use backstay_core::id::{DomainId, VaultId};
+use backstay_core::id::{DomainId, SignerKey, VaultId};
 use backstay_core::units::Timestamp;
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -21,7 +21,7 @@ use crate::index::ChunkIndex;
 use crate::keys::{AgeIdentity, WrapError};
 use crate::keys::{Bundle, KeyRing, Signer, random_bytes, unwrap_bundle, wrap_bundle};
 use crate::malformed::Malformed;
-use crate::name::Named;
+use crate::name::{Named, ObjectName};
 use crate::store::{Listed, Store, StoreErrorKind};
 
 /// Features that this code knows, and that every vault has: one without them is older than this form of the format.
@@ -114,6 +114,20 @@ impl VaultKeys {
         Ok(None)
     }
 
+    /// The bundle that is wrapped to this holder, if it opens with `identity`; else as [`VaultKeys::recover`].
+    pub fn recover_of(
+        store: &Arc<dyn Store>,
+        io: &Handle,
+        holder: &str,
+        identity: &AgeIdentity,
+    ) -> Result<Option<Bundle>, VaultError> {
+        let own = Unopened { store, io }.get(&Named::Key(holder.to_owned()).to_name());
+        match own.ok().and_then(|wrapped| unwrap_bundle(&wrapped, identity).ok()) {
+            Some(bundle) => Ok(Some(bundle)),
+            None => Self::recover(store, io, identity),
+        }
+    }
+
     /// Names of the holders.
     pub fn holders(store: &Arc<dyn Store>, io: &Handle) -> Result<Vec<String>, VaultError> {
         let listed = Unopened { store, io }.list("keys")?;
@@ -186,20 +200,28 @@ impl Vault {
     }
 
     /// What a store's newest format object says, before any key is at hand; `None` when there is no vault.
-    /// Its signature is good, but by whom is not known yet.
-    pub fn peek(store: &Arc<dyn Store>, io: &Handle) -> Result<Option<FormatObject>, VaultError> {
-        let store = Unopened { store, io };
-        let Some(listed) = store.newest("format")? else { return Ok(None) };
-        let object = store.get(&listed.name)?;
-        let read = clear::read(ClearKind::Format, &object);
-        let (format, _) = read.map_err(|cause| store.damaged(&listed.name, cause))?;
-        Ok(Some(format))
+    pub fn peek(store: &Arc<dyn Store>, io: &Handle) -> Result<Option<FoundVault>, VaultError> {
+        match FoundVault::find(Unopened { store, io }) {
+            Err(VaultError::NoVault { .. }) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// Opens a vault with the keys of its domain. Its index is empty until [`Vault::refresh_index`].
     pub fn open(store: Arc<dyn Store>, io: Handle, ring: Arc<KeyRing>) -> Result<Self, VaultError> {
+        let found = FoundVault::find(Unopened { store: &store, io: &io })?;
+        Self::open_found(store, io, ring, found)
+    }
+
+    /// Opens a vault that was found in this store just now.
+    pub fn open_found(
+        store: Arc<dyn Store>,
+        io: Handle,
+        ring: Arc<KeyRing>,
+        found: FoundVault,
+    ) -> Result<Self, VaultError> {
         let unopened = Unopened { store: &store, io: &io };
-        let format = read_format(unopened, &ring)?;
+        let format = found.judged(&*store, &ring)?;
         let trust = Trust::read(unopened, &ring)?;
         let index = ChunkIndex::with_compromised(ring.compromised().clone());
         Ok(Self {
@@ -215,6 +237,7 @@ impl Vault {
             memory: Memory::default(),
             groups: Groups::default(),
             older: OlderVersions::default(),
+            kept_objects: OnceLock::new(),
             trusted_parts: TrustedParts::default(),
             has_met_newer: AtomicBool::default(),
         })
@@ -223,7 +246,7 @@ impl Vault {
     /// Whether the vault still is where it was opened: the disk may have been unmounted, or another one mounted.
     pub fn is_still_there(&self) -> Result<bool, VaultError> {
         match Self::peek(&self.store, &self.io) {
-            Ok(found) => Ok(found.is_some_and(|found| found.vault == self.id())),
+            Ok(found) => Ok(found.is_some_and(|found| found.format().vault == self.id())),
             Err(VaultError::Store(error)) if error.kind == StoreErrorKind::Gone => Ok(false),
             Err(error) => Err(error),
         }
@@ -241,36 +264,58 @@ impl Vault {
     }
 }
 
-fn read_format(unopened: Unopened<'_>, ring: &KeyRing) -> Result<FormatObject, VaultError> {
-    let store = unopened.store;
-    let listed = unopened.newest("format")?.ok_or_else(|| VaultError::NoVault { place: store.place() })?;
-    let object = unopened.get(&listed.name)?;
-    let read = clear::read::<FormatObject>(ClearKind::Format, &object);
-    let (format, signer) = read.map_err(|cause| match cause {
-        Malformed::Newer { found, .. } => {
-            VaultError::Newer { place: store.place(), needs: format!("format version {found}") }
+/// A vault that was found, before its keys are at hand.
+#[derive(Debug, Clone)]
+pub struct FoundVault {
+    object: ObjectName,
+    format: FormatObject,
+    signer: SignerKey,
+}
+
+impl FoundVault {
+    fn find(unopened: Unopened<'_>) -> Result<Self, VaultError> {
+        let store = unopened.store;
+        let listed = unopened.newest("format")?;
+        let object = listed.ok_or_else(|| VaultError::NoVault { place: store.place() })?.name;
+        let content = unopened.get(&object)?;
+        let read = clear::read::<FormatObject>(ClearKind::Format, &content);
+        let (format, signer) = read.map_err(|cause| match cause {
+            Malformed::Newer { found, .. } => {
+                VaultError::Newer { place: store.place(), needs: format!("format version {found}") }
+            }
+            cause => unopened.damaged(&object, cause),
+        })?;
+        Ok(Self { object, format, signer })
+    }
+
+    /// What it says of itself. The signature is good, but by whom is not known yet.
+    pub fn format(&self) -> &FormatObject {
+        &self.format
+    }
+
+    /// The same, if it is a vault of this domain that this code reads.
+    fn judged(self, store: &dyn Store, ring: &KeyRing) -> Result<FormatObject, VaultError> {
+        let Self { object, format, signer } = self;
+        if format.domain != ring.domain() {
+            let (found, expected) = (format.domain, ring.domain());
+            return Err(VaultError::WrongKey { place: store.place(), found, expected });
         }
-        cause => unopened.damaged(&listed.name, cause),
-    })?;
-    if format.domain != ring.domain() {
-        let (found, expected) = (format.domain, ring.domain());
-        return Err(VaultError::WrongKey { place: store.place(), found, expected });
-    }
-    if signer != ring.admin() {
-        return Err(VaultError::Untrusted { object: listed.name.to_string(), place: store.place(), signer });
-    }
-    let unknown = format.features.iter().find(|f| !FEATURES.contains(&f.as_str()));
-    let needs = match unknown {
-        _ if format.reader > FORMAT_VERSION => Some(format!("format version {}", format.reader)),
-        Some(feature) => Some(format!("feature `{feature}`")),
-        None => None,
-    };
-    if let Some(needs) = needs {
-        return Err(VaultError::Newer { place: store.place(), needs });
-    }
-    match FEATURES.iter().all(|feature| format.features.iter().any(|has| has == feature)) {
-        true => Ok(format),
-        false => Err(VaultError::Older { place: store.place() }),
+        if signer != ring.admin() {
+            return Err(VaultError::Untrusted { object: object.to_string(), place: store.place(), signer });
+        }
+        let unknown = format.features.iter().find(|f| !FEATURES.contains(&f.as_str()));
+        let needs = match unknown {
+            _ if format.reader > FORMAT_VERSION => Some(format!("format version {}", format.reader)),
+            Some(feature) => Some(format!("feature `{feature}`")),
+            None => None,
+        };
+        if let Some(needs) = needs {
+            return Err(VaultError::Newer { place: store.place(), needs });
+        }
+        match FEATURES.iter().all(|feature| format.features.iter().any(|has| has == feature)) {
+            true => Ok(format),
+            false => Err(VaultError::Older { place: store.place() }),
+        }
     }
 }
 

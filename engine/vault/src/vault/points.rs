@@ -76,7 +76,7 @@ impl Vault {
     ) -> Result<Arc<PointObject>, VaultError> {
         match self.known_point(source, listed) {
             Some(known) => Ok(known),
-            None => self.point_in(source, listed, &self.get(&listed.name)?),
+            None => self.point_in(source, listed, &self.get_kept(&listed.name, &listed.named)?),
         }
     }
 

@@ -58,12 +58,15 @@ impl Reading {
         };
         let stack = match &pin {
             // What was dropped before the pin was there is not protected by it.
-            Some(_) => counting_stack(&vault.catalogue(source)?, point)?,
-            None => counting_stack(catalogue, point)?,
+            Some(_) if !vault.requests_cost() || !vault.has_layout_still(catalogue)? => {
+                let stack = counting_stack(&vault.catalogue(source)?, point)?;
+                vault.refresh_index(None)?;
+                stack
+            }
+            // By the same layout the point counts as before. What was moved since the index was read is looked for when it is
+            // missed.
+            _ => counting_stack(catalogue, point)?,
         };
-        if pin.is_some() {
-            vault.refresh_index(None)?;
-        }
         Ok(Self::of(vault, Some((source, point)), stack, pin))
     }
 

@@ -38,6 +38,14 @@ impl Vault {
         self.index_mut().leave_folder();
     }
 
+    /// Makes the index current for this node's writer. Where requests cost, what is read here is what its next commit reads first.
+    pub fn refresh_to_write(&self, writer: &str) -> Result<(), VaultError> {
+        match self.requests_cost() {
+            true => self.read_first(writer).map(drop),
+            false => self.refresh_index(Some(writer)),
+        }
+    }
+
     /// Lists `index/` and takes in what is new; what is no longer listed is forgotten. `writer` is the name of
     /// the node for which chunks shall count as present; `None` leaves that as it is.
     ///
@@ -211,7 +219,7 @@ impl Vault {
         name: &ObjectName,
         named: &Named,
     ) -> Result<(IndexObject, SignerKey), VaultError> {
-        self.index_object_in(name, named, &self.get(name)?)
+        self.index_object_in(name, named, &self.get_kept(name, named)?)
     }
 
     /// The same of what was read under this name.

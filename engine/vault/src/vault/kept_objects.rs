@@ -1,0 +1,194 @@
+//! Objects that a process keeps on local disk for those that come after it: points, heads, layouts and objects of the index, each
+//! under the hash that its name ends with. A cache: what counts is what a listing names, and bytes that do not have the hash of
+//! their name are none.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use backstay_core::id::ObjectHash;
+use bytes::Bytes;
+
+use super::Vault;
+use super::objects::hash_of;
+use crate::name::{Named, ObjectName};
+use crate::store::StoreError;
+
+/// Greatest object that is kept, bytes.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// Room of all of them, bytes, and how many there are. When there are more, all go: what is still asked for comes back.
+const FOLDER_BYTES_MAX: u64 = 128 << 20;
+const FOLDER_OBJECTS_MAX: u64 = 1 << 14;
+
+/// What a process does with the folder of a vault's objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectFolder {
+    /// Fills it for others: one that looks for damage in the store, or remembers by itself.
+    Fill,
+    /// Fills it, and takes from it. Of those that fill it there is one at a time.
+    FillAndTake,
+    /// Takes from what others have filled.
+    Take,
+}
+
+/// A folder of objects of one vault.
+#[derive(Debug)]
+pub(super) struct KeptObjects {
+    folder: PathBuf,
+    usage: ObjectFolder,
+    bytes: AtomicU64,
+    objects: AtomicU64,
+}
+
+impl KeptObjects {
+    fn open(folder: &Path, usage: ObjectFolder) -> io::Result<Self> {
+        let (mut bytes, mut objects) = (0, 0);
+        if usage != ObjectFolder::Take {
+            fs::create_dir_all(folder)?;
+            for entry in fs::read_dir(folder)? {
+                bytes += entry?.metadata()?.len();
+                objects += 1;
+            }
+            if bytes > FOLDER_BYTES_MAX || objects > FOLDER_OBJECTS_MAX {
+                fs::remove_dir_all(folder)?;
+                fs::create_dir_all(folder)?;
+                (bytes, objects) = (0, 0);
+            }
+        }
+        let (bytes, objects) = (AtomicU64::new(bytes), AtomicU64::new(objects));
+        Ok(Self { folder: folder.to_owned(), usage, bytes, objects })
+    }
+
+    fn get(&self, hash: ObjectHash) -> Option<Bytes> {
+        if self.usage == ObjectFolder::Fill {
+            return None;
+        }
+        let path = self.path(hash);
+        let length = fs::metadata(&path).ok()?.len();
+        let content = (length <= KEPT_BYTES_MAX as u64).then(|| fs::read(&path).ok())??;
+        if hash_of(&content) == hash {
+            return Some(content.into());
+        }
+        if self.usage == ObjectFolder::FillAndTake {
+            // A loss of power may have left it so. Whether it goes or not, it does not count.
+            let _ = fs::remove_file(&path);
+        }
+        None
+    }
+
+    fn keep(&self, hash: ObjectHash, content: &[u8]) -> io::Result<()> {
+        let length = content.len() as u64;
+        let is_full = self.bytes.load(Ordering::Relaxed) + length > FOLDER_BYTES_MAX
+            || self.objects.load(Ordering::Relaxed) >= FOLDER_OBJECTS_MAX;
+        let path = self.path(hash);
+        if self.usage == ObjectFolder::Take || is_full || content.len() > KEPT_BYTES_MAX || path.exists() {
+            return Ok(());
+        }
+        // Never half of it under its name while this process runs; what a loss of power leaves does not have its hash.
+        let new = path.with_extension("new");
+        fs::write(&new, content)?;
+        fs::rename(new, path)?;
+        self.bytes.fetch_add(length, Ordering::Relaxed);
+        self.objects.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn path(&self, hash: ObjectHash) -> PathBuf {
+        self.folder.join(hash.to_string())
+    }
+}
+
+impl Vault {
+    /// Keeps objects in this folder and takes those from it that lie there: for a process that ends soon, where requests cost. What
+    /// is to find damage in the store does not do that. To be called once, right after opening.
+    pub fn keep_objects_in(&self, folder: &Path, usage: ObjectFolder) {
+        if !self.requests_cost() {
+            return;
+        }
+        match KeptObjects::open(folder, usage) {
+            Ok(kept) => {
+                // The first one stays.
+                let _ = self.kept_objects.set(kept);
+            }
+            Err(error) => tracing::warn!(folder = %folder.display(), %error, "no objects are kept"),
+        }
+    }
+
+    /// Reads an object: from the folder of those that are kept, where it has it.
+    pub(super) fn get_kept(&self, name: &ObjectName, named: &Named) -> Result<Bytes, StoreError> {
+        if let Some(content) = self.kept(named) {
+            return Ok(content);
+        }
+        let content = self.get(name)?;
+        self.keep(named, &content);
+        Ok(content)
+    }
+
+    /// What is kept of an object.
+    pub(super) fn kept(&self, named: &Named) -> Option<Bytes> {
+        self.kept_objects.get()?.get(named.content_hash()?)
+    }
+
+    /// Keeps an object that was read or put.
+    pub(super) fn keep(&self, named: &Named, content: &[u8]) {
+        if let (Some(kept), Some(hash)) = (self.kept_objects.get(), named.content_hash())
+            && let Err(error) = kept.keep(hash, content)
+        {
+            tracing::debug!(%error, "an object is not kept");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_and_what_has_another_hash_does_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = KeptObjects::open(folder.path(), ObjectFolder::FillAndTake).expect("opens");
+        let filling = KeptObjects::open(folder.path(), ObjectFolder::Fill).expect("opens");
+        let hash = hash_of(b"an object");
+        assert_eq!(kept.get(hash), None);
+        filling.keep(hash, b"an object").expect("kept");
+        assert_eq!(filling.get(hash), None, "it only fills");
+        let other = KeptObjects::open(folder.path(), ObjectFolder::Take).expect("opens");
+        assert_eq!(other.get(hash).as_deref(), Some(&b"an object"[..]));
+        fs::write(kept.path(hash), b"another").expect("written");
+        assert_eq!((other.get(hash), kept.get(hash)), (None, None));
+        assert!(!kept.path(hash).exists(), "its owner has taken it away");
+    }
+
+    #[test]
+    fn who_borrows_writes_nothing_and_makes_no_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let missing = folder.path().join("missing");
+        let kept = KeptObjects::open(&missing, ObjectFolder::Take).expect("opens");
+        kept.keep(hash_of(b"x"), b"x").expect("nothing to do");
+        assert!(!missing.exists() && kept.get(hash_of(b"x")).is_none());
+    }
+
+    #[test]
+    fn a_folder_with_too_many_begins_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for n in 0..=FOLDER_OBJECTS_MAX {
+            fs::write(folder.path().join(n.to_string()), b"").expect("written");
+        }
+        let kept = KeptObjects::open(folder.path(), ObjectFolder::FillAndTake).expect("opens");
+        assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 0);
+        kept.objects.store(FOLDER_OBJECTS_MAX, Ordering::Relaxed);
+        kept.keep(hash_of(b"x"), b"x").expect("not kept");
+        assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 0);
+    }
+
+    #[test]
+    fn an_object_that_is_too_large_is_not_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = KeptObjects::open(folder.path(), ObjectFolder::FillAndTake).expect("opens");
+        let large = vec![0; KEPT_BYTES_MAX + 1];
+        kept.keep(hash_of(&large), &large).expect("not kept");
+        assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 0);
+    }
+}
