@@ -16,8 +16,8 @@ use super::under_way::{Counted, Failure, Shared};
 /// Threads that read stretches of packs ahead of those that open them: a store takes its time.
 const READ_THREADS: usize = 4;
 
-/// So much of a stretch is opened by one task, bytes: a whole pack is shared by the threads of the pool.
-const TASK_BYTES: u32 = 4 << 20;
+/// So much of a stretch is opened by one task, bytes: a whole pack is shared by the threads of the pool, and a shorter stretch is not.
+const TASK_BYTES: u32 = 8 << 20;
 
 /// The threads that read stretches, and the pool that opens what they have read.
 #[derive(Debug)]
