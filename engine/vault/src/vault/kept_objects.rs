@@ -128,16 +128,27 @@ impl Vault {
 
     /// What is kept of an object.
     pub(super) fn kept(&self, named: &Named) -> Option<Bytes> {
-        self.kept_objects.get()?.get(named.content_hash()?)
+        self.kept_objects.get()?.get(hash_to_keep(named)?)
     }
 
     /// Keeps an object that was read or put.
     pub(super) fn keep(&self, named: &Named, content: &[u8]) {
-        if let (Some(kept), Some(hash)) = (self.kept_objects.get(), named.content_hash())
+        if let (Some(kept), Some(hash)) = (self.kept_objects.get(), hash_to_keep(named))
             && let Err(error) = kept.keep(hash, content)
         {
             tracing::debug!(%error, "an object is not kept");
         }
+    }
+}
+
+/// The hash of an object that may be kept: one that was read when it was listed may be gone when it is read again, as by who was
+/// quicker. What collections and repairs say of now is always read.
+fn hash_to_keep(named: &Named) -> Option<ObjectHash> {
+    match named {
+        Named::Index(_, hash) | Named::Point(.., hash) | Named::Layout(.., hash) | Named::Head(.., hash) => {
+            Some(*hash)
+        }
+        _ => None,
     }
 }
 
