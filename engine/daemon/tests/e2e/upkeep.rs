@@ -136,7 +136,7 @@ fn points_are_copied_while_captures_to_the_same_vault_and_prunes_elsewhere_go_on
     sandbox.run(["vault", "copy", "local", "ubs"]).refused(2, &["no vault \"ubs\"", "usb"]);
     // The copy hangs where nobody captures to.
     let hanging = hanging::hang_index(&sandbox.vault);
-    let mut copy = sandbox.start(["vault", "copy", "local", "usb", "--json"]);
+    let mut copy = sandbox.start(["vault", "copy", "local", "usb", "--source", "data", "--json"]);
     std::thread::sleep(Duration::from_secs(1));
     assert!(copy.is_running(), "{}", copy.stderr_so_far());
     change(&sandbox, 4);
