@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::byte_stream::ByteStream;
 use backstay_vault::keys::random_bytes;
-use backstay_vault::store::{Operation, RetryPolicy, StoreError};
+use backstay_vault::store::{Operation, RetryPolicy, StoreError, StoreErrorKind};
 use tokio::time::sleep;
 
 use super::{S3Store, TRIES_OF_PART};
@@ -357,7 +357,11 @@ impl Probe<'_> {
 }
 
 fn may_pass(fault: &Fault) -> bool {
-    matches!(fault.status, 0 | 408 | 429 | 500 | 502..=504 | 506..=599)
+    match fault.status {
+        // There was no answer, for a reason that may pass.
+        0 => fault.kind == StoreErrorKind::Transient,
+        status => matches!(status, 408 | 429 | 500 | 502..=504 | 506..=599),
+    }
 }
 
 /// What this key may not do, if it is one.
