@@ -286,6 +286,16 @@ fn a_capture_that_finds_another_parent_between_two_partial_points_leaves_no_sess
 }
 
 #[test]
+fn a_commit_that_is_acknowledged_and_could_not_end_is_fenced_by_its_own_process() {
+    let scene = Scene::new();
+    let [_, edit] = scene.base_and_open_edit();
+    assert_eq!(scene.fixture.fence_dead_sessions(&scene.vault, at(30)).expect("fences"), 1);
+    assert_eq!(scene.fixture.objects(&*scene.memory, "fences").len(), 1);
+    let catalogue = scene.vault.catalogue(scene.fixture.source(SOURCE)).expect("catalogue");
+    assert_eq!(catalogue.newest().map(|point| point.link), Some(edit.link), "it counts all the same");
+}
+
+#[test]
 fn a_commit_that_fails_anywhere_is_fenced_at_once_with_the_time_at_which_it_failed() {
     for folder in ["packs/", "index/", "points/"] {
         let scene = Scene::new();

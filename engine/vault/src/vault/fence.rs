@@ -47,7 +47,7 @@ impl Vault {
     pub fn dead_sessions(&self, writer: &WriterIdentity) -> Result<Vec<SessionObject>, VaultError> {
         let listed = self.list(&Folder::new(&[&"ledger", &"sessions"]))?;
         let is_open = |listed: &&Listed| match listed.named {
-            Named::Session(id) => !self.knows_acknowledged(id),
+            Named::Session(id) => !self.knows_ended(id),
             _ => false,
         };
         let mut dead = Vec::new();

@@ -255,11 +255,17 @@ impl Session {
             self.vault.believe(IndexOrigin { hash: *hash, session, signer }, content);
         }
         // Acknowledged already: if this fails, the session is fenced later.
-        match self.opening.end() {
-            Ok(ended) => self.vault.remember_ended(&ended),
-            Err(error) => tracing::warn!(%error, "the session stays open"),
-        }
-        let object = SessionObject { state: SessionState::Acknowledged, ..self.opening.object() };
+        let state = match self.opening.end() {
+            Ok(ended) => {
+                self.vault.remember_ended(&ended);
+                SessionState::Acknowledged
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the session stays open");
+                SessionState::Open
+            }
+        };
+        let object = SessionObject { state, ..self.opening.object() };
         self.vault.remember_acknowledged(Arc::new(KnownSession { object, signer }));
         Ok(Acknowledged { points: links })
     }

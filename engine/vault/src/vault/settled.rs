@@ -96,9 +96,15 @@ impl Vault {
         self.judge_session(id, self.get(&Named::Session(id).to_name()))
     }
 
-    /// Whether it is known that a session has ended acknowledged.
+    /// Whether it is known that a session is acknowledged.
     pub(super) fn knows_acknowledged(&self, id: SessionId) -> bool {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
+    /// Whether it is known that it has ended so, in the store as well.
+    pub(super) fn knows_ended(&self, id: SessionId) -> bool {
+        let known = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&id).is_some_and(|session| session.object.state == SessionState::Acknowledged)
     }
 
     /// The session of which this was read, if it has ended acknowledged; then it is remembered.
