@@ -1,5 +1,6 @@
 //! Signed clear text: what must be readable before any key is at hand (docs/format.md, section 3).
 
+use backstay_core::config::SourceName;
 use backstay_core::id::{DomainId, ObjectHash, SignerKey, VaultId};
 use backstay_core::units::Timestamp;
 use bytes::Bytes;
@@ -127,6 +128,13 @@ impl TrustObject {
 }
 
 impl TrustedNode {
+    /// Whether points of this source may be the node's own: what a node keeps of the fleet's configuration is written by that
+    /// node alone, whatever `writes` says, since a bare machine goes by it. Who copies such a point is another question.
+    pub fn may_author(&self, source_name: &str) -> bool {
+        let of_fleet = source_name.split_once('.').filter(|(service, _)| *service == SourceName::FLEET);
+        self.may_write(source_name) && of_fleet.is_none_or(|(_, node)| node == self.name)
+    }
+
     /// Whether the node may write this source.
     pub fn may_write(&self, source_name: &str) -> bool {
         self.writes.iter().any(|allowed| allowed == "*" || allowed == source_name)

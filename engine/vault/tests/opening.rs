@@ -251,3 +251,28 @@ fn of_the_keys_of_one_name_that_a_new_vault_knows_the_last_is_that_of_its_maker(
     assert_eq!(vault.trust().nodes, [other, former, fixture.node()]);
     assert_eq!(vault.trust().custodian_key(), Some(fixture.node().signer));
 }
+
+/// The names are free text in points; the keys of nodes are not.
+#[test]
+fn what_a_node_keeps_of_the_configuration_is_written_by_that_node_alone() {
+    let (fixture, store, vault) = vault();
+    let own = format!("_fleet.{}", fixture.writer().node);
+    fixture.capture(&vault, &own, at(20), &state()).expect("its own");
+    let error = fixture.capture(&vault, "_fleet.beta", at(20), &state()).expect_err("of another node");
+    assert!(matches!(error, VaultError::MayNotWrite { .. }), "{error}");
+    let points = vault.catalogue(fixture.source(&own)).expect("catalogue").points().to_vec();
+    assert_eq!(points.iter().map(|point| point.author).collect::<Vec<_>>(), [fixture.signer().public()]);
+
+    // The same bytes, signed by what is beta's key, for all that the vault knows.
+    let previous = *blake3::hash(&store.objects()["trust/0000000000000001"]).as_bytes();
+    let previous = Some(backstay_core::id::ObjectHash::new(previous));
+    let beta = TrustedNode { name: "beta".into(), ..fixture.node() };
+    let trust = TrustObject { n: 2, previous, nodes: vec![beta], ..vault.trust().clone() };
+    fixture.put(&*store, forge::trust(fixture.admin(), &trust));
+    let vault = fixture.open(store).expect("opens");
+    let catalogue = vault.catalogue(fixture.source(&own)).expect("catalogue");
+    assert!(catalogue.points().is_empty(), "{:?}", catalogue.points());
+    assert!(catalogue.left_out.iter().any(|error| matches!(error, VaultError::Untrusted { .. })));
+    let others = vault.catalogue(fixture.source(SOURCE)).expect("catalogue");
+    assert_eq!(others.points().len(), 1, "any node may write it");
+}

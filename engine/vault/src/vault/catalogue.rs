@@ -26,6 +26,8 @@ pub struct PointObject {
     pub common: PointCommon,
     /// What is this vault's.
     pub vault_part: VaultPart,
+    /// Who has captured it, and signed [`PointObject::common`]: one that `trust/` knows.
+    pub author: SignerKey,
     /// Who put it into this vault: it may be another than who captured.
     pub put_by: SignerKey,
 }

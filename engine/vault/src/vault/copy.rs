@@ -319,7 +319,7 @@ impl Copying<'_> {
     fn check_author(&self, catalogue: &Catalogue, point: &PointObject) -> Result<(), VaultError> {
         let (_, signer, _) = self.from.signed_common(catalogue.source, point.link)?;
         let author = self.to.trust().node(&signer);
-        match author.is_some_and(|node| node.may_write(&point.common.source_name)) {
+        match author.is_some_and(|node| node.may_author(&point.common.source_name)) {
             true => Ok(()),
             false => Err(VaultError::UnknownAuthor {
                 node: point.common.node.clone(),

@@ -147,6 +147,7 @@ impl Session {
             link: PointLink { point, object },
             common: draft.common.clone(),
             vault_part: payload.vault_part,
+            author: signer,
             put_by: self.writer.signer.public(),
         })
     }

@@ -129,7 +129,7 @@ impl Vault {
             .map_err(|cause| self.damaged(&listed.name, cause.into()))?;
         let common: PointCommon =
             decode_cbor(&payload.common).map_err(|cause| self.damaged(&listed.name, cause))?;
-        let author = self.trust().node(&payload.signer).filter(|node| node.may_write(&common.source_name));
+        let author = self.trust().node(&payload.signer).filter(|node| node.may_author(&common.source_name));
         if author.is_none() {
             let (object, place, signer) = (listed.name.to_string(), self.place(), payload.signer);
             return Err(VaultError::Untrusted { object, place, signer });
@@ -145,7 +145,13 @@ impl Vault {
             return Err(wrong("vault"));
         }
         let link = PointLink { point, object: hash };
-        let point = PointObject { link, common, vault_part: payload.vault_part, put_by: node.signer };
+        let point = PointObject {
+            link,
+            common,
+            vault_part: payload.vault_part,
+            author: payload.signer,
+            put_by: node.signer,
+        };
         check_parts(&point.own_run().run.parts).map_err(|_| wrong("order of parts"))?;
         Ok(point)
     }

@@ -149,6 +149,8 @@ impl Session {
         source_name: &str,
         now: Timestamp,
     ) -> Result<(Self, Catalogue), VaultError> {
+        // What is captured is the writer's own, unlike what is copied.
+        vault.may_be_authored(writer, source_name)?;
         if vault.requests_cost() {
             let (session, catalogue) = Self::plan(vault, writer, source_name, now)?;
             if catalogue.partial_points().is_empty() {
@@ -357,10 +359,21 @@ impl Vault {
         let node = self.trust().node(&writer.signer.public());
         match node.is_some_and(|node| node.may_write(source_name)) {
             true => Ok(self.ring().source_id(source_name)),
-            false => {
-                let (node, place) = (writer.node.clone(), self.place());
-                Err(VaultError::MayNotWrite { node, source_name: source_name.to_owned(), place })
-            }
+            false => Err(self.may_not_write(writer, source_name)),
         }
+    }
+
+    /// That what the writer captures of this source would be taken for its own.
+    fn may_be_authored(&self, writer: &WriterIdentity, source_name: &str) -> Result<(), VaultError> {
+        let node = self.trust().node(&writer.signer.public());
+        match node.is_some_and(|node| node.may_author(source_name)) {
+            true => Ok(()),
+            false => Err(self.may_not_write(writer, source_name)),
+        }
+    }
+
+    fn may_not_write(&self, writer: &WriterIdentity, source_name: &str) -> VaultError {
+        let (node, source_name) = (writer.node.clone(), source_name.to_owned());
+        VaultError::MayNotWrite { node, source_name, place: self.place() }
     }
 }
