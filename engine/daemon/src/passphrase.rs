@@ -1,10 +1,11 @@
 //! Passphrases: from a file, or from the terminal without being shown. Nothing asks where there is no terminal.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -15,6 +16,18 @@ const PASSPHRASE_BYTES_MAX: u64 = 1024;
 
 /// The terminal of this process, wherever its standard input comes from.
 const TERMINAL: &str = "/dev/tty";
+
+/// That the group or others may read a file.
+const OTHERS: u32 = 0o044;
+
+// What the keys send that a terminal acts on otherwise.
+const INTERRUPT: u8 = 3;
+const END_OF_INPUT: u8 = 4;
+const BACKSPACE: u8 = 8;
+const ERASE_LINE: u8 = 21;
+const SUSPEND: u8 = 26;
+const QUIT: u8 = 28;
+const DELETE: u8 = 127;
 
 /// How often one is asked that is to be typed twice.
 const TRIES: usize = 3;
@@ -30,6 +43,13 @@ pub fn from_file(file: &Path) -> Result<Zeroizing<String>, Failure> {
     };
     let mut text = Zeroizing::new(String::new());
     let opened = File::open(file).map_err(|error| failed(&error))?;
+    let mode = opened.metadata().map_err(|error| failed(&error))?.mode();
+    if mode & OTHERS != 0 {
+        crate::terminal::remark(&format!(
+            "warning: others can read the passphrase in {}: `chmod 600` it, and remove it when it is of no use any more",
+            file.display()
+        ));
+    }
     opened.take(PASSPHRASE_BYTES_MAX + 2).read_to_string(&mut text).map_err(|error| failed(&error))?;
     let line = text.lines().next().unwrap_or_default();
     if line.len() as u64 > PASSPHRASE_BYTES_MAX {
@@ -79,16 +99,47 @@ fn asked(question: &str) -> Result<Zeroizing<String>, Failure> {
     };
     terminal.write_all(question.as_bytes())?;
     let silent = Silent::begin(&terminal)?;
-    let mut line = Zeroizing::new(String::new());
-    BufReader::new(terminal.try_clone()?).take(PASSPHRASE_BYTES_MAX + 1).read_line(&mut line)?;
+    let line = typed(&terminal);
     drop(silent);
     // What ended the line was not shown either.
     terminal.write_all(b"\n")?;
-    let typed = line.trim_end_matches(['\n', '\r']);
-    match typed.is_empty() {
+    let line = line?;
+    match line.is_empty() {
         true => Err(Failure::usage("no passphrase was typed")),
-        false => Ok(Zeroizing::new(typed.to_owned())),
+        false => Ok(line),
     }
+}
+
+/// What is typed until the line ends, edited as a terminal would: it leaves that to this program while it is silent, or a key that
+/// ends a program would leave it silent.
+fn typed(mut terminal: impl Read) -> Result<Zeroizing<String>, Failure> {
+    // It does not grow, so that nothing of it stays elsewhere.
+    let mut line = Zeroizing::new(Vec::with_capacity(PASSPHRASE_BYTES_MAX as usize));
+    let mut byte = [0];
+    loop {
+        match terminal.read(&mut byte) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match byte[0] {
+            b'\n' | b'\r' | END_OF_INPUT => break,
+            INTERRUPT | QUIT => return Err(Failure::failed("interrupted; nothing was done")),
+            SUSPEND => {}
+            ERASE_LINE => line.clear(),
+            BACKSPACE | DELETE => {
+                // All bytes of the character.
+                while line.pop().is_some_and(|byte| byte & 0b1100_0000 == 0b1000_0000) {}
+            }
+            _ if line.len() as u64 == PASSPHRASE_BYTES_MAX => {
+                return Err(Failure::usage(format!("more than {PASSPHRASE_BYTES_MAX} bytes were typed")));
+            }
+            other => line.push(other),
+        }
+    }
+    let text = String::from_utf8(std::mem::take(&mut *line));
+    text.map(Zeroizing::new).map_err(|_| Failure::usage("what was typed is not UTF-8"))
 }
 
 /// A terminal that does not show what is typed, until this goes.
@@ -101,7 +152,11 @@ impl<'t> Silent<'t> {
     fn begin(terminal: &'t File) -> Result<Self, Failure> {
         let before = tcgetattr(terminal)?;
         let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
+        silent
+            .local_modes
+            .remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN);
+        silent.special_codes[SpecialCodeIndex::VMIN] = 1;
+        silent.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(terminal, OptionalActions::Flush, &silent)?;
         Ok(Self { terminal, before })
     }
@@ -118,6 +173,19 @@ impl Drop for Silent<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_typed_can_be_mended_and_given_up() {
+        let line =
+            |bytes: &[u8]| typed(bytes).map(|line| line.to_string()).map_err(|failure| failure.message);
+        assert_eq!(line(b"correct horse\nmore").as_deref(), Ok("correct horse"));
+        assert_eq!(line("wrong\u{15}corr\u{fc}\u{7f}ect\r".as_bytes()).as_deref(), Ok("correct"));
+        assert_eq!(line(b"\x7f\x7fend\x04").as_deref(), Ok("end"));
+        assert_eq!(line(b"not closed").as_deref(), Ok("not closed"));
+        assert!(line(b"half\x03").expect_err("given up").contains("interrupted"));
+        assert!(line(&[b'a'; 1025]).expect_err("long").contains("more than 1024"));
+        assert!(line(b"\xff\n").expect_err("no text").contains("UTF-8"));
+    }
 
     #[test]
     fn a_passphrase_is_the_first_line_of_its_file() {

@@ -10,13 +10,14 @@ use super::Config;
 use super::flow::Flow;
 use super::keep::{Keep, KeepRules};
 use super::name::{NodeName, ServiceName, SourceName};
-use super::policy::{Target, VERIFY_EVERY_DEFAULT, Verify, VerifyLevel};
+use super::policy::{VERIFY_EVERY_DEFAULT, Verify, VerifyLevel};
 use super::source::{FilesSource, Source, SourceKind};
 
 /// The folder below `node.state` in which what is captured is laid out.
 const FOLDER: &str = "fleet-source";
 
-/// How far behind such a source may be. It seldom changes, and a change that is seen is captured at once.
+/// How far behind such a source may be, at least: where all that a node captures to a vault may be further behind, as on a disk
+/// that is brought weekly, so may this. It seldom changes, and a change that is seen is captured at once.
 pub const FLEET_RPO: Duration = Duration::from_secs(24 * 3600);
 
 /// Of each state of the configuration there is one point: few, and small.
@@ -28,13 +29,15 @@ impl Config {
     /// Adds the sources of all nodes that capture anything: each goes to all vaults that its node captures to. After
     /// [`Config::resolve_peers`], which says what these are called here, and before [`Config::resolve_hubs`].
     pub(super) fn add_fleet_sources(&mut self) {
-        let mut targets: BTreeMap<NodeName, Vec<Target>> = BTreeMap::new();
+        let mut targets: BTreeMap<NodeName, Vec<Flow>> = BTreeMap::new();
         for source in &self.sources {
             let Some(service) = self.services.get(&source.service) else { continue };
             let of_node = targets.entry(service.primary.clone()).or_default();
             for flow in source.flows.iter().filter(|flow| flow.target.vault().is_some()) {
-                if !of_node.contains(&flow.target) {
-                    of_node.push(flow.target.clone());
+                let rpo = flow.rpo.max(FLEET_RPO);
+                match of_node.iter_mut().find(|known| known.target == flow.target) {
+                    Some(known) => known.rpo = known.rpo.max(rpo),
+                    None => of_node.push(Flow { target: flow.target.clone(), rpo }),
                 }
             }
         }
@@ -47,7 +50,7 @@ impl Config {
             .collect();
     }
 
-    fn fleet_source(&self, node: &NodeName, targets: Vec<Target>) -> Source {
+    fn fleet_source(&self, node: &NodeName, flows: Vec<Flow>) -> Source {
         Source {
             name: SourceName::fleet_of(node),
             service: ServiceName::fleet(),
@@ -59,7 +62,7 @@ impl Config {
                 watch: false,
                 snapshot: None,
             }),
-            flows: targets.into_iter().map(|target| Flow { target, rpo: FLEET_RPO }).collect(),
+            flows,
             keep: Keep::Rules(KeepRules {
                 last: Some(KEPT_LAST),
                 daily: Some(KEPT_DAILY),
@@ -152,6 +155,37 @@ mod tests {
         let own = &alpha.fleet_sources["alpha"];
         assert_eq!((own.name.as_str(), own.service.as_str()), ("_fleet.alpha", "_fleet"));
         assert_eq!(alpha.home_of(own).map(|node| node.as_str()), Some("alpha"));
+    }
+
+    #[test]
+    fn its_objective_is_a_day_or_the_longest_of_what_goes_to_the_same_vault() {
+        let text = r#"
+            [fleet]
+            name = "home"
+            [node]
+            name = "box"
+            [vault.near]
+            kind = "dir"
+            path = "/srv/vault"
+            [vault.disk]
+            kind = "dir"
+            path = "/mnt/disk/vault"
+            [policy.weekly]
+            rpo = "7d"
+            [service.web]
+            to = ["near"]
+            files = { path = "/srv/web" }
+            [service.old]
+            policy = "weekly"
+            to = ["disk"]
+            files = { path = "/srv/old" }
+            "#;
+        let source = SourceText { name: "test", text };
+        let config = Config::parse(ConfigTexts::Single(source)).unwrap_or_else(|errors| panic!("{errors}"));
+        let flows = config.fleet_sources["box"].flows.iter();
+        let days: Vec<(String, u64)> =
+            flows.map(|flow| (flow.target.to_string(), flow.rpo.as_secs() / (24 * 3600))).collect();
+        assert_eq!(days, [("disk".to_owned(), 7), ("near".to_owned(), 1)]);
     }
 
     #[test]

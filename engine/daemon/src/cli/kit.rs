@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use backstay_core::clock::Clock;
 use backstay_core::config::{Vault, VaultKind};
+use backstay_vault::keys::Role;
 use clap::Args;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -178,8 +179,11 @@ pub(super) fn run(context: &Context, arguments: &KitArgs) -> Result<u8, Failure>
 
 /// Whether the key opens a vault; why not, otherwise.
 fn tried(vaults: &Vaults, name: &str, holders: &mut BTreeSet<String>) -> Option<String> {
-    match vaults.bundle_of(name).and_then(|_| vaults.key_holders(name)) {
-        Ok(found) => {
+    match vaults.bundle_of(name).and_then(|bundle| Ok((bundle.role, vaults.key_holders(name)?))) {
+        Ok((Role::Custodian, _)) => Some(format!(
+            "in {name} the key is one of a custodian, which cannot read what was captured: give the file that `backstay vault init {name} --recovery FILE` has written"
+        )),
+        Ok((Role::Full, found)) => {
             holders.extend(found);
             None
         }

@@ -1,33 +1,34 @@
 //! `restore --all`: on a bare machine, without any configuration, brings back what a vault has: the configuration, and every source.
 
 mod configuration;
+mod expected;
 mod found;
 mod plan;
 mod record;
+mod tell;
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use backstay_core::config::NodeName;
-use backstay_core::units::ByteSize;
 use backstay_files::place::{Destination, Existing, PlaceError};
 use backstay_files::restore::{RestoreError, Selection};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use self::configuration::{ConfigPlace, ShownConfiguration};
+use self::configuration::{ConfigPlace, FoundConfiguration, ShownConfiguration};
+use self::expected::{Expected, Unwanted};
 use self::found::{Found, FoundSource};
 use self::plan::Way;
-use self::record::Record;
+use self::record::{Note, Record, State};
+use self::tell::{end, progress_line, remark_on, tell};
 use super::choose::Asked;
 use super::restore::{RestoreArgs, watched};
-use super::status::show_table;
-use super::{CONFIG_DEFAULT, print_json, restore_stream};
+use super::{CONFIG_DEFAULT, restore_stream};
 use crate::address::VaultAddress;
 use crate::bare;
 use crate::failure::Failure;
-use crate::terminal::{print, remark};
 use crate::vaults::open_key_file;
 
 /// What became of a source, or would.
@@ -59,6 +60,10 @@ enum Outcome {
     WasRestored,
     /// It is restored, but for what `problem` says.
     Incomplete,
+    /// It has no place of its own: what a program has written.
+    NeedsTo,
+    /// The configuration does not name it, so that it does not go to where it was.
+    NotConfigured,
     /// It was not begun, because of what is there, or because this version cannot restore it.
     Refused,
     /// It has failed on the way; the same command goes on with it.
@@ -67,7 +72,17 @@ enum Outcome {
 
 impl Outcome {
     fn is_good(self) -> bool {
+        self.is_done() || self == Self::NotConfigured
+    }
+
+    /// Whether it is where it should be, or would be.
+    fn is_done(self) -> bool {
         matches!(self, Self::Planned | Self::Restored | Self::WasRestored)
+    }
+
+    /// Whether the same command has nothing more to do with it.
+    fn is_over(self) -> bool {
+        self.is_good() || self == Self::NeedsTo
     }
 
     fn word(self) -> &'static str {
@@ -76,6 +91,8 @@ impl Outcome {
             Self::Restored => "restored",
             Self::WasRestored => "was restored before",
             Self::Incomplete => "incomplete",
+            Self::NeedsTo => "needs --to",
+            Self::NotConfigured => "not configured",
             Self::Refused => "REFUSED",
             Self::Failed => "FAILED",
         }
@@ -90,6 +107,8 @@ struct ShownAll {
     nodes: Vec<String>,
     configuration: Option<ShownConfiguration>,
     sources: Vec<ShownSource>,
+    /// What the configuration has and the vault has not.
+    missing: Vec<String>,
     /// Sources of the vault that cannot be read.
     problems: Vec<String>,
 }
@@ -118,28 +137,62 @@ pub(super) fn run(
     let vault = bare::open(&address, &key, io)?;
     let found = Found::in_vault(&vault, &address.to_string(), &asked)?;
     let nodes = found.nodes();
-    remark(&format!(
+    remark_on(&format!(
         "in {address} is vault {} with {} sources of: {}",
         vault.id(),
         found.sources.len(),
         nodes.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     ));
-    let mut all = All { arguments, shown: Vec::new(), failed: false };
+    let mut all = All { arguments, asked, shown: Vec::new(), failed: false };
     let chosen = chosen_node(&found, &nodes, node.as_ref(), arguments)?;
+    let is_chosen = |node: &str| chosen.as_deref().is_none_or(|chosen| chosen == node);
+    for (why, _) in found.later.iter().filter(|(_, node)| is_chosen(node)) {
+        remark_on(why);
+    }
     let place = match (config.0, &arguments.to) {
         (Some(path), _) => Some(ConfigPlace::at(path)),
         (None, None) => Some(ConfigPlace::at(Path::new(CONFIG_DEFAULT))),
         // It is below the directory with all the rest.
         (None, Some(_)) => None,
     };
-    let configuration = all.configuration(&found, chosen.as_deref(), place.as_ref());
+    let mut expected = Vec::new();
+    let mut found_configuration = None;
+    for source in &found.sources {
+        let Some(node) = source.name.as_fleet_of().filter(|node| is_chosen(node)) else { continue };
+        match FoundConfiguration::of(source) {
+            Ok(one) => {
+                match (one.parsed(), node.parse::<NodeName>()) {
+                    (Ok(config), Ok(node)) => expected.push(Expected::of(&config, &node)),
+                    (Err(why), _) => remark_on(&format!(
+                        "warning: what should be there is not known: the configuration cannot be read: {why}"
+                    )),
+                    (_, Err(why)) => remark_on(&format!("warning: {why}")),
+                }
+                found_configuration = Some(one);
+            }
+            Err(failure) => {
+                all.failed = true;
+                remark_on(&format!("the configuration was not restored: {failure}"));
+            }
+        }
+    }
+    let is_one =
+        found.sources.iter().filter(|source| source.name.as_fleet_of().is_some_and(is_chosen)).count() == 1;
+    let one = found_configuration.as_ref().filter(|_| is_one);
+    let configuration = all.configuration(&found, one, place.as_ref());
     let record = all.record(place.as_ref());
+    let names: BTreeSet<String> = found.sources.iter().map(|source| source.name.to_string()).collect();
+    let missing = expected.iter().flat_map(|expected| expected.missing(&names)).collect();
     let sources = found.sources.into_iter().filter(|source| {
-        let is_chosen = chosen.as_deref().is_none_or(|chosen| chosen == source.node());
-        // Without --to, what it has is at its place by now.
-        is_chosen && (arguments.to.is_some() || source.name.as_fleet_of().is_none())
+        let is_named = expected.iter().any(|expected| expected.has(source.name.as_str()));
+        // Without --to, what it has of the configuration is at its place by now.
+        match (source.name.as_fleet_of(), &arguments.to) {
+            (Some(node), to) => to.is_some() && is_chosen(node),
+            (None, _) => is_chosen(&source.node) || is_named,
+        }
     });
-    all.restore(sources.collect(), record);
+    let own = expected.first().filter(|_| arguments.to.is_none() && chosen.is_some());
+    all.restore(sources.collect(), own, record);
     let shown = ShownAll {
         from: address.to_string(),
         vault: vault.id().to_string(),
@@ -147,6 +200,7 @@ pub(super) fn run(
         nodes: nodes.into_iter().collect(),
         configuration,
         sources: all.shown,
+        missing,
         problems: found.problems,
     };
     tell(&shown, json)?;
@@ -165,6 +219,7 @@ fn chosen_node(
         let why = found
             .problems
             .first()
+            .or_else(|| found.later.first().map(|(why, _)| why))
             .map_or_else(|| "nothing was captured to it by then".to_owned(), String::clone);
         return Err(Failure::failed(format!("the vault has no point to restore: {why}")));
     }
@@ -178,6 +233,8 @@ fn chosen_node(
             "the vault has sources of several nodes: {}. Say which of them this machine is to be, with --node NODE; or have all of them below a directory, with --to DIR",
             all()
         ))),
+        // What this machine is to be is plain.
+        (None, None) if nodes.len() == 1 => Ok(nodes.first().cloned()),
         (None, _) => Ok(None),
     }
 }
@@ -185,6 +242,7 @@ fn chosen_node(
 /// What is done.
 struct All<'a> {
     arguments: &'a RestoreArgs,
+    asked: Asked,
     shown: Vec<ShownSource>,
     /// Whether anything was not done that was wanted, beside sources.
     failed: bool,
@@ -195,32 +253,33 @@ impl All<'_> {
     fn configuration(
         &mut self,
         found: &Found,
-        chosen: Option<&str>,
+        one: Option<&FoundConfiguration>,
         place: Option<&ConfigPlace>,
     ) -> Option<ShownConfiguration> {
         let place = place?;
-        let mut of_fleet = found.sources.iter().filter(|source| source.name.as_fleet_of().is_some());
-        let mut of_chosen =
-            of_fleet.clone().filter(|source| chosen.is_none_or(|chosen| chosen == source.node()));
-        let (Some(source), None) = (of_chosen.next(), of_chosen.next()) else {
-            let why = match of_fleet.next() {
-                Some(_) => "say whose it is to be, with --node NODE".to_owned(),
-                None => format!(
-                    "there is none in this vault: nothing was captured to it yet since its nodes keep it there. Write it by hand, to {}",
-                    place.path.display()
-                ),
-            };
-            remark(&format!("the configuration was not restored: {why}"));
+        let Some(one) = one else {
+            if !self.failed {
+                let is_any = found.sources.iter().any(|source| source.name.as_fleet_of().is_some());
+                let why = match (is_any, found.fleet_problems.first()) {
+                    (_, Some(why)) => format!("it cannot be read: {why}"),
+                    (true, None) => "say whose it is to be, with --node NODE".to_owned(),
+                    (false, None) => format!(
+                        "there is none in this vault: nothing was captured to it yet since its nodes keep it there. Write it by hand, to {}",
+                        place.path.display()
+                    ),
+                };
+                remark_on(&format!("the configuration was not restored: {why}"));
+            }
             self.failed = true;
             return None;
         };
-        match configuration::restore(source, place, self.arguments.dry_run) {
+        match one.restore(place, self.arguments.dry_run) {
             Ok(shown) => {
                 self.failed |= shown.is_refused();
                 Some(shown)
             }
             Err(failure) => {
-                remark(&format!("the configuration was not restored: {failure}"));
+                remark_on(&format!("the configuration was not restored: {failure}"));
                 self.failed = true;
                 None
             }
@@ -237,29 +296,55 @@ impl All<'_> {
         }
     }
 
-    fn restore(&mut self, sources: Vec<FoundSource>, mut record: Record) {
-        let mut planned: Vec<(FoundSource, Result<Way, String>)> = sources
-            .into_iter()
-            .map(|source| {
-                let way = plan::way(&source.facts(), self.arguments.to.as_deref());
-                (source, way)
-            })
-            .collect();
+    fn restore(&mut self, sources: Vec<FoundSource>, own: Option<&Expected>, mut record: Record) {
+        let to = self.arguments.to.as_deref();
+        let newest = newest_of_roots(&sources);
+        let mut planned: Vec<(FoundSource, Result<Way, (Outcome, String)>)> = Vec::new();
+        for source in sources {
+            let facts = source.facts();
+            let unwanted = match own {
+                Some(own) => own.refuses(&facts, &source.node),
+                // Of several with one root the older ones may be what it was called before.
+                None if to.is_none() => facts.root.as_ref().and_then(|root| {
+                    let newest = newest.get(root).filter(|newest| newest.as_str() != source.name.as_str())?;
+                    Some(Unwanted::Other(format!("{newest} is newer and was at the same path: use --to DIR")))
+                }),
+                None => None,
+            };
+            let way = match unwanted {
+                Some(Unwanted::Unknown) => Err((
+                    Outcome::NotConfigured,
+                    "it is not in the configuration: use --to DIR to have it".to_owned(),
+                )),
+                Some(Unwanted::Other(why)) => Err((Outcome::Refused, why)),
+                None => plan::way(&facts, to).map_err(|why| match facts.kind.as_str() {
+                    "command" => (Outcome::NeedsTo, why),
+                    _ => (Outcome::Refused, why),
+                }),
+            };
+            let begun = way.as_ref().ok().and_then(|way| record.get(&source.place_at(way.path())));
+            let source = match (begun, &self.asked) {
+                // A vault that others write to has newer points by now.
+                (Some(note), Asked::Newest) => source.as_begun(&note.point),
+                _ => source,
+            };
+            planned.push((source, way));
+        }
         // What lies in something else comes after it.
         planned.sort_by_key(|(source, way)| {
             (way.as_ref().ok().map(|way| way.path().to_path_buf()), source.name.clone())
         });
-        for (source, way) in planned {
+        for (mut source, way) in planned {
             let start = Instant::now();
             let to = way.as_ref().ok().map(|way| way.path().display().to_string());
             let (outcome, problem) = match way {
-                Err(why) => (Outcome::Refused, Some(why)),
-                Ok(way) => self.one(&source, &way, &mut record),
+                Err((outcome, why)) => (outcome, Some(why)),
+                Ok(way) => self.one(&mut source, &way, &mut record),
             };
             let common = &source.point.common;
             let shown = ShownSource {
                 source: source.name.to_string(),
-                node: common.node.clone(),
+                node: source.node.clone(),
                 kind: common.kind.clone(),
                 point: common.id.to_string(),
                 time: common.capture_start.to_string(),
@@ -271,38 +356,70 @@ impl All<'_> {
                 seconds: start.elapsed().as_secs_f64(),
             };
             if !self.arguments.dry_run {
-                remark(&progress_line(&shown));
+                remark_on(&progress_line(&shown));
             }
             self.shown.push(shown);
         }
-        if self.shown.iter().all(|shown| shown.outcome.is_good()) && !self.arguments.dry_run {
+        if self.shown.iter().all(|shown| shown.outcome.is_over()) && !self.arguments.dry_run {
             record.remove();
         }
     }
 
-    fn one(&self, source: &FoundSource, way: &Way, record: &mut Record) -> (Outcome, Option<String>) {
-        let done = source.done_at(way.path());
-        if record.has(&done) && way.path().exists() {
-            return (Outcome::WasRestored, None);
+    fn one(&self, source: &mut FoundSource, way: &Way, record: &mut Record) -> (Outcome, Option<String>) {
+        let place = source.place_at(way.path());
+        let note = |state: State| Note { point: source.point.common.id.to_string(), state };
+        match record.get(&place) {
+            Some(known) if known.point != source.point.common.id.to_string() => {}
+            Some(Note { state: State::Restored, .. }) if way.path().exists() => {
+                return (Outcome::WasRestored, None);
+            }
+            Some(Note { state: State::Incomplete(why), .. }) if way.path().exists() => {
+                return (Outcome::Incomplete, Some(why.clone()));
+            }
+            _ => {}
         }
-        if self.arguments.dry_run {
-            return match occupied(way) {
-                None => (Outcome::Planned, None),
-                Some(why) => (Outcome::Refused, Some(why)),
-            };
+        let occupied = occupied(way);
+        match (self.arguments.dry_run, occupied) {
+            (_, Some(why)) => return (Outcome::Refused, Some(why)),
+            (true, None) => return (Outcome::Planned, None),
+            (false, None) => record.note(&place, note(State::Begun)),
         }
-        let restored = match way {
-            Way::Tree(to) => restore_tree(source, to),
-            Way::File(to) => restore_file(source, to),
-        };
-        match restored {
+        let restored = note(State::Restored);
+        if let Err(failure) = source.anew() {
+            return (Outcome::Failed, Some(failure.message));
+        }
+        match restore_to(source, way) {
             Ok(None) => {
-                record.add(done);
+                record.note(&place, restored);
                 (Outcome::Restored, None)
             }
-            Ok(Some(problem)) => (Outcome::Incomplete, Some(problem)),
+            Ok(Some(problem)) => {
+                record.note(&place, Note { state: State::Incomplete(problem.clone()), ..restored });
+                (Outcome::Incomplete, Some(problem))
+            }
             Err(refused) => refused,
         }
+    }
+}
+
+/// For each path, the source with the newest point of it.
+fn newest_of_roots(sources: &[FoundSource]) -> BTreeMap<PathBuf, String> {
+    let mut of_roots: Vec<_> = sources
+        .iter()
+        .filter_map(|source| {
+            let root = source.facts().root?;
+            Some((source.point.common.capture_start, source.name.to_string(), root))
+        })
+        .collect();
+    of_roots.sort();
+    // The last of each stays.
+    of_roots.into_iter().map(|(_, name, root)| (root, name)).collect()
+}
+
+fn restore_to(source: &FoundSource, way: &Way) -> Restored {
+    match way {
+        Way::Tree(to) => restore_tree(source, to),
+        Way::File(to) => restore_file(source, to),
     }
 }
 
@@ -314,7 +431,7 @@ fn restore_tree(source: &FoundSource, to: &Path) -> Restored {
     match restored {
         Ok(report) if report.problems_total == 0 => Ok(None),
         Ok(report) => {
-            report.problems.iter().for_each(|problem| remark(&format!("warning: {problem}")));
+            report.problems.iter().for_each(|problem| remark_on(&format!("warning: {problem}")));
             Ok(Some(format!("{} things are not as they were; see above", report.problems_total)))
         }
         Err(RestoreError::Place(PlaceError::NotEmpty { path })) => Err(not_empty(&path)),
@@ -359,81 +476,4 @@ fn occupied(way: &Way) -> Option<String> {
             (has_entries && !is_begun).then(|| not_empty(to).1.unwrap_or_default())
         }
     }
-}
-
-fn progress_line(shown: &ShownSource) -> String {
-    let ShownSource { source, time, entries, bytes, seconds, .. } = shown;
-    let to = shown.to.as_deref().unwrap_or("nowhere");
-    match (shown.outcome, &shown.problem) {
-        (Outcome::Restored, _) => format!(
-            "{source} restored to {to} as of {time}: {entries} entries, {} in {seconds:.1} s",
-            ByteSize(*bytes)
-        ),
-        (Outcome::WasRestored, _) => format!("{source} was restored to {to} before, as of {time}"),
-        (outcome, problem) => {
-            format!("{source}: {}: {}", outcome.word(), problem.as_deref().unwrap_or_default())
-        }
-    }
-}
-
-fn tell(shown: &ShownAll, json: bool) -> Result<(), Failure> {
-    shown.problems.iter().for_each(|problem| remark(&format!("warning: {problem}")));
-    if json {
-        return print_json(shown);
-    }
-    if let Some(configuration) = &shown.configuration {
-        configuration.lines().iter().for_each(|line| print(line));
-    }
-    let head = ["SOURCE", "NODE", "KIND", "POINT OF", "ENTRIES", "SIZE", "TO", ""].map(str::to_owned);
-    let rows = shown.sources.iter().map(|one| {
-        [
-            one.source.clone(),
-            one.node.clone(),
-            one.kind.clone(),
-            one.time.clone(),
-            one.entries.to_string(),
-            ByteSize(one.bytes).to_string(),
-            one.to.clone().unwrap_or_else(|| "-".to_owned()),
-            one.outcome.word().to_owned(),
-        ]
-    });
-    let table: Vec<_> = std::iter::once(head).chain(rows).collect();
-    show_table(&table);
-    for one in &shown.sources {
-        if let Some(problem) = &one.problem {
-            print(&format!("{}: {problem}", one.source));
-        }
-    }
-    let bytes = shown.sources.iter().filter(|one| one.outcome.is_good()).map(|one| one.bytes).sum();
-    if shown.dry_run {
-        print(&format!(
-            "{} would be restored; nothing was written. Without --dry-run it is done",
-            ByteSize(bytes)
-        ));
-    }
-    Ok(())
-}
-
-fn end(shown: &ShownAll, failed: bool) -> Result<u8, Failure> {
-    let good = shown.sources.iter().filter(|one| one.outcome.is_good()).count();
-    let bad: Vec<&str> =
-        shown.sources.iter().filter(|one| !one.outcome.is_good()).map(|one| one.source.as_str()).collect();
-    // What would be refused is a result as well.
-    let is_told = bad.is_empty() && !failed || shown.dry_run;
-    if is_told && shown.problems.is_empty() {
-        return Ok(0);
-    }
-    let mut what: Vec<String> = Vec::new();
-    if !bad.is_empty() {
-        what.push(format!("not restored, or not whole: {}", bad.join(", ")));
-    }
-    if !shown.problems.is_empty() {
-        what.push(format!("{} sources of the vault could not be read", shown.problems.len()));
-    }
-    if failed {
-        what.push("the configuration is not what the vault has".to_owned());
-    }
-    let what = format!("{}; see above. The same command goes on with what is missing", what.join("; "));
-    let incomplete = shown.sources.iter().any(|one| one.outcome == Outcome::Incomplete);
-    Err(if good == 0 && !incomplete { Failure::failed(what) } else { Failure::partly(what) })
 }

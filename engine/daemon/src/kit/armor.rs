@@ -77,6 +77,11 @@ pub enum ArmorError {
         /// For so many there are letters.
         checks: usize,
     },
+    /// There is their heading alone.
+    #[error(
+        "there are no check letters below `{CHECKS}`: type them as they are printed, `1 abc`; or leave that line out as well"
+    )]
+    NoLetters,
     /// The lines do not decode.
     #[error("the last line of the key is not whole: compare it with the page")]
     LastLine,
@@ -127,7 +132,8 @@ pub fn from_text(text: &str) -> Result<Option<Vec<u8>>, ArmorError> {
     for (n, line) in (1..).zip(&key) {
         check_line(n, line, n == key.len())?;
     }
-    check_letters(&key, &checks(lines))?;
+    let checks = checks(lines).map_err(|()| ArmorError::NoLetters)?;
+    check_letters(&key, &checks)?;
     match STANDARD.decode(key.concat()) {
         Ok(sealed) if sealed.is_empty() => Err(ArmorError::Empty),
         Ok(sealed) => Ok(Some(sealed)),
@@ -157,13 +163,17 @@ fn check_line(line: usize, text: &str, is_last: bool) -> Result<(), ArmorError> 
     Ok(())
 }
 
-/// The check letters after the key: pairs of a number and letters, until something else comes.
-fn checks<'t>(mut after: impl Iterator<Item = &'t str>) -> Vec<(usize, String)> {
+/// The check letters after the key: pairs of a number and letters, until something else comes. An error where nothing like that
+/// follows their heading.
+fn checks<'t>(mut after: impl Iterator<Item = &'t str>) -> Result<Vec<(usize, String)>, ()> {
     let mut checks = Vec::new();
     if !after.any(|line| line.trim_start().starts_with(CHECKS)) {
-        return checks;
+        return Ok(checks);
     }
-    let mut words = after.flat_map(str::split_whitespace);
+    // Who types may set them off as it looks good: `1: abc`, `1) abc,`.
+    let words = after.flat_map(str::split_whitespace);
+    let words = words.map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
+    let mut words = words.filter(|word| !word.is_empty());
     while let (Some(number), Some(letters)) = (words.next(), words.next()) {
         let Ok(number) = number.parse() else { break };
         if checks.len() > LINES_MAX {
@@ -171,7 +181,7 @@ fn checks<'t>(mut after: impl Iterator<Item = &'t str>) -> Vec<(usize, String)> 
         }
         checks.push((number, letters.to_ascii_lowercase()));
     }
-    checks
+    if checks.is_empty() { Err(()) } else { Ok(checks) }
 }
 
 fn check_letters(key: &[String], checks: &[(usize, String)]) -> Result<(), ArmorError> {
@@ -279,6 +289,22 @@ mod tests {
         let of_checks = letters.len() - 1;
         letters[of_checks] = letters[of_checks].replace("  9 ", "  9 z");
         assert!(matches!(from_text(&letters.join("\n")), Err(ArmorError::Letters { line: 9, .. })));
+    }
+
+    #[test]
+    fn check_letters_may_be_set_off_and_do_not_go_missing_in_silence() {
+        let lines = to_lines(&[9u8; 100]);
+        let end = lines.iter().position(|line| line == END).expect("an end");
+        let checks = |text: &str| {
+            let key = lines[..=end + 1].join("\n");
+            from_text(&format!("{key}\n{text}"))
+        };
+        let of = |n: usize| letters(n, &lines[n]);
+        assert!(checks(&format!("1: {}, 2: {}; 3) {}", of(1), of(2), of(3))).is_ok());
+        let wrong = Err(ArmorError::Letters { line: 1, letters: "zzz".to_owned() });
+        assert_eq!(checks(&format!("1: zzz 2: {} 3: {}", of(2), of(3))), wrong);
+        assert_eq!(checks(""), Err(ArmorError::NoLetters));
+        assert_eq!(checks("abc abd"), Err(ArmorError::NoLetters));
     }
 
     #[test]

@@ -65,12 +65,15 @@ impl KeyFile {
     /// The access key of a bucket, as far as its address was given: endpoint and region may be left out.
     pub fn key_of(&self, wanted: &S3Vault) -> Option<&BucketKey> {
         let fits = |given: &Option<String>, known: &Option<String>| given.is_none() || given == known;
-        self.buckets.iter().find(|known| {
+        let mut fitting = self.buckets.iter().filter(|known| {
             let known = &known.bucket;
             known.bucket == wanted.bucket
                 && fits(&wanted.endpoint, &known.endpoint)
                 && fits(&wanted.region, &known.region)
-        })
+        });
+        // A key may be good for its own prefix only.
+        let same = fitting.clone().find(|known| known.bucket.prefix == wanted.prefix);
+        same.or_else(|| fitting.next())
     }
 }
 
@@ -102,7 +105,11 @@ mod tests {
             access: access.to_owned(),
             secret: Zeroizing::new(format!("secret of {access}").replace(' ', "+")),
         };
-        let buckets = vec![key(home, "GK1"), key("s3://other/", "GK2")];
+        let buckets = vec![
+            key(home, "GK1"),
+            key("s3://other/", "GK2"),
+            key("s3://backups/away/?endpoint=https://s3.example&region=hel1", "GK3"),
+        ];
         let text = KeyFile { identity, buckets }.to_text("recovery key of fleet home");
         let read = KeyFile::from_text(&text).expect("reads");
         assert_eq!(read.identity.recipient(), recipient);
@@ -110,6 +117,7 @@ mod tests {
         let secret = |url: &str| read.key_of(&bucket(url)).map(|key| key.secret.to_string());
         assert_eq!(secret(home).as_deref(), Some("secret+of+GK1"));
         assert_eq!(secret("s3://backups/elsewhere/").as_deref(), Some("secret+of+GK1"), "as far as given");
+        assert_eq!(secret("s3://backups/away/").as_deref(), Some("secret+of+GK3"), "the one for its prefix");
         assert_eq!(secret("s3://backups/?region=fsn1"), None);
         assert_eq!(secret("s3://other/").as_deref(), Some("secret+of+GK2"));
         assert!(!format!("{read:?}").contains("secret+of"));

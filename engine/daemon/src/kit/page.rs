@@ -16,9 +16,6 @@ const INDENT: &str = "    ";
 /// The file into which the page is typed, in its commands.
 const PAGE_FILE: &str = "kit.txt";
 
-/// The file with the passphrase, where it is not asked for.
-const PASSPHRASE_FILE: &str = "passphrase.txt";
-
 /// Where more is said.
 const MORE: &str = "docs/worst-day.md";
 
@@ -119,7 +116,7 @@ impl Page<'_> {
             env!("CARGO_PKG_VERSION")
         ));
         out.text(&format!(
-            "2. Type or scan this page, or the key below with its check letters, into {PAGE_FILE}, and the passphrase into {PASSPHRASE_FILE}. A line that was typed wrong is named."
+            "2. Type or scan this page, or the key below with its check letters, into {PAGE_FILE}. A line that was typed wrong is named. The passphrase is asked for."
         ));
         out.text("3. See what there is, and where it would go:");
         let Some(from) = self.from() else {
@@ -129,7 +126,7 @@ impl Page<'_> {
         };
         let mut all: Vec<String> = vec!["backstay".into(), "restore".into(), "--all".into()];
         all.extend(from);
-        all.extend(["--key-file", PAGE_FILE, "--passphrase-file", PASSPHRASE_FILE].map(str::to_owned));
+        all.extend(["--key-file", PAGE_FILE].map(str::to_owned));
         let mut here = all.clone();
         if let Some(config) = &self.config {
             here.extend(["--config".to_owned(), quoted(config)]);
@@ -289,7 +286,7 @@ mod tests {
         let text = lines.join("\n");
         assert!(lines[0].contains("fleet home"), "{text}");
         assert!(lines[1].contains("2027-01-15T08:00:00Z on alpha"), "{text}");
-        let common = "backstay restore --all --from s3://backups/home/ --endpoint https://s3.example --region hel1 --key-file kit.txt --passphrase-file passphrase.txt";
+        let common = "backstay restore --all --from s3://backups/home/ --endpoint https://s3.example --region hel1 --key-file kit.txt";
         assert_eq!(
             commands(&lines),
             [

@@ -54,7 +54,9 @@ impl Proving {
 
     /// Something was captured to this vault: what has no proof yet can have one.
     pub(super) fn captured(&mut self, source: &str, vault: &str) {
-        if self.daemon.board().flows.is_proven(source, vault) {
+        // What is kept of the configuration is proven when somebody asks.
+        let is_fleet = source.parse::<SourceName>().is_ok_and(|name| name.as_fleet_of().is_some());
+        if is_fleet || self.daemon.board().flows.is_proven(source, vault) {
             return;
         }
         if let Some(Some(next)) = self.next.get_mut(vault) {
@@ -128,8 +130,10 @@ impl Daemon {
         let home = self.config.sources_at_home_on(&self.config.node.name);
         let own = home.filter(|source| source.flows.iter().any(|flow| flow.target.as_str() == vault));
         let relayed = self.config.relays.iter().filter(|relay| relay.to.as_str() == vault);
-        let of_others =
-            relayed.flat_map(|relay| &relay.sources).filter_map(|name| self.source(name.as_str()));
+        let of_others = relayed
+            .flat_map(|relay| &relay.sources)
+            .filter(|name| name.as_fleet_of().is_none())
+            .filter_map(|name| self.source(name.as_str()));
         let to_vault = own.chain(of_others);
         let mut has_proven = false;
         for source in to_vault {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backstay_core::config::VaultKind;
+use backstay_core::config::{SourceName, VaultKind};
 use backstay_wire::control::{CaptureReport, PruneReport, TargetOutcome};
 use tokio::sync::{mpsc, oneshot};
 
@@ -66,6 +66,8 @@ impl Pruning {
 
     /// What a capture has committed to is to be pruned.
     pub(super) fn captured(&mut self, report: &CaptureReport) {
+        // It is looked at often, and seldom has a new point: a vault of data that is captured weekly would be pruned daily for it.
+        let is_fleet = report.source.parse::<SourceName>().is_ok_and(|name| name.as_fleet_of().is_some());
         for target in &report.targets {
             let is_vault = self
                 .daemon
@@ -73,8 +75,12 @@ impl Pruning {
                 .vaults
                 .iter()
                 .any(|(name, vault)| name.as_str() == target.target && vault.kind.may_be_cared_for());
-            let is_durable = !matches!(target.outcome, TargetOutcome::Failed { .. });
-            if is_vault && is_durable && !self.of_others.contains(&target.target) {
+            let is_new = match target.outcome {
+                TargetOutcome::Point { .. } => true,
+                TargetOutcome::Unchanged { .. } => !is_fleet,
+                TargetOutcome::Failed { .. } => false,
+            };
+            if is_vault && is_new && !self.of_others.contains(&target.target) {
                 self.due.committed(&target.target, Instant::now());
             }
         }

@@ -41,7 +41,9 @@ impl Bare {
 fn commands(page: &str) -> Vec<String> {
     let whole = page.replace("\\\n", "");
     let commands = whole.lines().filter_map(|line| line.strip_prefix("    "));
-    commands.filter(|line| line.starts_with("backstay ")).map(str::to_owned).collect()
+    let commands = commands.filter(|line| line.starts_with("backstay "));
+    // Where there is a terminal it is asked for.
+    commands.map(|line| format!("{} --passphrase-file passphrase.txt", line.trim_end())).collect()
 }
 
 fn copy_of(folder: &Path, to: &Path) {

@@ -112,7 +112,9 @@ impl Bare {
 fn commands(page: &str) -> Vec<String> {
     let whole = page.replace("\\\n", "");
     let commands = whole.lines().filter_map(|line| line.strip_prefix("    "));
-    commands.filter(|line| line.starts_with("backstay ")).map(str::to_owned).collect()
+    let commands = commands.filter(|line| line.starts_with("backstay "));
+    // Where there is a terminal it is asked for.
+    commands.map(|line| format!("{} --passphrase-file passphrase.txt", line.trim_end())).collect()
 }
 
 #[test]
@@ -247,6 +249,46 @@ fn what_is_in_the_way_is_named_and_the_same_command_goes_on_when_it_is_gone() {
     let refused = again(1);
     assert_eq!(refused.json()["configuration"]["files"][0]["outcome"], "refused", "{refused:?}");
     assert_eq!(fs::read_to_string(&config).unwrap(), "# another one\n");
+}
+
+#[test]
+fn only_what_the_configuration_names_goes_to_its_place_and_what_the_vault_lacks_is_named() {
+    let mut node = Node::new();
+    node.sandbox.run(["now"]).good();
+    // The service has another name since, the program is gone, and a tree was never captured.
+    node.sandbox.more = format!(
+        "[service.site]\nfiles = {{ path = \"{}\", watch = false }}\n\
+         [service.late]\nfiles = {{ path = \"/srv/late\", watch = false }}\n",
+        node.web().display()
+    );
+    fs::write(node.web().join("index.html"), "<p>newer</p>").unwrap();
+    node.sandbox.run(["now", "data", "site", "_fleet"]).good();
+    let config = node.sandbox.path("backstay.toml");
+    let key = node.key();
+    for folder in [&node.sandbox.source, &node.web(), &node.sandbox.state] {
+        fs::remove_dir_all(folder).unwrap();
+    }
+    fs::remove_file(&config).unwrap();
+    let arguments = restore_all(&node.sandbox.vault, &key, &["--config", config.to_str().unwrap(), "--json"]);
+    let mut bare = Command::new(env!("CARGO_BIN_EXE_backstay"));
+    bare.args(&arguments);
+    let partly = run(bare).ended_with(3);
+    let mut outcomes = outcomes(&partly);
+    outcomes.sort();
+    assert_eq!(
+        told(&outcomes),
+        [
+            ("data.files", "restored"),
+            ("db.dump", "not_configured"),
+            ("site.files", "restored"),
+            ("web.files", "not_configured")
+        ]
+    );
+    assert_eq!(fs::read_to_string(node.web().join("index.html")).unwrap(), "<p>newer</p>");
+    let missing = &partly.json()["missing"];
+    assert_eq!(missing.as_array().map(Vec::len), Some(1), "{missing}");
+    let missing = text(&missing[0]);
+    assert!(missing.contains("late.files") && missing.ends_with("local"), "{missing}");
 }
 
 #[test]

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use backstay_core::config::{Config, SecretRef, SourceKind, TEXT_BYTES_MAX};
+use backstay_core::config::{Config, ConfigTexts, SecretRef, SourceKind, SourceText, TEXT_BYTES_MAX};
 use backstay_files::keys::PathKey;
 use backstay_files::look::StoredFile;
 use backstay_vault::read::ChunkReader;
@@ -17,6 +16,7 @@ use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::fleet_source::{FLEET_FILE, NODE_FILE, SINGLE_FILE};
 use crate::load;
+use crate::new_file::{Existing, NewFile};
 use crate::node::advice;
 
 /// Where it goes: a directory, or a file for all tables.
@@ -87,6 +87,11 @@ impl ConfigPlace {
 }
 
 impl ShownConfiguration {
+    /// Whether any of it was written.
+    pub(super) fn is_written(&self) -> bool {
+        self.files.iter().any(|file| file.outcome == FileOutcome::Written)
+    }
+
     pub(super) fn is_refused(&self) -> bool {
         self.files.iter().any(|file| file.outcome == FileOutcome::Refused)
     }
@@ -107,54 +112,83 @@ impl ShownConfiguration {
     }
 }
 
-/// Writes the files of the configuration that this source has.
-pub(super) fn restore(
-    source: &FoundSource,
-    place: &ConfigPlace,
-    dry_run: bool,
-) -> Result<ShownConfiguration, Failure> {
-    let (vault, catalogue) = (&source.held.vault, &source.held.catalogue);
-    let reading = Reading::begin(vault, catalogue, source.point.link, None, &SystemClock)?;
-    let reader = ChunkReader::new(vault.clone());
-    let mut found = Vec::new();
-    // All are read before the first is written.
-    for name in [SINGLE_FILE, FLEET_FILE, NODE_FILE] {
-        let key = PathKey::from_components([name.as_bytes()]).map_err(Failure::failed)?;
-        let file = match StoredFile::find(&reading, &key) {
-            Err(error) if error.is_not_there() => continue,
-            file => file?,
-        };
-        if file.size_bytes() > TEXT_BYTES_MAX as u64 {
-            return Err(Failure::failed(format!(
-                "{name} of {} is longer than any configuration",
-                source.name
-            )));
-        }
-        found.push((name, place.file(name)?, file.write_to(reader.clone(), Vec::new())?));
-    }
-    if found.is_empty() {
-        return Err(Failure::failed(format!("there is no configuration in {}", source.name)));
-    }
-    let mut files = Vec::new();
-    for (_, path, content) in &found {
-        let outcome = match (there(path)?, dry_run) {
-            (Some(there), _) if there == *content => FileOutcome::WasThere,
-            (Some(_), _) => FileOutcome::Refused,
-            (None, true) => FileOutcome::Planned,
-            (None, false) => {
-                write(path, content).map_err(|error| failed("write", path, &error))?;
-                FileOutcome::Written
+/// The files of a configuration, as a source has them.
+#[derive(Debug)]
+pub(super) struct FoundConfiguration {
+    source: String,
+    time: String,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl FoundConfiguration {
+    /// Reads what this source has.
+    pub(super) fn of(source: &FoundSource) -> Result<Self, Failure> {
+        let (vault, catalogue) = (&source.held.vault, &source.held.catalogue);
+        let reading = Reading::begin(vault, catalogue, source.point.link, None, &SystemClock)?;
+        let reader = ChunkReader::new(vault.clone());
+        let mut files = Vec::new();
+        for name in [SINGLE_FILE, FLEET_FILE, NODE_FILE] {
+            let key = PathKey::from_components([name.as_bytes()]).map_err(Failure::failed)?;
+            let file = match StoredFile::find(&reading, &key) {
+                Err(error) if error.is_not_there() => continue,
+                file => file?,
+            };
+            if file.size_bytes() > TEXT_BYTES_MAX as u64 {
+                return Err(Failure::failed(format!(
+                    "{name} of {} is longer than any configuration",
+                    source.name
+                )));
             }
-        };
-        files.push(ShownFile { path: path.display().to_string(), outcome });
+            files.push((name, file.write_to(reader.clone(), Vec::new())?));
+        }
+        if files.is_empty() {
+            return Err(Failure::failed(format!("there is no configuration in {}", source.name)));
+        }
+        let time = source.point.common.capture_start.to_string();
+        Ok(Self { source: source.name.to_string(), time, files })
     }
-    let has_single = found.iter().any(|(name, ..)| *name == SINGLE_FILE);
-    let missing = match dry_run {
-        true => Vec::new(),
-        false => missing(&place.read_from(has_single)),
-    };
-    let time = source.point.common.capture_start.to_string();
-    Ok(ShownConfiguration { source: source.name.to_string(), time, files, missing })
+
+    /// What it says, if this version can read it.
+    pub(super) fn parsed(&self) -> Result<Config, String> {
+        let text = |name: &str| -> Option<Result<&str, String>> {
+            let (_, content) = self.files.iter().find(|(known, _)| *known == name)?;
+            Some(std::str::from_utf8(content).map_err(|error| format!("{name} of {}: {error}", self.source)))
+        };
+        let texts = match (text(SINGLE_FILE), text(FLEET_FILE), text(NODE_FILE)) {
+            (Some(single), ..) => ConfigTexts::Single(SourceText { name: SINGLE_FILE, text: single? }),
+            (None, Some(fleet), Some(node)) => ConfigTexts::Split {
+                fleet: SourceText { name: FLEET_FILE, text: fleet? },
+                node: SourceText { name: NODE_FILE, text: node? },
+            },
+            _ => return Err(format!("{} has one file of two", self.source)),
+        };
+        Config::parse(texts).map_err(|errors| errors.to_string())
+    }
+
+    /// Writes the files.
+    pub(super) fn restore(&self, place: &ConfigPlace, dry_run: bool) -> Result<ShownConfiguration, Failure> {
+        // All have a place before the first is written.
+        let paths = self.files.iter().map(|(name, content)| Ok((place.file(name)?, content)));
+        let mut files = Vec::new();
+        for (path, content) in paths.collect::<Result<Vec<_>, Failure>>()? {
+            let outcome = match (there(&path)?, dry_run) {
+                (Some(there), _) if there == *content => FileOutcome::WasThere,
+                (Some(_), _) => FileOutcome::Refused,
+                (None, true) => FileOutcome::Planned,
+                (None, false) => {
+                    write(&path, content)?;
+                    FileOutcome::Written
+                }
+            };
+            files.push(ShownFile { path: path.display().to_string(), outcome });
+        }
+        let has_single = self.files.iter().any(|(name, _)| *name == SINGLE_FILE);
+        let missing = match dry_run {
+            true => Vec::new(),
+            false => missing(&place.read_from(has_single)),
+        };
+        Ok(ShownConfiguration { source: self.source.clone(), time: self.time.clone(), files, missing })
+    }
 }
 
 fn there(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
@@ -165,14 +199,14 @@ fn there(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
-/// Not over anything that came meanwhile.
-fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+/// Whole or not at all, for its owner alone, and not over anything that came meanwhile.
+fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder).map_err(|error| failed("make", folder, &error))?;
     }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+    let mut file = NewFile::create(path, Existing::Refuse)?;
+    file.writer().write_all(content).map_err(|error| failed("write", path, &error))?;
+    Ok(file.finish()?)
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
@@ -218,6 +252,8 @@ fn is_there(secret: &SecretRef) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -246,7 +282,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("etc/node.toml");
         write(&file, b"first").expect("writes");
-        assert_eq!(write(&file, b"second").expect_err("it is there").kind(), ErrorKind::AlreadyExists);
+        let refused = write(&file, b"second").expect_err("it is there");
+        assert!(refused.message.contains("is there already"), "{refused}");
+        let mode = fs::metadata(&file).expect("is there").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "it may have a secret in clear");
+        assert_eq!(fs::read_dir(file.parent().expect("a folder")).expect("lists").count(), 1);
         assert_eq!(there(&file).map_err(|failure| failure.message), Ok(Some(b"first".to_vec())));
         let missing = there(&folder.path().join("other")).map_err(|failure| failure.message);
         assert_eq!(missing, Ok(None));

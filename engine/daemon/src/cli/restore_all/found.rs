@@ -12,7 +12,7 @@ use backstay_core::id::SourceId;
 use backstay_vault::vault::{PointObject, Vault};
 
 use super::plan::SourceFacts;
-use super::record::Done;
+use super::record::Place;
 use crate::cli::choose::{Asked, Held, find, warn_of_uncounted};
 use crate::failure::Failure;
 use crate::terminal::remark;
@@ -21,8 +21,12 @@ use crate::terminal::remark;
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) sources: Vec<FoundSource>,
+    /// Those that have no point that was asked for: they may not have been there by then. Each with its node.
+    pub(super) later: Vec<(String, String)>,
     /// What could not be read.
     pub(super) problems: Vec<String>,
+    /// Of these, what is kept of the configuration.
+    pub(super) fleet_problems: Vec<String>,
 }
 
 /// A source and its point.
@@ -31,16 +35,38 @@ pub(super) struct FoundSource {
     pub(super) name: SourceName,
     pub(super) held: Held,
     pub(super) point: Arc<PointObject>,
+    /// The node that has captured it: by the key that has signed it, and not by what it says.
+    pub(super) node: String,
+}
+
+enum Looked {
+    Source(FoundSource),
+    /// Why, and whose it is.
+    Later(String, String),
 }
 
 impl Found {
     /// Looks at all sources of a vault.
     pub(super) fn in_vault(vault: &Arc<Vault>, place: &str, asked: &Asked) -> Result<Self, Failure> {
-        let mut found = Self { sources: Vec::new(), problems: Vec::new() };
+        let mut found =
+            Self { sources: Vec::new(), later: Vec::new(), problems: Vec::new(), fleet_problems: Vec::new() };
+        let fleet_sources: Vec<(SourceId, String)> = vault
+            .trust()
+            .nodes
+            .iter()
+            .map(|node| format!("{}.{}", SourceName::FLEET, node.name))
+            .map(|name| (vault.ring().source_id(&name), name))
+            .collect();
         for id in vault.sources()? {
             match of_source(vault, place, id, asked) {
-                Ok(source) => found.sources.push(source),
-                Err(failure) => found.problems.push(failure.message),
+                Ok(Looked::Source(source)) => found.sources.push(source),
+                Ok(Looked::Later(why, node)) => found.later.push((why, node)),
+                Err(failure) => {
+                    if let Some((_, name)) = fleet_sources.iter().find(|(known, _)| *known == id) {
+                        found.fleet_problems.push(format!("{name}: {}", failure.message));
+                    }
+                    found.problems.push(failure.message);
+                }
             }
         }
         // After the points, whose chunks may be in newer objects.
@@ -50,11 +76,11 @@ impl Found {
 
     /// The nodes whose sources these are.
     pub(super) fn nodes(&self) -> BTreeSet<String> {
-        self.sources.iter().map(|source| source.node().to_owned()).collect()
+        self.sources.iter().map(|source| source.node.clone()).collect()
     }
 }
 
-fn of_source(vault: &Arc<Vault>, place: &str, id: SourceId, asked: &Asked) -> Result<FoundSource, Failure> {
+fn of_source(vault: &Arc<Vault>, place: &str, id: SourceId, asked: &Asked) -> Result<Looked, Failure> {
     let failed = |why: String| Failure::failed(format!("a source of the vault ({id}): {why}"));
     let catalogue = vault.catalogue(id).map_err(|error| failed(error.to_string()))?;
     for left_out in &catalogue.left_out {
@@ -62,30 +88,29 @@ fn of_source(vault: &Arc<Vault>, place: &str, id: SourceId, asked: &Asked) -> Re
     }
     warn_of_uncounted(&vault.uncounted(&catalogue)?, place);
     let Some(point) = find(&catalogue, asked)? else {
-        let newest = catalogue.newest().map(|point| &point.common);
-        return Err(match newest {
-            Some(newest) => Failure::failed(format!(
-                "{} has no point that was asked for; its newest is of {}",
-                newest.source_name, newest.capture_start
-            )),
-            None => failed("it has no point that counts; `backstay vault check` says why".to_owned()),
-        });
+        let Some(newest) = catalogue.newest() else {
+            return Err(failed("it has no point that counts; `backstay vault check` says why".to_owned()));
+        };
+        let why = format!(
+            "{} has no point that was asked for; its newest is of {}",
+            newest.common.source_name, newest.common.capture_start
+        );
+        return Ok(Looked::Later(why, author(vault, newest).map_err(failed)?));
     };
     // It becomes the name of a directory.
     let name = point.common.source_name.parse().map_err(|error| failed(format!("{error}")))?;
-    Ok(FoundSource {
-        name,
-        held: Held { name: place.to_owned(), vault: Arc::clone(vault), catalogue },
-        point,
-    })
+    let node = author(vault, &point).map_err(failed)?;
+    let held = Held { name: place.to_owned(), vault: Arc::clone(vault), catalogue };
+    Ok(Looked::Source(FoundSource { name, held, point, node }))
+}
+
+fn author(vault: &Vault, point: &PointObject) -> Result<String, String> {
+    let node = vault.trust().node(&point.author);
+    node.map(|node| node.name.clone())
+        .ok_or_else(|| format!("no node is known that signs with {}", point.author))
 }
 
 impl FoundSource {
-    /// The node that has captured it.
-    pub(super) fn node(&self) -> &str {
-        &self.point.common.node
-    }
-
     /// What decides where it goes.
     pub(super) fn facts(&self) -> SourceFacts {
         let root = self.point.common.facts.root_path.as_deref();
@@ -96,13 +121,34 @@ impl FoundSource {
         }
     }
 
-    /// What is noted when it is restored to this place.
-    pub(super) fn done_at(&self, to: &Path) -> Done {
-        Done {
+    /// What it is noted by when it is restored to this place.
+    pub(super) fn place_at(&self, to: &Path) -> Place {
+        Place {
             vault: self.held.vault.id().to_string(),
             source: self.name.to_string(),
-            point: self.point.common.id.to_string(),
             to: to.as_os_str().as_bytes().to_vec(),
         }
+    }
+
+    /// The same source as of the point that an earlier run has begun with, as long as that counts: captures may go on.
+    pub(super) fn as_begun(self, point: &str) -> Self {
+        let begun =
+            self.held.catalogue.points().iter().find(|one| one.common.id.to_string() == point).cloned();
+        let begun = begun.filter(|begun| {
+            author(&self.held.vault, begun).is_ok_and(|node| node == self.node)
+                && begun.common.facts.root_path == self.point.common.facts.root_path
+        });
+        match begun {
+            Some(point) => Self { point, ..self },
+            None => self,
+        }
+    }
+
+    /// The same as the vault is now: others may have taken hours meanwhile.
+    pub(super) fn anew(&mut self) -> Result<(), Failure> {
+        let vault = &self.held.vault;
+        self.held.catalogue = vault.catalogue(self.point.common.source)?;
+        vault.refresh_index(None)?;
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Where a source goes on a bare machine: to its own path, or below the directory that was given. Pure.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use backstay_core::config::SourceName;
 
@@ -36,7 +36,10 @@ pub(super) fn way(source: &SourceFacts, to: Option<&Path>) -> Result<Way, String
     let below = to.map(|to| to.join(source.name.as_str()));
     match (source.kind.as_str(), below, &source.root) {
         ("files", Some(below), _) => Ok(Way::Tree(below)),
-        ("files", None, Some(root)) if root.is_absolute() => Ok(Way::Tree(root.clone())),
+        ("files", None, Some(root)) if is_plain(root) => Ok(Way::Tree(root.clone())),
+        ("files", None, Some(root)) => {
+            Err(format!("where it was is no absolute path without `..`: {}: give --to DIR", root.display()))
+        }
         ("files", None, _) => Err("where it was is not in the point: give --to DIR".to_owned()),
         ("command", Some(below), _) => Ok(Way::File(below)),
         ("command", None, _) => Err(format!(
@@ -47,6 +50,12 @@ pub(super) fn way(source: &SourceFacts, to: Option<&Path>) -> Result<Way, String
             "it is of the kind {kind}, which this version of backstay cannot restore: use a newer one"
         )),
     }
+}
+
+/// Whether it means the same wherever the command is started, and lies where it seems to.
+fn is_plain(root: &Path) -> bool {
+    root.is_absolute()
+        && root.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
 }
 
 #[cfg(test)]
@@ -75,6 +84,8 @@ mod tests {
         assert!(unknown.expect_err("no path").contains("--to DIR"));
         assert!(below.is_ok());
         let [relative, _] = ways("web.files", "files", Some("srv/web"));
+        let [above, _] = ways("web.files", "files", Some("/srv/../root/.ssh"));
+        assert!(above.expect_err("it lies elsewhere").contains("`..`"));
         assert!(relative.is_err(), "it would be restored to wherever the command was started");
     }
 
