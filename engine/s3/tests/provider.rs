@@ -167,12 +167,16 @@ async fn the_custodians_own_key_deletes_and_the_writers_is_not_asked_to() {
 #[tokio::test]
 async fn what_earlier_probes_have_left_goes_with_the_next_and_nothing_else_does() {
     let service = BucketStandIn::start(Settings::default()).await;
-    for key in ["home/probe/old", "home/packs/old", "probe/of another", "home/probe"] {
+    let old = format!("home/probe/{}", "a1".repeat(16));
+    let others =
+        ["home/packs/old", "probe/of another", "home/probe", "home/probe/packs/00/a vault", "home/probe/old"];
+    for key in others.into_iter().chain([old.as_str()]) {
         service.put_long_ago(key, b"x");
     }
-    service.spoil("home/probe/of-one-under-way", Some(bytes::Bytes::from_static(b"x")));
+    let under_way = format!("home/probe/{}", "b2".repeat(16));
+    service.spoil(&under_way, Some(bytes::Bytes::from_static(b"x")));
     probed(&service, "all").await;
-    let mut left = vec!["home/packs/old", "home/probe", "home/probe/of-one-under-way", "probe/of another"];
+    let mut left: Vec<&str> = others.into_iter().chain([under_way.as_str()]).collect();
     left.sort_unstable();
     assert_eq!(service.keys(), left);
 }

@@ -70,6 +70,9 @@ enum Outcome {
     Failed,
 }
 
+/// A source, and the way that it goes, or why it goes none.
+type Planned = (FoundSource, Result<Way, (Outcome, String)>);
+
 impl Outcome {
     fn is_good(self) -> bool {
         self.is_done() || self == Self::NotConfigured
@@ -299,7 +302,7 @@ impl All<'_> {
     fn restore(&mut self, sources: Vec<FoundSource>, own: Option<&Expected>, mut record: Record) {
         let to = self.arguments.to.as_deref();
         let newest = newest_of_roots(&sources);
-        let mut planned: Vec<(FoundSource, Result<Way, (Outcome, String)>)> = Vec::new();
+        let mut planned: Vec<Planned> = Vec::new();
         for source in sources {
             let facts = source.facts();
             let unwanted = match own {
@@ -325,7 +328,7 @@ impl All<'_> {
             let begun = way.as_ref().ok().and_then(|way| record.get(&source.place_at(way.path())));
             let source = match (begun, &self.asked) {
                 // A vault that others write to has newer points by now.
-                (Some(note), Asked::Newest) => source.as_begun(&note.point),
+                (Some(note), Asked::Newest) => source.begun_at(&note.point),
                 _ => source,
             };
             planned.push((source, way));

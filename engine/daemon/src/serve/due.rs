@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::care::PERIOD;
 
+/// How often it is looked in a period that is longer than the usual one.
+const LOOKS_IN_PERIOD: u32 = 12;
+
 /// When a prune that has to wait for commits looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -63,10 +66,12 @@ impl Due {
         match end {
             End::Whole => {}
             End::Waits => {
-                self.from.insert(vault.to_owned(), now + LOOK_AGAIN);
+                // Where a prune is dear, so is to look again.
+                let again = LOOK_AGAIN.max(self.period(vault).saturating_sub(PERIOD) / LOOKS_IN_PERIOD);
+                self.from.insert(vault.to_owned(), now + again);
             }
             End::Failed if was_due => {
-                self.from.insert(vault.to_owned(), now + PERIOD);
+                self.from.insert(vault.to_owned(), next);
             }
             End::Failed => {}
         }

@@ -43,7 +43,7 @@ pub(super) struct Pruning {
     due: Due,
     running: HashMap<String, Running>,
     wanted: HashMap<String, Vec<WantedPrune>>,
-    /// Vaults of which another node is custodian, or in which this one may not delete, as far as was tried.
+    /// Vaults of which another node is custodian, as far as was tried.
     of_others: HashSet<String>,
 }
 
@@ -174,13 +174,6 @@ impl Pruning {
             }
             Err(("not_custodian", message)) => {
                 tracing::info!("{message}");
-                self.of_others.insert(vault.to_owned());
-                End::Whole
-            }
-            // Its keys are read anew by the next process.
-            Err((class @ "no_delete", message)) => {
-                tracing::warn!(vault, class, "{message}");
-                self.daemon.metrics.prune_failed(vault);
                 self.of_others.insert(vault.to_owned());
                 End::Whole
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backstay_vault::index::{IndexFolder, IndexLimits};
 use backstay_vault::keys::{AgeIdentity, Bundle, KeyRing};
 use backstay_vault::store::Store;
-use backstay_vault::vault::{FoundVault, Vault, VaultKeys};
+use backstay_vault::vault::{FoundVault, ObjectFolder, Vault, VaultKeys};
 
 use super::refusals::{no_keys, wrong_key_file};
 use super::{Vaults, lock};
@@ -22,8 +22,15 @@ impl Vaults {
         let vault = Vault::open_found(store, self.io.clone(), Arc::new(KeyRing::new(&bundle)), found)?;
         self.keep_index_of(&vault);
         if let Some(access) = self.objects {
-            let folder = self.config.node.state.join("objects").join(vault.id().to_string());
-            vault.keep_objects_in(&folder, access);
+            let folder = self.config.node.state.join("objects");
+            let made = match access {
+                ObjectFolder::Take => Ok(()),
+                ObjectFolder::Fill | ObjectFolder::FillAndTake => make_state_folder(&folder),
+            };
+            match made {
+                Ok(()) => vault.keep_objects_in(&folder.join(vault.id().to_string()), access),
+                Err(failure) => tracing::warn!(%failure, "no objects are kept"),
+            }
         }
         match self.access {
             Access::Keep => vault.refresh_to_write(&self.writer.node)?,

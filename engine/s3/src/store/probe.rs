@@ -218,7 +218,9 @@ impl Probe<'_> {
             let time = object.last_modified().and_then(|time| SystemTime::try_from(*time).ok());
             time.is_some_and(|time| time < before)
         });
-        for key in old.filter_map(|object| object.key()).take(LEFTOVERS_MAX) {
+        // What is not ours is somebody else's: the prefix of another vault, or of another program, may begin like this.
+        let is_ours = |key: &&str| key.strip_prefix(prefix.as_str()).is_some_and(is_name_of_probe);
+        for key in old.filter_map(|object| object.key()).filter(is_ours).take(LEFTOVERS_MAX) {
             let send = || store.deleter().delete_object().bucket(&store.place.bucket).key(key).send();
             match self.ask(Operation::Delete, send).await {
                 Err(fault) if is_refused(&fault) => found.left += 1,
@@ -394,4 +396,9 @@ fn lock_by_default(default: &DefaultRetention) -> Option<ObjectLock> {
     let days = default.days().map(i64::from).or_else(|| default.years().map(|years| i64::from(years) * 365));
     let days = days.and_then(|days| u32::try_from(days).ok()).filter(|days| *days > 0)?;
     Some(ObjectLock::ByDefault { days, mode })
+}
+
+/// As probes name their objects: 32 hex digits.
+fn is_name_of_probe(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }

@@ -51,7 +51,8 @@ impl KeptObjects {
                 bytes += entry?.metadata()?.len();
                 objects += 1;
             }
-            if bytes > FOLDER_BYTES_MAX || objects > FOLDER_OBJECTS_MAX {
+            // Most of what is there was read for points that are gone.
+            if bytes > FOLDER_BYTES_MAX / 4 * 3 || objects > FOLDER_OBJECTS_MAX / 4 * 3 {
                 fs::remove_dir_all(folder)?;
                 fs::create_dir_all(folder)?;
                 (bytes, objects) = (0, 0);
@@ -83,13 +84,22 @@ impl KeptObjects {
         let is_full = self.bytes.load(Ordering::Relaxed) + length > FOLDER_BYTES_MAX
             || self.objects.load(Ordering::Relaxed) >= FOLDER_OBJECTS_MAX;
         let path = self.path(hash);
-        if self.usage == ObjectFolder::Take || is_full || content.len() > KEPT_BYTES_MAX || path.exists() {
+        if self.usage == ObjectFolder::Take || is_full || content.len() > KEPT_BYTES_MAX {
+            return Ok(());
+        }
+        // What a loss of power has left may be of another length.
+        let is_there = fs::metadata(&path).is_ok_and(|there| there.len() == length);
+        if is_there || hash_of(content) != hash {
             return Ok(());
         }
         // Never half of it under its name while this process runs; what a loss of power leaves does not have its hash.
         let new = path.with_extension("new");
-        fs::write(&new, content)?;
-        fs::rename(new, path)?;
+        let written = fs::write(&new, content).and_then(|()| fs::rename(&new, path));
+        if written.is_err() {
+            // It may take the room that was lacking.
+            let _ = fs::remove_file(&new);
+        }
+        written?;
         self.bytes.fetch_add(length, Ordering::Relaxed);
         self.objects.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -182,16 +192,30 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_too_many_begins_anew() {
+    fn a_folder_that_is_nearly_full_begins_anew_and_takes_what_comes() {
         let folder = tempfile::tempdir().expect("a folder");
-        for n in 0..=FOLDER_OBJECTS_MAX {
-            fs::write(folder.path().join(n.to_string()), b"").expect("written");
+        let kept = KeptObjects::open(folder.path(), ObjectFolder::FillAndTake).expect("opens");
+        for n in 0..=FOLDER_OBJECTS_MAX / 4 * 3 {
+            let content = n.to_le_bytes();
+            kept.keep(hash_of(&content), &content).expect("kept");
         }
         let kept = KeptObjects::open(folder.path(), ObjectFolder::FillAndTake).expect("opens");
         assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 0);
         kept.objects.store(FOLDER_OBJECTS_MAX, Ordering::Relaxed);
         kept.keep(hash_of(b"x"), b"x").expect("not kept");
         assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 0);
+    }
+
+    #[test]
+    fn what_does_not_have_its_hash_is_not_kept_and_keeps_no_other_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = KeptObjects::open(folder.path(), ObjectFolder::Fill).expect("opens");
+        let hash = hash_of(b"an object");
+        kept.keep(hash, b"another").expect("left out");
+        assert!(!kept.path(hash).exists());
+        fs::write(kept.path(hash), b"torn").expect("written");
+        kept.keep(hash, b"an object").expect("kept");
+        assert_eq!(fs::read(kept.path(hash)).expect("reads"), b"an object");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Reading many objects that were listed: several are asked for at once, so that a store far away is not waited for once
-//! for each of them. What has come is bounded, and is handed on in the order of the listing.
+//! for each of them. What has come is bounded. What this process need not ask for is handed on first, the rest in the order of the listing.
 
 use backstay_core::id::SessionId;
 use bytes::Bytes;
@@ -30,7 +30,8 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let mut unkept: Vec<&Listed> = Vec::new();
         for listed in listed {
-            match self.kept(&listed.named) {
+            let kept = self.kept(&listed.named);
+            match kept.filter(|object| object.len() as u64 == listed.bytes) {
                 Some(object) => take(listed, Ok(object))?,
                 None => unkept.push(listed),
             }

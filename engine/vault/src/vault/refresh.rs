@@ -40,10 +40,16 @@ impl Vault {
 
     /// Makes the index current for this node's writer. Where requests cost, what is read here is what its next commit reads first.
     pub fn refresh_to_write(&self, writer: &str) -> Result<(), VaultError> {
-        match self.requests_cost() {
-            true => self.read_first(writer).map(drop),
-            false => self.refresh_index(Some(writer)),
+        if self.requests_cost() {
+            match self.read_first(writer) {
+                // A vault whose records are damaged has to be opened to be mended. A commit says so.
+                Err(error) if error.is_of_one_object() || matches!(error, VaultError::Collecting { .. }) => {
+                    tracing::warn!(%error, "nothing is remembered of it");
+                }
+                read => return read.map(drop),
+            }
         }
+        self.refresh_index(Some(writer))
     }
 
     /// Lists `index/` and takes in what is new; what is no longer listed is forgotten. `writer` is the name of

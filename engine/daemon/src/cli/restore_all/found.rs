@@ -40,7 +40,7 @@ pub(super) struct FoundSource {
 }
 
 enum Looked {
-    Source(FoundSource),
+    Source(Box<FoundSource>),
     /// Why, and whose it is.
     Later(String, String),
 }
@@ -59,7 +59,7 @@ impl Found {
             .collect();
         for id in vault.sources()? {
             match of_source(vault, place, id, asked) {
-                Ok(Looked::Source(source)) => found.sources.push(source),
+                Ok(Looked::Source(source)) => found.sources.push(*source),
                 Ok(Looked::Later(why, node)) => found.later.push((why, node)),
                 Err(failure) => {
                     if let Some((_, name)) = fleet_sources.iter().find(|(known, _)| *known == id) {
@@ -101,7 +101,7 @@ fn of_source(vault: &Arc<Vault>, place: &str, id: SourceId, asked: &Asked) -> Re
     let name = point.common.source_name.parse().map_err(|error| failed(format!("{error}")))?;
     let node = author(vault, &point).map_err(failed)?;
     let held = Held { name: place.to_owned(), vault: Arc::clone(vault), catalogue };
-    Ok(Looked::Source(FoundSource { name, held, point, node }))
+    Ok(Looked::Source(Box::new(FoundSource { name, held, point, node })))
 }
 
 fn author(vault: &Vault, point: &PointObject) -> Result<String, String> {
@@ -131,7 +131,7 @@ impl FoundSource {
     }
 
     /// The same source as of the point that an earlier run has begun with, as long as that counts: captures may go on.
-    pub(super) fn as_begun(self, point: &str) -> Self {
+    pub(super) fn begun_at(self, point: &str) -> Self {
         let begun =
             self.held.catalogue.points().iter().find(|one| one.common.id.to_string() == point).cloned();
         let begun = begun.filter(|begun| {
