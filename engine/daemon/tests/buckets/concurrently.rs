@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use backstay_testkit::random::{Random, seed};
 
 use crate::fleet::{Fleet, NODES};
+use crate::small_sources;
 
 /// Points of each source that retention keeps.
 const KEPT: usize = 4;
@@ -46,7 +47,8 @@ impl Counts {
 /// How much longer a slow machine may take.
 const SLOW_MAX: Duration = Duration::from_secs(300);
 
-/// For so long both nodes capture, restore what either has captured, and one prunes.
+/// For so long both nodes capture, restore what either has captured, and one prunes. Their daemons capture small sources
+/// meanwhile, whose commits go together.
 pub(crate) fn two_nodes_and_a_custodian(time: Duration) {
     let seed = seed();
     println!("BACKSTAY_TEST_SEED={seed}");
@@ -54,7 +56,11 @@ pub(crate) fn two_nodes_and_a_custodian(time: Duration) {
     let daemons = [fleet.daemon(0), fleet.daemon(1)];
     let acknowledged = Acknowledged::default();
     let (counts, end) = (Counts::default(), Instant::now() + time);
-    std::thread::scope(|scope| {
+    let last = std::thread::scope(|scope| {
+        let small = [0, 1].map(|node| {
+            let fleet = &fleet;
+            scope.spawn(move || small_sources::write_until(fleet, node, || Instant::now() >= end))
+        });
         for node in [0, 1] {
             let (fleet, acknowledged, counts) = (&fleet, &acknowledged, &counts);
             scope
@@ -67,7 +73,9 @@ pub(crate) fn two_nodes_and_a_custodian(time: Duration) {
             assert!(matches!(said.code, Some(0 | 3)), "{}", said.errors);
             counts.pruned.fetch_add(u64::from(said.code == Some(0)), Ordering::Relaxed);
         }
+        small.map(|small| small.join().unwrap())
     });
+    let small: usize = (0..2).map(|node| small_sources::are_captured(&fleet, node, last[node])).sum();
     let acknowledged = acknowledged.into_inner().unwrap();
     // What came after the last prune, and once more for what that has left to the next.
     for _ in 0..3 {
@@ -92,7 +100,7 @@ pub(crate) fn two_nodes_and_a_custodian(time: Duration) {
     let once: usize = contents.iter().map(|content| content.len()).sum();
     let stored = stat["data_pack_bytes"].as_u64().unwrap();
     println!(
-        "{captured} captures and {pruned} prunes in {time:?}; {restored} points restored, {gone} had gone meanwhile; {} points kept with {once} bytes of different contents, in packs of {stored} bytes",
+        "{captured} captures and {pruned} prunes in {time:?}; {restored} points restored, {gone} had gone meanwhile; {} points kept with {once} bytes of different contents, in packs of {stored} bytes, and {small} of small sources",
         2 * KEPT
     );
     assert!(!counts.are_too_few(), "too little was done");
@@ -104,7 +112,7 @@ pub(crate) fn two_nodes_and_a_custodian(time: Duration) {
 fn fleet() -> Fleet {
     let mut fleet = Fleet::apart();
     fleet.vault = "custodian = \"alpha\"".to_owned();
-    fleet.policy = format!("keep = {{ last = {KEPT} }}");
+    fleet.policy = format!("keep = {{ last = {KEPT} }}\n{}", small_sources::configured(&fleet));
     fleet.nodes = [fleet.secret(), fleet.secret()];
     let recovery = fleet.recovery();
     fleet.run(0, &["init", "alpha", "--recovery", &recovery]).good();

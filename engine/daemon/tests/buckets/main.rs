@@ -13,4 +13,5 @@ mod fleet;
 mod host;
 mod long_in_buckets;
 mod on_garage;
+mod small_sources;
 mod worst_day;
