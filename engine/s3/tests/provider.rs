@@ -27,12 +27,15 @@ fn credentials(key: &str) -> Credentials {
 }
 
 async fn probed(service: &BucketStandIn, key: &str) -> Provider {
-    store(service, key, &Arc::default()).probe().await.expect("a provider that answers")
+    store(service, key, &Arc::default()).probe(OBJECT).await.expect("a provider that answers")
 }
 
 fn rights(of: &[(&'static str, Rights)]) -> Settings {
     Settings { rights: of.iter().copied().collect(), ..Settings::default() }
 }
+
+/// As which the probes here put something.
+const OBJECT: [u8; 16] = [7; 16];
 
 const MAY_ALL: Rights = Rights { put: true, delete: true, delete_versions: true, ask: true };
 
@@ -40,7 +43,7 @@ const MAY_ALL: Rights = Rights { put: true, delete: true, delete_versions: true,
 async fn a_provider_that_does_everything_is_known_by_few_requests_and_left_as_it_was() {
     let service = BucketStandIn::start(Settings::default()).await;
     let counts = Arc::<RequestCounts>::default();
-    let found = store(&service, "all", &counts).probe().await.expect("it answers");
+    let found = store(&service, "all", &counts).probe(OBJECT).await.expect("it answers");
     let expected = Provider {
         conditional_put: ConditionalPut::Honoured,
         versions: Versioning::Off,
@@ -53,12 +56,12 @@ async fn a_provider_that_does_everything_is_known_by_few_requests_and_left_as_it
         custodian_deletes: None,
         custodian_version_deletes: None,
         left: 0,
-        requests: 8,
+        requests: 9,
     };
     assert_eq!(found, expected);
     assert_eq!(service.keys(), Vec::<String>::new());
     let all = service.take_requests();
-    assert_eq!(all.len(), 8, "{all:?}");
+    assert_eq!(all.len(), 9, "{all:?}");
     let below = |request: &String| request.ends_with(' ') || request.contains(" home/probe/");
     assert!(all.iter().all(below), "nothing is written elsewhere: {all:?}");
     // Those that were refused on purpose are told as refused.
@@ -120,6 +123,63 @@ async fn what_a_key_may_not_ask_is_unknown_and_versions_show_all_the_same() {
 }
 
 #[tokio::test]
+async fn where_nothing_may_be_deleted_one_object_is_left_however_often_it_is_found_out() {
+    for conditional in [Taken::Acted, Taken::Ignored, Taken::Refused] {
+        let settings = Settings { conditional_put: conditional, ..rights(&[("node", Rights::WRITER)]) };
+        let service = BucketStandIn::start(settings).await;
+        let first = probed(&service, "node").await;
+        for _ in 0..3 {
+            assert_eq!(probed(&service, "node").await.listing, Listing::AtOnce, "{conditional:?}");
+        }
+        let found = probed(&service, "node").await;
+        assert_eq!((service.keys().len(), found.left), (1, 1), "{conditional:?}");
+        let requests = first.requests;
+        assert_eq!(Provider { requests, ..found }, first, "what is there already is no hindrance");
+        // Also where it was there before.
+        service.list_the_past(true);
+        assert_eq!(probed(&service, "node").await.listing, Listing::Stale, "{conditional:?}");
+        // Whoever gets the right to later takes it away.
+        service.list_the_past(false);
+        assert_eq!(probed(&service, "all").await.left, 0);
+        assert_eq!(service.keys(), Vec::<String>::new(), "{conditional:?}");
+    }
+}
+
+#[tokio::test]
+async fn versions_that_stay_are_of_one_object_are_told_and_go_when_a_key_may_delete_them() {
+    let key = Rights { delete_versions: false, ..MAY_ALL };
+    let service = BucketStandIn::start(Settings { versions: true, ..rights(&[("node", key)]) }).await;
+    let first = probed(&service, "node").await;
+    let each = service.versions_below("home/probe/");
+    assert_eq!((first.left as usize, each), (2, 2), "what was put, and the mark of its deletion");
+    let second = probed(&service, "node").await;
+    assert_eq!((second.left as usize, service.versions_below("home/probe/")), (2 * each, 2 * each));
+    let name = format!("home/probe/{}", "07".repeat(16));
+    assert_eq!(service.versions_below(&name), 2 * each, "all of the same object");
+    assert_eq!(probed(&service, "all").await.left, 0);
+    assert_eq!(service.versions_below(""), 0);
+}
+
+#[tokio::test]
+async fn whether_versions_and_locks_are_as_they_were_is_asked_without_a_put() {
+    let key = Rights { delete_versions: false, ..MAY_ALL };
+    let service = BucketStandIn::start(Settings { versions: true, ..rights(&[("node", key)]) }).await;
+    let known = probed(&service, "node").await;
+    service.take_requests();
+    let store = store(&service, "node", &Arc::default());
+    assert!(store.is_still(&known).await.expect("it answers"));
+    let asked = service.take_requests();
+    assert!(asked.len() == 2 && asked.iter().all(|request| request.starts_with("GET")), "{asked:?}");
+    service.set(|settings| settings.lock = Some((30, "COMPLIANCE")));
+    assert!(!store.is_still(&known).await.expect("it answers"));
+    service.set(|settings| (settings.lock, settings.versions) = (None, false));
+    assert!(!store.is_still(&known).await.expect("it answers"));
+    // What a key may not ask any more has not changed for that.
+    service.set(|settings| settings.rights.extend([("node", Rights::WRITER)]));
+    assert!(store.is_still(&known).await.expect("it answers"));
+}
+
+#[tokio::test]
 async fn a_key_that_may_only_read_is_told_so_and_puts_nothing() {
     let key = Rights { put: false, delete: false, delete_versions: false, ask: true };
     let service = BucketStandIn::start(rights(&[("reader", key)])).await;
@@ -144,7 +204,8 @@ async fn a_lock_of_all_objects_is_found_with_its_days_and_who_can_end_it() {
 
 #[tokio::test]
 async fn listings_of_the_past_are_noticed() {
-    let service = BucketStandIn::start(Settings { lists_the_past: true, ..Settings::default() }).await;
+    let service = BucketStandIn::start(Settings::default()).await;
+    service.list_the_past(true);
     assert_eq!(probed(&service, "all").await.listing, Listing::Stale);
 }
 
@@ -152,15 +213,15 @@ async fn listings_of_the_past_are_noticed() {
 async fn the_custodians_own_key_deletes_and_the_writers_is_not_asked_to() {
     let service = BucketStandIn::start(rights(&[("node", Rights::WRITER)])).await;
     let apart = store(&service, "node", &Arc::default()).deleting_by(credentials("custodian"));
-    let found = apart.probe().await.expect("it answers");
+    let found = apart.probe(OBJECT).await.expect("it answers");
     assert_eq!((found.deletes, found.custodian_deletes), (Permission::Denied, Some(Permission::Allowed)));
     assert_eq!((found.left, service.keys().len()), (0, 0));
     // Two keys of the same rights are no better than one.
     let alike = store(&service, "one", &Arc::default()).deleting_by(credentials("two"));
-    let found = alike.probe().await.expect("it answers");
+    let found = alike.probe(OBJECT).await.expect("it answers");
     assert_eq!((found.deletes, found.custodian_deletes), (Permission::Allowed, Some(Permission::Allowed)));
     let neither = store(&service, "custodian", &Arc::default()).deleting_by(credentials("node"));
-    let found = neither.probe().await.expect("it answers");
+    let found = neither.probe(OBJECT).await.expect("it answers");
     assert_eq!((found.deletes, found.custodian_deletes), (Permission::Allowed, Some(Permission::Denied)));
 }
 
@@ -192,7 +253,7 @@ async fn a_bucket_that_is_not_there_is_an_error_and_no_finding() {
     };
     let store =
         S3Store::new(place, credentials("all"), Arc::new(Pace::unlimited()), Arc::<RequestCounts>::default());
-    let error = store.probe().await.expect_err("there is no such bucket");
+    let error = store.probe(OBJECT).await.expect_err("there is no such bucket");
     assert!(error.to_string().contains("the bucket is not there"), "{error}");
 }
 

@@ -52,8 +52,6 @@ pub struct Settings {
     pub checksums: Taken,
     /// Whether the checksum is told again when a put is done.
     pub tells_checksums: bool,
-    /// Whether listings are those of the beginning.
-    pub lists_the_past: bool,
     /// What keys may do; others may do everything.
     pub rights: HashMap<&'static str, Rights>,
 }
@@ -66,7 +64,6 @@ impl Default for Settings {
             conditional_put: Taken::Acted,
             checksums: Taken::Acted,
             tells_checksums: true,
-            lists_the_past: false,
             rights: HashMap::new(),
         }
     }
@@ -104,6 +101,8 @@ struct State {
     /// Of each key what there is, oldest first.
     held: BTreeMap<String, Vec<Held>>,
     made: u64,
+    /// What listings show, where that is not what there is.
+    listed: Option<BTreeMap<String, Vec<Held>>>,
     /// Method and key of each request.
     requests: Vec<String>,
 }
@@ -122,7 +121,7 @@ impl BucketStandIn {
     /// # Panics
     /// Where there is no port.
     pub async fn start(settings: Settings) -> Self {
-        let state = State { settings, held: BTreeMap::new(), made: 0, requests: Vec::new() };
+        let state = State { settings, held: BTreeMap::new(), made: 0, listed: None, requests: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -138,6 +137,12 @@ impl BucketStandIn {
     /// Changes how it is.
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut lock(&self.state).settings);
+    }
+
+    /// From now on listings show what there is now, whatever is done; or again what there is.
+    pub fn list_the_past(&self, does: bool) {
+        let mut state = lock(&self.state);
+        state.listed = does.then(|| state.held.clone());
     }
 
     /// The keys of all objects that are there.
@@ -273,8 +278,8 @@ impl State {
 
     fn list(&self, prefix: &str) -> Answer {
         let mut text = String::new();
-        let shown =
-            self.held.iter().filter(|(key, _)| key.starts_with(prefix) && !self.settings.lists_the_past);
+        let listed = self.listed.as_ref().unwrap_or(&self.held);
+        let shown = listed.iter().filter(|(key, _)| key.starts_with(prefix));
         for (key, held) in shown.filter_map(|(key, all)| Some((key, newest(all)?))) {
             let bytes = held.content.as_ref().map_or(0, Bytes::len);
             let _ = write!(

@@ -235,7 +235,7 @@ mod tests {
             other,
             words: &words,
         };
-        bucket.judge(Ok(Some(&Probed { seconds: 0, of: String::new(), provider })))
+        bucket.judge(Ok(Some(&Probed { seconds: 0, put_seconds: 0, of: String::new(), provider })))
     }
 
     fn of<'f>(findings: &'f [Finding], check: &str) -> Option<&'f Finding> {

@@ -17,6 +17,8 @@ const PROBED_BYTES_MAX: u64 = 64 << 10;
 pub struct Probed {
     /// When, seconds since 1970 UTC.
     pub seconds: i64,
+    /// When something was put for that last, seconds since 1970 UTC.
+    pub put_seconds: i64,
     /// Of which bucket, by which keys: a hash of their names.
     pub of: String,
     /// What was found.

@@ -53,7 +53,7 @@ impl Daemon {
     fn probe_if_due(&self, vault: &str) -> Result<(), Failure> {
         let vaults = self.engine.vaults();
         let known = match vaults.is_probe_due(vault) {
-            true => vaults.probe(vault)?.inspect(|found| {
+            true => vaults.probe_sparingly(vault)?.inspect(|found| {
                 tracing::info!(vault, "found out what its provider does: {}", summary(&found.provider));
                 if let Err(failure) = vaults.keep_probed(vault, found) {
                     tracing::warn!(vault, "what was found out is not remembered: {failure}");

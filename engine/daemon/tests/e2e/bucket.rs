@@ -160,6 +160,20 @@ fn a_daemon_finds_out_once_what_a_provider_does_and_again_for_another_key() {
     wait_for("what the provider does", || daemon.figure(protected).is_some());
     assert_eq!(puts(&host), 0, "it is remembered");
     daemon.running.terminate().good();
+    // Ten days later it is asked what has changed, and nothing is put that would stay.
+    let file = host.sandbox.state.join("probed/offsite.json");
+    let mut known: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(known["provider"]["left"], 1, "{known}");
+    for seconds in ["seconds", "put_seconds"] {
+        known[seconds] = (known[seconds].as_i64().unwrap() - 10 * 24 * 3600).into();
+    }
+    fs::write(&file, known.to_string()).unwrap();
+    let daemon = Daemon::start(&mut host.sandbox);
+    let when = "backstay_vault_probe_timestamp_seconds{vault=\"offsite\"}";
+    wait_for("another look", || daemon.figure(when) > known["seconds"].as_f64());
+    let asked = host.service.take_requests();
+    assert!(!asked.iter().any(|of| of.contains("home/probe/")), "{asked:?}");
+    daemon.running.terminate().good();
     host.secret("custodian", "");
     let daemon = Daemon::start(&mut host.sandbox);
     wait_for("what the provider does", || daemon.figure(protected).is_some());

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client as S3;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, DefaultRetention, ObjectLockEnabled, ObjectLockRetentionMode,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::byte_stream::ByteStream;
-use backstay_vault::keys::random_bytes;
 use backstay_vault::store::{Operation, RetryPolicy, StoreError, StoreErrorKind};
 use tokio::time::sleep;
 
@@ -24,13 +24,15 @@ use crate::provider::{
 /// Below this, in the prefix of the vault, lies what a probe puts. No name of an object of a vault begins so.
 const FOLDER: &str = "probe/";
 
-/// What is put first, and its SHA-256 as headers have it.
-const FIRST: &[u8] = b"backstay probe, 1";
-const FIRST_SHA256: &str = "XHdw2GAxDoSCkb6AWL8woyS5fOUqHqpc5l4FFqrsaoc=";
-
-/// What is put in its place: of another length, so that a listing tells them apart.
-const SECOND: &[u8] = b"backstay probe, the second";
-const SECOND_SHA256: &str = "4dNDhUTFl0D5mlSkbitlPmhQU58EemHZ4J/7n6KZqNI=";
+/// What is put: of different lengths, so that a listing tells them apart, and one of them from what an earlier probe has left.
+const CONTENTS: [Content; 3] = [
+    Content { bytes: b"backstay probe, 1", sha256: "XHdw2GAxDoSCkb6AWL8woyS5fOUqHqpc5l4FFqrsaoc=" },
+    Content { bytes: b"backstay probe, the second", sha256: "4dNDhUTFl0D5mlSkbitlPmhQU58EemHZ4J/7n6KZqNI=" },
+    Content {
+        bytes: b"backstay probe, of three the third",
+        sha256: "37yGp5nV8EiwLFpsnObcEwW6Zvt0PwKCo1IGnhJl4oM=",
+    },
+];
 
 /// A checksum that nothing has.
 const NO_SHA256: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -41,8 +43,8 @@ const LEFT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// And no more of it than this by one probe.
 const LEFTOVERS_MAX: usize = 20;
 
-/// Versions that a probe makes: of each put, and the marks of deletions.
-const OWN_VERSIONS_MAX: usize = 8;
+/// And no more than this of the versions that earlier ones have left of the same object.
+const OLD_VERSIONS_MAX: usize = 20;
 
 /// By which a service says that it cannot even tell who asks, or for what.
 const NOBODY: [&str; 6] = [
@@ -54,22 +56,54 @@ const NOBODY: [&str; 6] = [
     "NoSuchBucket",
 ];
 
+/// What an object can have in it.
+#[derive(Clone, Copy)]
+struct Content {
+    bytes: &'static [u8],
+    /// As headers have it.
+    sha256: &'static str,
+}
+
+impl Content {
+    fn length(self) -> i64 {
+        self.bytes.len() as i64
+    }
+}
+
+/// What a listing shows of the object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// There is none, or not one that shows it.
+    Untold,
+    /// Not that it is there.
+    Absent,
+    /// That it is, with so many bytes.
+    Bytes(i64),
+}
+
 impl S3Store {
-    /// Finds out what the provider does. Takes away again what it has put, where its key may.
+    /// Finds out what the provider does, with an object of this name: the same one each time, so that what cannot be taken away again
+    /// is there once for each `name`. No two probes of one name go at the same time. Takes away what it has put, where its key may.
     ///
     /// # Errors
     /// When the service does not answer, or its answers make no sense.
-    pub async fn probe(&self) -> Result<Provider, StoreError> {
-        let name: String = random_bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut probe = Probe {
-            store: self,
-            key: format!("{}{FOLDER}{name}", self.place.prefix),
-            shown: format!("{FOLDER}{name}"),
-            requests: 0,
-            versions: Vec::new(),
-        };
+    pub async fn probe(&self, name: [u8; 16]) -> Result<Provider, StoreError> {
+        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut probe = Probe::of(self, &name);
         let found = probe.find_out().await;
         found.map_err(|fault| self.failed(Operation::Put, &probe.shown, fault))
+    }
+
+    /// Whether versions and locks are as they were, as far as this key may ask: two requests, and nothing is put.
+    ///
+    /// # Errors
+    /// When the service does not answer, or its answers make no sense.
+    pub async fn is_still(&self, known: &Provider) -> Result<bool, StoreError> {
+        let mut probe = Probe::of(self, "");
+        let found = async { Ok((probe.versioning().await?, probe.object_lock().await?)) }.await;
+        let (versions, lock) = found.map_err(|fault| self.failed(Operation::Get, &probe.shown, fault))?;
+        let are_versions = versions == known.versions || versions == Versioning::Unknown;
+        Ok(are_versions && (lock == known.object_lock || lock == ObjectLock::Unknown))
     }
 }
 
@@ -80,12 +114,20 @@ struct Probe<'s> {
     key: String,
     /// The same for messages.
     shown: String,
+    /// How long what was put last is, where that is known.
+    length: Option<i64>,
     requests: u32,
     /// Ids of versions that it has made.
     versions: Vec<String>,
 }
 
-impl Probe<'_> {
+impl<'s> Probe<'s> {
+    fn of(store: &'s S3Store, name: &str) -> Self {
+        let key = format!("{}{FOLDER}{name}", store.place.prefix);
+        let shown = format!("{FOLDER}{name}");
+        Self { store, key, shown, length: None, requests: 0, versions: Vec::new() }
+    }
+
     async fn find_out(&mut self) -> Result<Provider, Fault> {
         let (versioning, object_lock) = (self.versioning().await?, self.object_lock().await?);
         let mut found = Provider {
@@ -102,46 +144,66 @@ impl Probe<'_> {
             left: 0,
             requests: 0,
         };
-        if self.put_first(&mut found).await? {
+        let before = self.look().await?.0;
+        if self.put_first(before, &mut found).await? {
             found.puts = Permission::Allowed;
-            let put_listed = self.look(true, &mut found).await?;
+            let put_listed = match self.look().await?.0 {
+                Seen::Untold => None,
+                Seen::Absent => Some(false),
+                Seen::Bytes(bytes) => self.length.map(|length| length == bytes),
+            };
             found.checksums = match found.checksums {
                 Checksums::Refused => Checksums::Refused,
                 _ => self.put_wrong_checksum().await?,
             };
             let is_gone = self.delete(&mut found).await?;
-            let listings = match is_gone {
-                true => [put_listed, self.look(false, &mut found).await?],
-                false => [put_listed, None],
+            let deletion_listed = match is_gone {
+                true => self.look_after_deletion(&mut found).await?,
+                false => None,
             };
-            found.listing = match listings {
+            found.listing = match [put_listed, deletion_listed] {
                 [Some(false), _] | [_, Some(false)] => Listing::Stale,
                 [Some(true), _] => Listing::AtOnce,
                 [None, _] => Listing::Unknown,
             };
-            found.left = u32::from(!is_gone);
-            self.delete_versions(&mut found).await?;
+            let stays = self.delete_versions(&mut found).await?;
+            found.left += stays.max(u32::from(!is_gone));
         }
         found.requests = self.requests;
         Ok(found)
     }
 
-    /// Puts an object that is new, and another in its place, both only if nothing is there. Whether this key may put.
-    async fn put_first(&mut self, found: &mut Provider) -> Result<bool, Fault> {
+    /// Puts the object, and another one in its place, both only if nothing is there. Whether this key may put.
+    async fn put_first(&mut self, before: Seen, found: &mut Provider) -> Result<bool, Fault> {
+        // What is put now is not to be taken for what an earlier probe has left.
+        let [one, other] = match before {
+            Seen::Bytes(bytes) if bytes == CONTENTS[0].length() => [CONTENTS[1], CONTENTS[2]],
+            Seen::Bytes(bytes) if bytes == CONTENTS[1].length() => [CONTENTS[0], CONTENTS[2]],
+            _ => [CONTENTS[0], CONTENTS[1]],
+        };
+        self.length = Some(one.length());
         // From the put that asks for most to the one that asks for nothing.
-        let first = self.put(FIRST, Some("*"), Some(FIRST_SHA256)).await;
-        match first {
+        match self.put(one.bytes, Some("*"), Some(one.sha256)).await {
             Ok(_) => {}
-            // An answer was lost, and this is the second try.
-            Err(fault) if fault.status == 412 => {}
+            Err(fault) if fault.status == 412 => match before {
+                // An answer was lost, and this is the second try.
+                Seen::Absent => {}
+                // One or the other.
+                Seen::Untold => self.length = None,
+                // An earlier probe could not take it away.
+                Seen::Bytes(_) => match self.put(one.bytes, None, Some(one.sha256)).await {
+                    Err(fault) if is_refused(&fault) => self.length = None,
+                    put => drop(put?),
+                },
+            },
             Err(fault) if is_denied(&fault) => return Ok(false),
             Err(fault) if is_refused(&fault) => {
                 found.conditional_put = ConditionalPut::Refused;
-                match self.put(FIRST, None, Some(FIRST_SHA256)).await {
+                match self.put(one.bytes, None, Some(one.sha256)).await {
                     Err(fault) if is_refused(&fault) => {
                         (found.conditional_put, found.checksums) =
                             (ConditionalPut::Unknown, Checksums::Refused);
-                        self.put(FIRST, None, None).await?;
+                        self.put(one.bytes, None, None).await?;
                     }
                     put => drop(put?),
                 }
@@ -149,8 +211,11 @@ impl Probe<'_> {
             }
             Err(fault) => return Err(fault),
         }
-        found.conditional_put = match self.put(SECOND, Some("*"), Some(SECOND_SHA256)).await {
-            Ok(_) => ConditionalPut::Ignored,
+        found.conditional_put = match self.put(other.bytes, Some("*"), Some(other.sha256)).await {
+            Ok(_) => {
+                self.length = Some(other.length());
+                ConditionalPut::Ignored
+            }
             Err(fault) if fault.status == 412 => ConditionalPut::Honoured,
             Err(fault) if is_refused(&fault) => ConditionalPut::Refused,
             Err(fault) => return Err(fault),
@@ -159,7 +224,7 @@ impl Probe<'_> {
     }
 
     async fn put_wrong_checksum(&mut self) -> Result<Checksums, Fault> {
-        match self.put(SECOND, None, Some(NO_SHA256)).await {
+        match self.put(CONTENTS[1].bytes, None, Some(NO_SHA256)).await {
             Ok(answer) if answer.checksum_sha256().is_some() => Ok(Checksums::Kept),
             Ok(_) => Ok(Checksums::Ignored),
             // The right one was taken.
@@ -197,22 +262,29 @@ impl Probe<'_> {
         }
     }
 
-    /// Whether the object is listed as it should be: there, or not. What earlier probes have left goes meanwhile.
-    async fn look(&mut self, is_there: bool, found: &mut Provider) -> Result<Option<bool>, Fault> {
+    /// What a listing shows of the object, and the first page of that.
+    async fn look(&mut self) -> Result<(Seen, Option<ListObjectsV2Output>), Fault> {
         let store = self.store;
         let prefix = format!("{}{FOLDER}", store.place.prefix);
         let list = || store.client.list_objects_v2().bucket(&store.place.bucket).prefix(&prefix).send();
         let page = match self.ask(Operation::List, list).await {
-            Err(fault) if is_refused(&fault) => return Ok(None),
+            Err(fault) if is_refused(&fault) => return Ok((Seen::Untold, None)),
             page => page?,
         };
-        let is_listed = page.contents().iter().any(|object| object.key() == Some(self.key.as_str()));
-        if is_there {
-            return match page.is_truncated() {
-                Some(true) if !is_listed => Ok(None),
-                _ => Ok(Some(is_listed)),
-            };
-        }
+        let it = page.contents().iter().find(|object| object.key() == Some(self.key.as_str()));
+        let seen = match it {
+            Some(object) => object.size().map_or(Seen::Untold, Seen::Bytes),
+            None if page.is_truncated() == Some(true) => Seen::Untold,
+            None => Seen::Absent,
+        };
+        Ok((seen, Some(page)))
+    }
+
+    /// Whether it is listed no more. What earlier probes have left goes meanwhile.
+    async fn look_after_deletion(&mut self, found: &mut Provider) -> Result<Option<bool>, Fault> {
+        let (seen, Some(page)) = self.look().await? else { return Ok(None) };
+        let store = self.store;
+        let prefix = format!("{}{FOLDER}", store.place.prefix);
         let before = SystemTime::now().checked_sub(LEFT_FOR).unwrap_or(SystemTime::UNIX_EPOCH);
         let old = page.contents().iter().filter(|object| {
             let time = object.last_modified().and_then(|time| SystemTime::try_from(*time).ok());
@@ -227,62 +299,74 @@ impl Probe<'_> {
                 deleted => drop(deleted?),
             }
         }
-        Ok(Some(!is_listed))
+        Ok(Some(!matches!(seen, Seen::Bytes(_))))
     }
 
-    /// Takes away the versions that the probe has made, and finds out on the way whether the key that writes may.
-    async fn delete_versions(&mut self, found: &mut Provider) -> Result<(), Fault> {
+    /// Takes away the versions that there are of the object, and finds out on the way who may. How many stay.
+    async fn delete_versions(&mut self, found: &mut Provider) -> Result<u32, Fault> {
         if found.versions == Versioning::Unknown && !self.versions.is_empty() {
             found.versions = Versioning::On;
         }
         if !matches!(found.versions, Versioning::On | Versioning::Suspended) {
-            return Ok(());
+            return Ok(0);
         }
         let store = self.store;
-        let mut ids = std::mem::take(&mut self.versions);
+        let own = std::mem::take(&mut self.versions);
         let key = self.key.clone();
         let list = || store.deleter().list_object_versions().bucket(&store.place.bucket).prefix(&key).send();
-        match self.ask(Operation::List, list).await {
+        let listed = match self.ask(Operation::List, list).await {
             Ok(page) => {
                 let listed = page.versions().iter().filter_map(|version| version.version_id());
                 let marks = page.delete_markers().iter().filter_map(|mark| mark.version_id());
-                ids.extend(listed.chain(marks).map(str::to_owned));
+                listed.chain(marks).map(str::to_owned).collect()
             }
             // What is known is tried.
-            Err(fault) if is_refused(&fault) => {}
+            Err(fault) if is_refused(&fault) => Vec::new(),
             Err(fault) => return Err(fault),
+        };
+        let older: Vec<String> = listed.into_iter().filter(|id| !own.contains(id)).collect();
+        let mut stay = own.len() + older.len();
+        for id in &own {
+            stay -= usize::from(self.delete_version(id, found).await?);
         }
-        ids.sort_unstable();
-        ids.dedup();
-        for id in ids.iter().take(OWN_VERSIONS_MAX) {
-            let mut clients = vec![&store.client];
-            clients.extend(store.custodian.as_ref());
-            let mut is_gone = false;
-            for (place, client) in clients.into_iter().enumerate() {
-                let delete =
-                    || client.delete_object().bucket(&store.place.bucket).key(&key).version_id(id).send();
-                let may = match self.ask(Operation::Delete, delete).await {
-                    Ok(_) => Permission::Allowed,
-                    Err(fault) if fault.status == 404 => Permission::Allowed,
-                    Err(fault) if is_refused(&fault) => Permission::Denied,
-                    Err(fault) => return Err(fault),
-                };
-                // Where one version can be deleted, others can: only some are locked.
-                let told = match (place, &mut found.custodian_version_deletes) {
-                    (1.., Some(of_custodian)) => of_custodian,
-                    _ => &mut found.version_deletes,
-                };
-                if *told != Permission::Allowed {
-                    *told = may;
-                }
-                is_gone |= may == Permission::Allowed;
-                if is_gone {
-                    break;
-                }
+        // Others have been there before, or an answer was lost.
+        for id in older.iter().take(OLD_VERSIONS_MAX) {
+            let may = [Some(found.version_deletes), found.custodian_version_deletes];
+            if may.into_iter().flatten().all(|may| may == Permission::Denied) {
+                break;
             }
-            found.left += u32::from(!is_gone);
+            stay -= usize::from(self.delete_version(id, found).await?);
         }
-        Ok(())
+        Ok(u32::try_from(stay).unwrap_or(u32::MAX))
+    }
+
+    /// Deletes a version by the first key that may; whether it is gone.
+    async fn delete_version(&mut self, id: &str, found: &mut Provider) -> Result<bool, Fault> {
+        let (store, key) = (self.store, self.key.clone());
+        let mut clients = vec![&store.client];
+        clients.extend(store.custodian.as_ref());
+        for (place, client) in clients.into_iter().enumerate() {
+            let delete =
+                || client.delete_object().bucket(&store.place.bucket).key(&key).version_id(id).send();
+            let may = match self.ask(Operation::Delete, delete).await {
+                Ok(_) => Permission::Allowed,
+                Err(fault) if fault.status == 404 => Permission::Allowed,
+                Err(fault) if is_refused(&fault) => Permission::Denied,
+                Err(fault) => return Err(fault),
+            };
+            // Where one version can be deleted, others can: only some are locked.
+            let told = match (place, &mut found.custodian_version_deletes) {
+                (1.., Some(of_custodian)) => of_custodian,
+                _ => &mut found.version_deletes,
+            };
+            if *told != Permission::Allowed {
+                *told = may;
+            }
+            if may == Permission::Allowed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn versioning(&mut self) -> Result<Versioning, Fault> {

@@ -7,19 +7,22 @@ use backstay_testkit::faulty_proxy::{Fault, FaultyProxy};
 use crate::bucket::Bucket;
 
 pub(crate) fn garage_overwrites_whatever_the_condition_and_has_neither_versions_nor_locks(bucket: &Bucket) {
-    let found = bucket.block_on(bucket.store().probe()).expect("it answers");
+    let found = bucket.block_on(bucket.store().probe(OBJECT)).expect("it answers");
     println!("{found:?}");
     assert_eq!(found, Provider { conditional_put: ConditionalPut::Ignored, ..plain(&found) });
     assert!(found.requests <= 10, "{}", found.requests);
 }
 
 pub(crate) fn s3s_fs_has_neither_versions_nor_locks(bucket: &Bucket) {
-    let found = bucket.block_on(bucket.store().probe()).expect("it answers");
+    let found = bucket.block_on(bucket.store().probe(OBJECT)).expect("it answers");
     println!("{found:?}");
     let (conditional_put, checksums) = (found.conditional_put, found.checksums);
     assert_eq!(found, Provider { conditional_put, checksums, ..plain(&found) });
     assert!(found.requests <= 10, "{}", found.requests);
 }
+
+/// As which the probes here put something.
+const OBJECT: [u8; 16] = [7; 16];
 
 /// A service that keeps no history.
 fn plain(found: &Provider) -> Provider {
@@ -40,14 +43,14 @@ fn plain(found: &Provider) -> Provider {
 }
 
 pub(crate) fn a_probe_of_which_requests_go_wrong_finds_the_same_or_fails(bucket: &Bucket) {
-    let expected = bucket.block_on(bucket.store().probe()).expect("it answers");
+    let expected = bucket.block_on(bucket.store().probe(OBJECT)).expect("it answers");
     let proxy = bucket.block_on(FaultyProxy::start(bucket.access.address, 11));
     println!("seed 11");
     let store = bucket.store_behind(&proxy);
     proxy.fail(20, &[Fault::SlowDown, Fault::TooMany, Fault::Failed, Fault::CutBefore, Fault::CutAfter]);
     let mut found = 0;
     for _ in 0..10 {
-        if let Ok(other) = bucket.block_on(store.probe()) {
+        if let Ok(other) = bucket.block_on(store.probe(OBJECT)) {
             let requests = expected.requests;
             assert_eq!(Provider { requests, ..other }, expected, "{:?}", proxy.made());
             found += 1;
