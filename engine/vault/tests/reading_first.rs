@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use backstay_core::clock::ManualClock;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::PackId;
 use backstay_core::units::Timestamp;
@@ -10,12 +11,13 @@ use backstay_testkit::capture::{Captured, State, Style, read_back};
 use backstay_testkit::fault::{FaultStore, Trigger};
 use backstay_testkit::fixture::VaultFixture;
 use backstay_testkit::forge;
+use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_vault::commit_object::{BadList, GcRecord};
 use backstay_vault::error::VaultError;
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{Counted, MemStore, Operation, RequestCounts, Store};
-use backstay_vault::vault::{Session, Vault};
+use backstay_vault::store::{Counted, MemStore, Operation, RequestCounts, Store, StoreErrorKind};
+use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Session, Vault};
 use backstay_vault::write::ChunkWriter;
 
 const SOURCE: &str = "static.files";
@@ -201,6 +203,33 @@ fn a_listing_without_the_session_that_was_just_put_is_old() {
     let refused = scene.capture(20, &state(2)).expect_err("old listings");
     assert!(matches!(refused, VaultError::OldListing { .. }), "{refused}");
     assert_eq!(scene.names("points/").len(), 1);
+}
+
+#[test]
+fn whether_a_custodian_may_delete_is_tried_once_and_again_when_it_was_refused() {
+    let scene = Scene::new();
+    scene.capture(10, &state(1)).expect("captures");
+    let clock = ManualClock::new(Timestamp::from_seconds(20));
+    let mut notes = MemoryNotes::default();
+    let mut begin = || {
+        let look = Inspection::new(Arc::clone(&scene.vault), kinds(), &clock);
+        let (identity, pool) = (Arc::clone(scene.fixture.writer()), Arc::clone(scene.fixture.pool()));
+        let begun = Custodian::new(look, identity, pool, &mut notes).map(drop);
+        let (puts, deletes) =
+            (scene.counts.succeeded(Operation::Put), scene.counts.succeeded(Operation::Delete));
+        (begun, puts, deletes)
+    };
+    let (_, puts_at_first, deletes_at_first) = begin();
+    let (begun, puts, deletes) = begin();
+    begun.expect("begins");
+    assert_eq!((puts - puts_at_first, deletes - deletes_at_first), (1, 1), "it could before");
+    // The key has lost the right: what is put once more is known to have stayed.
+    scene.store.fail(Trigger::on(Operation::Delete).below("ledger/").always(), StoreErrorKind::Refused);
+    begin().0.expect_err("it may not delete");
+    let (_, puts, _) = begin();
+    assert_eq!(begin().1, puts, "nothing more is put that would stay");
+    scene.store.heal();
+    begin().0.expect("begins");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! the promise without a word. A custodian that takes last month's listing for today's decides against all that was
 //! committed since, and a writer counts on chunks that are gone.
 
+use std::sync::atomic::Ordering;
+
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::SessionId;
 use backstay_core::units::Timestamp;
@@ -42,13 +44,20 @@ impl Vault {
             collection: CollectionNumber::NONE,
         };
         let named = Named::Session(object.session);
-        if self.requests_cost() {
+        if self.requests_cost() && !self.may_delete.load(Ordering::Relaxed) {
             // Who may not delete is told so before anything is put that would stay.
-            self.io().block_on(self.store().delete(&named.to_name()))?;
+            self.delete_noting(&named)?;
         }
         self.put_value(&who.signer, EnvelopeKind::Session, &named, &object)?;
         let listed = self.check_listed(object.session);
-        self.io().block_on(self.store().delete(&named.to_name()))?;
+        self.delete_noting(&named)?;
         listed
+    }
+
+    /// Deletes, and notes whether it could.
+    fn delete_noting(&self, named: &Named) -> Result<(), VaultError> {
+        let deleted = self.io().block_on(self.store().delete(&named.to_name()));
+        self.may_delete.store(deleted.is_ok(), Ordering::Relaxed);
+        Ok(deleted?)
     }
 }

@@ -101,6 +101,9 @@ pub struct Vault {
     trusted_parts: TrustedParts,
     /// Whether something was met that keys or a custodian have written which this process does not know.
     has_met_newer: AtomicBool,
+    /// Whether the last delete that tried it was not refused. Before each pass it would cost a request, and where versions are kept
+    /// a mark that stays.
+    may_delete: AtomicBool,
 }
 
 impl Vault {

@@ -240,6 +240,7 @@ impl Vault {
             kept_objects: OnceLock::new(),
             trusted_parts: TrustedParts::default(),
             has_met_newer: AtomicBool::default(),
+            may_delete: AtomicBool::default(),
         })
     }
 
