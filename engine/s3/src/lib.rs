@@ -6,6 +6,7 @@ mod access;
 mod bodies;
 mod connector;
 mod error;
+mod hashing;
 mod limiter;
 mod provider;
 mod store;

@@ -8,12 +8,15 @@ use tokio::task::JoinSet;
 
 use super::{PART_BYTES, S3Store, again};
 use crate::error::Fault;
+use crate::hashing::{Hashed, hash};
 
 impl S3Store {
     pub(super) async fn put_whole(&self, key: &str, content: Bytes) -> Result<(), Fault> {
         let length = content.len() as u64;
         let put = self.client.put_object().bucket(&self.place.bucket).key(key);
+        let hashed = hash(&content).await?;
         let put = put.content_length(length as i64).body(ByteStream::from(content));
+        let put = put.customize().interceptor(hashed);
         self.request(Operation::Put, key, length, put.send()).await.map(drop)
     }
 
@@ -47,7 +50,8 @@ impl S3Store {
             let (store, key, id) = (self.clone(), key.to_owned(), id.to_owned());
             sent.spawn(async move {
                 let (store, key, id) = (&store, &key, &id);
-                again(|| store.put_part(key, id, number, part.clone())).await
+                let hashed = &hash(&part).await?;
+                again(|| store.put_part((key, id, number), part.clone(), hashed.clone())).await
             });
         }
         let mut parts = Vec::with_capacity(sent.len());
@@ -61,10 +65,16 @@ impl S3Store {
         self.request(Operation::Put, key, 0, end.send()).await.map(drop)
     }
 
-    async fn put_part(&self, key: &str, id: &str, number: i32, part: Bytes) -> Result<CompletedPart, Fault> {
+    async fn put_part(
+        &self,
+        (key, id, number): (&str, &str, i32),
+        part: Bytes,
+        hashed: Hashed,
+    ) -> Result<CompletedPart, Fault> {
         let length = part.len() as u64;
         let put = self.client.upload_part().bucket(&self.place.bucket).key(key).upload_id(id);
         let put = put.part_number(number).content_length(length as i64).body(ByteStream::from(part));
+        let put = put.customize().interceptor(hashed);
         let put = self.request(Operation::Put, key, length, put.send()).await?;
         Ok(CompletedPart::builder().part_number(number).set_e_tag(put.e_tag).build())
     }
