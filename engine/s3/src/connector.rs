@@ -1,7 +1,7 @@
 //! The connections to the service, with an eye on what moves over them: a request of which nothing moves any more is given up. The
 //! protection that the SDK has against that takes a limit of the rate for a stall.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_http_client::{Connector, tls};
@@ -26,6 +26,17 @@ const BODY_FACTOR: u32 = 3;
 
 /// Connections that stay open while nothing is asked over them.
 const IDLE_MAX: usize = 16;
+
+/// Whether this host knows an authority by which the certificate of a service could be believed. Looked up once, as the SDK does.
+static KNOWS_AUTHORITIES: LazyLock<bool> = LazyLock::new(|| {
+    let known = rustls_native_certs::load_native_certs().certs;
+    rustls::RootCertStore::empty().add_parsable_certificates(known).0 > 0
+});
+
+/// Whether no certificate of a service can be believed, whatever it is.
+pub(crate) fn knows_no_authorities() -> bool {
+    !*KNOWS_AUTHORITIES
+}
 
 /// Gives the SDK its connections.
 #[derive(Debug, Clone)]
@@ -89,12 +100,17 @@ impl Connections {
 
     fn fresh(connect: Duration) -> Arc<Connector> {
         let settings = HttpConnectorSettings::builder().connect_timeout(connect).build();
-        let connector = Connector::builder()
-            .connector_settings(settings)
-            .pool_max_idle_per_host(IDLE_MAX)
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
-            .build();
-        Arc::new(connector)
+        let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+        let builder = Connector::builder().connector_settings(settings).pool_max_idle_per_host(IDLE_MAX);
+        let builder = builder.tls_provider(tls);
+        // The SDK takes it for an error of whoever has written this when a host knows none, also where nothing is asked by TLS.
+        let none = || tls::TlsContext::builder().with_trust_store(tls::TrustStore::empty()).build();
+        let builder = match knows_no_authorities().then(none) {
+            Some(Ok(without)) => builder.tls_context(without),
+            // Not to be built is for names that are none, and there are none at all.
+            Some(Err(_)) | None => builder,
+        };
+        Arc::new(builder.build())
     }
 
     fn current(&self) -> Arc<Connector> {

@@ -9,6 +9,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use backstay_vault::store::StoreErrorKind;
 
+use crate::connector::knows_no_authorities;
 use crate::limiter::Ended;
 use crate::tempo::TOO_SLOW;
 
@@ -98,6 +99,12 @@ impl Fault {
                 ),
             ),
             _ => match words(error) {
+                text if text.contains(BAD_CERTIFICATE) && knows_no_authorities() => Self::of(
+                    StoreErrorKind::Refused,
+                    format!(
+                        "this host knows no authority by which it could believe a certificate: install the package ca-certificates, or set SSL_CERT_FILE to a file with that of the service ({text})"
+                    ),
+                ),
                 text if text.contains(BAD_CERTIFICATE) => Self::of(
                     StoreErrorKind::Refused,
                     format!(

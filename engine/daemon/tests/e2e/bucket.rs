@@ -5,17 +5,19 @@ use std::fs;
 
 use backstay_testkit::bucket_stand_in::{BUCKET, BucketStandIn, Rights, Settings};
 use backstay_testkit::random::Random;
+use backstay_testkit::tls_proxy::TlsProxy;
 use tokio::runtime::Runtime;
 
 use crate::daemon::{Daemon, wait_for};
 use crate::judge::assert_same;
+use crate::outcome::run;
 use crate::sandbox::Sandbox;
 
 /// A node whose only vault that it captures to is in a bucket.
 struct Host {
     sandbox: Sandbox,
     service: BucketStandIn,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Host {
@@ -25,7 +27,7 @@ impl Host {
         let service = runtime.block_on(BucketStandIn::start(settings));
         let mut sandbox = Sandbox::new();
         sandbox.targets = "[\"offsite\"]\nkeep = { last = 1 }";
-        let mut host = Self { sandbox, service, _runtime: runtime };
+        let mut host = Self { sandbox, service, runtime };
         for name in ["node", "custodian", "other"] {
             fs::write(host.sandbox.path(name), name).unwrap();
         }
@@ -181,6 +183,24 @@ fn a_daemon_finds_out_once_what_a_provider_does_and_again_for_another_key() {
     assert_eq!(daemon.figure(protected), Some(0.0), "the custodian's key may delete versions");
     host.capture("something");
     assert_same(&host.sandbox.source, &host.sandbox.restore("restored"));
+}
+
+#[test]
+fn a_host_that_knows_no_authorities_says_so_and_asks_without_tls_all_the_same() {
+    let mut host = Host::new(Settings::default(), "");
+    let none = host.sandbox.path("none.pem");
+    fs::write(&none, "").unwrap();
+    let stat = |host: &Host| {
+        let mut command = host.sandbox.command(["vault", "stat", "offsite"]);
+        command.env("SSL_CERT_FILE", &none).env_remove("SSL_CERT_DIR");
+        run(command)
+    };
+    stat(&host).good();
+    let plain = host.service.endpoint();
+    let service = plain.trim_start_matches("http://").parse().unwrap();
+    let proxy = host.runtime.block_on(TlsProxy::start(service, host.sandbox.path("").as_path()));
+    host.sandbox.more = host.sandbox.more.replace(&plain, &proxy.endpoint());
+    stat(&host).refused(1, &["knows no authority", "install the package ca-certificates", "SSL_CERT_FILE"]);
 }
 
 #[test]
