@@ -44,7 +44,11 @@ pub(super) fn read_fleet(value: &Value<'_>, this_node: Option<NodeName>) -> Opti
         let name = table.require("name", "name = \"NAME\"").and_then(|value| value.parse());
         let nodes: BTreeMap<NodeName, _> = match table.get("nodes") {
             Some(listed) => {
-                read_named(&listed).into_iter().map(|(node, address)| (node, address.parse())).collect()
+                let listed = read_named::<NodeName>(&listed);
+                let nodes: BTreeMap<_, Option<NodeAddress>> =
+                    listed.iter().map(|(node, address)| (node.clone(), address.parse())).collect();
+                refuse_shared_addresses(&listed, &nodes);
+                nodes
             }
             None => this_node.into_iter().map(|node| (node, None)).collect(),
         };
@@ -59,4 +63,26 @@ pub(super) fn read_fleet(value: &Value<'_>, this_node: Option<NodeName>) -> Opti
         let issuers = table.get("issuers").map(|value| value.references(&names)).unwrap_or_default();
         FleetDraft { name, nodes, names, issuers }
     })
+}
+
+/// Whoever asks for the one would reach the other.
+fn refuse_shared_addresses(
+    listed: &BTreeMap<NodeName, Value<'_>>,
+    nodes: &BTreeMap<NodeName, Option<NodeAddress>>,
+) {
+    let mut known = BTreeMap::new();
+    for (node, address) in nodes {
+        let Some(address) = address else { continue };
+        // Names of hosts are the same in capitals (RFC 4343).
+        let other = known.insert((address.host.to_ascii_lowercase(), address.port), node);
+        if let (Some(other), Some(place)) = (other, listed.get(node)) {
+            place.problem(ProblemKind::Conflict, || {
+                let what = format!("{node} and {other} are both at {address}");
+                Refusal::new(
+                    what,
+                    "give each node the address at which it alone is reached; on one host, each its port",
+                )
+            });
+        }
+    }
 }

@@ -275,7 +275,7 @@ fn node_file_alone(invitation: &Invitation, starter: &Starter) -> Option<Config>
     let text = std::fs::read_to_string(starter.node_file()).ok()?;
     let (node, inviter) = (&invitation.node, &invitation.inviter);
     let fleet = format!(
-        "[fleet]\nname = \"{}\"\nnodes = {{ {node} = \"127.0.0.1:1\", {inviter} = \"127.0.0.1:1\" }}\n",
+        "[fleet]\nname = \"{}\"\nnodes = {{ {node} = \"127.0.0.1:1\", {inviter} = \"127.0.0.1:2\" }}\n",
         invitation.fleet
     );
     let fleet = SourceText { name: "fleet.toml", text: &fleet };

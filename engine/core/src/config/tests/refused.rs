@@ -149,6 +149,25 @@ fn durations_and_counts_of_zero_are_refused() {
 }
 
 #[test]
+fn each_node_has_an_address_of_its_own() {
+    let with = |nodes: &str| {
+        let text = MINIMAL.replacen("name = \"home\"", &format!("name = \"home\"\nnodes = {nodes}"), 1);
+        parse(&text.replacen("[service.static]", "[service.static]\nprimary = \"box\"", 1))
+    };
+    for nodes in [
+        "{ box = \"a:1\", crate = \"b:1\", chest = \"a:1\" }",
+        "{ box = \"a.net:1\", crate = \"b:1\", chest = \"A.net:1\" }",
+        "{ box = \"[fd7a::2]:1\", crate = \"b:1\", chest = \"[fd7a:0::2]:1\" }",
+    ] {
+        let errors = with(nodes).expect_err(nodes);
+        let [problem] = &errors.problems[..] else { panic!("{errors}") };
+        assert_eq!((problem.kind, problem.key.as_str()), (ProblemKind::Conflict, "fleet.nodes.chest"));
+        assert!(problem.what.starts_with("chest and box are both at "), "{problem}");
+    }
+    with("{ box = \"a:1\", crate = \"a:2\" }").expect("on one host, each at its port");
+}
+
+#[test]
 fn nodes_must_be_of_the_fleet_and_the_secondary_another_than_the_primary() {
     let with_nodes = |service: &str| {
         let nodes = "name = \"home\"\nnodes = { box = \"a:1\", crate = \"b:1\" }";
