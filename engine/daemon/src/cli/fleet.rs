@@ -44,6 +44,9 @@ pub(super) struct InitArgs {
     /// Where others reach this node, HOST:PORT, where there is no configuration yet; found out where it is not given.
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<String>,
+    /// The directory of its state, where there is no configuration yet.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -148,7 +151,8 @@ fn begin_configuration(
             starter.fleet_file().display()
         ));
     }
-    if starter.write_node(node, listen, None)? {
+    let state = arguments.state.as_deref().map(std::path::absolute).transpose()?;
+    if starter.write_node(node, listen, state.as_deref())? {
         print(&format!("wrote {}", starter.node_file().display()));
     }
     Ok(())

@@ -98,6 +98,19 @@ fn a_node_that_is_removed_is_refused_at_once_and_one_that_was_never_enrolled_is_
 }
 
 #[test]
+fn a_fleet_begins_where_its_state_is_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut begin = Command::new(env!("CARGO_BIN_EXE_backstay"));
+    begin.current_dir(folder.path()).args(["--config", "etc", "init", "alpha", "--no-recovery"]);
+    begin.args(["--listen", "127.0.0.1:7420", "--state", "state"]);
+    run(begin).good();
+    assert!(folder.path().join("state/identity").is_dir());
+    let mut look = Command::new(env!("CARGO_BIN_EXE_backstay"));
+    look.current_dir("/").arg("--config").arg(folder.path().join("etc")).args(["node", "list"]);
+    assert!(run(look).good().text().contains("alpha"));
+}
+
+#[test]
 fn an_invitation_is_good_once_and_only_as_a_whole() {
     let pair = Pair::apart();
     pair.run(0, ["invite", "beta"]).refused(2, &["belongs to no fleet yet"]);
