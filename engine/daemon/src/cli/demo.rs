@@ -183,7 +183,7 @@ impl Pair {
         }
         let (text, invited) = channel();
         let (config, inviting_io) = (Arc::clone(&alpha.config), io.clone());
-        let vaults = alpha.vaults_to_read(None)?;
+        let vaults = Arc::new(alpha.vaults_to_read(None)?);
         let inviting = std::thread::spawn(move || {
             let told = Handed(Mutex::new(Some(text)));
             let beta = BETA.parse()?;

@@ -178,7 +178,7 @@ pub(super) fn invite(context: &Context, arguments: &InviteArgs, path: &Path) -> 
     if valid.is_zero() || valid > INVITATION_MAX {
         return Err(Failure::usage("an invitation is open for up to 24h"));
     }
-    let vaults = context.vaults_to_read(None)?;
+    let vaults = Arc::new(context.vaults_to_read(None)?);
     let fleet_file = match path.is_dir() {
         true => std::fs::read(Starter::in_folder(path).fleet_file())?,
         // All tables are in one file, of which others get nothing.

@@ -26,6 +26,9 @@ use crate::fleet::{CERTIFICATE_VALID, Files, FleetMember, PORT, local_api, publi
 use crate::node::Identity;
 use crate::vaults::Vaults;
 
+/// A vault of this node that answers nothing for so long gets to know the node that was invited by `vault init` there.
+const ADMIT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What is told while it is waited.
 pub trait Invited {
     /// The invitation is open; this text is for the other node, and that is where it is taken up.
@@ -43,7 +46,7 @@ pub enum Again {
 
 /// Invites a node, and waits for it. `fleet_file` goes to it.
 pub fn invite(
-    (config, io, vaults): (&Arc<Config>, &Handle, &Vaults),
+    (config, io, vaults): (&Arc<Config>, &Handle, &Arc<Vaults>),
     (node, again): (&NodeName, Again),
     recovery: Option<&Path>,
     listen: Option<SocketAddr>,
@@ -97,7 +100,7 @@ pub fn invite(
 
 /// A node that was built anew has other keys: the vaults of this node that knew it before are to know it again; and those that take
 /// points of all nodes are to know any. Those that cannot be told now get to know it by `vault init` there.
-fn admit(config: &Config, vaults: &Vaults, node: &NodeName, full: &Bundle) {
+fn admit(config: &Config, vaults: &Arc<Vaults>, node: &NodeName, full: &Bundle) {
     let Some(member) = vaults.fleet().and_then(|fleet| fleet.roster().members.get(node).cloned()) else {
         return;
     };
@@ -105,14 +108,19 @@ fn admit(config: &Config, vaults: &Vaults, node: &NodeName, full: &Bundle) {
     for name in
         config.vaults.iter().filter(|(_, vault)| vault.kind.may_be_cared_for()).map(|(name, _)| name.as_str())
     {
-        let node = (node.as_str(), member.signer, member.recipient.as_str());
-        match vaults.admit(name, full, node) {
-            Ok(true) => tracing::info!(vault = name, node = node.0, "it is known there now"),
+        let (vault, full, member, node) = (name.to_owned(), full.clone(), member.clone(), node.to_string());
+        let of = node.clone();
+        // One that hangs keeps neither the others from it nor this command from its end.
+        let admitted = vaults.within(ADMIT_PATIENCE, name, move |vaults| {
+            vaults.admit(&vault, &full, (&of, member.signer, &member.recipient))
+        });
+        match admitted {
+            Ok(true) => tracing::info!(vault = name, node, "it is known there now"),
             Ok(false) => {}
             Err(failure) if failure.class == "no_vault" => {}
             Err(failure) => tracing::warn!(
                 vault = name,
-                node = node.0,
+                node,
                 "it is not known there by its new key; on it, `backstay vault init VAULT --recovery FILE` of its vault here does that: {failure}"
             ),
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::{Daemon, END_TIME, wait_for};
 use crate::outcome::run;
+use crate::pair::Pair;
 use crate::sandbox::Sandbox;
 
 /// Whoever opens the file at `path` from now on hangs.
@@ -103,4 +104,22 @@ fn sigterm_ends_a_daemon_whose_vault_hangs_in_time_and_the_lock_is_held_as_long(
     assert_eq!(stuck.wait().code, Some(1));
     fs::remove_file(hanging).unwrap();
     assert_eq!(sandbox.points().len(), 1);
+}
+
+#[test]
+fn a_vault_that_hangs_keeps_no_invitation_from_its_end() {
+    let mut pair = Pair::apart();
+    let local = pair.folder.path().join("local");
+    pair.more_of_fleet = format!("[vault.local]\nkind = \"dir\"\npath = {:?}\n", local.to_str().unwrap());
+    let recovery = pair.recovery();
+    pair.run(0, ["init", "alpha", "--recovery", recovery.to_str().unwrap()]).good();
+    pair.run(0, ["vault", "init", "local", "--recovery", recovery.to_str().unwrap()]).good();
+    let format = fs::read_dir(local.join("format")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(&format).unwrap();
+    hang(&format);
+    let (inviting, text) = pair.open_invitation();
+    pair.run(1, ["join", &text]).good();
+    let invited = inviting.wait().good();
+    assert!(invited.stderr.contains("it is not known there by its new key"), "{invited:?}");
+    let_go(&format);
 }
