@@ -1,7 +1,9 @@
-//! When one relay is done next, and how it looks then. Pure: the time is an argument.
+//! When relays are done next, which of them can begin, and how each looks then. Pure: the time is an argument.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use backstay_core::config::Relay;
 use backstay_core::schedule::{Jitter, backoff};
 
 use crate::relay::{Look, Relayed};
@@ -14,6 +16,9 @@ pub(super) const SETTLING: Duration = Duration::from_millis(200);
 
 /// What comes after something has failed is tried with no sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// Vaults that answer nothing for so long, while something is copied, are said to hang.
+const SILENCE_TOLD: Duration = Duration::from_secs(60);
 
 /// One relay.
 #[derive(Debug)]
@@ -108,6 +113,66 @@ impl RelayState {
     }
 }
 
+/// What a relay does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is being done.
+    UnderWay,
+    /// It is not due yet, for so long.
+    Later(Duration),
+    /// It is due, and something is in its way, which tells when it has ended.
+    Waits(&'static str),
+    /// It begins.
+    Begins,
+}
+
+/// The relays by number: who has waited for longest is first.
+pub(super) fn in_order(states: &[RelayState]) -> Vec<usize> {
+    let mut numbers: Vec<usize> = (0..states.len()).collect();
+    numbers.sort_by_key(|number| states[*number].next());
+    numbers
+}
+
+/// The vaults that are copied from or to.
+pub(super) fn under_way(relays: &[Relay], states: &[RelayState]) -> BTreeSet<String> {
+    let running = states.iter().zip(relays).filter(|(state, _)| state.running_since().is_some());
+    running.flat_map(|(_, relay)| [relay.from.to_string(), relay.to.to_string()]).collect()
+}
+
+/// What a relay does now, but for vaults that are `cared_for` otherwise. One at a time to each vault: one that hangs keeps no other
+/// waiting.
+pub(super) fn turn(
+    number: usize,
+    relays: &[Relay],
+    states: &[RelayState],
+    cared_for: &BTreeSet<String>,
+    now: Instant,
+) -> Turn {
+    let (relay, state) = (&relays[number], &states[number]);
+    if state.running_since().is_some() {
+        return Turn::UnderWay;
+    }
+    if let Some(wait) = state.next().checked_duration_since(now).filter(|wait| !wait.is_zero()) {
+        return Turn::Later(wait);
+    }
+    if [&relay.from, &relay.to].iter().any(|name| cared_for.contains(name.as_str())) {
+        Turn::Waits("it waits for a prune or another job on its vaults")
+    } else if under_way(relays, states).contains(relay.to.as_str()) {
+        Turn::Waits("it waits for what is copied there for another node")
+    } else {
+        Turn::Begins
+    }
+}
+
+/// Whether neither of a relay's vaults has answered for so long that it is to be told; while one of both is read or written, the
+/// other one may be silent.
+pub(super) fn is_silent(since: Instant, last: [Option<Instant>; 2], now: Instant) -> bool {
+    let is_silent = |last: Option<Instant>| {
+        now.saturating_duration_since(last.map_or(since, |last| last.max(since))) >= SILENCE_TOLD
+    };
+    last.into_iter().all(is_silent)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +243,76 @@ mod tests {
     fn one_that_has_given_up_its_turn_goes_on_at_once() {
         let (state, now) = done(Some(Relayed { has_more: true, ..DONE.expect("some") }));
         assert_eq!(state.next(), now);
+    }
+    /// From what is held for two nodes to one vault, and from one of them to another.
+    fn three() -> (Vec<Relay>, Vec<RelayState>, Instant) {
+        let now = Instant::now();
+        let relay = |writer: &str, from: &str, to: &str| Relay {
+            writer: writer.parse().expect("a name"),
+            from: from.parse().expect("a name"),
+            to: to.parse().expect("a name"),
+            sources: Vec::new(),
+        };
+        let relays = vec![
+            relay("alpha", "of-alpha", "nas"),
+            relay("beta", "of-beta", "nas"),
+            relay("alpha", "of-alpha", "tape"),
+        ];
+        let states = relays.iter().map(|_| RelayState::new(now)).collect();
+        (relays, states, now)
+    }
+
+    fn names(of: &[&str]) -> BTreeSet<String> {
+        of.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn one_at_a_time_goes_to_each_vault_and_one_that_hangs_keeps_no_other_waiting() {
+        let (relays, mut states, now) = three();
+        let none = BTreeSet::new();
+        let of = |states: &[RelayState]| [0, 1, 2].map(|number| turn(number, &relays, states, &none, now));
+        assert_eq!(of(&states), [Turn::Begins; 3]);
+        states[0].begin(now);
+        let [first, second, third] = of(&states);
+        assert_eq!((first, third), (Turn::UnderWay, Turn::Begins), "from the same vault, to another one");
+        assert!(matches!(second, Turn::Waits(why) if why.contains("another node")), "{second:?}");
+        assert_eq!(under_way(&relays, &states), names(&["nas", "of-alpha"]));
+        states[0].end(DONE, now, Jitter(0));
+        assert_eq!(of(&states), [Turn::Later(LOOK_PERIOD), Turn::Begins, Turn::Begins]);
+        assert_eq!(under_way(&relays, &states), none);
+    }
+
+    #[test]
+    fn what_is_cared_for_is_neither_copied_from_nor_to() {
+        let (relays, states, now) = three();
+        for (cared_for, waits) in [("of-alpha", [true, false, true]), ("nas", [true, true, false])] {
+            let cared_for = names(&[cared_for]);
+            let turns = [0, 1, 2].map(|number| turn(number, &relays, &states, &cared_for, now));
+            assert_eq!(turns.map(|turn| matches!(turn, Turn::Waits(why) if why.contains("prune"))), waits);
+        }
+    }
+
+    #[test]
+    fn who_has_given_up_its_turn_comes_after_who_waits_for_the_same_vault() {
+        let (relays, mut states, now) = three();
+        assert_eq!(in_order(&states)[0], 0);
+        states[0].begin(now);
+        let later = now + Duration::from_secs(30);
+        states[0].end(Some(Relayed { has_more: true, ..DONE.expect("some") }), later, Jitter(0));
+        assert_eq!(in_order(&states), [1, 2, 0]);
+        assert_eq!(turn(1, &relays, &states, &BTreeSet::new(), later), Turn::Begins);
+    }
+
+    #[test]
+    fn a_copy_is_silent_when_neither_of_its_vaults_has_answered_since_it_began() {
+        let long_ago = Instant::now();
+        let since = long_ago + Duration::from_secs(1000);
+        let now = since + SILENCE_TOLD;
+        assert!(is_silent(since, [None, Some(long_ago)], now));
+        assert!(
+            !is_silent(since, [None, Some(long_ago)], now - Duration::from_secs(1)),
+            "what was before does not count"
+        );
+        assert!(!is_silent(since, [Some(now), None], now), "the other one is read meanwhile");
     }
 }

@@ -10,14 +10,11 @@ use backstay_core::schedule::Jitter;
 use backstay_vault::keys::random_bytes;
 use tokio::sync::mpsc;
 
-use super::relay_state::{RelayState, SETTLING};
+use super::relay_state::{RelayState, SETTLING, Turn, in_order, is_silent, turn, under_way};
 use super::{Daemon, Event, SLEEP_MAX};
 use crate::failure::Failure;
 use crate::fleet::Commits;
 use crate::relay::{Relayed, relay, sources};
-
-/// A vault that answers nothing for so long, while something is copied to it, is said to hang.
-const SILENCE_TOLD: Duration = Duration::from_secs(60);
 
 /// All relays of this node.
 pub(super) struct Relaying {
@@ -71,9 +68,7 @@ impl Relaying {
 
     /// The vaults that are copied from or to.
     pub(super) fn under_way(&self) -> BTreeSet<String> {
-        let all = self.states.iter().zip(&self.daemon.config.relays);
-        let running = all.filter(|(state, _)| state.running_since().is_some());
-        running.flat_map(|(_, relay)| [relay.from.to_string(), relay.to.to_string()]).collect()
+        under_way(&self.daemon.config.relays, &self.states)
     }
 
     /// Starts what is due, but for vaults that are `cared_for` otherwise; says how long to sleep at most.
@@ -81,32 +76,14 @@ impl Relaying {
         let now = Instant::now();
         let mut sleep = SLEEP_MAX;
         self.tell_of_silence(now);
-        // Who has waited for longest is first.
-        let mut numbers: Vec<usize> = (0..self.states.len()).collect();
-        numbers.sort_by_key(|number| self.states[*number].next());
-        for number in numbers {
-            let daemon = Arc::clone(&self.daemon);
-            let relay = &daemon.config.relays[number];
-            let state = &self.states[number];
-            if state.running_since().is_some() {
-                continue;
-            }
-            if let Some(wait) = state.next().checked_duration_since(now).filter(|wait| !wait.is_zero()) {
-                sleep = sleep.min(wait);
-                continue;
-            }
-            // One at a time to each vault: one that hangs keeps no other waiting. Whoever keeps it from beginning tells when
-            // that has ended.
-            let obstacle = if [&relay.from, &relay.to].iter().any(|name| cared_for.contains(name.as_str())) {
-                Some("it waits for a prune or another job on its vaults")
-            } else if self.under_way().contains(relay.to.as_str()) {
-                Some("it waits for what is copied there for another node")
-            } else {
-                None
-            };
-            match obstacle {
-                Some(obstacle) => daemon.standings.obstruct(relay, Some(obstacle.to_owned())),
-                None => self.start(number, now),
+        let daemon = Arc::clone(&self.daemon);
+        let relays = &daemon.config.relays;
+        for number in in_order(&self.states) {
+            match turn(number, relays, &self.states, cared_for, now) {
+                Turn::UnderWay => {}
+                Turn::Later(wait) => sleep = sleep.min(wait),
+                Turn::Waits(why) => daemon.standings.obstruct(&relays[number], Some(why.to_owned())),
+                Turn::Begins => self.start(number, now),
             }
         }
         sleep
@@ -117,12 +94,8 @@ impl Relaying {
         let answered = self.daemon.engine.vaults().answered();
         for (relay, state) in self.daemon.config.relays.iter().zip(&self.states) {
             let Some(since) = state.running_since() else { continue };
-            // While one of both is read or written, the other one may be silent.
-            let is_silent = |name: &str| {
-                let last = answered.get(name).map_or(since, |last| (*last).max(since));
-                now.saturating_duration_since(last) >= SILENCE_TOLD
-            };
-            let are_both = is_silent(relay.to.as_str()) && is_silent(relay.from.as_str());
+            let last = [&relay.to, &relay.from].map(|name| answered.get(name.as_str()).copied());
+            let are_both = is_silent(since, last, now);
             let why = format!(
                 "neither {} nor {} has answered for a minute: see whether a disk or a server hangs",
                 relay.from, relay.to
