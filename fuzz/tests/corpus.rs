@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use backstay_fuzz::{TARGETS, Target};
 use backstay_testkit::random::Random;
+use backstay_vault::name::ObjectName;
 
 /// Mutations of each target. Bounded by count and not by time, so that every run does the same.
 const MUTATIONS: usize = 3000;
@@ -42,6 +43,32 @@ fn every_target_has_kept_inputs_and_a_binary() {
     for folder in ["corpus", "libfuzzer/src/bin"] {
         let entries = fs::read_dir(root().join(folder)).expect("readable").count();
         assert_eq!(entries, TARGETS.len(), "{folder} has one for each target");
+    }
+}
+
+#[test]
+fn kept_names_are_names_of_every_kind() {
+    let target = TARGETS.iter().find(|target| target.name == "name").expect("a target");
+    let inputs = corpus(target).into_iter().map(|(_, input)| String::from_utf8(input).expect("text"));
+    let names: Vec<String> = inputs.filter(|text| ObjectName::parse(text).is_some()).collect();
+    for folder in [
+        "format",
+        "trust",
+        "keys",
+        "packs",
+        "index",
+        "points",
+        "layout",
+        "heads",
+        "ledger/sessions",
+        "fences",
+        "ledger/gc",
+        "bad",
+        "proofs",
+        "journal",
+    ] {
+        let is_there = names.iter().any(|name| name.starts_with(&format!("{folder}/")));
+        assert!(is_there, "no mutation begins with a name below {folder}/: {names:?}");
     }
 }
 

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{ChunkId, ContentId, KeyId, LinkId, ObjectHash, PackId, SessionId};
+use backstay_core::id::{
+    BranchId, ChunkId, ContentId, JournalId, KeyId, LinkId, ObjectHash, PackId, PointId, SessionId,
+};
 use backstay_core::layout::{Accepted, Layout};
 use backstay_core::proof::{Place, Proof, ProofLevel, Round, Share, Summary};
 use backstay_core::run::{Change, Entry, PartRef};
@@ -304,13 +306,22 @@ fn clear_text(seeds: &mut Seeds) {
     }
     seeds.push(("bundle", "full", bundle().to_json().to_vec()));
     seeds.push(("bundle", "identity", FIXTURE.identity().to_file().into_bytes()));
-    let session = SessionId::new([1; 16]);
+    let (session, source, hash) = (SessionId::new([1; 16]), RING.source_id(SOURCE), ObjectHash::new([2; 32]));
     for (name, named) in [
-        ("pack", Named::Pack(PackId::new([0xab; 32]))),
+        ("format", Named::Format(0)),
+        ("trust", Named::Trust(3)),
         ("key", Named::Key("recovery-1".into())),
+        ("pack", Named::Pack(PackId::new([0xab; 32]))),
+        ("index", Named::Index(session, hash)),
+        ("point", Named::Point(source, PointId::new([3; 16]), hash)),
+        ("layout", Named::Layout(source, 2, hash)),
+        ("head", Named::Head(source, 5, hash)),
         ("session", Named::Session(session)),
-        ("gc", Named::Gc(CollectionNumber::new(5), ObjectHash::new([2; 32]))),
-        ("head", Named::Head(RING.source_id(SOURCE), 5, ObjectHash::new([2; 32]))),
+        ("fence", Named::Fence(session)),
+        ("gc", Named::Gc(CollectionNumber::new(5), hash)),
+        ("bad", Named::Bad(1, hash)),
+        ("proof", Named::Proof(source, 1_750_000_000_000_000_000, hash)),
+        ("journal", Named::Journal(source, BranchId::new([4; 16]), 6, JournalId::new([5; 16]))),
     ] {
         seeds.push(("name", name, named.to_name().to_string().into_bytes()));
     }
