@@ -1,7 +1,8 @@
 //! What tests of several crates share: stores that fail and crash on demand, the suite that every store
 //! passes, a vault with keys, captures and objects written by hand, a stand-in for tailscaled, services
-//! with buckets, and networks of hosts. Never part of a release.
+//! with buckets, networks of hosts, and a machine of the worst day. Never part of a release.
 
+pub mod bare;
 pub mod bucket;
 pub mod bucket_stand_in;
 pub mod capture;

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use backstay_testkit::garage::{Garage, REGION};
 use backstay_testkit::ports::free_ports;
 
 use crate::daemon::Daemon;
-use crate::host::Said;
+use crate::host::{Said, said};
 
 pub(crate) const NODES: [&str; 2] = ["alpha", "beta"];
 
@@ -72,9 +72,7 @@ impl Fleet {
     }
 
     pub(crate) fn run(&self, node: usize, arguments: &[&str]) -> Said {
-        let Output { status, stdout, stderr } = self.command(node, arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said { code: status.code(), out: text(stdout), errors: text(stderr) }
+        said(self.command(node, arguments))
     }
 
     pub(crate) fn daemon(&self, node: usize) -> Daemon {

@@ -160,7 +160,8 @@ impl Host {
     }
 }
 
-fn said(mut command: Command) -> Said {
+/// Runs a command to its end.
+pub(crate) fn said(mut command: Command) -> Said {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Said { code: status.code(), out: text(stdout), errors: text(stderr) }

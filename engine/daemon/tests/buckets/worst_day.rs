@@ -1,49 +1,22 @@
 //! All hosts are gone; what is left is the bucket, and the page that was printed.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
+use backstay_testkit::bare::{Bare, PASSPHRASE, commands};
 use backstay_testkit::random::Random;
 
 use crate::fleet::{Fleet, assert_same};
-use crate::host::Said;
-
-const PASSPHRASE: &str = "correct horse battery staple";
+use crate::host::{Said, said};
 
 /// A machine with nothing but the program and what was typed from paper.
-struct Bare(tempfile::TempDir);
-
-impl Bare {
-    fn with(page: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("backstay-bare-").tempdir().unwrap();
-        symlink(env!("CARGO_BIN_EXE_backstay"), folder.path().join("backstay")).unwrap();
-        fs::write(folder.path().join("kit.txt"), page).unwrap();
-        fs::write(folder.path().join("passphrase.txt"), PASSPHRASE).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn types(&self, line: &str) -> Said {
-        let mut command = Command::new("sh");
-        command.args(["-c", line]).env_clear().current_dir(self.0.path()).env("HOME", self.0.path());
-        command.env("PATH", format!("{}:/usr/bin:/bin", self.0.path().display()));
-        let Output { status, stdout, stderr } = command.output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said { code: status.code(), out: text(stdout), errors: text(stderr) }
-    }
+fn bare_with(page: &str) -> Bare {
+    Bare::with(env!("CARGO_BIN_EXE_backstay"), page)
 }
 
-fn commands(page: &str) -> Vec<String> {
-    let whole = page.replace("\\\n", "");
-    let commands = whole.lines().filter_map(|line| line.strip_prefix("    "));
-    let commands = commands.filter(|line| line.starts_with("backstay "));
-    // Where there is a terminal it is asked for.
-    commands.map(|line| format!("{} --passphrase-file passphrase.txt", line.trim_end())).collect()
+/// Has a shell there read what was typed.
+fn types(bare: &Bare, line: &str) -> Said {
+    said(bare.typed(line))
 }
 
 fn copy_of(folder: &Path, to: &Path) {
@@ -94,16 +67,16 @@ fn two_nodes_come_back_from_the_bucket_by_the_printed_page_alone() {
         fs::remove_file(fleet.path(file)).unwrap();
     }
 
-    let bare = Bare::with(&page);
+    let bare = bare_with(&page);
     let printed = commands(&page);
     let [look, own, below] = &printed[..] else { panic!("{printed:?}\n{page}") };
-    let seen = bare.types(look).good().out;
+    let seen = types(&bare, look).good().out;
     assert!(seen.contains("alpha.files") && seen.contains("beta.files"), "{seen}");
     // A machine is one node.
-    let whose = bare.types(&own.replace(" --node alpha", ""));
+    let whose = types(&bare, &own.replace(" --node alpha", ""));
     assert_eq!(whose.code, Some(2), "{}", whose.errors);
     assert!(whose.errors.contains("alpha, beta") && whose.errors.contains("--node NODE"), "{}", whose.errors);
-    let restored = bare.types(own).good();
+    let restored = types(&bare, own).good();
     assert!(restored.out.contains("to be brought here by hand: file:"), "{}", restored.out);
     assert_same(&before.join("alpha"), &fleet.source("alpha"));
     assert_same(&before.join("configuration of alpha"), &fleet.path("alpha").canonicalize().unwrap());
@@ -111,12 +84,12 @@ fn two_nodes_come_back_from_the_bucket_by_the_printed_page_alone() {
     let beta = own
         .replace("--node alpha", "--node beta")
         .replace(fleet.path("alpha").to_str().unwrap(), fleet.path("beta").to_str().unwrap());
-    bare.types(&beta).good();
+    types(&bare, &beta).good();
     assert_same(&before.join("beta"), &fleet.source("beta"));
     assert_same(&before.join("configuration of beta"), &fleet.path("beta"));
 
     let all = bare.path("all");
-    bare.types(&below.replace("/srv/restored", all.to_str().unwrap())).good();
+    types(&bare, &below.replace("/srv/restored", all.to_str().unwrap())).good();
     for node in crate::fleet::NODES {
         assert_same(&before.join(node), &all.join(format!("{node}.files")));
         let roster = all.join(format!("_fleet.{node}")).join("roster");
@@ -129,7 +102,7 @@ fn two_nodes_come_back_from_the_bucket_by_the_printed_page_alone() {
         fs::write(fleet.path(file), text).unwrap();
     }
     let open = format!("backstay kit --open kit.txt --passphrase-file passphrase.txt --to {recovery}");
-    bare.types(&open).good();
+    types(&bare, &open).good();
     assert!(fs::read_to_string(&recovery).unwrap().contains(&key.secret), "the key of the bucket is in it");
     fleet.run(0, &["vault", "custodian", "take", "offsite", "--key-file", &recovery]).good();
     fleet.run(0, &["init", "alpha", "--recovery", &recovery]).good();
@@ -143,13 +116,13 @@ fn two_nodes_come_back_from_the_bucket_by_the_printed_page_alone() {
     }
     fleet.run(0, &["vault", "check", "offsite", "--read-data", "1/1"]).good();
 
-    let elsewhere = bare.types(&look.replace("/home/", "/elsewhere/"));
+    let elsewhere = types(&bare, &look.replace("/home/", "/elsewhere/"));
     assert_eq!(elsewhere.code, Some(1), "{}", elsewhere.errors);
     assert!(elsewhere.errors.contains("there is no vault in"), "{}", elsewhere.errors);
     // Without the access key on it, it comes from the environment.
-    let bare = Bare::with(&without);
+    let bare = bare_with(&without);
     let line = commands(&without).remove(0);
-    assert_ne!(bare.types(&line).code, Some(0), "no key opens the bucket");
+    assert_ne!(types(&bare, &line).code, Some(0), "no key opens the bucket");
     let keys = format!("AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}", key.id, key.secret);
-    bare.types(&format!("{keys} {line}")).good();
+    types(&bare, &format!("{keys} {line}")).good();
 }

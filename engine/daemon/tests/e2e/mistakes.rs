@@ -24,7 +24,7 @@ use crate::sandbox::{Capture, Sandbox};
 use crate::tree;
 
 /// A user who is not root.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// A node with one file and one point.
 fn captured() -> (Sandbox, Capture) {

@@ -2,10 +2,10 @@
 //! commands that are printed on the page, typed as they stand there.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use backstay_testkit::bare::{Bare, PASSPHRASE, commands};
 use backstay_testkit::random::Random;
 use serde_json::Value;
 
@@ -14,8 +14,6 @@ use crate::judge::{Picture, assert_same};
 use crate::outcome::{Outcome, run};
 use crate::sandbox::{Sandbox, text};
 use crate::tree;
-
-const PASSPHRASE: &str = "correct horse battery staple";
 
 /// A node with two trees and the output of a program, and a vault with a recovery key.
 struct Node {
@@ -81,40 +79,13 @@ impl Node {
 }
 
 /// A machine with nothing but the program and what was typed from paper.
-struct Bare {
-    folder: tempfile::TempDir,
+fn bare_with(page: &str) -> Bare {
+    Bare::with(env!("CARGO_BIN_EXE_backstay"), page)
 }
 
-impl Bare {
-    fn with(page: &str) -> Self {
-        let bare = Self { folder: tempfile::Builder::new().prefix("backstay-bare-").tempdir().unwrap() };
-        symlink(env!("CARGO_BIN_EXE_backstay"), bare.path("backstay")).unwrap();
-        fs::write(bare.path("kit.txt"), page).unwrap();
-        fs::write(bare.path("passphrase.txt"), PASSPHRASE).unwrap();
-        bare
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Has a shell read what was typed; no terminal can be asked.
-    fn types(&self, line: &str) -> Outcome {
-        let mut command = Command::new("setsid");
-        command.args(["--wait", "sh", "-c", line]).env_clear().current_dir(self.folder.path());
-        let path = format!("{}:/usr/bin:/bin", self.folder.path().display());
-        command.env("PATH", path).env("HOME", self.folder.path());
-        run(command)
-    }
-}
-
-/// The commands of a page, with all that belongs to each.
-fn commands(page: &str) -> Vec<String> {
-    let whole = page.replace("\\\n", "");
-    let commands = whole.lines().filter_map(|line| line.strip_prefix("    "));
-    let commands = commands.filter(|line| line.starts_with("backstay "));
-    // Where there is a terminal it is asked for.
-    commands.map(|line| format!("{} --passphrase-file passphrase.txt", line.trim_end())).collect()
+/// Has a shell there read what was typed.
+fn types(bare: &Bare, line: &str) -> Outcome {
+    run(bare.typed(line))
 }
 
 #[test]
@@ -131,10 +102,10 @@ fn everything_comes_back_from_the_printed_page_alone() {
     assert!(page.contains("fleet test") && page.contains("on alpha"), "{page}");
     let (data, web, config) = node.lose();
 
-    let bare = Bare::with(&page);
-    let commands = commands(&page);
-    let [look, own, below] = &commands[..] else { panic!("{commands:?}\n{page}") };
-    let seen = bare.types(look).good().text();
+    let bare = bare_with(&page);
+    let printed = commands(&page);
+    let [look, own, below] = &printed[..] else { panic!("{printed:?}\n{page}") };
+    let seen = types(&bare, look).good().text();
     for expected in ["data.files", "web.files", "db.dump", "backstay.toml would be written"] {
         assert!(seen.contains(expected), "{expected}: {seen}");
     }
@@ -142,7 +113,7 @@ fn everything_comes_back_from_the_printed_page_alone() {
     assert!(!node.sandbox.path("backstay.toml").exists());
 
     // The output of a program has no path of its own.
-    let partly = bare.types(own).refused(3, &["db.dump", "not restored"]);
+    let partly = types(&bare, own).refused(3, &["db.dump", "not restored"]);
     assert!(partly.text().contains("--to DIR"), "{partly:?}");
     data.assert_same(&Picture::of(&node.sandbox.source));
     web.assert_same(&Picture::of(&node.web()));
@@ -150,14 +121,14 @@ fn everything_comes_back_from_the_printed_page_alone() {
 
     let all = bare.path("all");
     let below = below.replace("/srv/restored", all.to_str().unwrap());
-    bare.types(&below).good();
+    types(&bare, &below).good();
     data.assert_same(&Picture::of(&all.join("data.files")));
     web.assert_same(&Picture::of(&all.join("web.files")));
     assert_eq!(fs::read_to_string(all.join("db.dump")).unwrap(), "all rows\n");
     assert_eq!(fs::read_to_string(all.join("_fleet.alpha/backstay.toml")).unwrap(), config);
 
     // And the machine goes on where the lost one ended.
-    bare.types("backstay kit --open kit.txt --passphrase-file passphrase.txt --to recovery.key").good();
+    types(&bare, "backstay kit --open kit.txt --passphrase-file passphrase.txt --to recovery.key").good();
     let key = bare.path("recovery.key");
     node.sandbox.run(["vault", "custodian", "take", "local", "--key-file", key.to_str().unwrap()]).good();
     fs::write(node.sandbox.source.join("new"), "after the worst day").unwrap();
@@ -178,21 +149,21 @@ fn a_line_that_was_typed_wrong_is_named_and_so_is_what_else_keeps_a_key_from_ope
     let typed = &mut lines[begin + 4];
     let other = if typed.starts_with('a') { "b" } else { "a" };
     typed.replace_range(0..1, other);
-    let bare = Bare::with(&lines.join("\n"));
-    bare.types(look).refused(1, &["kit.txt", "line 4 of the key was typed wrong"]);
+    let bare = bare_with(&lines.join("\n"));
+    types(&bare, look).refused(1, &["kit.txt", "line 4 of the key was typed wrong"]);
 
     // The key alone, as `age -d` takes it, does as well; and without a terminal nobody is asked.
     let end = page.lines().position(|line| line.starts_with("-----END AGE")).unwrap();
     let key: Vec<&str> = page.lines().skip(begin).take(end - begin + 1).collect();
-    let bare = Bare::with(&(key.join("\n") + "\n"));
-    bare.types(look).good();
+    let bare = bare_with(&(key.join("\n") + "\n"));
+    types(&bare, look).good();
     let unasked = look.replace(" --passphrase-file passphrase.txt", "");
     let unasked = if unasked == *look { panic!("{look}") } else { unasked };
-    bare.types(&unasked).refused(2, &["no terminal", "--passphrase-file"]);
+    types(&bare, &unasked).refused(2, &["no terminal", "--passphrase-file"]);
     fs::write(bare.path("passphrase.txt"), "another one\n").unwrap();
-    bare.types(look).refused(1, &["the passphrase does not open the key"]);
+    types(&bare, look).refused(1, &["the passphrase does not open the key"]);
     fs::write(bare.path("kit.txt"), "nothing of a key\n").unwrap();
-    bare.types(look).refused(1, &["kit.txt", "not a recovery key"]);
+    types(&bare, look).refused(1, &["kit.txt", "not a recovery key"]);
 }
 
 /// The arguments of `restore --all` from a vault.
