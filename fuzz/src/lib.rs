@@ -11,6 +11,7 @@ mod config;
 mod files;
 mod fleet;
 pub mod keys;
+mod kit;
 mod pack;
 mod segment;
 mod table;
@@ -23,6 +24,7 @@ pub use commit::{
 pub use config::config;
 pub use files::{files_further_row, files_key, files_row};
 pub use fleet::{invitation, sealed_roster};
+pub use kit::{address, kit_page};
 pub use pack::{index, pack, record, sealed_pack, sealed_record};
 pub use segment::{SEALED_SEGMENT_HEAD_BYTES, SEGMENT_VAULT, sealed_segment, segment};
 pub use table::{block, index_block, live_table, part_root, table};
@@ -39,6 +41,7 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    Target { name: "address", run: address },
     Target { name: "block", run: block },
     Target { name: "bundle", run: bundle },
     Target { name: "clear", run: clear },
@@ -51,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "index", run: index },
     Target { name: "index_block", run: index_block },
     Target { name: "invitation", run: invitation },
+    Target { name: "kit_page", run: kit_page },
     Target { name: "live_table", run: live_table },
     Target { name: "name", run: name },
     Target { name: "pack", run: pack },

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use backstay_core::config::S3Vault;
+use backstay_core::config::{S3Vault, VaultAddress};
 use backstay_s3::{Credentials, S3Store};
-use backstay_vault::keys::KeyRing;
+use backstay_vault::keys::{KeyFile, KeyRing};
 use backstay_vault::store::{Counted, DirStore, Pace, RequestCounts, Retried, RetryPolicy, Store};
 use backstay_vault::vault::{Vault, VaultKeys};
 use tokio::runtime::Handle;
 
-use crate::address::VaultAddress;
 use crate::failure::Failure;
-use crate::kit::KeyFile;
 use crate::node::UNDELETE;
 use crate::vaults::{TRIES, place_of, wrong_key_file};
 

@@ -4,7 +4,6 @@
 
 #![expect(unreachable_pub, reason = "a binary has no outside: `pub` means for the other modules here")]
 
-mod address;
 mod bare;
 mod care;
 mod cli;

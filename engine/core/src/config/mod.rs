@@ -31,6 +31,7 @@ mod user;
 mod value;
 mod variable;
 mod vault;
+mod vault_address;
 
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ pub use source::{
 pub use user::{UserName, UserNameError};
 pub use variable::{VARIABLE_BYTES_MAX, VariableName};
 pub use vault::{BucketAddressError, DirVault, HeldVaultOf, PeerVault, S3Vault, Vault, VaultKind};
+pub use vault_address::{VaultAddress, VaultAddressError, bucket_and_prefix};
 
 /// How long a text of the configuration may be, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;

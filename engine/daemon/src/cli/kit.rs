@@ -4,17 +4,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use backstay_core::clock::Clock;
-use backstay_core::config::{Vault, VaultKind};
-use backstay_vault::keys::Role;
+use backstay_core::config::{Vault, VaultAddress, VaultKind};
+use backstay_vault::keys::{BucketKey, KeyFile, Role};
 use clap::Args;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{CONFIG_DEFAULT, Context, print_json};
-use crate::address::VaultAddress;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
-use crate::kit::{BucketKey, KeyFile, Page, Sealed, ShownVault};
+use crate::kit::{Page, Sealed, ShownVault};
 use crate::new_file::{Existing, NewFile};
 use crate::passphrase;
 use crate::terminal::{print, remark};

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use backstay_core::config::NodeName;
+use backstay_core::config::{NodeName, VaultAddress};
 use backstay_files::place::{Destination, Existing, PlaceError};
 use backstay_files::restore::{RestoreError, Selection};
 use serde::Serialize;
@@ -26,7 +26,6 @@ use self::tell::{end, progress_line, remark_on, tell};
 use super::choose::Asked;
 use super::restore::{RestoreArgs, watched};
 use super::{CONFIG_DEFAULT, restore_stream};
-use crate::address::VaultAddress;
 use crate::bare;
 use crate::failure::Failure;
 use crate::vaults::open_key_file;

@@ -1,14 +1,11 @@
 //! The kit for the worst day: a page to keep on paper, from which, with its passphrase, a bare machine comes back. Owns what is
 //! sealed in it, how that goes on paper and comes back, and what the page says.
 
-mod armor;
-mod contents;
 mod page;
 
-pub use contents::{BucketKey, KeyFile};
 pub use page::{Page, ShownVault};
 
-use backstay_vault::keys::{WrapError, open_with_passphrase, seal_to_passphrase};
+use backstay_vault::keys::{WrapError, armor, open_with_passphrase, seal_to_passphrase};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;

@@ -1,11 +1,10 @@
 //! What the page says: pure text of known width, in which commands can be typed as they stand.
 
-use backstay_core::config::S3Vault;
+use backstay_core::config::{S3Vault, bucket_and_prefix};
 use backstay_core::units::Timestamp;
 use serde::Serialize;
 
 use super::Sealed;
-use crate::address::bucket_and_prefix;
 
 /// No line is longer.
 pub const WIDTH: usize = 80;
@@ -239,8 +238,9 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use backstay_core::config::VaultAddress;
+
     use super::*;
-    use crate::address::VaultAddress;
 
     fn vault(place: &str) -> ShownVault {
         let VaultAddress::S3(bucket) = place.parse().expect("an address") else { panic!("{place}") };

@@ -6,11 +6,11 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use backstay_vault::keys::{AgeIdentity, WrapError};
+use backstay_vault::keys::{AgeIdentity, KeyFile, WrapError};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::kit::{KeyFile, Sealed};
+use crate::kit::Sealed;
 use crate::node::advice;
 use crate::passphrase;
 use crate::terminal::remark;

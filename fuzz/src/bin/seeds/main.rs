@@ -1,6 +1,7 @@
 //! Writes one or more valid inputs for every target into `corpus/`, made by the writers of the formats: what
 //! mutations begin with. To be run when a format has changed; inputs that were added by hand stay.
 
+mod kit;
 mod peers;
 
 use std::fs;
@@ -51,6 +52,7 @@ fn main() {
     peers::messages(&mut seeds);
     peers::fleets(&mut seeds);
     rows(&mut seeds);
+    kit::typed(&mut seeds);
     for target in TARGETS {
         assert!(seeds.iter().any(|(name, ..)| *name == target.name), "{} has no seed", target.name);
     }

@@ -1,11 +1,10 @@
 //! What is sealed in a kit: the recovery key, and the access keys of buckets. A small text, which is an age identity file as well:
 //! what else there is stands in comments.
 
-use backstay_core::config::S3Vault;
-use backstay_vault::keys::{AgeIdentity, WrapError};
+use backstay_core::config::{S3Vault, VaultAddress};
 use zeroize::Zeroizing;
 
-use crate::address::VaultAddress;
+use super::wrap::{AgeIdentity, WrapError};
 
 /// What stands before the access key of a bucket.
 const BUCKET: &str = "# s3 ";

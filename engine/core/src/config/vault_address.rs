@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use backstay_core::config::{BucketAddressError, S3Vault};
+use super::vault::{BucketAddressError, S3Vault};
 
 /// Longest address that is read, bytes.
 const ADDRESS_BYTES_MAX: usize = 2048;
@@ -24,7 +24,7 @@ pub enum VaultAddress {
 
 /// A text that is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
+pub enum VaultAddressError {
     /// Neither a bucket nor a path.
     #[error(
         "{0:?} is no address of a vault: write s3://BUCKET/PREFIX, or the path of a directory with a slash in it (./NAME for one here)"
@@ -44,19 +44,19 @@ pub enum AddressError {
 }
 
 impl FromStr for VaultAddress {
-    type Err = AddressError;
+    type Err = VaultAddressError;
 
-    fn from_str(text: &str) -> Result<Self, AddressError> {
+    fn from_str(text: &str) -> Result<Self, VaultAddressError> {
         let Some(rest) = text.strip_prefix(S3) else {
             let path = text.strip_prefix("file://").unwrap_or(text);
             let is_url = path.split_once("://").is_some_and(|(scheme, _)| !scheme.contains('/'));
             return match path.contains('/') && !is_url && !path.contains('\0') {
                 true => Ok(Self::Dir(PathBuf::from(path))),
-                false => Err(AddressError::Neither(text.chars().take(80).collect())),
+                false => Err(VaultAddressError::Neither(text.chars().take(80).collect())),
             };
         };
         if text.len() > ADDRESS_BYTES_MAX {
-            return Err(AddressError::Neither(text.chars().take(80).collect()));
+            return Err(VaultAddressError::Neither(text.chars().take(80).collect()));
         }
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
@@ -66,7 +66,7 @@ impl FromStr for VaultAddress {
             match key {
                 "endpoint" => endpoint = Some(unescaped(value)?),
                 "region" => region = Some(unescaped(value)?),
-                other => return Err(AddressError::Query(other.chars().take(80).collect())),
+                other => return Err(VaultAddressError::Query(other.chars().take(80).collect())),
             }
         }
         Ok(Self::S3(S3Vault::at(bucket, prefix, endpoint.as_deref(), region.as_deref())?))
@@ -75,10 +75,13 @@ impl FromStr for VaultAddress {
 
 impl VaultAddress {
     /// With what options say beside it; a directory has nothing of that.
-    pub fn with(self, endpoint: Option<&str>, region: Option<&str>) -> Result<Self, AddressError> {
+    ///
+    /// # Errors
+    /// [`VaultAddressError`] names what cannot be beside it.
+    pub fn with(self, endpoint: Option<&str>, region: Option<&str>) -> Result<Self, VaultAddressError> {
         match self {
             Self::Dir(path) if endpoint.is_some() || region.is_some() => {
-                Err(AddressError::Query(format!("--endpoint or --region with {}", path.display())))
+                Err(VaultAddressError::Query(format!("--endpoint or --region with {}", path.display())))
             }
             Self::Dir(path) => Ok(Self::Dir(path)),
             Self::S3(s3) => {
@@ -116,10 +119,10 @@ impl fmt::Display for VaultAddress {
 }
 
 /// A value of a query, in which `%2F` stands for a slash and so on.
-fn unescaped(text: &str) -> Result<String, AddressError> {
+fn unescaped(text: &str) -> Result<String, VaultAddressError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
-    let failed = || AddressError::Escape(text.chars().take(80).collect());
+    let failed = || VaultAddressError::Escape(text.chars().take(80).collect());
     while let Some((first, after)) = rest.split_first() {
         rest = after;
         if *first != b'%' {
