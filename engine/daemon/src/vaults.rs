@@ -6,6 +6,7 @@ mod custody;
 mod existing;
 mod init;
 mod keys;
+mod last_resort;
 mod patience;
 mod probing;
 mod recovery_file;

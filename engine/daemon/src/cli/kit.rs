@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use backstay_core::clock::Clock;
 use backstay_core::config::{Vault, VaultAddress, VaultKind};
-use backstay_vault::keys::{BucketKey, KeyFile, Role};
+use backstay_vault::keys::{BucketKey, KeyFile};
 use clap::Args;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -101,6 +101,7 @@ pub(super) fn run(context: &Context, arguments: &KitArgs) -> Result<u8, Failure>
     let mut buckets = Vec::new();
     let mut shown: Vec<ShownVault> = Vec::new();
     let mut holders = BTreeSet::new();
+    let mut lacking = Vec::new();
     for (name, vault) in &config.vaults {
         // What is held for others is on the page of these.
         if matches!(vault.kind, VaultKind::Held(_)) {
@@ -110,12 +111,19 @@ pub(super) fn run(context: &Context, arguments: &KitArgs) -> Result<u8, Failure>
             (VaultKind::S3(_), false) => bucket_key(context, vault)?,
             _ => None,
         };
-        let problem = tried(&vaults, name.as_str(), &mut holders);
+        let problem = match tried(&vaults, name.as_str(), &mut holders) {
+            Tried::Enough => None,
+            Tried::Lacking(why) => {
+                lacking.push(why);
+                None
+            }
+            Tried::NotReached(why) => Some(why),
+        };
         shown.push(shown_vault(vault, bucket.is_some(), problem));
         buckets.extend(bucket);
     }
-    if let Some(only) = refused(&shown) {
-        return Err(only);
+    if let Some(refusal) = refused(&shown, &lacking) {
+        return Err(refusal);
     }
     shown.extend(config.via.iter().map(|(name, via)| ShownVault {
         name: name.to_string(),
@@ -134,7 +142,7 @@ pub(super) fn run(context: &Context, arguments: &KitArgs) -> Result<u8, Failure>
             "warning: the passphrase is short: whoever finds the page can try many. Take five random words, or {PASSPHRASE_CHARACTERS} characters or more"
         ));
     }
-    let sealed = Sealed::seal(&key.to_text(&format!("Backstay, fleet {fleet}, {made}")), &passphrase)?;
+    let sealed = sealed(&key, &format!("Backstay, fleet {fleet}, {made}"), &passphrase)?;
     let holders: Vec<String> = holders.into_iter().collect();
     let nodes: Vec<String> = config.fleet.nodes.keys().map(ToString::to_string).collect();
     let read_from = config.read_from.as_ref().map(|path| path.display().to_string());
@@ -176,29 +184,63 @@ pub(super) fn run(context: &Context, arguments: &KitArgs) -> Result<u8, Failure>
     }
 }
 
-/// Whether the key opens a vault; why not, otherwise.
-fn tried(vaults: &Vaults, name: &str, holders: &mut BTreeSet<String>) -> Option<String> {
-    match vaults.bundle_of(name).and_then(|bundle| Ok((bundle.role, vaults.key_holders(name)?))) {
-        Ok((Role::Custodian, _)) => Some(format!(
-            "in {name} the key is one of a custodian, which cannot read what was captured: give the file that `backstay vault init {name} --recovery FILE` has written"
+/// Seals the key, and reads it again from the lines that are printed, as whoever types them will: what cannot be read would be
+/// noticed on the worst day.
+fn sealed(key: &KeyFile, title: &str, passphrase: &str) -> Result<Sealed, Failure> {
+    let text = key.to_text(title);
+    let sealed = Sealed::seal(&text, passphrase)?;
+    let what = "what would be printed";
+    let printed = Sealed::find(&sealed.lines().join("\n"), what)?;
+    let again = printed.map(|printed| printed.open(passphrase, what)).transpose()?;
+    let again = again.map(|again| KeyFile::from_text(&again)).transpose()?;
+    match again.is_some_and(|again| *again.to_text(title) == *text) {
+        true => Ok(sealed),
+        false => Err(Failure::failed(
+            "no page is printed: what would be sealed on it does not read back as it is. An access key of a bucket with a space in it does that: correct what [secret] refers to, or leave the access keys out with --no-access-keys",
         )),
-        Ok((Role::Full, found)) => {
-            holders.extend(found);
-            None
-        }
-        Err(failure) => Some(failure.message),
     }
 }
 
-/// A page with a key that opens no vault at all helps nobody.
-fn refused(shown: &[ShownVault]) -> Option<Failure> {
+/// What came of trying the key on a vault.
+enum Tried {
+    /// It brings back everything.
+    Enough,
+    /// The vault is there, and the key is not enough for it.
+    Lacking(String),
+    /// It is not known.
+    NotReached(String),
+}
+
+fn tried(vaults: &Vaults, name: &str, holders: &mut BTreeSet<String>) -> Tried {
+    match vaults.lack_of_key_file(name).and_then(|lack| Ok((lack, vaults.key_holders(name)?))) {
+        Ok((None, found)) => {
+            holders.extend(found);
+            Tried::Enough
+        }
+        Ok((Some(lack), _)) => Tried::Lacking(lack.to_string()),
+        Err(failure) if failure.class == "key" => Tried::Lacking(format!(
+            "{}; `backstay vault init {name} --recovery FILE` gives the vault the recovery key that the others have",
+            failure.message
+        )),
+        Err(failure) => Tried::NotReached(failure.message),
+    }
+}
+
+/// Why there is no page: one that does not bring back what a vault has would be found out when it is too late.
+fn refused(shown: &[ShownVault], lacking: &[String]) -> Option<Failure> {
     if shown.is_empty() {
         return Some(Failure::usage("there is no vault in the configuration: nothing could be restored"));
+    }
+    if !lacking.is_empty() {
+        return Some(Failure::failed(format!(
+            "no page is printed, because its key would not be enough on the worst day: {}",
+            lacking.join("; ")
+        )));
     }
     let problems: Vec<&str> = shown.iter().filter_map(|vault| vault.problem.as_deref()).collect();
     (problems.len() == shown.len()).then(|| {
         Failure::failed(format!(
-            "the key opens no vault that can be reached, so that no page is printed: {}",
+            "no page is printed, because no vault can be reached to try the key on: {}",
             problems.join("; ")
         ))
     })
@@ -239,4 +281,25 @@ fn bucket_key(context: &Context, vault: &Vault) -> Result<Option<BucketKey>, Fai
         ..failure
     })?;
     Ok(Some(BucketKey { bucket: bucket.clone(), access, secret: Zeroizing::new(secret) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use backstay_core::config::S3Vault;
+    use backstay_vault::keys::AgeIdentity;
+
+    use super::*;
+
+    #[test]
+    fn a_page_that_would_not_read_back_is_none() {
+        let sealed = |access: &str| {
+            let bucket = S3Vault::at("backups", "home", None, None).expect("a bucket");
+            let secret = Zeroizing::new("secret".to_owned());
+            let bucket = BucketKey { bucket, access: access.to_owned(), secret };
+            let key = KeyFile { identity: AgeIdentity::generate(), buckets: vec![bucket] };
+            super::sealed(&key, "fleet home", "correct horse").map(drop).map_err(|failure| failure.message)
+        };
+        assert_eq!(sealed("GK1"), Ok(()));
+        assert!(sealed("GK1 2").expect_err("three words").contains("no page is printed"));
+    }
 }

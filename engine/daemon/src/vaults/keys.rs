@@ -37,7 +37,7 @@ impl Vaults {
         Ok(VaultKeys::holders(&self.store(name)?, &self.io)?)
     }
 
-    /// The keys that open a vault, without the admin's.
+    /// The keys that open a vault, for one more holder: without the admin's, whoever opens it.
     pub fn bundle_of(&self, name: &str) -> Result<Bundle, Failure> {
         self.open(name, Absent::Refuse)?;
         Ok(self.bundle_for(&self.store(name)?)?.without_admin())

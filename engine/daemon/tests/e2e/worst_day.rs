@@ -7,6 +7,7 @@ use std::process::Command;
 
 use backstay_testkit::bare::{Bare, PASSPHRASE, commands};
 use backstay_testkit::random::Random;
+use backstay_vault::keys::AgeIdentity;
 use serde_json::Value;
 
 use crate::daemon::{Daemon, wait_for};
@@ -166,6 +167,58 @@ fn a_line_that_was_typed_wrong_is_named_and_so_is_what_else_keeps_a_key_from_ope
     types(&bare, look).refused(1, &["kit.txt", "not a recovery key"]);
 }
 
+#[test]
+fn no_page_is_printed_with_a_key_that_would_not_be_enough() {
+    let mut node = Node::new();
+    let (recovery, passphrase) = (node.key(), node.passphrase());
+    let kit = |sandbox: &Sandbox, key: &Path| {
+        let (key, passphrase) = (key.to_str().unwrap(), passphrase.to_str().unwrap());
+        sandbox.run(["kit", "--key-file", key, "--passphrase-file", passphrase])
+    };
+    let refused = |outcome: Outcome, why: &[&str]| {
+        let outcome = outcome.refused(1, &[&["no page is printed"], why].concat());
+        assert_eq!(outcome.text(), "", "nothing that could be taken for a page");
+    };
+    // Whoever has these opens the vault, and cannot have everything back, or not go on with it.
+    for (holder, role, why) in [
+        ("anna", "full", ["the admin's key", "backstay vault init local --recovery"]),
+        ("otto", "custodian", ["cannot read what was captured", "backstay vault init local --recovery"]),
+    ] {
+        let identity = AgeIdentity::generate();
+        let key = node.sandbox.path(format!("{holder}.key"));
+        fs::write(&key, identity.to_file()).unwrap();
+        let recipient = identity.recipient();
+        let add = ["vault", "keys", "add", "local", holder, "--recipient", &recipient, "--role", role];
+        node.sandbox.run(add).good();
+        refused(kit(&node.sandbox, &key), &why);
+        node.sandbox.run(["vault", "keys", "remove", "local", holder]).good();
+    }
+
+    // What is wrapped to it is of before a rotation, as another node's at the same time leaves it.
+    let wrapped = node.sandbox.vault.join("keys/recovery.age");
+    let before = fs::read(&wrapped).unwrap();
+    let key = recovery.to_str().unwrap();
+    node.sandbox.run(["vault", "keys", "rotate", "--recovery", key]).good();
+    node.sandbox.run(["now"]).good();
+    fs::write(&wrapped, before).unwrap();
+    refused(kit(&node.sandbox, &recovery), &["lacks keys", "backstay vault init local --recovery"]);
+    let init = ["vault", "init", "local", "--recovery", key];
+    node.sandbox.run(init).good();
+    kit(&node.sandbox, &recovery).good();
+
+    // One vault for which it is not enough is too much; of one that is not there, that is said.
+    let usb = node.sandbox.path("usb");
+    node.sandbox.more += &format!("[vault.usb]\nkind = \"dir\"\npath = \"{}\"\n", usb.display());
+    let printed = kit(&node.sandbox, &recovery).refused(3, &["whether its key opens", "usb"]);
+    assert!(printed.text().contains("NOT TRIED"), "{printed:?}");
+    let init = ["vault", "init", "usb", "--recovery", key];
+    node.sandbox.run(init).good();
+    fs::remove_file(usb.join("keys/recovery.age")).unwrap();
+    refused(kit(&node.sandbox, &recovery), &["opens no keys in", "backstay vault init usb --recovery"]);
+    node.sandbox.run(init).good();
+    kit(&node.sandbox, &recovery).good();
+}
+
 /// The arguments of `restore --all` from a vault.
 fn restore_all<'a>(vault: &'a Path, key: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let from = ["restore", "--all", "--from", vault.to_str().unwrap(), "--key-file", key.to_str().unwrap()];
@@ -315,7 +368,7 @@ fn a_vault_of_before_restores_below_a_directory_and_mistakes_are_told() {
     from(&all, &key, &["--dry-run"]).refused(1, &["there is no vault in"]);
     from(vault, &node.sandbox.path("no key"), &["--dry-run"]).refused(2, &["there is no key file"]);
     let other = node.sandbox.path("other.key");
-    fs::write(&other, backstay_vault::keys::AgeIdentity::generate().to_file()).unwrap();
+    fs::write(&other, AgeIdentity::generate().to_file()).unwrap();
     from(vault, &other, &["--dry-run"]).refused(1, &["opens no keys in"]);
     from(Path::new("vault"), &key, &[]).refused(2, &["is no address of a vault"]);
     let before = ["--dry-run", "--at", "2001-01-01T00:00:00Z"];

@@ -155,6 +155,16 @@ impl Bundle {
         next
     }
 
+    /// Whether this opens and names all that the other does, of whatever role that is.
+    pub fn does_for(&self, other: &Self) -> bool {
+        let has = |own: &Option<Secret>, others: &Option<Secret>| others.is_none() || own == others;
+        let names = |bundle: &Self| (bundle.domain, bundle.admin, bundle.meta_id.clone());
+        names(self) == names(other)
+            && has(&self.id, &other.id)
+            && has(&self.cut, &other.cut)
+            && self.covers(other)
+    }
+
     /// Whether this has all that the other has, and more.
     pub fn continues(&self, other: &Self) -> bool {
         self.is_of_same(other) && self.covers(other) && !other.covers(self)
