@@ -24,10 +24,10 @@ pub const NODE_FILE: &str = "node.toml";
 /// All tables in one file, whatever that is called where it was read.
 pub const SINGLE_FILE: &str = "backstay.toml";
 /// The roster as the admin has signed it (docs/protocol.md).
-const ROSTER: &str = "roster";
+pub const ROSTER: &str = "roster";
 
 /// Longest roster that is taken along, bytes.
-const ROSTER_BYTES_MAX: u64 = 4 << 20;
+pub const ROSTER_BYTES_MAX: u64 = 4 << 20;
 
 /// Where nothing has changed, nothing is written to a vault that was told so no longer ago than this.
 const TOLD_FOR: Duration = FLEET_RPO.checked_div(2).expect("2 is not 0");

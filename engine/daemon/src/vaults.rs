@@ -21,7 +21,7 @@ mod via;
 pub use bucket::{TRIES, keys as bucket_keys, place_of};
 pub use init::{RECOVERY_HOLDER, Recovery, refuse_foreign_folder};
 pub use keys::Recipient;
-pub use recovery_file::{open_key_file, read_key_file};
+pub use recovery_file::{is_page, open_key_file, read_key_file};
 pub use refusals::wrong_key_file;
 pub use traffic::TrafficMeter;
 

@@ -3,7 +3,7 @@
 
 mod page;
 
-pub use page::{Page, ShownVault};
+pub use page::{Page, ShownVault, quoted};
 
 use backstay_vault::keys::{WrapError, armor, open_with_passphrase, seal_to_passphrase};
 use zeroize::Zeroizing;

@@ -63,6 +63,12 @@ pub fn open_key_file(file: &Path, passphrase: Option<&Path>) -> Result<KeyFile, 
     Ok(key)
 }
 
+/// Whether this file is the page of a kit, from which commands that write take no key.
+pub fn is_page(file: &Path) -> bool {
+    let text = read_text(file).ok().flatten();
+    text.is_some_and(|text| matches!(Sealed::find(&text, &file.display().to_string()), Ok(Some(_))))
+}
+
 /// The identity in this file, if there is one.
 pub(super) fn read(file: &Path) -> Result<Option<AgeIdentity>, Failure> {
     let Some(text) = read_text(file)? else { return Ok(None) };

@@ -78,6 +78,11 @@ fn two_nodes_come_back_from_the_bucket_by_the_printed_page_alone() {
     assert!(whose.errors.contains("alpha, beta") && whose.errors.contains("--node NODE"), "{}", whose.errors);
     let restored = types(&bare, own).good();
     assert!(restored.out.contains("to be brought here by hand: file:"), "{}", restored.out);
+    for left in
+        ["as its admin has signed it last: alpha, beta (roster ", "invite alpha --again", " init alpha "]
+    {
+        assert!(restored.out.contains(left), "{left}: {}", restored.out);
+    }
     assert_same(&before.join("alpha"), &fleet.source("alpha"));
     assert_same(&before.join("configuration of alpha"), &fleet.path("alpha").canonicalize().unwrap());
     assert!(!fleet.source("beta").exists());

@@ -4,9 +4,13 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use backstay_core::config::{Config, ConfigTexts, SecretRef, SourceKind, SourceText, TEXT_BYTES_MAX};
+use backstay_core::config::{
+    Config, ConfigTexts, NodeName, SecretRef, SourceKind, SourceText, TEXT_BYTES_MAX,
+};
+use backstay_core::id::SignerKey;
 use backstay_files::keys::PathKey;
 use backstay_files::look::StoredFile;
+use backstay_net::identity::SignedRoster;
 use backstay_vault::read::ChunkReader;
 use backstay_vault::vault::Reading;
 use serde::Serialize;
@@ -14,7 +18,7 @@ use serde::Serialize;
 use super::found::FoundSource;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
-use crate::fleet_source::{FLEET_FILE, NODE_FILE, SINGLE_FILE};
+use crate::fleet_source::{FLEET_FILE, NODE_FILE, ROSTER, ROSTER_BYTES_MAX, SINGLE_FILE};
 use crate::load;
 use crate::new_file::{Existing, NewFile};
 use crate::node::advice;
@@ -118,6 +122,8 @@ pub(super) struct FoundConfiguration {
     source: String,
     time: String,
     files: Vec<(&'static str, Vec<u8>)>,
+    /// Who belonged to the fleet, as its admin has signed it; or why that is not known. None where there was no fleet.
+    roster: Option<Result<String, String>>,
 }
 
 impl FoundConfiguration {
@@ -126,26 +132,40 @@ impl FoundConfiguration {
         let (vault, catalogue) = (&source.held.vault, &source.held.catalogue);
         let reading = Reading::begin(vault, catalogue, source.point.link, None, &SystemClock)?;
         let reader = ChunkReader::new(vault.clone());
-        let mut files = Vec::new();
-        for name in [SINGLE_FILE, FLEET_FILE, NODE_FILE] {
+        let read = |name: &str, bytes_max: u64| -> Result<Option<Vec<u8>>, Failure> {
             let key = PathKey::from_components([name.as_bytes()]).map_err(Failure::failed)?;
             let file = match StoredFile::find(&reading, &key) {
-                Err(error) if error.is_not_there() => continue,
+                Err(error) if error.is_not_there() => return Ok(None),
                 file => file?,
             };
-            if file.size_bytes() > TEXT_BYTES_MAX as u64 {
-                return Err(Failure::failed(format!(
-                    "{name} of {} is longer than any configuration",
-                    source.name
-                )));
+            if file.size_bytes() > bytes_max {
+                return Err(Failure::failed(format!("{name} of {} is longer than any is", source.name)));
             }
-            files.push((name, file.write_to(reader.clone(), Vec::new())?));
+            Ok(Some(file.write_to(reader.clone(), Vec::new())?))
+        };
+        let mut files = Vec::new();
+        for name in [SINGLE_FILE, FLEET_FILE, NODE_FILE] {
+            files.extend(read(name, TEXT_BYTES_MAX as u64)?.map(|content| (name, content)));
         }
         if files.is_empty() {
             return Err(Failure::failed(format!("there is no configuration in {}", source.name)));
         }
         let time = source.point.common.capture_start.to_string();
-        Ok(Self { source: source.name.to_string(), time, files })
+        let roster = match read(ROSTER, ROSTER_BYTES_MAX) {
+            Ok(roster) => roster.map(|roster| members(roster, vault.ring().admin())),
+            Err(failure) => Some(Err(failure.message)),
+        };
+        Ok(Self { source: source.name.to_string(), time, files, roster })
+    }
+
+    /// Who belonged to the fleet, or why that is not known; none where there was none.
+    pub(super) fn roster(&self) -> Option<&Result<String, String>> {
+        self.roster.as_ref()
+    }
+
+    /// What --config is to be for it when it is restored there.
+    pub(super) fn read_from(&self, place: &ConfigPlace) -> PathBuf {
+        place.read_from(self.files.iter().any(|(name, _)| *name == SINGLE_FILE))
     }
 
     /// What it says, if this version can read it.
@@ -162,7 +182,7 @@ impl FoundConfiguration {
             },
             _ => return Err(format!("{} has one file of two", self.source)),
         };
-        Config::parse(texts).map_err(|errors| errors.to_string())
+        Config::parse(texts).map_err(|errors| in_one_line(&errors.to_string()))
     }
 
     /// Writes the files.
@@ -182,13 +202,25 @@ impl FoundConfiguration {
             };
             files.push(ShownFile { path: path.display().to_string(), outcome });
         }
-        let has_single = self.files.iter().any(|(name, _)| *name == SINGLE_FILE);
         let missing = match dry_run {
             true => Vec::new(),
-            false => missing(&place.read_from(has_single)),
+            false => missing(&self.read_from(place)),
         };
         Ok(ShownConfiguration { source: self.source.clone(), time: self.time.clone(), files, missing })
     }
+}
+
+/// What was wrong with a configuration, in a line among others.
+fn in_one_line(problems: &str) -> String {
+    let lines = problems.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+/// The nodes that a roster names.
+fn members(roster: Vec<u8>, admin: SignerKey) -> Result<String, String> {
+    let roster = SignedRoster::read(roster.into(), Some(admin)).map_err(|fault| fault.to_string())?;
+    let names: Vec<&str> = roster.members.keys().map(NodeName::as_str).collect();
+    Ok(format!("{} (roster {} of {})", names.join(", "), roster.number, roster.made))
 }
 
 fn there(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
@@ -220,7 +252,8 @@ fn missing(path: &Path) -> Vec<String> {
             secrets(&config).into_iter().filter(|secret| !is_there(secret)).map(|s| s.to_string()).collect()
         }
         Err(failure) => {
-            vec![format!("what its secrets refer to is not known, since it cannot be read: {failure}")]
+            let why = in_one_line(&failure.message);
+            vec![format!("what its secrets refer to, which is not known, since it cannot be read: {why}")]
         }
     }
 }

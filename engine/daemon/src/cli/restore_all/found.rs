@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use backstay_core::config::SourceName;
 use backstay_core::id::SourceId;
+use backstay_core::units::Timestamp;
 use backstay_vault::vault::{PointObject, Vault};
 
 use super::plan::SourceFacts;
@@ -25,8 +26,8 @@ pub(super) struct Found {
     pub(super) later: Vec<(String, String)>,
     /// What could not be read.
     pub(super) problems: Vec<String>,
-    /// Of these, what is kept of the configuration.
-    pub(super) fleet_problems: Vec<String>,
+    /// Of these, what is kept of the configuration: the node, and why.
+    pub(super) fleet_problems: Vec<(String, String)>,
 }
 
 /// A source and its point.
@@ -37,6 +38,8 @@ pub(super) struct FoundSource {
     pub(super) point: Arc<PointObject>,
     /// The node that has captured it: by the key that has signed it, and not by what it says.
     pub(super) node: String,
+    /// What that node calls itself in the point: another name where it was renamed and has kept its key.
+    pub(super) calls_itself: String,
 }
 
 enum Looked {
@@ -50,20 +53,20 @@ impl Found {
     pub(super) fn in_vault(vault: &Arc<Vault>, place: &str, asked: &Asked) -> Result<Self, Failure> {
         let mut found =
             Self { sources: Vec::new(), later: Vec::new(), problems: Vec::new(), fleet_problems: Vec::new() };
-        let fleet_sources: Vec<(SourceId, String)> = vault
+        let fleet_sources: Vec<(SourceId, &str)> = vault
             .trust()
             .nodes
             .iter()
-            .map(|node| format!("{}.{}", SourceName::FLEET, node.name))
-            .map(|name| (vault.ring().source_id(&name), name))
+            .map(|node| (format!("{}.{}", SourceName::FLEET, node.name), node.name.as_str()))
+            .map(|(source, node)| (vault.ring().source_id(&source), node))
             .collect();
         for id in vault.sources()? {
             match of_source(vault, place, id, asked) {
                 Ok(Looked::Source(source)) => found.sources.push(*source),
                 Ok(Looked::Later(why, node)) => found.later.push((why, node)),
                 Err(failure) => {
-                    if let Some((_, name)) = fleet_sources.iter().find(|(known, _)| *known == id) {
-                        found.fleet_problems.push(format!("{name}: {}", failure.message));
+                    if let Some((_, node)) = fleet_sources.iter().find(|(known, _)| *known == id) {
+                        found.fleet_problems.push(((*node).to_owned(), failure.message.clone()));
                     }
                     found.problems.push(failure.message);
                 }
@@ -77,6 +80,40 @@ impl Found {
     /// The nodes whose sources these are.
     pub(super) fn nodes(&self) -> BTreeSet<String> {
         self.sources.iter().map(|source| source.node.clone()).collect()
+    }
+
+    /// What there is of each node, in words.
+    pub(super) fn told(&self) -> String {
+        let told = self.nodes().into_iter().map(|node| {
+            let of_node = || self.sources.iter().filter(|source| source.node == node);
+            let newest = of_node().map(|source| source.point.common.capture_start).max();
+            let (fleet, data): (Vec<_>, Vec<_>) =
+                of_node().partition(|source| source.name.as_fleet_of().is_some());
+            let what = match (data.len(), fleet.is_empty()) {
+                (0, _) => "its configuration alone".to_owned(),
+                (sources, true) => format!("{sources} sources, no configuration"),
+                (sources, false) => format!("{sources} sources and its configuration"),
+            };
+            let newest = newest.map_or_else(String::new, |time| format!(", the newest of {time}"));
+            format!("{node} ({what}{newest})")
+        });
+        told.collect::<Vec<_>>().join("; ")
+    }
+
+    /// What a node calls itself since a time that is later than that of its configuration here, where it was renamed then and has kept
+    /// its key: the vault knows it by its old name, and has not taken its configuration under the new one.
+    pub(super) fn renamed_since(&self, fleet: &FoundSource) -> Option<(&str, Timestamp)> {
+        let others = self.sources.iter().filter(|source| source.node == fleet.node);
+        let data = others.filter(|source| source.name.as_fleet_of().is_none());
+        let newest = data.max_by_key(|source| source.point.common.capture_start)?;
+        let (time, before) = (newest.point.common.capture_start, fleet.point.common.capture_start);
+        (newest.calls_itself != fleet.node && time > before).then_some((newest.calls_itself.as_str(), time))
+    }
+
+    /// The nodes, by the names that their keys have in the vault, that call themselves by this one.
+    pub(super) fn who_call_themselves(&self, name: &str) -> BTreeSet<&str> {
+        let so_called = self.sources.iter().filter(|source| source.calls_itself == name);
+        so_called.map(|source| source.node.as_str()).collect()
     }
 }
 
@@ -101,7 +138,8 @@ fn of_source(vault: &Arc<Vault>, place: &str, id: SourceId, asked: &Asked) -> Re
     let name = point.common.source_name.parse().map_err(|error| failed(format!("{error}")))?;
     let node = author(vault, &point).map_err(failed)?;
     let held = Held { name: place.to_owned(), vault: Arc::clone(vault), catalogue };
-    Ok(Looked::Source(Box::new(FoundSource { name, held, point, node })))
+    let calls_itself = point.common.node.clone();
+    Ok(Looked::Source(Box::new(FoundSource { name, held, point, node, calls_itself })))
 }
 
 fn author(vault: &Vault, point: &PointObject) -> Result<String, String> {

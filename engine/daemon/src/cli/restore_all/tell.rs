@@ -67,6 +67,7 @@ pub(super) fn tell(shown: &ShownAll, json: bool) -> Result<(), Failure> {
         }
     }
     let bytes = shown.sources.iter().filter(|one| one.outcome.is_done()).map(|one| one.bytes).sum();
+    shown.next.iter().for_each(|line| print(&plain(line)));
     if shown.dry_run {
         print(&format!(
             "{} would be restored; nothing was written. Without --dry-run it is done",
@@ -102,7 +103,7 @@ pub(super) fn end(shown: &ShownAll, failed: bool) -> Result<u8, Failure> {
         what.push(format!("{} sources of the vault could not be read", shown.problems.len()));
     }
     if failed {
-        what.push("the configuration is not what the vault has".to_owned());
+        what.push("the configuration is not there as the vault has it, or cannot be used".to_owned());
     }
     let what = format!("{}; see above. The same command goes on with what is missing", what.join("; "));
     let is_written = shown.configuration.as_ref().is_some_and(ShownConfiguration::is_written);
