@@ -17,13 +17,23 @@ use crate::vaults::{TRIES, place_of, wrong_key_file};
 pub fn open(address: &VaultAddress, key: &KeyFile, io: &Handle) -> Result<Arc<Vault>, Failure> {
     let store = store(address, key, io);
     if Vault::peek(&store, io)?.is_none() {
-        return Err(no_vault(address, &store));
+        return Err(no_vault(address, &store.place()));
     }
     let bundle = VaultKeys::recover(&store, io, &key.identity)?;
     let bundle = bundle.ok_or_else(|| wrong_key_file(&store, &key.identity))?;
     let vault = Vault::open(store, io.clone(), Arc::new(KeyRing::new(&bundle)))?;
     vault.refresh_index(None)?;
     Ok(Arc::new(vault))
+}
+
+/// That a directory is there, before anybody is asked for a passphrase.
+pub fn refuse_missing(address: &VaultAddress) -> Result<(), Failure> {
+    match address {
+        VaultAddress::Dir(path) if matches!(path.try_exists(), Ok(false)) => {
+            Err(no_vault(address, &path.display().to_string()))
+        }
+        VaultAddress::Dir(_) | VaultAddress::S3(_) => Ok(()),
+    }
 }
 
 /// The address as far as it was given, with what the key file says of the same bucket beside it.
@@ -59,7 +69,7 @@ fn store(address: &VaultAddress, key: &KeyFile, io: &Handle) -> Arc<dyn Store> {
     }
 }
 
-fn no_vault(address: &VaultAddress, store: &Arc<dyn Store>) -> Failure {
+fn no_vault(address: &VaultAddress, place: &str) -> Failure {
     let advice = match address {
         VaultAddress::Dir(_) => {
             "see whether its disk is mounted, and whether it is the directory that has `format` and `keys` in it"
@@ -68,5 +78,5 @@ fn no_vault(address: &VaultAddress, store: &Arc<dyn Store>) -> Failure {
             "compare bucket, prefix and endpoint with the page of the kit, or with [vault.NAME] of fleet.toml"
         }
     };
-    Failure::failed(format!("there is no vault in {}: {advice}", store.place())).of_class("no_vault")
+    Failure::failed(format!("there is no vault in {place}: {advice}")).of_class("no_vault")
 }

@@ -136,8 +136,10 @@ pub(super) fn run(
     let address: VaultAddress = from.parse().map_err(Failure::usage)?;
     let address = address.with(arguments.endpoint.as_deref(), arguments.region.as_deref());
     let asked = Asked::of(&arguments.point)?;
+    let address = address.map_err(Failure::usage)?;
+    bare::refuse_missing(&address)?;
     let key = open_key_file(key_file, arguments.passphrase_file.as_deref())?;
-    let address = bare::completed(address.map_err(Failure::usage)?, &key);
+    let address = bare::completed(address, &key);
     let vault = bare::open(&address, &key, io)?;
     let found = Found::in_vault(&vault, &address.to_string(), &asked)?;
     let nodes = found.nodes();
@@ -182,10 +184,6 @@ pub(super) fn run(
         },
         _ => None,
     };
-    let next = match (&one, &place, &chosen) {
-        (Some(one), Some(place), Some(_)) if !arguments.dry_run => left_to_do(one, place, key_file),
-        _ => Vec::new(),
-    };
     let record = record(arguments, place.as_ref());
     let names: BTreeSet<String> = found.sources.iter().map(|source| source.name.to_string()).collect();
     let missing = expected.iter().flat_map(|expected| expected.missing(&names)).collect();
@@ -199,6 +197,13 @@ pub(super) fn run(
     });
     let mut restoring = Restoring { arguments, asked, shown: Vec::new() };
     restoring.restore(sources.collect(), own, record);
+    // Not before its trees are there: what is captured of a path that is empty is empty as well.
+    let lacks = |one: &ShownSource| matches!(one.outcome, Outcome::Failed | Outcome::Refused);
+    let is_all = configuration.is_some() && !restoring.shown.iter().any(lacks);
+    let next = match (&one, &place, &chosen) {
+        (Some(one), Some(place), Some(_)) if is_all && !arguments.dry_run => left_to_do(one, place, key_file),
+        _ => Vec::new(),
+    };
     let shown = ShownAll {
         from: address.to_string(),
         vault: vault.id().to_string(),

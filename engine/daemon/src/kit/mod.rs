@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
+/// The class of the failure to open a page with another passphrase than its own.
+pub const WRONG_PASSPHRASE: &str = "passphrase";
+
 /// A sealed key as it stands on the page.
 #[derive(Debug)]
 pub struct Sealed(Vec<u8>);
@@ -31,7 +34,8 @@ impl Sealed {
         let opened = open_with_passphrase(&self.0, passphrase).map_err(|error| match error {
             WrapError::WrongPassphrase => Failure::failed(format!(
                 "{file}: the passphrase does not open the key; it is the one that was given when the kit was printed"
-            )),
+            ))
+            .of_class(WRONG_PASSPHRASE),
             error => Failure::failed(format!(
                 "{file}: {error}. Compare the lines of the key with the page; with the check letters below them, the line is named that was typed wrong"
             )),

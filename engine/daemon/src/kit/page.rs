@@ -139,7 +139,7 @@ impl Page<'_> {
         out.text("   Or everything of all nodes, each source in a directory of its own:");
         out.command(&[&all[..], &["--to".to_owned(), "/srv/restored".to_owned()]].concat());
         out.text(&format!(
-            "5. Have backups go on: `backstay doctor` says what is missing, and {MORE} how the new machine becomes one that writes to the vaults."
+            "5. Have backups go on: the vaults do not know the new machine yet. The restore prints the commands that are left, `backstay doctor` says what is missing, and {MORE} has all of it."
         ));
     }
 

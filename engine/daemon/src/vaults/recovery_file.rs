@@ -10,13 +10,16 @@ use backstay_vault::keys::{AgeIdentity, KeyFile, WrapError};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::kit::Sealed;
+use crate::kit::{Sealed, WRONG_PASSPHRASE};
 use crate::node::advice;
 use crate::passphrase;
 use crate::terminal::remark;
 
 /// Longest key file that is read, bytes: more than any page takes.
 const KEY_FILE_BYTES_MAX: u64 = 256 << 10;
+
+/// How often a passphrase is asked for that is typed.
+const TYPED_TRIES: usize = 3;
 
 /// The identity in this file; a new one, written there, where there is none.
 pub(super) fn read_or_make(file: &Path) -> Result<AgeIdentity, Failure> {
@@ -54,13 +57,29 @@ pub fn open_key_file(file: &Path, passphrase: Option<&Path>) -> Result<KeyFile, 
     })?;
     let shown = file.display().to_string();
     if let Some(sealed) = Sealed::find(&text, &shown)? {
-        let passphrase = passphrase::known(passphrase, &shown)?;
-        let opened = sealed.open(&passphrase, &shown)?;
+        let tries = if passphrase.is_some() { 1 } else { TYPED_TRIES };
+        let opened = opened(&sealed, &shown, tries, || passphrase::known(passphrase, &shown))?;
         return KeyFile::from_text(&opened).map_err(|error| no_key(file, &error));
     }
     let key = KeyFile::from_text(&text).map_err(|error| no_key(file, &error))?;
     warn_if_open(file);
     Ok(key)
+}
+
+/// What is sealed on a page; who types a passphrase is asked for it again where it does not open that.
+fn opened(
+    sealed: &Sealed,
+    shown: &str,
+    tries: usize,
+    mut ask: impl FnMut() -> Result<Zeroizing<String>, Failure>,
+) -> Result<Zeroizing<String>, Failure> {
+    for _ in 1..tries {
+        match sealed.open(&ask()?, shown) {
+            Err(failure) if failure.class == WRONG_PASSPHRASE => remark(&failure.message),
+            opened => return opened,
+        }
+    }
+    sealed.open(&ask()?, shown)
 }
 
 /// Whether this file is the page of a kit, from which commands that write take no key.
@@ -117,5 +136,31 @@ fn warn_if_open(file: &Path) {
             file.display(),
             file.display()
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_that_was_typed_wrong_is_asked_for_again_and_not_for_ever() {
+        let sealed = Sealed::seal("what is sealed", "correct").expect("seals");
+        let opened = |tries: usize, typed: &[&str]| {
+            let mut left = typed.iter();
+            let ask =
+                || left.next().map(|typed| Zeroizing::new((*typed).to_owned())).ok_or_else(asked_too_often);
+            opened(&sealed, "kit.txt", tries, ask)
+                .map(|text| text.to_string())
+                .map_err(|failure| failure.message)
+        };
+        assert_eq!(opened(3, &["wrong", "correct"]).as_deref(), Ok("what is sealed"));
+        let wrong = opened(2, &["wrong", "wrong", "correct"]).expect_err("two tries");
+        assert!(wrong.contains("the passphrase does not open the key"), "{wrong}");
+        assert!(opened(1, &["wrong", "correct"]).is_err(), "one in a file is the same again");
+    }
+
+    fn asked_too_often() -> Failure {
+        Failure::failed("asked too often")
     }
 }
