@@ -2,6 +2,7 @@
 //! commands that are printed on the page, typed as they stand there.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 use crate::daemon::{Daemon, wait_for};
 use crate::damage::packs;
 use crate::judge::{Picture, assert_same};
+use crate::mistakes::{NOBODY, as_nobody};
 use crate::outcome::{Outcome, run};
 use crate::sandbox::{Sandbox, text};
 use crate::tree;
@@ -456,6 +458,62 @@ fn a_configuration_that_is_damaged_has_the_trees_go_to_where_their_points_say() 
     let restored = to_its_place(&node, &config, &[]).ended_with(3);
     assert_by_the_points(&node, &restored, &was, &["the configuration was not restored", "cannot be read"]);
     assert!(!config.exists());
+}
+
+#[test]
+fn what_an_ordinary_user_cannot_set_is_told_and_the_exit_code_says_so() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("LEFT OUT: only root can become another user");
+        return;
+    }
+    let node = Node::new();
+    let source = &node.sandbox.source;
+    fs::write(source.join("of another"), "contents").unwrap();
+    chown(source.join("of another"), Some(1234), Some(1234)).unwrap();
+    // Of whoever restores it.
+    let all_of = |folder: &Path| {
+        let mut chown = Command::new("chown");
+        chown.arg("--recursive").arg(NOBODY.to_string()).arg(folder);
+        run(chown).good();
+    };
+    node.sandbox.run(["now"]).good();
+    let (all, key) = (node.sandbox.path("all"), node.key());
+    fs::create_dir(&all).unwrap();
+    [&node.sandbox.vault, &key, &all].iter().for_each(|path| all_of(path));
+    let restored = || {
+        let to = ["--to", all.to_str().unwrap(), "--json"];
+        run(as_nobody(&node.sandbox, restore_all(&node.sandbox.vault, &key, &to))).ended_with(3)
+    };
+    // What is told is told again by the next run, which does nothing.
+    for first in [true, false] {
+        let restored = restored();
+        assert!(
+            restored.stderr.contains("not restored, or not whole: ")
+                && restored.stderr.contains("data.files")
+        );
+        let shown = restored.json();
+        let data =
+            shown["sources"].as_array().unwrap().iter().find(|one| one["source"] == "data.files").unwrap();
+        assert_eq!(data["outcome"], "incomplete", "{shown:#}");
+        let problem = text(&data["problem"]);
+        assert!(problem.contains("things are not as they were, the first: "), "{problem}");
+        assert!(problem.contains("owner"), "{problem}");
+        let dump =
+            shown["sources"].as_array().unwrap().iter().find(|one| one["source"] == "db.dump").unwrap();
+        assert_eq!(dump["outcome"], if first { "restored" } else { "was_restored" }, "{shown:#}");
+    }
+    assert_eq!(fs::read_to_string(all.join("data.files/of another")).unwrap(), "contents");
+    assert_eq!(fs::metadata(all.join("data.files/of another")).unwrap().uid(), NOBODY);
+
+    // Where nothing may be written, nothing is said to be restored.
+    let to_its_place = restore_all(&node.sandbox.vault, &key, &["--json"]);
+    fs::remove_dir_all(source).unwrap();
+    fs::remove_dir_all(node.web()).unwrap();
+    let nowhere = run(as_nobody(&node.sandbox, to_its_place)).ended_with(1);
+    assert!(nowhere.stderr.contains("not restored, or not whole: "), "{nowhere:?}");
+    for (source, outcome) in outcomes(&nowhere) {
+        assert!(["failed", "needs_to"].contains(&outcome.as_str()), "{source}: {outcome}");
+    }
 }
 
 #[test]

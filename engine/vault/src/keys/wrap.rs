@@ -125,7 +125,12 @@ pub fn unwrap_bundle(wrapped: &[u8], identity: &AgeIdentity) -> Result<Bundle, W
     if wrapped.len() > WRAPPED_BYTES_MAX {
         return Err(WrapError::Locked("larger than 2 MiB".into()));
     }
-    let json = age::decrypt(&identity.0, wrapped).map_err(|e| WrapError::Locked(e.to_string()))?;
+    let json = age::decrypt(&identity.0, wrapped).map_err(|error| match error {
+        // What a search among the keys of others meets at every step: not worded by age, which reads translations for that, in a
+        // build for tests from files that another user may not read.
+        age::DecryptError::NoMatchingKeys => WrapError::Locked("it is sealed to others".into()),
+        error => WrapError::Locked(error.to_string()),
+    })?;
     Ok(Bundle::from_json(&Zeroizing::new(json))?)
 }
 
