@@ -42,6 +42,13 @@ impl FlowProofs {
         Some(Self::of(&ProofHistory::new(proofs, now)))
     }
 
+    /// The same of a vault that was opened just now, as it was seen then.
+    pub fn in_vault_at_first(vault: &Vault, source: SourceId) -> Option<Self> {
+        let now = SystemClock.now();
+        let proofs = vault.proofs_at_first(source, now.saturating_add(TIME_TO_COME)).ok()?;
+        Some(Self::of(&ProofHistory::new(proofs, now)))
+    }
+
     /// As a hub has told them. Levels of a later version are left out.
     pub fn of_told(told: &[ProofThere]) -> Self {
         let last = |told: &ProofThere| {

@@ -129,7 +129,7 @@ impl Flows {
     pub fn load(config: &Config, vaults: &Vaults) -> Self {
         let mut flows = Self::awaited(config);
         for record in &mut flows.records {
-            record.learn(Found::ask(vaults, &record.source, &record.target));
+            record.learn(Found::ask_at_first(vaults, &record.source, &record.target));
         }
         flows
     }

@@ -32,13 +32,14 @@ use std::time::{Duration, Instant};
 
 use backstay_core::clock::Clock;
 use backstay_core::config::{Config, NodeName, PeerVault, VaultKind};
-use backstay_core::id::VaultId;
+use backstay_core::id::{SourceId, VaultId};
 use backstay_core::units::Span;
 use backstay_net::link::PeerStore;
 use backstay_s3::S3Store;
+use backstay_vault::error::VaultError;
 use backstay_vault::keys::{AgeIdentity, Bundle};
 use backstay_vault::store::{Counted, DirStore, RequestObserver, Retried, RetryPolicy, Store};
-use backstay_vault::vault::{ObjectFolder, Vault, WriterIdentity};
+use backstay_vault::vault::{Catalogue, ObjectFolder, Vault, WriterIdentity};
 use tokio::runtime::Handle;
 
 use crate::failure::Failure;
@@ -187,6 +188,17 @@ impl Vaults {
         self.open_after(LOOKED_AT_FOR, name, absent)
     }
 
+    /// What a vault that was opened just now holds of a source. A process that writes to it remembers that for its first capture.
+    pub fn catalogue_at_first(&self, vault: &Vault, source: SourceId) -> Result<Catalogue, VaultError> {
+        match self.access {
+            // One of which a commit would say what is wrong with it is looked at all the same.
+            Access::Keep => {
+                vault.known_catalogue(source, &self.writer.node).or_else(|_| vault.catalogue(source))
+            }
+            Access::ReadOnly => vault.catalogue_at_first(source),
+        }
+    }
+
     fn open_after(&self, looked_at_for: Duration, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
         let mut slot = lock(self.slot(name)?);
         if let Some(opened) = &*slot
@@ -275,7 +287,7 @@ impl Vaults {
     fn find(&self, name: &str, absent: Absent) -> Result<Arc<Vault>, Failure> {
         let store = self.store(name)?;
         let expected = self.known_id(name);
-        let vault = match Vault::peek(&store, &self.io)? {
+        let vault = match Vault::find(&store, &self.io)? {
             None if expected.is_some() => return Err(self.gone(name, &store)),
             None => {
                 self.refuse_missing_parent(name)?;

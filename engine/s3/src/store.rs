@@ -1,6 +1,7 @@
 //! The store: its operations as requests to the service.
 
 mod delete;
+mod list;
 mod probe;
 mod put;
 mod versions;
@@ -17,7 +18,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use backstay_vault::name::ObjectName;
 use backstay_vault::pack::PACK_BYTES_MAX;
 use backstay_vault::store::{
-    Folder, LISTING_MAX, Listed, OBJECT_BYTES_MAX, Operation, Pace, RequestObserver, RetryPolicy, Store,
+    Folder, Glance, Listed, OBJECT_BYTES_MAX, Operation, Pace, RequestObserver, RetryPolicy, Store,
     StoreError, StoreErrorKind, Stretch, Version, Way,
 };
 use bytes::{Bytes, BytesMut};
@@ -260,40 +261,6 @@ impl S3Store {
             length => Err(Fault::passing(format!("{length:?} bytes, of which no stretch can be read"))),
         }
     }
-
-    async fn list_all(&self, folder: &Folder) -> Result<Vec<Listed>, Fault> {
-        let prefix = format!("{}{}", self.place.prefix, folder.as_str());
-        let (mut all, mut token, mut last) = (Vec::new(), None::<String>, None::<String>);
-        loop {
-            let list = self.client.list_objects_v2().bucket(&self.place.bucket).prefix(&prefix);
-            let list = list.set_continuation_token(token.take());
-            let page = self.request(Operation::List, folder.as_str(), 0, list.send()).await?;
-            for object in page.contents() {
-                let key = object.key().and_then(|key| key.strip_prefix(&self.place.prefix));
-                let bytes = object.size().and_then(|size| u64::try_from(size).ok());
-                // What is not ours is left out.
-                if let (Some((name, named)), Some(bytes)) = (key.and_then(ObjectName::parse), bytes) {
-                    all.push(Listed { name, named, bytes });
-                }
-            }
-            if all.len() > LISTING_MAX {
-                let text = format!("more than {LISTING_MAX} objects");
-                return Err(Fault::of(StoreErrorKind::TooLarge, text));
-            }
-            match (page.is_truncated(), page.next_continuation_token) {
-                (Some(true), Some(next)) if last.as_ref() != Some(&next) => {
-                    last = Some(next.clone());
-                    token = Some(next);
-                }
-                (Some(true), _) => return Err(Fault::passing("a page of a listing without the next one")),
-                _ => break,
-            }
-        }
-        // Services of others may order otherwise.
-        all.sort_by(|a: &Listed, b: &Listed| a.name.cmp(&b.name));
-        all.dedup_by(|a, b| a.name == b.name);
-        Ok(all)
-    }
 }
 
 #[async_trait]
@@ -340,6 +307,10 @@ impl Store for S3Store {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         self.list_all(folder).await.map_err(|fault| self.failed(Operation::List, folder.as_str(), fault))
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        self.glance_at_all().await.map_err(|fault| self.failed(Operation::List, "", fault))
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{BranchId, JournalId, ObjectHash, PackId, PointId, SessionId, SourceId};
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{APPEND_BYTES_MAX, Folder, Store, StoreErrorKind, Stretch, is_kept};
+use backstay_vault::store::{APPEND_BYTES_MAX, Folder, GLANCE_MAX, Store, StoreErrorKind, Stretch, is_kept};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -32,6 +32,7 @@ pub async fn store_conforms<S: Store + 'static>(make: impl Fn() -> S) {
     what_is_deleted_together_is_gone_and_the_rest_stays(&make()).await;
     many_puts_at_once_all_arrive(Arc::new(make())).await;
     puts_of_one_name_at_once_leave_one_of_them_whole(Arc::new(make())).await;
+    a_glance_shows_what_is_listed(Arc::new(make())).await;
 }
 
 /// A name of every kind.
@@ -372,6 +373,40 @@ async fn puts_of_one_name_at_once_leave_one_of_them_whole(store: Arc<dyn Store>)
 }
 
 /// The folder of one kind of objects.
+async fn a_glance_shows_what_is_listed(store: Arc<dyn Store>) {
+    if store.glance().await.expect("a glance").is_none() {
+        return;
+    }
+    for name in names_of_every_kind() {
+        store.put(&name, Bytes::from_static(b"content")).await.expect("put");
+    }
+    let folders: Vec<Folder> =
+        names_of_every_kind().iter().map(|name| Folder::new(&[&folder_of(name)])).collect();
+    let mut glance = store.glance().await.expect("a glance").expect("it does that");
+    for folder in &folders {
+        let listed = store.list(folder).await.expect("list");
+        assert_eq!(glance.take(folder), Some(listed), "{folder:?}");
+    }
+    // More than it shows.
+    let mut puts = JoinSet::new();
+    for n in 0..GLANCE_MAX as u64 {
+        let (store, mut id) = (Arc::clone(&store), [0; 32]);
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        puts.spawn(async move {
+            store.put(&Named::Pack(PackId::new(id)).to_name(), Bytes::from_static(b"pack")).await
+        });
+    }
+    while let Some(put) = puts.join_next().await {
+        put.expect("a task").expect("put");
+    }
+    let mut glance = store.glance().await.expect("a glance").expect("it does that");
+    for folder in &folders {
+        let is_before_packs = folder.as_str() < "packs/";
+        let listed = store.list(folder).await.expect("list");
+        assert_eq!(glance.take(folder), is_before_packs.then_some(listed), "{folder:?}");
+    }
+}
+
 fn folder_of(name: &ObjectName) -> String {
     let mut parts = name.as_str().split('/');
     let top = parts.next().expect("names have folders");

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{
-    Folder, Listed, MemStore, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed, is_kept,
+    Folder, Glance, Listed, MemStore, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed, is_kept,
 };
 use bytes::Bytes;
 
@@ -410,6 +410,14 @@ impl Store for CrashStore {
         self.read(Operation::List, folder.as_str(), |live| {
             let below = live.objects.iter().filter(|(name, _)| name.starts_with(folder.as_str()));
             Ok(below.filter_map(|(name, content)| listed(name, content)).collect())
+        })
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        let requests_cost = self.requests_cost();
+        self.read(Operation::List, "", |live| {
+            let all = live.objects.iter().filter_map(|(name, content)| listed(name, content));
+            Ok(requests_cost.then(|| Glance::new(all.collect(), None)))
         })
     }
 

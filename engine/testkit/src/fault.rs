@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backstay_vault::name::ObjectName;
-use backstay_vault::store::{Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed};
+use backstay_vault::store::{
+    Folder, Glance, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed,
+};
 use bytes::Bytes;
 
 use crate::forge::Object;
@@ -179,6 +181,10 @@ impl<S: Store> Store for FaultStore<S> {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         self.request(Operation::List, folder.as_str(), self.inner.list(folder)).await
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        self.request(Operation::List, "", self.inner.glance()).await
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

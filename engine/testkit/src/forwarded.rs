@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use backstay_vault::name::ObjectName;
-use backstay_vault::store::{Folder, Listed, Store, StoreError, Stretch, Trashed, Version};
+use backstay_vault::store::{Folder, Glance, Listed, Store, StoreError, Stretch, Trashed, Version};
 use bytes::Bytes;
 
 /// What is done otherwise. By itself each method does what the store below does.
@@ -31,6 +31,11 @@ pub trait Overrides: Send + Sync + fmt::Debug {
     /// [`Store::list`].
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         self.below().list(folder).await
+    }
+
+    /// [`Store::glance`]; nothing where listings are done otherwise.
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        Ok(None)
     }
 
     /// [`Store::delete_all`], and [`Store::delete`] of one.
@@ -74,6 +79,10 @@ impl<O: Overrides> Store for Forwarded<O> {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         self.0.list(folder).await
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        self.0.glance().await
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

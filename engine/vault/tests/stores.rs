@@ -104,6 +104,10 @@ async fn a_directory_keeps_what_goes_past_the_page_cache_and_what_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_conforms() {
     store_conforms(MemStore::new).await;
+    let costly = || MemStore::new().with_costly_requests();
+    store_conforms(costly).await;
+    let counted = || Counted::new(costly(), Arc::new(RequestCounts::default()));
+    store_conforms(|| Retried::new(counted(), quick())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

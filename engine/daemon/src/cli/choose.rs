@@ -63,7 +63,7 @@ pub(super) fn held(vaults: &Vaults, source: &Source, from: Option<&str>) -> Resu
 
 fn hold(vaults: &Vaults, source: &Source, name: &str) -> Result<Held, Failure> {
     let vault = vaults.open(name, Absent::Refuse)?;
-    let catalogue = vault.catalogue(vault.ring().source_id(source.name.as_str()))?;
+    let catalogue = vault.catalogue_at_first(vault.ring().source_id(source.name.as_str()))?;
     // After the points: those that were committed since the vault was opened have their chunks in newer objects. Where requests
     // cost, these are looked for when a chunk is missed.
     if !vault.requests_cost() {

@@ -32,16 +32,41 @@ impl Default for Found {
 impl Found {
     /// Asks the vault what it has; waits for it.
     pub fn ask(vaults: &Vaults, source: &SourceName, target: &Target) -> Result<Self, Failure> {
+        Self::ask_as_of(AsOf::Now, vaults, source, target)
+    }
+
+    /// The same for who has just begun: where requests cost, what was seen when the vault was opened is good enough.
+    pub fn ask_at_first(vaults: &Vaults, source: &SourceName, target: &Target) -> Result<Self, Failure> {
+        Self::ask_as_of(AsOf::Opening, vaults, source, target)
+    }
+
+    fn ask_as_of(
+        as_of: AsOf,
+        vaults: &Vaults,
+        source: &SourceName,
+        target: &Target,
+    ) -> Result<Self, Failure> {
         let Target::Vault(name) = target else {
             return Err(Failure::failed("this version cannot keep replicas yet"));
         };
         if vaults.via(name.as_str()).is_some() {
             return Self::ask_hub(vaults, source, name.as_str());
         }
-        let vault = vaults.open(name.as_str(), Absent::Refuse)?;
-        let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
         // Nothing of the flow is decided by proofs.
-        let proofs = FlowProofs::in_vault(&vault, catalogue.source);
+        let (vault, catalogue, proofs) = match as_of {
+            AsOf::Now => {
+                let vault = vaults.open(name.as_str(), Absent::Refuse)?;
+                let catalogue = vault.catalogue(vault.ring().source_id(source.as_str()))?;
+                let proofs = FlowProofs::in_vault(&vault, catalogue.source);
+                (vault, catalogue, proofs)
+            }
+            AsOf::Opening => {
+                let vault = vaults.open_often(name.as_str(), Absent::Refuse)?;
+                let catalogue = vaults.catalogue_at_first(&vault, vault.ring().source_id(source.as_str()))?;
+                let proofs = FlowProofs::in_vault_at_first(&vault, catalogue.source);
+                (vault, catalogue, proofs)
+            }
+        };
         Ok(Self { proofs, ..Self::in_catalogue(&catalogue, &vault) })
     }
 
@@ -76,6 +101,15 @@ impl Found {
             _ => false,
         }
     }
+}
+
+/// What an answer may go by.
+#[derive(Debug, Clone, Copy)]
+enum AsOf {
+    /// What the vault has now.
+    Now,
+    /// Where requests cost, what it had when this process opened it.
+    Opening,
 }
 
 /// What a vault is asked again, and as of when: an answer is worth nothing that a capture has overtaken.

@@ -35,7 +35,7 @@ pub(super) fn start(daemon: &Arc<Daemon>, events: &mpsc::Sender<Event>) {
 /// Asks one vault for all its flows; blocking.
 fn ask(daemon: &Daemon, target: &Target, sources: &[SourceName], events: &mpsc::Sender<Event>) {
     for source in sources {
-        let found = Found::ask(daemon.engine.vaults(), source, target);
+        let found = Found::ask_at_first(daemon.engine.vaults(), source, target);
         daemon.show_vault(target.as_str());
         daemon.board().flows.learn(source, target, found);
         // Where the loop has much to do, the next one will be seen.

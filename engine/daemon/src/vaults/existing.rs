@@ -34,7 +34,7 @@ impl Vaults {
         }
         match self.access {
             Access::Keep => vault.refresh_to_write(&self.writer.node)?,
-            Access::ReadOnly => vault.refresh_index(None)?,
+            Access::ReadOnly => vault.refresh_index_at_first(None)?,
         }
         Ok(Arc::new(vault))
     }

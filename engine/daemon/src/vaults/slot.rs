@@ -31,7 +31,7 @@ impl Opened {
 
     /// A vault in which this process is about to write, or has written when it was opened before.
     pub(super) fn for_writing(vault: Arc<Vault>, writer: &WriterIdentity) -> Result<Self, VaultError> {
-        let dead = vault.open_beside_living(writer)?;
+        let dead = vault.open_beside_living_at_first(writer)?;
         Ok(Self { vault, dead, is_outdated: false, looked_at: Instant::now() })
     }
 

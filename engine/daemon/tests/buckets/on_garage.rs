@@ -229,6 +229,11 @@ fn two_nodes_and_a_custodian_share_a_bucket() {
     two_nodes_and_a_custodian(Duration::from_secs(30));
 }
 
+/// Listings of a prune that drops points of four sources, of a check, and of a daemon that begins with five.
+const PRUNE_LISTINGS_MAX: u64 = 110;
+const CHECK_LISTINGS_MAX: u64 = 20;
+const BEGINNING_LISTINGS_MAX: u64 = 20;
+
 /// Sources beside the one that every host has.
 const OTHERS: [&str; 3] = ["b", "c", "d"];
 
@@ -285,8 +290,6 @@ fn a_process_of_its_own_reads_nothing_that_one_before_it_has_read_or_put() {
     let host = Host::new();
     host.write("file", "one");
     host.run(&["vault", "init", "offsite", "--no-recovery"]).good();
-    host.run(&["now", "data"]).good();
-    host.write("file", "two");
     let mut before = host.garage.requests();
     let mut taken = || {
         let now = host.garage.requests();
@@ -296,14 +299,57 @@ fn a_process_of_its_own_reads_nothing_that_one_before_it_has_read_or_put() {
         taken
     };
     host.run(&["now", "data"]).good();
-    // Format, keys, trust, the session of the point before, and whether there is a fence.
-    assert_eq!(taken(), [7, 5, 10], "captured: puts, gets, listings");
+    assert_eq!(taken(), [7, 4, 3], "captured for the first time: puts, gets, listings");
+    host.write("file", "two");
+    host.run(&["now", "data"]).good();
+    // Format, keys, trust, and whether there is a fence; all names, and the ledger twice.
+    assert_eq!(taken(), [7, 4, 3], "captured: puts, gets, listings");
     let target = host.path("restored");
     host.run(&["restore", "data", "--to", target.to_str().unwrap()]).good();
-    // Format, keys, trust, the rows of two captures, and the contents of one.
-    assert_eq!(taken(), [2, 6, 8], "restored: puts, gets, listings");
+    // Format, keys, trust, the rows of two captures, and the contents of one; all names, and the layout once it is pinned.
+    assert_eq!(taken(), [2, 6, 2], "restored: puts, gets, listings");
     assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "two");
     // It may be removed at any time.
     fs::remove_dir_all(host.path("state/objects")).unwrap();
     host.run(&["points", "data"]).good();
+}
+
+#[test]
+#[ignore = "needs Garage: cargo xtask test s3"]
+fn a_prune_a_check_and_a_daemon_that_begins_list_all_sources_at_once() {
+    let mut host = Host::new();
+    let metrics = daemon::free_address();
+    host.node = format!("metrics = \"{metrics}\"");
+    host.policy = "keep = { last = 1 }\n".to_owned();
+    for name in OTHERS {
+        let source = host.path(name);
+        fs::create_dir(&source).unwrap();
+        host.policy +=
+            &format!("[service.{name}]\nfiles = {{ path = \"{}\", watch = false }}\n", source.display());
+    }
+    host.run(&["vault", "init", "offsite", "--no-recovery"]).good();
+    for n in 0..3 {
+        host.write("file", format!("data {n}"));
+        OTHERS
+            .iter()
+            .for_each(|name| fs::write(host.path(name).join("file"), format!("{name} {n}")).unwrap());
+        host.run(&["now"]).good();
+    }
+    let listings = |host: &Host| host.garage.requests().get("ListObjectsV2").copied().unwrap_or(0);
+    let before = listings(&host);
+    host.run(&["vault", "prune", "offsite"]).good();
+    let pruning = listings(&host) - before;
+    println!("{pruning} listings for a prune of five sources that drops points of four");
+    assert!(pruning <= PRUNE_LISTINGS_MAX, "{pruning}");
+    let before = listings(&host);
+    host.run(&["vault", "check", "offsite", "--read-data", "1/1"]).good();
+    let checking = listings(&host) - before;
+    println!("{checking} listings for a check");
+    assert!(checking <= CHECK_LISTINGS_MAX, "{checking}");
+    let before = listings(&host);
+    let _daemon = host.daemon();
+    daemon::requests_at_rest(metrics);
+    let beginning = listings(&host) - before;
+    println!("{beginning} listings for a daemon that begins");
+    assert!(beginning <= BEGINNING_LISTINGS_MAX, "{beginning}");
 }

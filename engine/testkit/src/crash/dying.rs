@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use backstay_vault::name::ObjectName;
-use backstay_vault::store::{Folder, Listed, Operation, Store, StoreError, Stretch};
+use backstay_vault::store::{Folder, Glance, Listed, Operation, Store, StoreError, Stretch};
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -118,6 +118,10 @@ impl Store for DyingStore {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         self.read(Operation::List, folder.as_str(), self.inner.list(folder)).await
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        self.read(Operation::List, "", self.inner.glance()).await
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backstay_vault::name::ObjectName;
-use backstay_vault::store::{Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed};
+use backstay_vault::store::{
+    Folder, Glance, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed,
+};
 use bytes::Bytes;
 
 use super::images::Change;
@@ -79,6 +81,10 @@ impl SimStore {
     }
 }
 
+/// What a glance shows, in the order of names. There are too many packs, and nobody appends to a journal.
+const GLANCED: [&str; 11] =
+    ["bad", "fences", "format", "heads", "index", "keys", "layout", "ledger", "points", "proofs", "trust"];
+
 const DEAD: (StoreErrorKind, &str) = (StoreErrorKind::Permanent, "the process has died");
 
 #[async_trait]
@@ -97,6 +103,19 @@ impl Store for SimStore {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         self.ask(Request::List(folder.clone())).await.map(Answer::listed)
+    }
+
+    /// One folder after the other, in the order of their names: others go on meanwhile, as a service may let them.
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        if !self.requests_cost() {
+            return Ok(None);
+        }
+        let mut all = Vec::new();
+        for folder in GLANCED {
+            let folder = Folder::new(&[&folder]);
+            all.extend(self.list(&folder).await?);
+        }
+        Ok(Some(Glance::new(all, None)))
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

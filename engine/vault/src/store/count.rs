@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Folder, Listed, Operation, Store, StoreError, Stretch, Trashed, Version};
+use super::{Folder, Glance, Listed, Operation, Store, StoreError, Stretch, Trashed, Version};
 use crate::name::ObjectName;
 
 /// Is told of every finished request.
@@ -61,6 +61,10 @@ impl<S: Store> Store for Counted<S> {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         self.observed(Operation::List, self.inner.list(folder), |_| 0).await
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        self.observed(Operation::List, self.inner.glance(), |_| 0).await
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

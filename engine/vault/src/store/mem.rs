@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Folder, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed, VERSIONS_MAX, Version,
-    is_kept,
+    Folder, GLANCE_MAX, Glance, Listed, Operation, Store, StoreError, StoreErrorKind, Stretch, Trashed,
+    VERSIONS_MAX, Version, is_kept,
 };
 use crate::name::ObjectName;
 
@@ -145,6 +145,19 @@ impl Store for MemStore {
                 Some(Listed { name, named, bytes: content.len() as u64 })
             })
             .collect())
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        let objects = self.lock();
+        let last = match objects.len() > GLANCE_MAX {
+            true => objects.keys().nth(GLANCE_MAX - 1).cloned(),
+            false => None,
+        };
+        let listed = objects.iter().take(GLANCE_MAX).filter_map(|(name, content)| {
+            let (name, named) = ObjectName::parse(name)?;
+            Some(Listed { name, named, bytes: content.len() as u64 })
+        });
+        Ok(self.requests_cost.then(|| Glance::new(listed.collect(), last)))
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

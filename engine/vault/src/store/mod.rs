@@ -3,6 +3,7 @@
 
 mod count;
 mod dir;
+mod glance;
 mod mem;
 mod pace;
 mod retry;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 pub use count::{Counted, RequestCounts, RequestObserver};
 pub use dir::{Arriving, DirStore, Disk, Page, SystemDisk, Writing};
+pub use glance::{GLANCE_MAX, Glance};
 pub use mem::MemStore;
 pub use pace::{Pace, Way};
 pub use retry::{Retried, RetryPolicy};
@@ -116,6 +118,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Lists the objects below a folder in order of name, up to [`LISTING_MAX`]. Foreign names are left out.
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError>;
 
+    /// What one request shows of all names, where requests cost. Nothing where a store does not do that, or cannot say how far it
+    /// has come. What is put or deleted meanwhile may be in it or not, each object by itself.
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        Ok(None)
+    }
+
     /// Deletes an object; that it is not there is no error.
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError>;
 
@@ -196,6 +204,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         (**self).list(folder).await
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        (**self).glance().await
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

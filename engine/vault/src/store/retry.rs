@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Folder, Listed, Store, StoreError, StoreErrorKind, Stretch, Trashed, Version};
+use super::{Folder, Glance, Listed, Store, StoreError, StoreErrorKind, Stretch, Trashed, Version};
 use crate::name::ObjectName;
 
 /// How often and after what pauses.
@@ -132,6 +132,10 @@ impl<S: Store> Store for Retried<S> {
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
         self.retried(|| self.inner.list(folder)).await
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, StoreError> {
+        self.retried(|| self.inner.glance()).await
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use backstay_core::units::Timestamp;
 use super::Vault;
 use crate::error::VaultError;
 use crate::name::{NUMBER_END, Named, ObjectName};
-use crate::store::Folder;
+use crate::store::{Folder, Listed, StoreError};
 
 /// Sequence numbers of points and heads are below: there is always a next one.
 pub(super) const SEQUENCE_END: u64 = NUMBER_END;
@@ -50,6 +50,9 @@ impl PointObject {
         }
     }
 }
+
+/// How a folder is listed.
+pub(super) type ListFolder<'l> = dyn FnMut(&Folder) -> Result<Vec<Listed>, StoreError> + 'l;
 
 /// What was read of one source, before it is judged.
 #[derive(Debug, Clone)]
@@ -300,19 +303,27 @@ impl Vault {
     /// Reads what the vault holds of a source. Damaged, unreadable and untrusted objects are left out and named; but not
     /// a layout that cannot be read, since an older one would say what no longer holds.
     pub fn catalogue(&self, source: SourceId) -> Result<Catalogue, VaultError> {
-        let (parts, left_out) = self.read_catalogue(source)?;
+        let (parts, left_out) = self.read_catalogue(source, &mut |folder| self.list(folder))?;
         Ok(self.catalogue_of(source, parts, left_out))
     }
 
-    /// Reads it, without a judgement; and why objects were left out.
+    /// The same of a vault that was opened just now, as it was seen then. For who reads only, and looks again at what it has pinned.
+    pub fn catalogue_at_first(&self, source: SourceId) -> Result<Catalogue, VaultError> {
+        let (parts, left_out) = self.read_catalogue(source, &mut |folder| self.list_at_first(folder))?;
+        Ok(self.catalogue_of(source, parts, left_out))
+    }
+
+    /// Reads it, without a judgement; and why objects were left out. `list` lists the folders of the source: that of its layouts
+    /// before the others, and once more when one has gone since.
     pub(super) fn read_catalogue(
         &self,
         source: SourceId,
+        list: &mut ListFolder<'_>,
     ) -> Result<(CatalogueParts, Vec<VaultError>), VaultError> {
         let mut left_out = Vec::new();
-        let layout = self.layout_in_force(source, &mut left_out)?;
-        let points = self.all_points(source, &mut left_out)?;
-        let head = self.newest_head(source, &mut left_out)?;
+        let layout = self.layout_in_force(source, list, &mut left_out)?;
+        let points = self.all_points(source, &list(&Folder::new(&[&"points", &source]))?, &mut left_out)?;
+        let head = self.newest_head(source, &list(&Folder::new(&[&"heads", &source]))?, &mut left_out)?;
         Ok((CatalogueParts { layout, points, head }, left_out))
     }
 

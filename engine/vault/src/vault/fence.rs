@@ -26,7 +26,23 @@ impl Vault {
     /// The commits that are open in this node's name, but for those that are under way in this process. Only for the one
     /// process that may write for the node: they are those of the dead.
     pub fn open_beside_living(&self, writer: &WriterIdentity) -> Result<Vec<SessionObject>, VaultError> {
-        let mut open = self.dead_sessions(writer)?;
+        self.open_beside_living_in(&self.list(&sessions())?, writer)
+    }
+
+    /// The same in a vault that was opened just now, as it was seen then: what the dead have left was there.
+    pub fn open_beside_living_at_first(
+        &self,
+        writer: &WriterIdentity,
+    ) -> Result<Vec<SessionObject>, VaultError> {
+        self.open_beside_living_in(&self.list_at_first(&sessions())?, writer)
+    }
+
+    fn open_beside_living_in(
+        &self,
+        listed: &[Listed],
+        writer: &WriterIdentity,
+    ) -> Result<Vec<SessionObject>, VaultError> {
+        let mut open = self.dead_sessions_in(listed, writer)?;
         open.retain(|open| !writer.living.include(&open.session));
         // One that was under way when it was read may be over by now, and well.
         let mut dead = Vec::new();
@@ -45,16 +61,23 @@ impl Vault {
     /// holds the lock on the node's state and has begun nothing. Sessions of readers are
     /// left alone: they may be those of other processes, which need no lock.
     pub fn dead_sessions(&self, writer: &WriterIdentity) -> Result<Vec<SessionObject>, VaultError> {
-        let listed = self.list(&Folder::new(&[&"ledger", &"sessions"]))?;
+        self.dead_sessions_in(&self.list(&sessions())?, writer)
+    }
+
+    fn dead_sessions_in(
+        &self,
+        listed: &[Listed],
+        writer: &WriterIdentity,
+    ) -> Result<Vec<SessionObject>, VaultError> {
         let is_open = |listed: &&Listed| match listed.named {
-            Named::Session(id) => !self.knows_ended(id),
+            Named::Session(id) => !self.knows_ended(id) && self.kept_session(id).is_none(),
             _ => false,
         };
         let mut dead = Vec::new();
         self.get_each(listed.iter().filter(is_open), |listed, object| {
             let Named::Session(id) = listed.named else { return Ok(()) };
             let session = object.map_err(VaultError::from);
-            match session.and_then(|object| self.session_in(&listed.name, id, &object)) {
+            match session.and_then(|object| self.session_read(&listed.name, id, &object)) {
                 Ok(session) if self.is_of(&session, writer) && is_open_commit(&session.object) => {
                     dead.push(session.object);
                 }
@@ -137,6 +160,10 @@ impl Vault {
     fn is_of(&self, session: &KnownSession, writer: &WriterIdentity) -> bool {
         self.trust().node(&session.signer).is_some_and(|node| node.name == writer.node)
     }
+}
+
+fn sessions() -> Folder {
+    Folder::new(&[&"ledger", &"sessions"])
 }
 
 fn is_open_commit(session: &SessionObject) -> bool {

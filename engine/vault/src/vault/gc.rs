@@ -45,16 +45,25 @@ impl Vault {
 
     /// Number of the newest collection, as the names say.
     pub(super) fn newest_collection(&self) -> Result<CollectionNumber, VaultError> {
-        let listed = self.list(&Folder::new(&[&"ledger", &"gc"]))?;
-        Ok(listed.iter().filter_map(number).max().unwrap_or(CollectionNumber::NONE))
+        Ok(newest_of(&self.list(&Folder::new(&[&"ledger", &"gc"]))?))
+    }
+
+    /// The same for who reads in a vault that was opened just now: an older number keeps more.
+    pub(super) fn newest_collection_at_first(&self) -> Result<CollectionNumber, VaultError> {
+        Ok(newest_of(&self.list_at_first(&Folder::new(&[&"ledger", &"gc"]))?))
     }
 
     /// What all records say. `None` when one was gone before it was read: then another collection has begun. A record
     /// that cannot be read is an error: without it nothing can be counted on.
     pub(super) fn collections(&self) -> Result<Option<Collections>, VaultError> {
+        self.collections_in(&self.list(&Folder::new(&[&"ledger", &"gc"]))?)
+    }
+
+    /// The same of these records, which are all that are listed.
+    pub(super) fn collections_in(&self, records: &[Listed]) -> Result<Option<Collections>, VaultError> {
         let mut collections = Collections::default();
-        for listed in self.list(&Folder::new(&[&"ledger", &"gc"]))? {
-            match self.gc_record(&listed) {
+        for listed in records {
+            match self.gc_record(listed) {
                 Ok(record) => collections.add(record),
                 Err(VaultError::Store(error)) if error.is_not_found() => return Ok(None),
                 Err(error) => return Err(error),
@@ -72,6 +81,10 @@ impl Vault {
             false => Err(self.damaged(&listed.name, Malformed::Field("number"))),
         }
     }
+}
+
+fn newest_of(listed: &[Listed]) -> CollectionNumber {
+    listed.iter().filter_map(number).max().unwrap_or(CollectionNumber::NONE)
 }
 
 fn number(listed: &Listed) -> Option<CollectionNumber> {

@@ -1,19 +1,22 @@
-//! Objects that a process keeps on local disk for those that come after it: points, heads, layouts and objects of the index, each
-//! under the hash that its name ends with. A cache: what counts is what a listing names, and bytes that do not have the hash of
-//! their name are none.
+//! What a process keeps on local disk for those that come after it: points, heads, layouts and objects of the index, each under the
+//! hash that its name ends with; sessions that have ended, each under its id; and the names of the records of collections that it has
+//! listed last. A cache: what counts is what a listing names, and bytes that do not have the hash of their name are none. A session
+//! is signed, and is not written any more once it has ended.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use backstay_core::id::ObjectHash;
+use backstay_core::id::{ObjectHash, SessionId};
 use bytes::Bytes;
 
 use super::Vault;
 use super::objects::hash_of;
+use super::settled::KnownSession;
+use crate::commit_object::SessionState;
 use crate::name::{Named, ObjectName};
-use crate::store::StoreError;
+use crate::store::{Listed, StoreError};
 
 /// Greatest object that is kept, bytes.
 const KEPT_BYTES_MAX: usize = 4 << 20;
@@ -21,6 +24,12 @@ const KEPT_BYTES_MAX: usize = 4 << 20;
 /// Room of all of them, bytes, and how many there are. When there are more, all go: what is still asked for comes back.
 const FOLDER_BYTES_MAX: u64 = 128 << 20;
 const FOLDER_OBJECTS_MAX: u64 = 1 << 14;
+
+/// The file that has the names of the records of collections.
+const RECORDS: &str = "records";
+
+/// Room of it, bytes: there are two records, and some more after a crash.
+const RECORDS_BYTES_MAX: u64 = 64 << 10;
 
 /// What a process does with the folder of a vault's objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,26 +89,59 @@ impl KeptObjects {
     }
 
     fn keep(&self, hash: ObjectHash, content: &[u8]) -> io::Result<()> {
-        let length = content.len() as u64;
-        let is_full = self.bytes.load(Ordering::Relaxed) + length > FOLDER_BYTES_MAX
+        match self.has_room_for(content.len()) && hash_of(content) == hash {
+            true => self.write(&self.path(hash), content),
+            false => Ok(()),
+        }
+    }
+
+    /// What is kept under the name of a session.
+    fn session(&self, session: SessionId) -> Option<Bytes> {
+        let path = self.folder.join(session.to_string());
+        let length = fs::metadata(&path).ok()?.len();
+        (self.usage != ObjectFolder::Fill && length <= KEPT_BYTES_MAX as u64)
+            .then(|| fs::read(&path).ok())?
+            .map(Bytes::from)
+    }
+
+    fn keep_session(&self, session: SessionId, content: &[u8]) -> io::Result<()> {
+        match self.has_room_for(content.len()) {
+            true => self.write(&self.folder.join(session.to_string()), content),
+            false => Ok(()),
+        }
+    }
+
+    /// The names of the records of collections that were listed last.
+    pub(super) fn records(&self) -> Option<Vec<ObjectName>> {
+        let path = self.folder.join(RECORDS);
+        let length = fs::metadata(&path).ok()?.len();
+        let text = (length <= RECORDS_BYTES_MAX).then(|| fs::read_to_string(&path).ok())??;
+        text.lines().map(|line| ObjectName::parse(line).map(|(name, _)| name)).collect()
+    }
+
+    fn keep_records(&self, records: &[Listed]) -> io::Result<()> {
+        let text: String = records.iter().map(|listed| format!("{}\n", listed.name)).collect();
+        match self.usage {
+            ObjectFolder::Take => Ok(()),
+            // More than that there never are.
+            _ if text.len() as u64 > RECORDS_BYTES_MAX => Ok(()),
+            _ => replace(&self.folder.join(RECORDS), text.as_bytes()),
+        }
+    }
+
+    fn has_room_for(&self, length: usize) -> bool {
+        let is_full = self.bytes.load(Ordering::Relaxed) + length as u64 > FOLDER_BYTES_MAX
             || self.objects.load(Ordering::Relaxed) >= FOLDER_OBJECTS_MAX;
-        let path = self.path(hash);
-        if self.usage == ObjectFolder::Take || is_full || content.len() > KEPT_BYTES_MAX {
+        self.usage != ObjectFolder::Take && !is_full && length <= KEPT_BYTES_MAX
+    }
+
+    /// Writes a file that is not there, or of which a loss of power has left another length.
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let length = content.len() as u64;
+        if fs::metadata(path).is_ok_and(|there| there.len() == length) {
             return Ok(());
         }
-        // What a loss of power has left may be of another length.
-        let is_there = fs::metadata(&path).is_ok_and(|there| there.len() == length);
-        if is_there || hash_of(content) != hash {
-            return Ok(());
-        }
-        // Never half of it under its name while this process runs; what a loss of power leaves does not have its hash.
-        let new = path.with_extension("new");
-        let written = fs::write(&new, content).and_then(|()| fs::rename(&new, path));
-        if written.is_err() {
-            // It may take the room that was lacking.
-            let _ = fs::remove_file(&new);
-        }
-        written?;
+        replace(path, content)?;
         self.bytes.fetch_add(length, Ordering::Relaxed);
         self.objects.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -108,6 +150,17 @@ impl KeptObjects {
     fn path(&self, hash: ObjectHash) -> PathBuf {
         self.folder.join(hash.to_string())
     }
+}
+
+/// Never half of it under its name while this process runs; what a loss of power leaves does not have its hash.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let written = fs::write(&new, content).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        // It may take the room that was lacking.
+        let _ = fs::remove_file(&new);
+    }
+    written
 }
 
 impl Vault {
@@ -134,6 +187,31 @@ impl Vault {
         let content = self.get(name)?;
         self.keep(named, &content);
         Ok(content)
+    }
+
+    /// A session as it is kept: one that had ended. `None` where that cannot be read, since a loss of power has torn it.
+    pub(super) fn kept_session(&self, session: SessionId) -> Option<KnownSession> {
+        let content = self.kept_objects.get()?.session(session)?;
+        let kept = self.session_in(&Named::Session(session).to_name(), session, &content).ok()?;
+        (kept.object.state != SessionState::Open).then_some(kept)
+    }
+
+    /// Keeps a session that has ended.
+    pub(super) fn keep_session(&self, session: SessionId, content: &[u8]) {
+        if let Some(kept) = self.kept_objects.get()
+            && let Err(error) = kept.keep_session(session, content)
+        {
+            tracing::debug!(%error, "a session is not kept");
+        }
+    }
+
+    /// Keeps the names of the records of collections that were listed just now.
+    pub(super) fn remember_records(&self, records: &[Listed]) {
+        if let Some(kept) = self.kept_objects.get()
+            && let Err(error) = kept.keep_records(records)
+        {
+            tracing::debug!(%error, "which records there are is not kept");
+        }
     }
 
     /// What is kept of an object.

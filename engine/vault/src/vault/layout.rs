@@ -3,7 +3,7 @@
 use backstay_core::id::{ObjectHash, SourceId};
 use backstay_core::layout::Layout;
 
-use super::catalogue::judge;
+use super::catalogue::{ListFolder, judge};
 use super::{Catalogue, Vault};
 use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
@@ -23,12 +23,14 @@ impl Vault {
     pub(super) fn layout_in_force(
         &self,
         source: SourceId,
+        list: &mut ListFolder<'_>,
         left_out: &mut Vec<VaultError>,
     ) -> Result<Option<(ObjectHash, Layout)>, VaultError> {
+        let folder = Folder::new(&[&"layout", &source]);
         let mut gone = None;
         for _ in 0..LISTINGS_MAX {
             let left_out_before = left_out.len();
-            match self.layout_of_one_listing(source, left_out) {
+            match self.layout_of_one_listing(&list(&folder)?, left_out) {
                 Err(VaultError::Store(error)) if error.is_not_found() => {
                     left_out.truncate(left_out_before);
                     gone = Some(error);
@@ -54,13 +56,13 @@ impl Vault {
     /// Also when a layout is not there any more.
     fn layout_of_one_listing(
         &self,
-        source: SourceId,
+        listed: &[Listed],
         left_out: &mut Vec<VaultError>,
     ) -> Result<Option<(ObjectHash, Layout)>, VaultError> {
         let mut best = None;
-        for listed in self.list(&Folder::new(&[&"layout", &source]))? {
+        for listed in listed {
             let Named::Layout(_, generation, hash) = listed.named else { continue };
-            let read = match self.read_layout(&listed, generation) {
+            let read = match self.read_layout(listed, generation) {
                 // An older one would say what no longer holds.
                 Err(VaultError::Store(error)) if error.is_unreadable() || error.is_not_found() => {
                     return Err(error.into());

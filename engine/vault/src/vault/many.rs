@@ -56,7 +56,8 @@ impl Vault {
         &self,
         sessions: impl IntoIterator<Item = SessionId>,
     ) -> Result<(), VaultError> {
-        let unknown = sessions.into_iter().filter(|id| !self.knows_acknowledged(*id));
+        let unknown = sessions.into_iter();
+        let unknown = unknown.filter(|id| !self.knows_acknowledged(*id) && self.learn_kept(*id).is_none());
         let listed = unknown.map(|id| {
             let named = Named::Session(id);
             Listed { name: named.to_name(), named, bytes: 0 }

@@ -14,6 +14,7 @@ use super::{Catalogue, PointObject, Vault};
 use crate::collections::Collections;
 use crate::commit_object::SessionObject;
 use crate::error::VaultError;
+use crate::store::Folder;
 
 /// What was read longer ago is read again, also when no collection has begun: others may have put points.
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
@@ -56,8 +57,13 @@ impl Vault {
         }
         for _ in 0..READS_MAX {
             let read_at = Instant::now();
-            let Some(collections) = self.collections()? else { continue };
-            self.refresh_index(Some(writer))?;
+            let records = self.list_at_first(&Folder::new(&[&"ledger", &"gc"]))?;
+            let Some(collections) = self.collections_in(&records)? else { continue };
+            if !self.were_known(&records) {
+                self.first_look.forget();
+            }
+            self.remember_records(&records);
+            self.refresh_index_at_first(Some(writer))?;
             let (writer, sources) = (writer.to_owned(), HashMap::new());
             let (collections, commits) = (Arc::new(collections), 0);
             let known = Known {
@@ -98,7 +104,7 @@ impl Vault {
             }
             commits = known.commits;
         }
-        let (parts, left_out) = self.read_catalogue(source)?;
+        let (parts, left_out) = self.read_catalogue(source, &mut |folder| self.list_at_first(folder))?;
         // What is damaged is looked at again each time. And who has committed meanwhile could not add to what is not remembered yet.
         if left_out.is_empty()
             && let Some(known) = self.memory.known().as_mut().filter(is_same)
@@ -140,6 +146,7 @@ impl Vault {
 
     /// Has everything read anew before the next commit: a collection has begun, or something is not as it was.
     pub fn forget(&self) {
+        self.first_look.forget();
         *self.memory.known() = None;
     }
 }

@@ -12,6 +12,7 @@ mod custodian;
 mod difference;
 mod draft;
 mod fence;
+mod first_look;
 mod gc;
 mod group;
 mod kept_objects;
@@ -71,6 +72,7 @@ use crate::index::{ChunkIndex, IndexTotals};
 use crate::keys::KeyRing;
 use crate::name::ObjectName;
 use crate::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
+use first_look::FirstLook;
 use group::Groups;
 use kept_objects::KeptObjects;
 use memory::Memory;
@@ -94,6 +96,7 @@ pub struct Vault {
     points: Mutex<HashMap<ObjectHash, Arc<PointObject>>>,
     acknowledged: Mutex<HashMap<SessionId, Arc<KnownSession>>>,
     memory: Memory,
+    first_look: FirstLook,
     groups: Groups,
     older: OlderVersions,
     /// Where objects are kept for the processes to come.

@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 
 use super::Vault;
 use crate::clear::TrustedNode;
+use crate::commit_object::{SessionObject, SessionState};
 use crate::envelope::{self, EnvelopeKind, Opened};
 use crate::error::VaultError;
 use crate::keys::Signer;
@@ -129,6 +130,18 @@ impl Vault {
         let name = named.to_name();
         let object = envelope::seal(&self.ring, signer, kind, name.stem(), &encode_cbor(value));
         self.put_envelope(&name, object)
+    }
+
+    /// Puts a session; one that ends so is kept for the processes to come.
+    pub(super) fn put_session(&self, signer: &Signer, session: &SessionObject) -> Result<(), VaultError> {
+        let name = Named::Session(session.session).to_name();
+        let payload = encode_cbor(session);
+        let object = envelope::seal(&self.ring, signer, EnvelopeKind::Session, name.stem(), &payload);
+        self.put_envelope(&name, object.clone())?;
+        if session.state != SessionState::Open {
+            self.keep_session(session.session, &object);
+        }
+        Ok(())
     }
 
     /// Seals a payload under a name that ends with its hash, and puts it. `name_with` makes the name

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::Instant;
 
 use backstay_core::id::{DomainId, SignerKey, VaultId};
 use backstay_core::units::Timestamp;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::Vault;
+use super::first_look::FirstLook;
 use super::group::Groups;
 use super::memory::Memory;
 use super::older::OlderVersions;
@@ -22,7 +24,7 @@ use crate::keys::{AgeIdentity, WrapError};
 use crate::keys::{Bundle, KeyRing, Signer, random_bytes, unwrap_bundle, wrap_bundle};
 use crate::malformed::Malformed;
 use crate::name::{Named, ObjectName};
-use crate::store::{Listed, Store, StoreErrorKind};
+use crate::store::{Glance, Listed, Store, StoreErrorKind};
 
 /// Features that this code knows, and that every vault has: one without them is older than this form of the format.
 const FEATURES: [&str; 1] = ["ledger"];
@@ -207,9 +209,17 @@ impl Vault {
         }
     }
 
+    /// The same for who is about to open it: where requests cost, one shows what is to be known of it first.
+    pub fn find(store: &Arc<dyn Store>, io: &Handle) -> Result<Option<FoundVault>, VaultError> {
+        match FoundVault::find_at_first(Unopened { store, io }) {
+            Err(VaultError::NoVault { .. }) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
     /// Opens a vault with the keys of its domain. Its index is empty until [`Vault::refresh_index`].
     pub fn open(store: Arc<dyn Store>, io: Handle, ring: Arc<KeyRing>) -> Result<Self, VaultError> {
-        let found = FoundVault::find(Unopened { store: &store, io: &io })?;
+        let found = FoundVault::find_at_first(Unopened { store: &store, io: &io })?;
         Self::open_found(store, io, ring, found)
     }
 
@@ -218,11 +228,13 @@ impl Vault {
         store: Arc<dyn Store>,
         io: Handle,
         ring: Arc<KeyRing>,
-        found: FoundVault,
+        mut found: FoundVault,
     ) -> Result<Self, VaultError> {
         let unopened = Unopened { store: &store, io: &io };
+        let mut first_look = found.first_look.take();
         let format = found.judged(&*store, &ring)?;
-        let trust = Trust::read(unopened, &ring)?;
+        let listed = unopened.list_at_first("trust", first_look.as_mut().map(|(_, glance)| glance))?;
+        let trust = Trust::of(unopened, &ring, &listed)?;
         let index = ChunkIndex::with_compromised(ring.compromised().clone());
         Ok(Self {
             store,
@@ -235,6 +247,7 @@ impl Vault {
             points: Mutex::default(),
             acknowledged: Mutex::default(),
             memory: Memory::default(),
+            first_look: FirstLook::of(first_look),
             groups: Groups::default(),
             older: OlderVersions::default(),
             kept_objects: OnceLock::new(),
@@ -271,12 +284,25 @@ pub struct FoundVault {
     object: ObjectName,
     format: FormatObject,
     signer: SignerKey,
+    /// What else was seen when it was found, and since when that holds.
+    first_look: Option<(Instant, Glance)>,
 }
 
 impl FoundVault {
+    fn find_at_first(unopened: Unopened<'_>) -> Result<Self, VaultError> {
+        let began = Instant::now();
+        let mut glance = unopened.glance()?;
+        let listed = unopened.newest_at_first("format", glance.as_mut())?;
+        let found = Self::read(unopened, listed)?;
+        Ok(Self { first_look: glance.map(|glance| (began, glance)), ..found })
+    }
+
     fn find(unopened: Unopened<'_>) -> Result<Self, VaultError> {
+        Self::read(unopened, unopened.newest("format")?)
+    }
+
+    fn read(unopened: Unopened<'_>, listed: Option<Listed>) -> Result<Self, VaultError> {
         let store = unopened.store;
-        let listed = unopened.newest("format")?;
         let object = listed.ok_or_else(|| VaultError::NoVault { place: store.place() })?.name;
         let content = unopened.get(&object)?;
         let read = clear::read::<FormatObject>(ClearKind::Format, &content);
@@ -286,7 +312,7 @@ impl FoundVault {
             }
             cause => unopened.damaged(&object, cause),
         })?;
-        Ok(Self { object, format, signer })
+        Ok(Self { object, format, signer, first_look: None })
     }
 
     /// What it says of itself. The signature is good, but by whom is not known yet.
@@ -296,7 +322,7 @@ impl FoundVault {
 
     /// The same, if it is a vault of this domain that this code reads.
     fn judged(self, store: &dyn Store, ring: &KeyRing) -> Result<FormatObject, VaultError> {
-        let Self { object, format, signer } = self;
+        let Self { object, format, signer, .. } = self;
         if format.domain != ring.domain() {
             let (found, expected) = (format.domain, ring.domain());
             return Err(VaultError::WrongKey { place: store.place(), found, expected });

@@ -13,10 +13,8 @@ use super::living::Life;
 use super::{Catalogue, PointObject, Vault, WriterIdentity};
 use crate::collections::Collections;
 use crate::commit_object::{SessionKind, SessionObject, SessionState};
-use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::keys::random_bytes;
-use crate::name::Named;
 
 /// On which point of a catalogue a commit builds; it must be settled.
 pub(super) type ChooseParent<'c> = dyn Fn(&Catalogue) -> Result<Option<Arc<PointObject>>, VaultError> + 'c;
@@ -344,8 +342,7 @@ impl Opening {
     fn put(&self, inner: &mut Inner, state: SessionState) -> Result<(), VaultError> {
         inner.object.counter += 1;
         inner.object.state = state;
-        let named = Named::Session(inner.object.session);
-        self.vault.put_value(&self.writer.signer, EnvelopeKind::Session, &named, &inner.object)
+        self.vault.put_session(&self.writer.signer, &inner.object)
     }
 
     fn fence_inner(&self, inner: &mut Inner, now: Timestamp, reason: &str) -> Result<(), VaultError> {

@@ -11,10 +11,8 @@ use backstay_core::point::PointLink;
 
 use super::{Vault, WriterIdentity};
 use crate::commit_object::{SessionKind, SessionObject, SessionState};
-use crate::envelope::EnvelopeKind;
 use crate::error::VaultError;
 use crate::keys::random_bytes;
-use crate::name::Named;
 
 /// How often a pin shows that its reader is alive. A custodian takes one for dead that stands still for a day.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3600);
@@ -56,7 +54,7 @@ impl Pin {
             pins: vec![point.point],
             sources: Vec::new(),
             kind: SessionKind::Reader,
-            collection: vault.newest_collection()?,
+            collection: vault.newest_collection_at_first()?,
         };
         let keeper = Arc::new(Keeper {
             vault: Arc::clone(vault),
@@ -92,8 +90,7 @@ impl Keeper {
         let mut object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
         object.counter += 1;
         object.state = state;
-        let named = Named::Session(object.session);
-        self.vault.put_value(&self.reader.signer, EnvelopeKind::Session, &named, &*object)
+        self.vault.put_session(&self.reader.signer, &object)
     }
 
     /// Until the pin is dropped.

@@ -15,7 +15,7 @@ use crate::error::VaultError;
 use crate::keys::verify;
 use crate::malformed::{Malformed, decode_cbor};
 use crate::name::Named;
-use crate::store::{Folder, Listed};
+use crate::store::Listed;
 
 pub(super) const POINT_PURPOSE: &[u8] = b"backstay point 0\0";
 
@@ -37,12 +37,12 @@ impl Vault {
     pub(super) fn all_points(
         &self,
         source: SourceId,
+        listed: &[Listed],
         left_out: &mut Vec<VaultError>,
     ) -> Result<Vec<Arc<PointObject>>, VaultError> {
-        let listed = self.list(&Folder::new(&[&"points", &source]))?;
-        self.forget_points_but(source, &listed);
+        self.forget_points_but(source, listed);
         let (mut points, mut unknown) = (Vec::new(), Vec::new());
-        for listed in &listed {
+        for listed in listed {
             match self.known_point(source, listed) {
                 Some(point) => points.push(point),
                 None => unknown.push(listed),
@@ -171,9 +171,10 @@ impl Vault {
     pub(super) fn newest_head(
         &self,
         source: SourceId,
+        listed: &[Listed],
         left_out: &mut Vec<VaultError>,
     ) -> Result<Option<(ObjectHash, Head)>, VaultError> {
-        for listed in self.list(&Folder::new(&[&"heads", &source]))?.iter().rev() {
+        for listed in listed.iter().rev() {
             let Named::Head(_, sequence, hash) = listed.named else { continue };
             if let Some(head) = judge(self.read_head(source, sequence, listed), left_out)? {
                 return Ok(Some((hash, head)));

@@ -31,7 +31,20 @@ impl Vault {
     /// The newest proofs of a source until a time, at most [`PROOFS_READ_MAX`], the newest first. What is damaged, or of a node
     /// that is not trusted, is left out: it proves nothing.
     pub fn proofs(&self, source: SourceId, until: Timestamp) -> Result<Vec<Proof>, VaultError> {
-        let mut listed = self.list(&Folder::new(&[&"proofs", &source]))?;
+        self.newest_proofs(source, until, self.list(&Folder::new(&[&"proofs", &source]))?)
+    }
+
+    /// The same in a vault that was opened just now, as it was seen then.
+    pub fn proofs_at_first(&self, source: SourceId, until: Timestamp) -> Result<Vec<Proof>, VaultError> {
+        self.newest_proofs(source, until, self.list_at_first(&Folder::new(&[&"proofs", &source]))?)
+    }
+
+    fn newest_proofs(
+        &self,
+        source: SourceId,
+        until: Timestamp,
+        mut listed: Vec<Listed>,
+    ) -> Result<Vec<Proof>, VaultError> {
         let is_past =
             |listed: &Listed| matches!(listed.named, Named::Proof(_, time, _) if time <= number_of(until));
         listed.retain(is_past);

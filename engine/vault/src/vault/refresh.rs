@@ -57,6 +57,19 @@ impl Vault {
     ///
     /// What comes is there before what has gone is taken away: readers never miss a chunk that was moved.
     pub fn refresh_index(&self, writer: Option<&str>) -> Result<(), VaultError> {
+        self.refresh_index_by(writer, || self.list(&Folder::new(&[&"index"])))
+    }
+
+    /// The same for a vault that was opened just now, as it was seen then.
+    pub fn refresh_index_at_first(&self, writer: Option<&str>) -> Result<(), VaultError> {
+        self.refresh_index_by(writer, || self.list_at_first(&Folder::new(&[&"index"])))
+    }
+
+    pub(super) fn refresh_index_by(
+        &self,
+        writer: Option<&str>,
+        list: impl FnOnce() -> Result<Vec<Listed>, StoreError>,
+    ) -> Result<(), VaultError> {
         let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         self.index_mut().drop_damaged();
         // Before the listing: what this process commits meanwhile is not missed in it.
@@ -64,7 +77,7 @@ impl Vault {
             let index = self.index();
             (index.objects(), index.writer().map(str::to_owned))
         };
-        let listed = self.list(&Folder::new(&[&"index"]))?;
+        let listed = list()?;
         let writer = writer.map(str::to_owned).or_else(|| of.clone());
         let present: HashSet<(SessionId, ObjectHash)> = listed.iter().filter_map(of_index).collect();
         let (mut stays, mut goes) = (Vec::new(), Vec::new());

@@ -93,7 +93,20 @@ impl Vault {
         if let Some(known) = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(Some(Arc::clone(known)));
         }
+        if let Some(kept) = self.learn_kept(id) {
+            return Ok(kept);
+        }
         self.judge_session(id, self.get(&Named::Session(id).to_name()))
+    }
+
+    /// What is kept on local disk of a session that has ended says whether it was acknowledged; `None` when nothing is kept of it.
+    pub(super) fn learn_kept(&self, id: SessionId) -> Option<Option<Arc<KnownSession>>> {
+        let kept = self.kept_session(id).map(Arc::new)?;
+        let is_acknowledged = kept.object.state == SessionState::Acknowledged;
+        if is_acknowledged {
+            self.remember_acknowledged(Arc::clone(&kept));
+        }
+        Some(is_acknowledged.then_some(kept))
     }
 
     /// Whether it is known that a session is acknowledged.
@@ -114,7 +127,8 @@ impl Vault {
         object: Result<Bytes, StoreError>,
     ) -> Result<Option<Arc<KnownSession>>, VaultError> {
         let name = Named::Session(id).to_name();
-        let session = object.map_err(VaultError::from).and_then(|object| self.session_in(&name, id, &object));
+        let session =
+            object.map_err(VaultError::from).and_then(|object| self.session_read(&name, id, &object));
         let session = match session {
             Ok(session) => Arc::new(session),
             Err(VaultError::Store(error))
@@ -136,7 +150,21 @@ impl Vault {
 
     /// Reads a session.
     pub(super) fn session(&self, name: &ObjectName, id: SessionId) -> Result<KnownSession, VaultError> {
-        self.session_in(name, id, &self.get(name)?)
+        self.session_read(name, id, &self.get(name)?)
+    }
+
+    /// The session that was read from the store; one that has ended is kept for the processes to come.
+    pub(super) fn session_read(
+        &self,
+        name: &ObjectName,
+        id: SessionId,
+        object: &[u8],
+    ) -> Result<KnownSession, VaultError> {
+        let session = self.session_in(name, id, object)?;
+        if session.object.state != SessionState::Open {
+            self.keep_session(id, object);
+        }
+        Ok(session)
     }
 
     /// The session that was read under this name.

@@ -13,7 +13,7 @@ use crate::error::VaultError;
 use crate::keys::{KeyRing, Signer};
 use crate::malformed::Malformed;
 use crate::name::Named;
-use crate::store::{Operation, StoreError, StoreErrorKind};
+use crate::store::{Listed, Operation, StoreError, StoreErrorKind};
 
 /// Most objects of `trust/`: a longer chain is refused, since its end says who may write now.
 const CHAIN_MAX: usize = 100_000;
@@ -30,16 +30,20 @@ pub(super) struct Trust {
 impl Trust {
     /// Follows the chain from the first object to the newest, each signed by the admin.
     pub(super) fn read(unopened: Unopened<'_>, ring: &KeyRing) -> Result<Self, VaultError> {
+        Self::of(unopened, ring, &unopened.list("trust")?)
+    }
+
+    /// The same of these objects, which are all that there are.
+    pub(super) fn of(unopened: Unopened<'_>, ring: &KeyRing, listed: &[Listed]) -> Result<Self, VaultError> {
         let mut newest: Option<TrustObject> = None;
         let mut custodians = Custodians::default();
         let mut hash = None;
-        let listed = unopened.list("trust")?;
         if let Some(beyond) = listed.get(CHAIN_MAX) {
             return Err(
                 unopened.damaged(&beyond.name, Malformed::Field("place beyond the longest chain of trust"))
             );
         }
-        for (n, object) in (1u64..).zip(&listed) {
+        for (n, object) in (1u64..).zip(listed) {
             let content = unopened.get(&object.name)?;
             let read = clear::read::<TrustObject>(ClearKind::Trust, &content);
             let (trust, signer) = read.map_err(|cause| unopened.damaged(&object.name, cause))?;
