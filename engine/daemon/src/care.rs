@@ -67,7 +67,8 @@ impl Care {
     /// The same, unless it was done within the last hour, or hours where requests cost, there is no vault yet, or another node cares
     /// for it.
     pub fn prune_if_due(&self, name: &str) -> Result<Option<PruneReport>, Failure> {
-        let vault = match self.vaults.open(name, Absent::Refuse) {
+        // Whether it is as it was, is looked at when it is pruned.
+        let vault = match self.vaults.open_often(name, Absent::Refuse) {
             Err(failure) if failure.class == "no_vault" => return Ok(None),
             vault => vault?,
         };

@@ -103,7 +103,7 @@ struct State {
     made: u64,
     /// What listings show, where that is not what there is.
     listed: Option<BTreeMap<String, Vec<Held>>>,
-    /// Method and key of each request.
+    /// Method and key of each request; of a listing, its prefix.
     requests: Vec<String>,
 }
 
@@ -168,7 +168,7 @@ impl BucketStandIn {
         lock(&self.state).put(key, content, NOW);
     }
 
-    /// The requests since it was asked last: `PUT key`, `GET key?versions`, …
+    /// The requests since it was asked last: `PUT key`, `GET key?versions`, `LIST prefix`, …
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.state).requests)
     }
@@ -235,15 +235,19 @@ impl State {
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
         let (key, query) = (decoded(key), queries(head.uri.query().unwrap_or("")));
         let asks = |name: &str| query.contains_key(name);
+        let prefix = query.get("prefix").cloned().unwrap_or_default();
         let what = if asks("versions") { "?versions" } else { "" };
-        self.requests.push(format!("{} {key}{what}", head.method));
+        self.requests.push(match asks("list-type") {
+            true => format!("LIST {prefix}"),
+            false => format!("{} {key}{what}", head.method),
+        });
         if bucket != BUCKET {
             return Err(Box::new(refused(StatusCode::NOT_FOUND, "NoSuchBucket")));
         }
         let all = Rights { put: true, delete: true, delete_versions: true, ask: true };
         let rights = asker(&head.headers).and_then(|id| self.settings.rights.get(id).copied());
         let rights = rights.unwrap_or(all);
-        let prefix = query.get("prefix").map(String::as_str).unwrap_or_default();
+        let prefix = prefix.as_str();
         match (&head.method, key.as_str()) {
             (&Method::GET, "") if asks("versioning") => permitted(rights.ask, || self.versioning()),
             (&Method::GET, "") if asks("object-lock") => permitted(rights.ask, || self.object_lock()),

@@ -204,9 +204,10 @@ fn read_data(
     }
     let findings = |report: &CheckReport| report.findings.len() as u64 + report.more_findings;
     let before = findings(report);
+    let listed = vault.packs_to_check()?;
     let read = terminal::watched("reading packs", figures, || {
         while !progress.is_over() {
-            vault.check_data_of(share, progress.next as u8, report)?;
+            vault.check_data_of(&listed, share, progress.next as u8, report)?;
             progress.next += 1;
             packs.store(report.packs, Ordering::Relaxed);
             // What was found is told at the end: who is stopped before that reads it again.

@@ -14,15 +14,15 @@ use crate::outcome::run;
 use crate::sandbox::Sandbox;
 
 /// A node whose only vault that it captures to is in a bucket.
-struct Host {
-    sandbox: Sandbox,
-    service: BucketStandIn,
+pub(crate) struct Host {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) service: BucketStandIn,
     runtime: Runtime,
 }
 
 impl Host {
     /// With a vault that was made; by the key `node`, and by `custodian` where there is to be one.
-    fn new(settings: Settings, secret: &str) -> Self {
+    pub(crate) fn new(settings: Settings, secret: &str) -> Self {
         let runtime = Runtime::new().unwrap();
         let service = runtime.block_on(BucketStandIn::start(settings));
         let mut sandbox = Sandbox::new();

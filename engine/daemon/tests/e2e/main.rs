@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "a seed is printed so that a failure can be replayed")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
 
+mod asking;
 mod bucket;
 mod busy;
 mod changing;

@@ -2,6 +2,7 @@
 //! a share at a time by [`Vault::check_data`]. Owns the report and what concerns single objects; points are
 //! `check_points`'s, sessions and collections `check_commits`'s.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::error::VaultError;
 use crate::name::{Named, ObjectName};
 use crate::pack::{bad_records, read_pack};
 use crate::record::RecordOpener;
-use crate::store::Folder;
+use crate::store::{Folder, Listed};
 
 /// Most findings that are listed one by one.
 const FINDINGS_MAX: usize = 1000;
@@ -129,27 +130,53 @@ impl Vault {
     /// Reads a share of the packs whole, compares them with their ids and tables of contents, and opens every record.
     pub fn check_data(&self, share: PackShare) -> Result<CheckReport, VaultError> {
         let mut report = CheckReport::default();
+        let packs = self.packs_to_check()?;
         for first in 0..=255u8 {
-            self.check_data_of(share, first, &mut report)?;
+            self.check_data_of(&packs, share, first, &mut report)?;
         }
         Ok(report)
+    }
+
+    /// The packs that are to be read.
+    pub fn packs_to_check(&self) -> Result<PacksToCheck, VaultError> {
+        // A page of a listing has a thousand; where nothing is paid for it, a part at a time takes less memory.
+        let all = self.requests_cost().then(|| self.list(&Folder::new(&[&"packs"])));
+        Ok(PacksToCheck(all.transpose()?))
+    }
+
+    fn packs_that_begin_with<'p>(
+        &self,
+        first: u8,
+        packs: &'p PacksToCheck,
+    ) -> Result<Cow<'p, [Listed]>, VaultError> {
+        let folder = packs_of(first);
+        Ok(match &packs.0 {
+            None => self.list(&folder)?.into(),
+            Some(all) => {
+                let from = all.partition_point(|listed| listed.name.as_str() < folder.as_str());
+                let of_it = |listed: &Listed| listed.name.as_str().starts_with(folder.as_str());
+                let count = all[from..].iter().take_while(|listed| of_it(listed)).count();
+                all[from..from + count].into()
+            }
+        })
     }
 
     /// The same, of the packs whose ids begin with this byte: whoever wants to stop and go on later asks for one
     /// beginning after the other.
     pub fn check_data_of(
         &self,
+        packs: &PacksToCheck,
         share: PackShare,
         first: u8,
         report: &mut CheckReport,
     ) -> Result<(), VaultError> {
         let mut opener = RecordOpener::new();
-        for listed in self.list(&packs_of(first))? {
+        for listed in &*self.packs_that_begin_with(first, packs)? {
             let Named::Pack(id) = listed.named else { continue };
             if !share.has(&id) {
                 continue;
             }
-            let Some(content) = noted(self.get_if_there(&listed.name), &listed, report)?.flatten() else {
+            let Some(content) = noted(self.get_if_there(&listed.name), listed, report)?.flatten() else {
                 continue;
             };
             report.packs += 1;
@@ -201,8 +228,9 @@ impl Vault {
     fn check_packs(&self, report: &mut CheckReport) -> Result<HashSet<PackId>, VaultError> {
         let mut indexed: HashMap<PackId, (ChunkClass, u32)> = self.index().packs();
         let mut good = HashSet::with_capacity(indexed.len());
+        let packs = self.packs_to_check()?;
         for first in 0..=255u8 {
-            for listed in self.list(&packs_of(first))? {
+            for listed in &*self.packs_that_begin_with(first, &packs)? {
                 let Named::Pack(id) = listed.named else { continue };
                 report.packs += 1;
                 report.pack_bytes += listed.bytes;
@@ -227,6 +255,10 @@ impl Vault {
         Ok(good)
     }
 }
+
+/// The packs of a vault, listed at once where requests cost.
+#[derive(Debug)]
+pub struct PacksToCheck(Option<Vec<Listed>>);
 
 fn packs_of(first: u8) -> Folder {
     Folder::new(&[&"packs", &format!("{first:02x}")])

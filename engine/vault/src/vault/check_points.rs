@@ -1,11 +1,11 @@
 //! The part of `vault check` that concerns points: is each one whole, and is one missing that must be there?
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use backstay_core::fold::Cursor;
-use backstay_core::id::{ChunkId, PackId, PointId, SourceId};
+use backstay_core::id::{ChunkId, PackId, PointId};
 use backstay_core::point::PointLink;
 use backstay_core::run::{PartRef, Run};
 
@@ -13,9 +13,7 @@ use super::check_commits::{Sessions, check_writers};
 use super::{Catalogue, CheckReport, PointObject, Vault};
 use crate::error::VaultError;
 use crate::malformed::Malformed;
-use crate::name::Named;
 use crate::read::ChunkReader;
-use crate::store::Folder;
 use crate::table::{ChunkSource, LiveTable, PartCursor};
 
 /// A point that ought to count, and does not.
@@ -75,26 +73,6 @@ impl Vault {
             self.check_missing(catalogue, report)?;
         }
         Ok(())
-    }
-
-    /// What the vault holds of every source.
-    pub(super) fn catalogues(&self) -> Result<Vec<Catalogue>, VaultError> {
-        self.mentioned_sources()?.into_iter().map(|source| self.catalogue(source)).collect()
-    }
-
-    /// The sources of which any object speaks: all points of one may be lost.
-    pub(super) fn mentioned_sources(&self) -> Result<BTreeSet<SourceId>, VaultError> {
-        let mut sources = BTreeSet::new();
-        for folder in ["points", "heads", "layout"] {
-            for listed in self.list(&Folder::new(&[&folder]))? {
-                if let Named::Point(source, ..) | Named::Head(source, ..) | Named::Layout(source, ..) =
-                    listed.named
-                {
-                    sources.insert(source);
-                }
-            }
-        }
-        Ok(sources)
     }
 
     fn check_runs(

@@ -33,6 +33,7 @@ mod refresh;
 mod sealed;
 mod session;
 mod settled;
+mod source_listings;
 mod state;
 mod trust;
 mod unopened;
@@ -48,7 +49,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 pub use catalogue::{Catalogue, PointObject};
-pub use check::{CheckReport, Finding, PackShare};
+pub use check::{CheckReport, Finding, PackShare, PacksToCheck};
 pub use check_points::Uncounted;
 pub use copy::{Copied, CopyLimits, Copying};
 pub use custodian::{

@@ -172,6 +172,18 @@ impl Vault {
         }
     }
 
+    /// Whether the chain of trust ends with the object that was its newest when the vault was opened: that names those before it by
+    /// their hashes.
+    pub(super) fn trust_is_as_opened(&self) -> Result<bool, VaultError> {
+        let unopened = Unopened { store: &self.store, io: &self.io };
+        match unopened.newest("trust")? {
+            Some(newest) if newest.named == Named::Trust(self.trust.newest.n) => {
+                Ok(hash_of(&unopened.get(&newest.name)?) == self.trust.hash)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// What the chain of trust says now: it may have grown since the vault was opened.
     pub(super) fn trust_now(&self) -> Result<Trust, VaultError> {
         Trust::read(Unopened { store: &self.store, io: &self.io }, &self.ring)

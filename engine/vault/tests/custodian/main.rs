@@ -1,5 +1,6 @@
 //! The custodian at work (docs/collection.md): what is accepted, thinned and deleted, and that it loses nothing.
 
+mod asking;
 mod beside;
 mod compromised;
 mod crashes;

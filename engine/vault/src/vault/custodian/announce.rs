@@ -87,7 +87,7 @@ impl Custodian<'_> {
 
     fn found(&self) -> Result<Found, VaultError> {
         let listed = self.vault.list(&Folder::new(&[&"ledger", &"gc"]))?;
-        let Some(collections) = self.vault.collections()? else {
+        let Some(collections) = self.vault.collections_in(&listed)? else {
             return Err(self
                 .look
                 .refused("a record in gc/ has gone while it was read: look for a second custodian"));
@@ -132,13 +132,12 @@ impl Custodian<'_> {
 
     /// Looks for what is to be decided.
     fn look_around(&self) -> Result<Seen, VaultError> {
-        self.vault.refresh_index(Some(&self.identity.node))?;
         let sessions = self.look.list_sessions()?;
         let fences = self.look.list_fences()?;
         let catalogues = self.look.survey()?;
         let pins = sessions.pins(&fences);
         let newest = self.vault.newest_collection()?;
-        // Once more: the points that were just seen shall be in the index in which they are marked.
+        // After the points that were just seen: what they need shall be in the index in which they are marked.
         self.vault.refresh_index(Some(&self.identity.node))?;
         let mut is_undecided = sessions.have_something_to_decide() || !fences.known.is_empty();
         let mut runs = Vec::new();

@@ -1,8 +1,8 @@
 //! The end of a pass: what goes, in which order (docs/collection.md, rules 1 and 12). Index objects went before.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use backstay_core::id::{ObjectHash, SessionId};
+use backstay_core::id::{SessionId, SourceId};
 use backstay_core::point::PointLink;
 
 use super::super::Catalogue;
@@ -40,13 +40,15 @@ impl Custodian<'_> {
         self.delete_packs(pass, inventory, done)?;
         tracing::debug!("packs are deleted");
         let mut points = Vec::new();
-        let mut others = Vec::new();
+        let mut others = self.old_proofs()?;
+        let mut listings = self.vault.list_sources()?;
         for (catalogue, layout) in &decided.sources {
-            let forsaken = self.forsaken(catalogue, layout.generation, decided)?;
-            others.extend(self.replaced_heads(catalogue, &forsaken)?);
-            others.extend(self.replaced_layouts(catalogue)?);
-            others.extend(self.old_proofs(catalogue)?);
             let source = catalogue.source;
+            let (heads, layouts) = (listings.below("heads", source), listings.below("layout", source));
+            let now = self.vault.catalogue_listed(source, &mut listings)?;
+            let forsaken = self.forsaken(catalogue, &now, layout.generation, decided)?;
+            others.extend(self.replaced_heads(source, heads, &forsaken)?);
+            others.extend(replaced_layouts(&now, layouts));
             points
                 .extend(forsaken.iter().map(|link| Named::Point(source, link.point, link.object).to_name()));
         }
@@ -77,11 +79,11 @@ impl Custodian<'_> {
     fn forsaken(
         &self,
         before: &Catalogue,
+        now: &Catalogue,
         generation: u64,
         decided: &Decided,
     ) -> Result<HashSet<PointLink>, VaultError> {
         let seen: HashSet<PointLink> = before.links().collect();
-        let now = self.vault.catalogue(before.source)?;
         if now.layout.as_ref().map(|layout| layout.generation) != Some(generation) {
             let other = "another layout is in force than was just put: look for a second custodian";
             return Err(self.look.refused(other));
@@ -117,13 +119,14 @@ impl Custodian<'_> {
     /// All but the newest; and those of commits that were not acknowledged in time, whose points go.
     fn replaced_heads(
         &self,
-        catalogue: &Catalogue,
+        source: SourceId,
+        heads: Vec<Listed>,
         forsaken: &HashSet<PointLink>,
     ) -> Result<Vec<ObjectName>, VaultError> {
         let mut replaced = Vec::new();
         let mut kept = 0;
-        for listed in self.vault.list(&Folder::new(&[&"heads", &catalogue.source]))?.into_iter().rev() {
-            let goes = kept == HEADS_KEPT || self.names_forsaken(catalogue, &listed, forsaken)?;
+        for listed in heads.into_iter().rev() {
+            let goes = kept == HEADS_KEPT || self.names_forsaken(source, &listed, forsaken)?;
             match goes {
                 true => replaced.push(listed.name),
                 false => kept += 1,
@@ -134,12 +137,12 @@ impl Custodian<'_> {
 
     fn names_forsaken(
         &self,
-        catalogue: &Catalogue,
+        source: SourceId,
         listed: &Listed,
         forsaken: &HashSet<PointLink>,
     ) -> Result<bool, VaultError> {
         let Named::Head(_, sequence, _) = listed.named else { return Ok(false) };
-        let head = match self.vault.read_head(catalogue.source, sequence, listed) {
+        let head = match self.vault.read_head(source, sequence, listed) {
             Ok(head) => head,
             // Of somebody who may not write it: it is nobody's newest. A damaged one says nothing to anybody.
             Err(VaultError::Untrusted { .. }) => return Ok(false),
@@ -151,20 +154,19 @@ impl Custodian<'_> {
         Ok(own.any(|target| forsaken.contains(&PointLink { point: target.point, object: target.object })))
     }
 
-    /// Never one that its author may not know: of this term only those before the one in force.
-    fn replaced_layouts(&self, catalogue: &Catalogue) -> Result<Vec<ObjectName>, VaultError> {
-        let kept: Option<ObjectHash> = self.vault.catalogue(catalogue.source)?.layout_object;
-        let mut listed = self.vault.list(&Folder::new(&[&"layout", &catalogue.source]))?;
-        listed.retain(|listed| !matches!(listed.named, Named::Layout(.., hash) if Some(hash) == kept));
-        listed.truncate(listed.len().saturating_sub(LAYOUTS_KEPT - 1));
-        Ok(listed.into_iter().map(|Listed { name, .. }| name).collect())
-    }
-
-    /// All but the newest.
-    fn old_proofs(&self, catalogue: &Catalogue) -> Result<Vec<ObjectName>, VaultError> {
-        let mut listed = self.vault.list(&Folder::new(&[&"proofs", &catalogue.source]))?;
-        listed.truncate(listed.len().saturating_sub(PROOFS_KEPT));
-        Ok(listed.into_iter().map(|Listed { name, .. }| name).collect())
+    /// All proofs but the newest of each source.
+    fn old_proofs(&self) -> Result<Vec<ObjectName>, VaultError> {
+        let mut kept: HashMap<SourceId, usize> = HashMap::new();
+        let is_old = |listed: &Listed| match listed.named {
+            Named::Proof(source, ..) => {
+                let kept = kept.entry(source).or_default();
+                *kept += 1;
+                *kept > PROOFS_KEPT
+            }
+            _ => false,
+        };
+        let newest_first = self.vault.list(&Folder::new(&[&"proofs"]))?.into_iter().rev();
+        Ok(newest_first.filter(is_old).map(|listed| listed.name).collect())
     }
 
     pub(super) fn remove_all(&self, names: &[ObjectName]) -> Result<(), VaultError> {
@@ -178,4 +180,12 @@ impl Custodian<'_> {
     pub(super) fn remove(&self, name: &ObjectName) -> Result<(), VaultError> {
         Ok(self.vault.io().block_on(self.vault.store().delete(name))?)
     }
+}
+
+/// Never one that its author may not know: of this term only those before the one in force.
+fn replaced_layouts(now: &Catalogue, mut listed: Vec<Listed>) -> impl Iterator<Item = ObjectName> {
+    listed
+        .retain(|listed| !matches!(listed.named, Named::Layout(.., hash) if Some(hash) == now.layout_object));
+    listed.truncate(listed.len().saturating_sub(LAYOUTS_KEPT - 1));
+    listed.into_iter().map(|listed| listed.name)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use backstay_core::id::SessionId;
+use backstay_core::id::{PointId, SessionId};
 use backstay_core::layout::Layout;
 use backstay_core::point::PointLink;
 use backstay_core::retention::Reason;
@@ -63,7 +63,7 @@ impl Inspection<'_> {
             let Some(known) = catalogue.points().first() else { continue };
             let source_name = known.common.source_name.clone();
             let fates = match self.rules(&known.common.kind).is_some() {
-                true => self.fates(&catalogue, keep(&source_name).unwrap_or_default())?,
+                true => self.fates(&catalogue, keep(&source_name).unwrap_or_default(), pins)?,
                 false => Vec::new(),
             };
             let fate = |link: PointLink| {
@@ -87,10 +87,11 @@ impl Inspection<'_> {
         &self,
         catalogue: &Catalogue,
         keep: backstay_core::config::Keep,
+        pins: &HashSet<PointId>,
     ) -> Result<Vec<(PointLink, PointFate)>, VaultError> {
         let none = Layout::default();
         let layout = catalogue.layout.as_ref().unwrap_or(&none);
-        let wishes = self.wishes(catalogue, layout, &keep)?;
+        let wishes = self.wishes(catalogue, layout, &keep, pins);
         let plan = plan(layout, &wishes, &mut |_, _, _| false)?;
         let dropped: HashSet<PointLink> = plan.drop.iter().copied().collect();
         let fate = |link: PointLink, reasons: Vec<Reason>| match plan.stay.iter().find(|(of, _)| *of == link)

@@ -58,7 +58,6 @@ impl Custodian<'_> {
         self.list_anew(pass, rescued, &replaced, stays)?;
         let inventory = self.check_nothing_is_lost(pass, &needs, &replaced)?;
         tracing::debug!(objects = replaced.len(), "index objects are replaced");
-        self.check_office()?;
         let names: Vec<ObjectName> = replaced.into_iter().map(|listed| listed.name).collect();
         self.remove_all(&names)?;
         done.objects_deleted += names.len() as u64;

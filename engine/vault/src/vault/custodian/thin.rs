@@ -66,8 +66,12 @@ impl Custodian<'_> {
         let mut thinned = Thinned::default();
         let mut failure = None;
         self.vault.refresh_index(Some(&self.identity.node))?;
-        for catalogue in self.look.survey()? {
-            match self.thin_source(catalogue, (keep, unwanted), &mut thinned) {
+        let catalogues = self.look.survey()?;
+        let pins = self.look.list_sessions()?.pins(&self.look.list_fences()?);
+        let lost = self.vault.lost_chunks()?;
+        let wanted = Wanted { keep, unwanted, pins: &pins, lost: &lost };
+        for catalogue in catalogues {
+            match self.thin_source(catalogue, &wanted, &mut thinned) {
                 // What one source has keeps no other from being thinned.
                 Err(error) if error.class() == "damaged" => {
                     tracing::warn!(%error, "a source was not thinned");
@@ -82,14 +86,14 @@ impl Custodian<'_> {
     fn thin_source(
         &mut self,
         mut catalogue: Catalogue,
-        (keep, unwanted): (&KeepOf<'_>, &HashSet<PointLink>),
+        wanted: &Wanted<'_>,
         thinned: &mut Thinned,
     ) -> Result<(), VaultError> {
         // A source may have nothing but what an unfinished capture has left.
         let any = catalogue.points().first().or(catalogue.partial_points().first());
         let Some(known) = any.map(|point| point.common.clone()) else { return Ok(()) };
         let Some(rules) = self.look.rules(&known.kind) else { return Ok(()) };
-        let keep = keep(&known.source_name).unwrap_or_default();
+        let keep = (wanted.keep)(&known.source_name).unwrap_or_default();
         let accepted = catalogue.layout.iter().flat_map(|layout| &layout.accepted);
         let newest = accepted.map(|accepted| accepted.retention_time).max();
         if let Some(time) = newest.filter(|time| is_ahead(self.look.now(), *time)) {
@@ -103,7 +107,7 @@ impl Custodian<'_> {
         }
         let mut merged = HashSet::new();
         for _ in 0..ROUNDS_MAX {
-            let Some((layout, plan)) = self.plan(&catalogue, &keep, unwanted)? else { break };
+            let Some((layout, plan)) = self.plan(&catalogue, &keep, wanted)? else { break };
             tracing::debug!(merges = plan.merges.len(), dropped = plan.drop.len(), "planned");
             merged.extend(plan.merges.iter().map(|merge| (merge.from, merge.to)));
             self.carry_out(&catalogue, layout, plan, &*rules, thinned)?;
@@ -164,20 +168,19 @@ impl Custodian<'_> {
         &self,
         catalogue: &Catalogue,
         keep: &Keep,
-        unwanted: &HashSet<PointLink>,
+        wanted: &Wanted<'_>,
     ) -> Result<Option<(Layout, Plan)>, VaultError> {
         let Some(layout) = &catalogue.layout else { return Ok(None) };
-        let mut wishes = self.look.wishes(catalogue, layout, keep)?;
-        wishes.unwanted.extend(unwanted);
+        let mut wishes = self.look.wishes(catalogue, layout, keep, wanted.pins);
+        wishes.unwanted.extend(wanted.unwanted);
         let reader = &self.reader;
         let mut failure = None;
         let mut known = HashMap::new();
-        let lost = self.vault.lost_chunks()?;
         let mut renews = |base: &Run, edits: &[Run], to: PointLink| {
             let weights = weights(catalogue, reader, &mut known, base, edits, to);
             let renews = weights.map(Weights::call_for_a_new_base);
             // A base may refer to what is lost in rows that every later point replaces.
-            let renews = renews.and_then(|renews| Ok(renews || refers_to(reader, base, &lost)?));
+            let renews = renews.and_then(|renews| Ok(renews || refers_to(reader, base, wanted.lost)?));
             renews.unwrap_or_else(|error| {
                 failure.get_or_insert(error);
                 false
@@ -233,6 +236,17 @@ impl Custodian<'_> {
     }
 }
 
+/// What a thinning goes by in all sources.
+struct Wanted<'w> {
+    keep: &'w KeepOf<'w>,
+    /// Points that are unwanted whatever retention says.
+    unwanted: &'w HashSet<PointLink>,
+    /// Points that somebody reads or builds on.
+    pins: &'w HashSet<PointId>,
+    /// Chunks that are known to be lost.
+    lost: &'w HashSet<ChunkId>,
+}
+
 /// Chunks that a layout is to need.
 struct Writing {
     chunks: ChunkWriter,
@@ -241,14 +255,15 @@ struct Writing {
 }
 
 impl Inspection<'_> {
-    /// What retention wants of the accepted points of a source, and which must stay whatever it wants.
+    /// What retention wants of the accepted points of a source, and which must stay whatever it wants: what is pinned after `pins`
+    /// were listed stays by the pass that comes after.
     pub(super) fn wishes(
         &self,
         catalogue: &Catalogue,
         layout: &Layout,
         keep: &Keep,
-    ) -> Result<Wishes, VaultError> {
-        let pins = self.list_sessions()?.pins(&self.list_fences()?);
+        pins: &HashSet<PointId>,
+    ) -> Wishes {
         let undecided = catalogue.points().iter().chain(catalogue.partial_points());
         let parents =
             undecided.filter(|point| !catalogue.accepts(point.link)).filter_map(|p| p.vault_part.parent);
@@ -269,7 +284,7 @@ impl Inspection<'_> {
             .chain(doubles(layout))
             .collect();
         let partial = catalogue.partial_points().iter().map(|point| point.link).collect();
-        Ok(Wishes { unwanted, pinned, partial })
+        Wishes { unwanted, pinned, partial }
     }
 }
 

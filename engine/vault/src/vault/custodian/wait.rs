@@ -140,10 +140,10 @@ impl Custodian<'_> {
         pass: &Announced,
     ) -> Result<Vec<Awaited>, VaultError> {
         let fences = self.look.list_fences()?;
-        let newest = self.vault.newest_collection()?;
         let now = self.look.now();
         for session in sessions.damaged.iter().filter(|session| !fences.known.contains_key(session)) {
             // A writer heeds a fence whatever it says: a commit under way is not acknowledged, and done again.
+            let newest = self.vault.newest_collection()?;
             self.vault.fence_damaged(&self.identity, *session, newest, now)?;
         }
         let mut awaited = Vec::new();

@@ -48,7 +48,7 @@ impl Custodian<'_> {
     /// Layouts from the copies that this node keeps of those that it has written last: one that was damaged, and one
     /// that has vanished.
     pub(super) fn mend_layouts(&mut self, done: &mut Repaired) -> Result<(), VaultError> {
-        for source in self.vault.mentioned_sources()? {
+        for source in self.vault.list_sources()?.sources() {
             let Some(own) = self.store.layout(source)? else { continue };
             let Some((name, Named::Layout(_, generation, _))) = ObjectName::parse(&own.name) else {
                 continue;
