@@ -32,13 +32,13 @@ fn asked(host: &Host, arguments: &[&str]) -> Vec<String> {
     host.service.take_requests()
 }
 
-/// A node with several sources, and so many sources beside them.
+/// A node with one source, and with these beside it.
 fn host_with(others: &[&str]) -> Host {
     let mut host = Host::new(Settings::default(), "");
     for name in others {
         let path = host.sandbox.path(name);
         fs::create_dir(&path).unwrap();
-        host.sandbox.more += &format!("[service.{name}]\nfiles = {{ path = {:?}, watch = false }}\n", path);
+        host.sandbox.more += &format!("[service.{name}]\nfiles = {{ path = {path:?}, watch = false }}\n");
     }
     host
 }

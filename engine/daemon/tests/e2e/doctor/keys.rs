@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::{Told, captured, doctor, examine, mode, paste, set_mode};
 use crate::outcome::run;
-use crate::sandbox::text;
 
 #[test]
 fn rights_that_are_too_wide_are_closed_by_the_printed_lines() {

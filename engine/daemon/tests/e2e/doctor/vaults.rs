@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::{captured, examine, examine_into, in_own_mounts, is_root, own_etc, paste, told_in};
 use crate::hanging::{hang_index, let_go};
 use crate::mount::Mount;
-use crate::outcome::run;
 use crate::sandbox::Sandbox;
 
 #[test]
