@@ -28,7 +28,7 @@ pub(super) struct Foresight {
 struct Expected {
     chunk: ChunkId,
     place: Location,
-    /// How many plain bytes are wanted before it.
+    /// How many plain bytes are wanted before the last file that is known to want it.
     position: u64,
 }
 
@@ -50,9 +50,15 @@ impl Foresight {
     /// known.
     pub(super) fn expect(&mut self, position: u64, length_bytes: u64, record: Option<(ChunkId, Location)>) {
         if let Some((chunk, place)) = record {
-            let expected = Expected { chunk, place, position };
-            self.packs.entry(place.pack).or_default().push(expected);
-            self.count += 1;
+            let of_pack = self.packs.entry(place.pack).or_default();
+            match of_pack.last_mut() {
+                // Small files in a row lie in one record.
+                Some(last) if (last.chunk, last.place) == (chunk, place) => last.position = position,
+                _ => {
+                    of_pack.push(Expected { chunk, place, position });
+                    self.count += 1;
+                }
+            }
         }
         self.seen = self.seen.max(position.saturating_add(length_bytes));
     }
@@ -135,6 +141,17 @@ mod tests {
         (0..320).for_each(|n| foresight.expect(u64::from(n), 1, Some(record(n, 1))));
         let reads = plan(&mut foresight, &[record(319, 1)], 319);
         assert_eq!(reads.iter().map(|read| read.length).collect::<Vec<_>>(), [100 << 10]);
+    }
+
+    #[test]
+    fn a_record_that_many_files_in_a_row_want_is_remembered_once_and_until_the_last() {
+        let mut foresight = Foresight::default();
+        (0..2 * EXPECTED_MAX as u64).for_each(|n| foresight.expect(n, 1, Some(record(7, 1))));
+        assert_eq!(foresight.count, 1);
+        assert!(!foresight.is_far(0), "there is room for others");
+        let positions: Vec<u64> =
+            foresight.packs.values().flatten().map(|expected| expected.position).collect();
+        assert_eq!(positions, [2 * EXPECTED_MAX as u64 - 1], "until the last has had it");
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! Stretches of packs that are in memory, or on their way to it: they stay while there is room, since a pack has more that is
 //! wanted soon.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use backstay_core::id::ChunkId;
 use backstay_vault::error::VaultError;
 use backstay_vault::index::Location;
 use backstay_vault::read::PackRead;
@@ -46,8 +44,9 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Kept {
     read: PackRead,
-    /// Bytes of it that are wanted later, as far as that is known.
-    wanted_bytes: AtomicU64,
+    /// The records in it that are wanted later, as far as that is known: where each begins, and its length. Many small files lie in
+    /// one record, and want it once.
+    wanted: Mutex<HashMap<u32, u32>>,
     state: Mutex<State>,
     /// Its memory.
     _weighed: Counted,
@@ -63,11 +62,15 @@ enum State {
 impl Kept {
     /// One that will be read.
     pub(super) fn coming(read: &PackRead, first: Job, weighed: Counted) -> Arc<Self> {
-        let bytes = |records: &[(ChunkId, u32, u32)]| records.iter().map(|record| u64::from(record.2)).sum();
-        let (all, now): (u64, u64) = (bytes(&read.records), bytes(&first.read.records));
+        let offset = |begins: u32| read.offset.saturating_add(begins);
+        let mut wanted: HashMap<u32, u32> =
+            read.records.iter().map(|(_, begins, length)| (offset(*begins), *length)).collect();
+        for (_, begins, _) in &first.read.records {
+            wanted.remove(&offset(*begins));
+        }
         Arc::new(Self {
             read: PackRead { records: Vec::new(), ..*read },
-            wanted_bytes: AtomicU64::new(all.saturating_sub(now)),
+            wanted: Mutex::new(wanted),
             state: Mutex::new(State::Coming(vec![first])),
             _weighed: weighed,
         })
@@ -108,7 +111,7 @@ impl Kept {
     }
 
     fn wanted_per_mille(&self) -> u64 {
-        let wanted_bytes = self.wanted_bytes.load(Ordering::Relaxed);
+        let wanted_bytes: u64 = self.wanted().values().map(|length| u64::from(*length)).sum();
         wanted_bytes.saturating_mul(1000) / u64::from(self.read.length.max(1))
     }
 
@@ -118,6 +121,10 @@ impl Kept {
 
     fn has_failed(&self) -> bool {
         matches!(&*self.state(), State::There(arrived) if arrived.is_err())
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, HashMap<u32, u32>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -135,9 +142,7 @@ impl Shelf {
         let at = self.place_of(place)?;
         let found = self.0.remove(at)?;
         self.0.push_back(Arc::clone(&found));
-        let less = |bytes: u64| Some(bytes.saturating_sub(u64::from(place.length)));
-        // It always gives something.
-        let _ = found.wanted_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        found.wanted().remove(&place.offset);
         Some(found)
     }
 
@@ -145,7 +150,7 @@ impl Shelf {
     pub(super) fn expects(&self, place: &Location) -> bool {
         match self.place_of(place) {
             Some(at) => {
-                self.0[at].wanted_bytes.fetch_add(u64::from(place.length), Ordering::Relaxed);
+                self.0[at].wanted().insert(place.offset, place.length);
                 true
             }
             None => false,
@@ -175,7 +180,7 @@ impl Shelf {
 
 #[cfg(test)]
 mod tests {
-    use backstay_core::id::PackId;
+    use backstay_core::id::{ChunkId, PackId};
 
     use super::super::report::{Collected, RestoreProgress};
     use super::super::under_way::{Counter, Shared};
@@ -278,6 +283,19 @@ mod tests {
             stay.push([0, 100, 200].map(|offset| has(&shelf, &place(offset, 1))));
         }
         assert_eq!(stay, [[true, true, false], [true, false, false], [false; 3]]);
+    }
+
+    #[test]
+    fn a_record_that_many_files_want_counts_once() {
+        let (shared, mut shelf) = (shared(), Shelf::default());
+        let kept = coming(&shared, 0, 100);
+        drop(kept.arrive(&here()));
+        shelf.keep(kept);
+        // Small files in a row, in one record.
+        assert!((0..60).all(|_| shelf.expects(&place(10, 40))));
+        assert!(!shelf.let_go(Wanted::Hardly));
+        assert!(shelf.find(&place(10, 40)).is_some());
+        assert!(shelf.let_go(Wanted::Hardly), "all of them have it by one window");
     }
 
     #[test]
