@@ -94,13 +94,33 @@ fn a_listing_says_what_there_is_and_not_the_folder() {
 }
 
 #[test]
+fn what_was_replaced_by_something_of_another_length_is_noticed_though_it_is_kept() {
+    for folder in ["points/", "heads/"] {
+        let scene = Scene::new(MemStore::new().with_costly_requests());
+        (1..=2).for_each(|n| scene.capture(ObjectFolder::FillAndTake, n));
+        let mut objects = scene.store.objects();
+        // Of heads the newest.
+        let replaced = objects.keys().rfind(|name| name.starts_with(folder)).cloned().expect("an object");
+        objects.insert(replaced, Bytes::from_static(b"something else"));
+        let store = Arc::new(MemStore::with_objects(objects).with_costly_requests());
+        let scene = Scene { store, ..scene };
+        for usage in [ObjectFolder::FillAndTake, ObjectFolder::Take, ObjectFolder::Fill] {
+            scene.process(usage, |vault| {
+                assert_eq!(scene.look(vault).left_out.len(), 1, "{folder} {usage:?}")
+            });
+        }
+    }
+}
+
+#[test]
 fn what_looks_for_damage_finds_it_though_a_whole_copy_is_kept() {
     let scene = Scene::new(MemStore::new().with_costly_requests());
     scene.capture(ObjectFolder::Fill, 1);
     assert!(files(&scene.path()) >= 3, "point, head and index were kept for others");
     let mut objects = scene.store.objects();
     let point = objects.keys().find(|name| name.starts_with("points/")).cloned().expect("a point");
-    objects.insert(point, Bytes::from_static(b"rotten"));
+    let bytes = objects[&point].len();
+    objects.insert(point, Bytes::from(vec![0; bytes]));
     let store = Arc::new(MemStore::with_objects(objects).with_costly_requests());
     let scene = Scene { store, ..scene };
     scene.process(ObjectFolder::Fill, |vault| {

@@ -33,8 +33,7 @@ impl Vault {
     }
 
     pub(super) fn read_bad_list(&self, listed: &Listed) -> Result<BadList, VaultError> {
-        let list: BadList =
-            self.get_decision(&listed.name, &listed.named, EnvelopeKind::Bad, |list: &BadList| list.term)?;
+        let list: BadList = self.get_decision(listed, EnvelopeKind::Bad, |list: &BadList| list.term)?;
         match listed.named {
             Named::Bad(number, _) if number == list.number => Ok(list),
             _ => Err(self.damaged(&listed.name, Malformed::Field("number"))),

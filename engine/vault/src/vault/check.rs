@@ -219,7 +219,7 @@ impl Vault {
 
     fn check_index_objects(&self, report: &mut CheckReport) -> Result<(), VaultError> {
         for listed in self.list(&Folder::new(&[&"index"]))? {
-            noted(self.read_index_object(&listed.name, &listed.named), &listed, report)?;
+            noted(self.read_index_object(&listed), &listed, report)?;
         }
         Ok(())
     }

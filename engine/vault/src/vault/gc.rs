@@ -75,7 +75,7 @@ impl Vault {
     /// Reads one record; it must be of the custodian of its term.
     pub(super) fn gc_record(&self, listed: &Listed) -> Result<GcRecord, VaultError> {
         let term = |record: &GcRecord| record.term;
-        let record = self.get_decision(&listed.name, &listed.named, EnvelopeKind::Gc, term)?;
+        let record = self.get_decision(listed, EnvelopeKind::Gc, term)?;
         match number(listed) == Some(record.number) {
             true => Ok(record),
             false => Err(self.damaged(&listed.name, Malformed::Field("number"))),

@@ -179,13 +179,14 @@ impl Vault {
         }
     }
 
-    /// Reads an object: from the folder of those that are kept, where it has it.
-    pub(super) fn get_kept(&self, name: &ObjectName, named: &Named) -> Result<Bytes, StoreError> {
-        if let Some(content) = self.kept(named) {
+    /// Reads an object that was listed: from the folder of those that are kept, where it has it. One that is not as long as what is
+    /// kept of it was replaced.
+    pub(super) fn get_listed(&self, listed: &Listed) -> Result<Bytes, StoreError> {
+        if let Some(content) = self.kept_of(listed) {
             return Ok(content);
         }
-        let content = self.get(name)?;
-        self.keep(named, &content);
+        let content = self.get(&listed.name)?;
+        self.keep(&listed.named, &content);
         Ok(content)
     }
 
@@ -214,8 +215,13 @@ impl Vault {
         }
     }
 
+    /// What is kept of an object that was listed.
+    pub(super) fn kept_of(&self, listed: &Listed) -> Option<Bytes> {
+        self.kept(&listed.named).filter(|content| content.len() as u64 == listed.bytes)
+    }
+
     /// What is kept of an object.
-    pub(super) fn kept(&self, named: &Named) -> Option<Bytes> {
+    fn kept(&self, named: &Named) -> Option<Bytes> {
         self.kept_objects.get()?.get(hash_to_keep(named)?)
     }
 

@@ -96,7 +96,7 @@ impl Vault {
 
     pub(super) fn read_layout(&self, listed: &Listed, generation: u64) -> Result<Layout, VaultError> {
         let term = |layout: &Layout| layout.term;
-        let layout = self.get_decision(&listed.name, &listed.named, EnvelopeKind::Layout, term)?;
+        let layout = self.get_decision(listed, EnvelopeKind::Layout, term)?;
         let wrong = |what| Err(self.damaged(&listed.name, Malformed::Field(what)));
         if layout.generation != generation {
             return wrong("generation");

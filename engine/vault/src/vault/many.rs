@@ -30,8 +30,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let mut unkept: Vec<&Listed> = Vec::new();
         for listed in listed {
-            let kept = self.kept(&listed.named);
-            match kept.filter(|object| object.len() as u64 == listed.bytes) {
+            match self.kept_of(listed) {
                 Some(object) => take(listed, Ok(object))?,
                 None => unkept.push(listed),
             }

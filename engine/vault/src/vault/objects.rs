@@ -15,20 +15,11 @@ use crate::error::VaultError;
 use crate::keys::Signer;
 use crate::malformed::{Malformed, decode_cbor, encode_cbor};
 use crate::name::{Named, ObjectName};
+use crate::store::Listed;
 
 impl Vault {
-    /// Reads an envelope by its name. Its signature is good; whether the signer may write such an object is for the
+    /// The envelope that was read under this name. Its signature is good; whether the signer may write such an object is for the
     /// caller to ask.
-    pub(super) fn get_envelope(
-        &self,
-        name: &ObjectName,
-        named: &Named,
-        kind: EnvelopeKind,
-    ) -> Result<Opened, VaultError> {
-        self.envelope_in(name, named, kind, &self.get_kept(name, named)?)
-    }
-
-    /// The same of what was read under this name.
     pub(super) fn envelope_in(
         &self,
         name: &ObjectName,
@@ -88,7 +79,7 @@ impl Vault {
         named: &Named,
         kind: EnvelopeKind,
     ) -> Result<(T, &TrustedNode), VaultError> {
-        self.value_in(name, named, kind, &self.get_kept(name, named)?)
+        self.value_in(name, named, kind, &self.get(name)?)
     }
 
     /// The same of what was read under this name.
@@ -108,12 +99,12 @@ impl Vault {
     /// Reads an envelope of the custodian of the term that its payload, one CBOR value, carries.
     pub(super) fn get_decision<T: for<'b> Decode<'b, ()>>(
         &self,
-        name: &ObjectName,
-        named: &Named,
+        listed: &Listed,
         kind: EnvelopeKind,
         term: impl Fn(&T) -> u64,
     ) -> Result<T, VaultError> {
-        let opened = self.get_envelope(name, named, kind)?;
+        let (name, object) = (&listed.name, self.get_listed(listed)?);
+        let opened = self.envelope_in(name, &listed.named, kind, &object)?;
         let value = decode_cbor(&opened.payload).map_err(|cause| self.damaged(name, cause))?;
         self.check_custodian(name, term(&value), opened.signer)?;
         Ok(value)

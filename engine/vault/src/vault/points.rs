@@ -76,7 +76,7 @@ impl Vault {
     ) -> Result<Arc<PointObject>, VaultError> {
         match self.known_point(source, listed) {
             Some(known) => Ok(known),
-            None => self.point_in(source, listed, &self.get_kept(&listed.name, &listed.named)?),
+            None => self.point_in(source, listed, &self.get_listed(listed)?),
         }
     }
 
@@ -189,7 +189,9 @@ impl Vault {
         sequence: u64,
         listed: &Listed,
     ) -> Result<Head, VaultError> {
-        let (head, node): (Head, _) = self.get_value(&listed.name, &listed.named, EnvelopeKind::Head)?;
+        let object = self.get_listed(listed)?;
+        let (head, node): (Head, _) =
+            self.value_in(&listed.name, &listed.named, EnvelopeKind::Head, &object)?;
         if head.source != source || head.sequence != sequence {
             return Err(self.damaged(&listed.name, Malformed::Field("source or sequence")));
         }

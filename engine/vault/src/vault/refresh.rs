@@ -233,12 +233,8 @@ impl Vault {
     }
 
     /// Reads one index object, of a node that is trusted or of the custodian of its term, and says who signed it.
-    pub(super) fn read_index_object(
-        &self,
-        name: &ObjectName,
-        named: &Named,
-    ) -> Result<(IndexObject, SignerKey), VaultError> {
-        self.index_object_in(name, named, &self.get_kept(name, named)?)
+    pub(super) fn read_index_object(&self, listed: &Listed) -> Result<(IndexObject, SignerKey), VaultError> {
+        self.index_object_in(&listed.name, &listed.named, &self.get_listed(listed)?)
     }
 
     /// The same of what was read under this name.

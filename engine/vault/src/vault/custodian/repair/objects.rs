@@ -141,7 +141,7 @@ impl Custodian<'_> {
     pub(in crate::vault::custodian) fn read_any(&self, listed: &Listed) -> Result<(), VaultError> {
         let vault = &self.vault;
         match listed.named {
-            Named::Index(..) => vault.read_index_object(&listed.name, &listed.named).map(drop),
+            Named::Index(..) => vault.read_index_object(listed).map(drop),
             Named::Head(source, sequence, _) => vault.read_head(source, sequence, listed).map(drop),
             Named::Layout(_, generation, _) => vault.read_layout(listed, generation).map(drop),
             Named::Point(source, point, hash) => vault.read_point(source, point, hash, listed).map(drop),

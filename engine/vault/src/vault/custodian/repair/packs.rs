@@ -205,7 +205,7 @@ impl Custodian<'_> {
         for listed in self.vault.list(&Folder::new(&[&"index"]))? {
             let Named::Index(_, hash) = listed.named else { continue };
             if goes.contains(&hash) {
-                let (content, _) = self.vault.read_index_object(&listed.name, &listed.named)?;
+                let (content, _) = self.vault.read_index_object(&listed)?;
                 entries += take_over(&content, &mut packs, stays);
                 replaced.push(listed.name);
             }
