@@ -25,7 +25,7 @@ pub use recovery_file::{is_page, open_key_file, read_key_file};
 pub use refusals::wrong_key_file;
 pub use traffic::TrafficMeter;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -77,6 +77,8 @@ pub struct Vaults {
     answers: BTreeMap<String, Answers>,
     /// Buckets that were reached for.
     buckets: Mutex<HashMap<String, S3Store>>,
+    /// Vaults that were opened.
+    opened: Mutex<HashSet<VaultId>>,
     /// Opens the vaults' keys in place of the node's own identity; nothing of it is kept.
     key_file: Option<AgeIdentity>,
     access: Access,
@@ -134,6 +136,7 @@ impl Vaults {
             slots,
             answers,
             buckets: Mutex::default(),
+            opened: Mutex::default(),
             key_file,
             access,
             objects: (access == Access::Keep).then_some(ObjectFolder::Fill),

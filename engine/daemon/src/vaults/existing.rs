@@ -20,6 +20,10 @@ impl Vaults {
     ) -> Result<Arc<Vault>, Failure> {
         let bundle = self.bundle_for(&store)?;
         let vault = Vault::open_found(store, self.io.clone(), Arc::new(KeyRing::new(&bundle)), found)?;
+        // Another object of this process may note records of collections for it between what it has seen and what it asks for.
+        if !lock(&self.opened).insert(vault.id()) {
+            vault.forget();
+        }
         self.keep_index_of(&vault);
         if let Some(access) = self.objects {
             let folder = self.config.node.state.join("objects");

@@ -22,6 +22,11 @@ impl Glance {
         Self { listed, last, told: Vec::new() }
     }
 
+    /// What was shown, but for the folders of which it has told.
+    pub fn shown(&self) -> &[Listed] {
+        &self.listed
+    }
+
     /// The objects below a folder, in order of name; `None` where not all of them were shown, and where it has told of them.
     pub fn take(&mut self, folder: &Folder) -> Option<Vec<Listed>> {
         let prefix = folder.as_str();

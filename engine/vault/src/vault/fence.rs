@@ -69,6 +69,7 @@ impl Vault {
         listed: &[Listed],
         writer: &WriterIdentity,
     ) -> Result<Vec<SessionObject>, VaultError> {
+        self.saw_sessions(listed);
         let is_open = |listed: &&Listed| match listed.named {
             Named::Session(id) => !self.knows_ended(id) && self.kept_session(id).is_none(),
             _ => false,

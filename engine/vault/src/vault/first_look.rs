@@ -24,6 +24,13 @@ impl FirstLook {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has a look at all that was seen and was not told of yet.
+    pub(super) fn with_shown(&self, look: impl FnOnce(&[Listed])) {
+        if let Some((_, glance)) = &*self.seen() {
+            look(glance.shown());
+        }
+    }
+
     /// Has everything be listed from now on.
     pub(super) fn forget(&self) {
         *self.seen() = None;

@@ -1,12 +1,14 @@
 //! What a process keeps on local disk for those that come after it: points, heads, layouts and objects of the index, each under the
 //! hash that its name ends with; sessions that have ended, each under its id; and the names of the records of collections that it has
 //! listed last. A cache: what counts is what a listing names, and bytes that do not have the hash of their name are none. A session
-//! is signed, and is not written any more once it has ended.
+//! is signed, and is not written any more once it has ended; one that was cleared away decides nothing, whatever is kept of it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use backstay_core::id::{ObjectHash, SessionId};
 use bytes::Bytes;
@@ -49,6 +51,8 @@ pub(super) struct KeptObjects {
     usage: ObjectFolder,
     bytes: AtomicU64,
     objects: AtomicU64,
+    /// Sessions that a listing of this process has shown.
+    listed_sessions: Mutex<HashSet<SessionId>>,
 }
 
 impl KeptObjects {
@@ -68,7 +72,8 @@ impl KeptObjects {
             }
         }
         let (bytes, objects) = (AtomicU64::new(bytes), AtomicU64::new(objects));
-        Ok(Self { folder: folder.to_owned(), usage, bytes, objects })
+        let listed_sessions = Mutex::default();
+        Ok(Self { folder: folder.to_owned(), usage, bytes, objects, listed_sessions })
     }
 
     fn get(&self, hash: ObjectHash) -> Option<Bytes> {
@@ -95,13 +100,26 @@ impl KeptObjects {
         }
     }
 
-    /// What is kept under the name of a session.
+    /// What is kept under the name of a session that was listed.
     fn session(&self, session: SessionId) -> Option<Bytes> {
+        let is_listed = self.listed_sessions().contains(&session);
         let path = self.folder.join(session.to_string());
         let length = fs::metadata(&path).ok()?.len();
-        (self.usage != ObjectFolder::Fill && length <= KEPT_BYTES_MAX as u64)
+        (is_listed && self.usage != ObjectFolder::Fill && length <= KEPT_BYTES_MAX as u64)
             .then(|| fs::read(&path).ok())?
             .map(Bytes::from)
+    }
+
+    fn listed_sessions(&self) -> std::sync::MutexGuard<'_, HashSet<SessionId>> {
+        self.listed_sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a session be read and kept anew: a loss of power may have left bytes of its length that are not its own.
+    fn drop_session(&self, session: SessionId) {
+        if self.usage == ObjectFolder::FillAndTake {
+            // Whether it goes or not, it does not count.
+            let _ = fs::remove_file(self.folder.join(session.to_string()));
+        }
     }
 
     fn keep_session(&self, session: SessionId, content: &[u8]) -> io::Result<()> {
@@ -174,6 +192,7 @@ impl Vault {
             Ok(kept) => {
                 // The first one stays.
                 let _ = self.kept_objects.set(kept);
+                self.first_look.with_shown(|shown| self.saw_sessions(shown));
             }
             Err(error) => tracing::warn!(folder = %folder.display(), %error, "no objects are kept"),
         }
@@ -190,11 +209,28 @@ impl Vault {
         Ok(content)
     }
 
-    /// A session as it is kept: one that had ended. `None` where that cannot be read, since a loss of power has torn it.
+    /// A session as it is kept: one that had ended. `None` where no listing of this process has shown it, since it may have been
+    /// cleared away, and where a loss of power has torn it.
     pub(super) fn kept_session(&self, session: SessionId) -> Option<KnownSession> {
-        let content = self.kept_objects.get()?.session(session)?;
-        let kept = self.session_in(&Named::Session(session).to_name(), session, &content).ok()?;
-        (kept.object.state != SessionState::Open).then_some(kept)
+        let objects = self.kept_objects.get()?;
+        let content = objects.session(session)?;
+        match self.session_in(&Named::Session(session).to_name(), session, &content) {
+            Ok(kept) if kept.object.state != SessionState::Open => Some(kept),
+            _ => {
+                objects.drop_session(session);
+                None
+            }
+        }
+    }
+
+    /// Has what is kept of these sessions count: they were listed.
+    pub(super) fn saw_sessions(&self, listed: &[Listed]) {
+        let Some(kept) = self.kept_objects.get() else { return };
+        let session = |listed: &Listed| match listed.named {
+            Named::Session(session) => Some(session),
+            _ => None,
+        };
+        kept.listed_sessions().extend(listed.iter().filter_map(session));
     }
 
     /// Keeps a session that has ended.

@@ -33,6 +33,8 @@ impl Vault {
             match self.layout_of_one_listing(&list(&folder)?, left_out) {
                 Err(VaultError::Store(error)) if error.is_not_found() => {
                     left_out.truncate(left_out_before);
+                    // The points that the next one accepts may be newer than what was seen at first.
+                    self.first_look.forget();
                     gone = Some(error);
                 }
                 found => return found,

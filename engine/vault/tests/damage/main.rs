@@ -8,4 +8,5 @@ mod matrix;
 mod repair;
 mod sample;
 mod sectors;
+mod straddled;
 mod versions;

@@ -31,7 +31,14 @@ impl Custodian<'_> {
         done: &mut Repaired,
     ) -> Result<bool, VaultError> {
         let mut has_removed = false;
-        for catalogue in self.vault.catalogues()? {
+        for listed in self.vault.catalogues()? {
+            // A listing comes in pages: of two points that were put meanwhile it may show the second alone. Whatever that one builds
+            // on was there before it, so that a later listing shows it.
+            let broken: HashSet<PointLink> = listed.broken().map(|(point, _)| point.link).collect();
+            let catalogue = match broken.is_empty() {
+                true => listed,
+                false => self.vault.catalogue(listed.source)?,
+            };
             let mut unreadable: HashSet<PointLink> = HashSet::new();
             for point in catalogue.points().iter().chain(catalogue.partial_points()) {
                 let is_readable = |run: &Run| !missing.has_unreadable(run);
@@ -56,7 +63,7 @@ impl Custodian<'_> {
                     done.lost_point(&point.common.source_name, point.link.point, why);
                 }
             }
-            for (point, missing) in catalogue.broken() {
+            for (point, missing) in catalogue.broken().filter(|(point, _)| broken.contains(&point.link)) {
                 unreadable.insert(point.link);
                 let why = format!("point {missing}, which it builds on, is lost");
                 done.lost_point(&point.common.source_name, point.link.point, why);
