@@ -120,9 +120,13 @@ impl Vault {
         Ok(broken.chain(accepted).chain(of_head).collect())
     }
 
-    /// The point of the newest head, when it is not there and was not dropped.
+    /// The point of the newest head, when it is not there and was not dropped. Not of a head that is older than a point that counts:
+    /// what it names may have been dropped long ago, where a custodian could not delete it then and newer heads went with what they
+    /// named, or were not put.
     pub(super) fn head_without_point(&self, catalogue: &Catalogue) -> Result<Option<PointId>, VaultError> {
-        let targets = catalogue.head.iter().flat_map(|(_, head)| &head.targets);
+        let newest = catalogue.points().iter().map(|point| point.common.sequence).max().unwrap_or(0);
+        let head = catalogue.head.as_ref().filter(|(_, head)| head.sequence >= newest);
+        let targets = head.into_iter().flat_map(|(_, head)| &head.targets);
         let Some(target) = targets.into_iter().find(|target| target.vault == self.id()) else {
             return Ok(None);
         };

@@ -12,7 +12,7 @@ use backstay_testkit::random::Random;
 use backstay_vault::clear::{Custodian as Office, TrustObject};
 use backstay_vault::error::VaultError;
 use backstay_vault::name::{Named, ObjectName};
-use backstay_vault::store::{Operation, StoreErrorKind};
+use backstay_vault::store::{Operation, Store, StoreErrorKind};
 use backstay_vault::vault::{Pass, Waiting};
 
 use crate::scene::{SOURCE, Scene, at, last, sample};
@@ -31,6 +31,27 @@ fn a_pass_accepts_what_was_committed_and_clears_its_commits_away() {
     scene.verify();
     assert!(scene.is_idle(), "nothing is left to do");
     scene.verify();
+}
+
+#[test]
+fn an_old_head_that_could_not_be_deleted_with_its_point_names_no_loss() {
+    let mut scene = Scene::new();
+    let line = scene.line(SOURCE, 2, &mut Random::new(4));
+    let heads = scene.names("heads/");
+    let [first, second] = &heads[..] else { panic!("{heads:?}") };
+    let content = scene.memory.objects()[first].clone();
+    scene.collect();
+    scene.thin(&last(1));
+    scene.collect();
+    assert_eq!(scene.names("points/").len(), 1, "the first has gone");
+    // It stayed then; and of a later commit the point is there, and its head is not.
+    let (name, _) = ObjectName::parse(first).expect("a name");
+    scene.fixture.block_on(scene.memory.put(&name, content)).expect("puts");
+    scene.remove(second);
+    let catalogue = scene.vault.catalogue(scene.fixture.source(SOURCE)).expect("a catalogue");
+    assert_eq!(catalogue.newest().map(|newest| newest.link), Some(line[1].link));
+    let report = scene.vault.check().expect("checks");
+    assert!(report.is_good(), "{report:#?}");
 }
 
 #[test]
