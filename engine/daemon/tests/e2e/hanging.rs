@@ -111,6 +111,7 @@ fn a_vault_that_hangs_keeps_no_invitation_from_its_end() {
     let mut pair = Pair::apart();
     let local = pair.folder.path().join("local");
     pair.more_of_fleet = format!("[vault.local]\nkind = \"dir\"\npath = {:?}\n", local.to_str().unwrap());
+    pair.policy = "to = [\"local\"]";
     let recovery = pair.recovery();
     pair.run(0, ["init", "alpha", "--recovery", recovery.to_str().unwrap()]).good();
     pair.run(0, ["vault", "init", "local", "--recovery", recovery.to_str().unwrap()]).good();
