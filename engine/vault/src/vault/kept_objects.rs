@@ -225,7 +225,10 @@ impl Vault {
 
     /// Has what is kept of these sessions count: they were listed.
     pub(super) fn saw_sessions(&self, listed: &[Listed]) {
-        let Some(kept) = self.kept_objects.get() else { return };
+        // One that takes nothing from here may live for months, and would remember all of them.
+        let Some(kept) = self.kept_objects.get().filter(|kept| kept.usage != ObjectFolder::Fill) else {
+            return;
+        };
         let session = |listed: &Listed| match listed.named {
             Named::Session(session) => Some(session),
             _ => None,
