@@ -61,6 +61,11 @@ impl Fault {
         Self { ended, ..Self::passing(text) }
     }
 
+    /// Whether the bucket takes nothing without a checksum: one that locks what is put does not ("Object Lock considerations" of S3).
+    pub(crate) fn wants_checksum(&self) -> bool {
+        self.status == 400 && self.text.to_ascii_lowercase().contains("content-md5")
+    }
+
     /// What the SDK says.
     pub(crate) fn from_sdk<E>(error: &SdkError<E, HttpResponse>) -> Self
     where

@@ -19,7 +19,7 @@ const APART_FROM: usize = 64 << 10;
 
 /// A request with this is signed with a hash of its contents that was made before.
 #[derive(Debug, Clone)]
-pub(crate) struct Hashed(String);
+pub(crate) struct Hashed([u8; 32]);
 
 /// Hashes what is to be put.
 pub(crate) async fn hash(content: &Bytes) -> Result<Hashed, Fault> {
@@ -32,7 +32,21 @@ pub(crate) async fn hash(content: &Bytes) -> Result<Hashed, Fault> {
 }
 
 fn hash_here(content: &[u8]) -> Hashed {
-    Hashed(digest(&SHA256, content).as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, content).as_ref());
+    Hashed(hash)
+}
+
+impl Hashed {
+    /// As the header of a checksum has it.
+    pub(crate) fn in_base64(&self) -> String {
+        aws_smithy_types::base64::encode(self.0)
+    }
+
+    /// As a signature has it.
+    fn in_hexadecimal(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 impl Intercept for Hashed {
@@ -46,7 +60,7 @@ impl Intercept for Hashed {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        bag.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.0.clone()));
+        bag.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.in_hexadecimal()));
         Ok(())
     }
 }
@@ -74,7 +88,8 @@ mod tests {
         release.send(()).expect("it waits");
         let hashed = runtime.block_on(hashed).expect("is hashed");
         // `head -c 65536 /dev/zero | sha256sum`.
-        assert_eq!(hashed.0, "de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31");
+        let expected = "de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31";
+        assert_eq!(hashed.in_hexadecimal(), expected);
         runtime.block_on(busy).expect("has ended").expect("was told");
     }
 }

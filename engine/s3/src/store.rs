@@ -56,6 +56,8 @@ pub struct S3Store {
     observer: Arc<dyn RequestObserver>,
     /// Whether the service cannot delete several objects at once.
     no_batches: Arc<AtomicBool>,
+    /// Whether the bucket takes nothing without a checksum.
+    wants_checksums: Arc<AtomicBool>,
 }
 
 /// Which content of an object is read.
@@ -98,7 +100,8 @@ impl S3Store {
     ) -> Self {
         let client = client(&place, credentials, &pace, stall);
         let limiter = Limiter::new();
-        Self { client, custodian: None, place, pace, limiter, observer, no_batches: Arc::default() }
+        let (no_batches, wants_checksums) = (Arc::default(), Arc::default());
+        Self { client, custodian: None, place, pace, limiter, observer, no_batches, wants_checksums }
     }
 
     /// The same, which deletes by another key.

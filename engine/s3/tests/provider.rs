@@ -8,7 +8,9 @@ use backstay_s3::{
     S3Store, Versioning,
 };
 use backstay_testkit::bucket_stand_in::{BUCKET, BucketStandIn, Rights, Settings, Taken};
-use backstay_vault::store::{Operation, Pace, RequestCounts, Store};
+use backstay_vault::name::Named;
+use backstay_vault::store::{Operation, Pace, RequestCounts, Store, Stretch, VERSIONS_MAX};
+use bytes::Bytes;
 
 /// A store in the bucket of the stand-in, by a key of this name.
 fn store(service: &BucketStandIn, key: &str, counts: &Arc<RequestCounts>) -> S3Store {
@@ -280,4 +282,42 @@ async fn what_was_replaced_or_deleted_is_read_by_its_version_newest_first() {
     store.delete(&name).await.expect("is deleted");
     assert!(store.get(&name).await.expect_err("deleted").is_not_found());
     assert_eq!(bytes(&store.versions(&name).await.expect("are listed")), [3, 14, 9]);
+}
+
+#[tokio::test]
+async fn a_bucket_that_locks_by_default_gets_checksums_once_it_has_asked_for_them() {
+    let settings = Settings { versions: true, lock: Some((30, "COMPLIANCE")), ..Settings::default() };
+    let service = BucketStandIn::start(settings).await;
+    let counts = Arc::<RequestCounts>::default();
+    let store = store(&service, "all", &counts);
+    let name = |n: u64| Named::Format(n).to_name();
+    for n in 0..3 {
+        store.put(&name(n), Bytes::from(vec![n as u8; 100])).await.expect("is put");
+        assert_eq!(store.get(&name(n)).await.expect("is there"), vec![n as u8; 100]);
+    }
+    assert_eq!((counts.succeeded(Operation::Put), counts.failed(Operation::Put)), (3, 1));
+}
+
+#[tokio::test]
+async fn as_many_versions_are_told_as_are_looked_at_page_by_page_and_marks_are_none() {
+    let service = BucketStandIn::start(Settings { versions: true, ..Settings::default() }).await;
+    let store = store(&service, "all", &Arc::default());
+    let name = Named::Format(1).to_name();
+    store.put(&name, Bytes::from_static(b"first")).await.expect("is put");
+    let key = format!("home/{name}");
+    let told = |n: usize| {
+        for _ in 0..n {
+            service.spoil(&key, None);
+            service.spoil(&key, Some(Bytes::from_static(b"another")));
+        }
+        store.versions(&name)
+    };
+    assert_eq!(told(0).await.expect("are told").len(), 0);
+    let versions = told(VERSIONS_MAX).await.expect("are told");
+    assert_eq!(versions.len(), VERSIONS_MAX);
+    let first = versions.last().expect("some");
+    let all = Stretch { offset: 0, length: first.bytes };
+    assert_eq!(store.get_version(&name, first, all).await.expect("is kept"), "first");
+    let versions = told(1).await.expect("are told");
+    assert!(versions.len() == VERSIONS_MAX && versions.iter().all(|version| version.bytes == 7));
 }

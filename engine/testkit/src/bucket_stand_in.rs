@@ -1,6 +1,8 @@
 //! A stand-in for a service with buckets, in memory, that has what the real ones of the tests have not: versions, object lock, keys
 //! that may not do everything. Knows one bucket, and as much of the protocol as a store asks for; believes every key what it says.
 
+mod versions;
+
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -251,7 +253,10 @@ impl State {
         match (&head.method, key.as_str()) {
             (&Method::GET, "") if asks("versioning") => permitted(rights.ask, || self.versioning()),
             (&Method::GET, "") if asks("object-lock") => permitted(rights.ask, || self.object_lock()),
-            (&Method::GET, "") if asks("versions") => permitted(rights.ask, || self.list_versions(prefix)),
+            (&Method::GET, "") if asks("versions") => permitted(rights.ask, || {
+                let after = query.get("key-marker").zip(query.get("version-id-marker"));
+                self.list_versions(prefix, after)
+            }),
             (&Method::GET, "") if asks("uploads") => Ok(document("ListMultipartUploadsResult", "")),
             (&Method::GET, "") => Ok(self.list(prefix)),
             (&Method::GET, _) => self.get(&key, query.get("versionId"), &head.headers),
@@ -293,26 +298,6 @@ impl State {
             );
         }
         document("ListBucketResult", &format!("<IsTruncated>false</IsTruncated>{text}"))
-    }
-
-    /// Newest first, as the protocol has it.
-    fn list_versions(&self, prefix: &str) -> Answer {
-        let mut text = String::new();
-        for (key, all) in self.held.iter().filter(|(key, _)| key.starts_with(prefix)) {
-            for (place, held) in all.iter().enumerate().rev() {
-                let (tag, size) = match &held.content {
-                    Some(content) => ("Version", format!("<Size>{}</Size>", content.len())),
-                    None => ("DeleteMarker", String::new()),
-                };
-                let is_latest = place + 1 == all.len();
-                let _ = write!(
-                    text,
-                    "<{tag}><Key>{key}</Key><VersionId>{}</VersionId><IsLatest>{is_latest}</IsLatest>{size}</{tag}>",
-                    held.id
-                );
-            }
-        }
-        document("ListVersionsResult", &format!("<IsTruncated>false</IsTruncated>{text}"))
     }
 
     fn get(&self, key: &str, version: Option<&String>, headers: &HeaderMap) -> Result<Answer, Box<Answer>> {
@@ -364,6 +349,13 @@ impl State {
             }
         }
         let checksum = headers.get("x-amz-checksum-sha256").and_then(|sum| sum.to_str().ok());
+        if checksum.is_none() && self.settings.lock.is_some() {
+            return Err(Box::new(refused_with(
+                StatusCode::BAD_REQUEST,
+                "InvalidRequest",
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+            )));
+        }
         match (checksum, self.settings.checksums) {
             (Some(_), Taken::Refused) => return refusal(StatusCode::BAD_REQUEST, "InvalidArgument"),
             (Some(NO_SHA256), Taken::Acted) => return refusal(StatusCode::BAD_REQUEST, "BadDigest"),
@@ -464,8 +456,11 @@ fn document(tag: &str, content: &str) -> Answer {
 }
 
 fn refused(status: StatusCode, code: &str) -> Answer {
-    let text =
-        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>as it is set</Message></Error>");
+    refused_with(status, code, "as it is set")
+}
+
+fn refused_with(status: StatusCode, code: &str, why: &str) -> Answer {
+    let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{why}</Message></Error>");
     let mut answer = Response::new(Full::new(text.into()));
     *answer.status_mut() = status;
     answer

@@ -5,7 +5,7 @@ use super::{Operation, StoreError, StoreErrorKind};
 use crate::name::ObjectName;
 
 /// Versions of an object that are looked at: whoever has put more than that over a good one hides it.
-pub const VERSIONS_MAX: usize = 16;
+pub const VERSIONS_MAX: usize = 1000;
 
 /// What an object was before.
 #[derive(Debug, Clone, PartialEq, Eq)]
