@@ -9,7 +9,7 @@ use backstay_s3::{
 pub enum Protection {
     /// What is replaced or deleted stays as a version, and no key of this node can delete that.
     Versions,
-    /// The same, for so many days from when an object was put: nobody can delete a version before.
+    /// What is replaced or deleted stays as a version for so many days from when an object was put: nobody can delete it before.
     Lock {
         /// How many.
         days: u32,
@@ -32,14 +32,14 @@ impl Protection {
         let may_delete = keys.contains(&Some(Permission::Allowed));
         let of_versions = [Some(provider.version_deletes), provider.custodian_version_deletes];
         match provider.versions {
-            Versioning::On if of_versions.contains(&Some(Permission::Allowed)) => {
-                match provider.object_lock {
-                    ObjectLock::ByDefault { days, mode: LockMode::Compliance } => Self::Lock { days },
-                    _ => Self::DeletableVersions,
-                }
-            }
-            Versioning::On if of_versions.contains(&Some(Permission::Unknown)) => Self::Unknown,
-            Versioning::On => Self::Versions,
+            Versioning::On => match provider.object_lock {
+                // What a probe puts is locked as well: whether the key may delete what is not any more, it cannot try.
+                ObjectLock::ByDefault { days, mode: LockMode::Compliance } => Self::Lock { days },
+                _ if of_versions.contains(&Some(Permission::Allowed)) => Self::DeletableVersions,
+                ObjectLock::ByDefault { .. } => Self::Unknown,
+                _ if of_versions.contains(&Some(Permission::Unknown)) => Self::Unknown,
+                _ => Self::Versions,
+            },
             Versioning::Unknown => Self::Unknown,
             Versioning::Off | Versioning::Suspended if provider.puts != Permission::Allowed => Self::Unknown,
             Versioning::Off | Versioning::Suspended if may_delete => Self::Nothing,
@@ -181,9 +181,16 @@ mod tests {
         let lock = |mode| ObjectLock::ByDefault { days: 30, mode };
         let locked = Provider { object_lock: lock(LockMode::Compliance), ..gone.clone() };
         assert_eq!(Protection::of(&locked), Protection::Lock { days: 30 });
+        let locked = Provider { object_lock: lock(LockMode::Compliance), ..kept.clone() };
+        assert_eq!(
+            Protection::of(&locked),
+            Protection::Lock { days: 30 },
+            "the lock has refused, not the rights"
+        );
         let governed = Provider { object_lock: lock(LockMode::Governance), ..gone };
         assert_eq!(Protection::of(&governed), Protection::DeletableVersions);
         for unknown in [
+            Provider { object_lock: lock(LockMode::Governance), ..kept.clone() },
             Provider { versions: Versioning::Unknown, ..PLAIN },
             Provider { version_deletes: Unknown, ..kept },
             Provider { puts: Denied, deletes: Unknown, ..PLAIN },

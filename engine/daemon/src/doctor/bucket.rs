@@ -83,7 +83,7 @@ impl Bucket<'_> {
             ),
             Protection::Lock { days } => hint(
                 Finding::warning(subject, CHECK, format!("what was put within {days} days an intruder here cannot destroy; what is older he can"))
-                    .because(format!("versions are locked from when they are put, and a key of this node may delete those whose time is over, on which newer points build as well.{who}")),
+                    .because(format!("versions are locked from when they are put; of those whose time is over, on which newer points build as well, it cannot be tried whether a key of this node may delete them.{who}")),
             ),
             Protection::DeletableVersions => hint(
                 Finding::warning(subject, CHECK, "nothing keeps the history in the bucket from an intruder here: versions are kept, and a key of this node may delete them for good")
