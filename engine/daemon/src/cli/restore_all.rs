@@ -173,7 +173,8 @@ pub(super) fn run(
     let configuration = match (&one, &place) {
         (Some(one), Some(place)) => match one.restore(place, arguments.dry_run) {
             Ok(shown) => {
-                failed |= shown.is_refused();
+                // Of a run without a trace, what would be refused is a result.
+                failed |= shown.is_refused() && !arguments.dry_run;
                 Some(shown)
             }
             Err(failure) => {

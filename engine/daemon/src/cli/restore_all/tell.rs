@@ -85,8 +85,8 @@ pub(super) fn end(shown: &ShownAll, failed: bool) -> Result<u8, Failure> {
     };
     let bad = names(|outcome| !outcome.is_good());
     // What would be refused is a result as well.
-    let is_told = bad.is_empty() && !failed || shown.dry_run;
-    if is_told && shown.problems.is_empty() && shown.missing.is_empty() {
+    let is_told = bad.is_empty() || shown.dry_run;
+    if is_told && !failed && shown.problems.is_empty() && shown.missing.is_empty() {
         return Ok(0);
     }
     let mut what: Vec<String> = Vec::new();
