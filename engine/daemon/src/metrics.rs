@@ -44,6 +44,7 @@ pub struct Metrics {
     restore_seconds: GaugeVec,
     vault_bytes: IntGaugeVec,
     vault_chunks: IntGaugeVec,
+    read_from_older: IntGaugeVec,
     provider: GaugeVec,
     probed: GaugeVec,
     protected: GaugeVec,
@@ -179,6 +180,11 @@ impl Metrics {
             )?,
             vault_bytes: int_gauge("backstay_vault_bytes", "Bytes of packs, by class.", &["vault", "class"])?,
             vault_chunks: int_gauge("backstay_vault_chunks", "Chunks that the index knows.", &["vault"])?,
+            read_from_older: int_gauge(
+                "backstay_vault_read_from_older",
+                "Objects that were gone or replaced, of which this process has read an older version, and that are not put back.",
+                &["vault"],
+            )?,
             provider: gauge(
                 "backstay_vault_provider",
                 "What the provider of a bucket does, by the last probe: 1 yes, 0 no, NaN unknown.",
@@ -330,14 +336,15 @@ impl Metrics {
         self.protected.with_label_values(&[vault]).set(number(protected));
     }
 
-    /// Sets the sums of a vault.
-    pub fn set_vault(&self, name: &str, totals: backstay_vault::index::IndexTotals) {
+    /// Sets the sums of a vault, and of how many objects older versions were read.
+    pub fn set_vault(&self, name: &str, totals: backstay_vault::index::IndexTotals, read_from_older: usize) {
         let set = |gauge: &IntGaugeVec, labels: &[&str], value: u64| {
             gauge.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
         };
         set(&self.vault_bytes, &[name, "data"], totals.data_pack_bytes);
         set(&self.vault_bytes, &[name, "metadata"], totals.meta_pack_bytes);
         set(&self.vault_chunks, &[name], totals.chunks);
+        set(&self.read_from_older, &[name], read_from_older as u64);
     }
 }
 
@@ -397,10 +404,11 @@ mod tests {
     #[test]
     fn names_and_labels_can_be_registered() {
         let metrics = Metrics::new().expect("registers");
-        metrics.set_vault("local", backstay_vault::index::IndexTotals::default());
+        metrics.set_vault("local", backstay_vault::index::IndexTotals::default(), 3);
         let mut text = Vec::new();
         TextEncoder::new().encode(&metrics.registry.gather(), &mut text).expect("encodes");
         let text = String::from_utf8(text).expect("text");
         assert!(text.contains("backstay_vault_chunks{vault=\"local\"} 0"), "{text}");
+        assert!(text.contains("backstay_vault_read_from_older{vault=\"local\"} 3"), "{text}");
     }
 }

@@ -17,7 +17,8 @@ use backstay_core::units::{ByteSize, Timestamp};
 use backstay_files::prove::{Proven, prove_restore, prove_structure};
 use backstay_files::restore::RestoreProgress;
 use backstay_vault::vault::{
-    Catalogue, PointObject, Reading, ShareLimit, Vault, VerifyProgress, WriterIdentity,
+    Catalogue, OlderMark, PointObject, READ_FROM_OLDER, Reading, ShareLimit, Vault, VerifyProgress,
+    WriterIdentity,
 };
 use backstay_vault::write::CpuPool;
 use backstay_wire::progress::{Expected, Progress};
@@ -135,6 +136,7 @@ impl Prover {
     pub fn prove(&self, wanted: &Wanted<'_>, progress: &ProofProgress) -> Result<Proof, Failure> {
         let Wanted { source, level, .. } = *wanted;
         let vault = self.vaults.open(wanted.vault, Absent::Refuse)?;
+        let before = vault.older_mark();
         let catalogue = vault.catalogue(vault.ring().source_id(source.name.as_str()))?;
         vault.refresh_index(None)?;
         let newest = catalogue.newest().cloned().ok_or_else(|| {
@@ -165,13 +167,14 @@ impl Prover {
             }
         };
         proof.others = history.summaries();
-        let uncounted = uncounted(&vault, &catalogue)?;
-        proof.failures += uncounted.len() as u64;
+        let mut beside = uncounted(&vault, &catalogue)?;
+        beside.extend(replaced(&vault, before)?);
+        proof.failures += beside.len() as u64;
         if let Some(share) = &mut proof.share {
             // By the round it is told whether all is well.
-            share.round.failures = share.round.failures.saturating_add(uncounted.len() as u64);
+            share.round.failures = share.round.failures.saturating_add(beside.len() as u64);
         }
-        proof.told.extend(uncounted);
+        proof.told.extend(beside);
         proof.told.truncate(TOLD_MAX);
         proof.end = self.clock.now();
         if let Some(share) = &mut proof.share {
@@ -270,6 +273,14 @@ fn uncounted(vault: &Vault, catalogue: &Catalogue) -> Result<Vec<String>, Failur
     let uncounted = vault.uncounted(catalogue)?;
     let uncounted = uncounted.iter().map(|one| format!("point {} {one}", one.point()));
     Ok(left_out.chain(uncounted).collect())
+}
+
+/// Objects whose older versions were read in their place: that all could be read is not how the vault should be.
+fn replaced(vault: &Vault, before: OlderMark) -> Result<Vec<String>, Failure> {
+    let taken = vault.read_from_older_since(before);
+    vault.look_again_at_older()?;
+    let still = taken.into_iter().filter(|name| vault.was_read_from_older(name));
+    Ok(still.map(|name| format!("{name}: {READ_FROM_OLDER}")).collect())
 }
 
 /// Says in the log what a proof has shown.

@@ -262,7 +262,7 @@ impl Daemon {
     /// Brings the metrics of a vault up to date, if it is open; never waits for it.
     fn show_vault(&self, name: &str) {
         if let Some(vault) = self.engine.vaults().if_open(name) {
-            self.metrics.set_vault(name, vault.totals());
+            self.metrics.set_vault(name, vault.totals(), vault.read_from_older());
         }
     }
 }

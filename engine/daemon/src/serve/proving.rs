@@ -170,6 +170,7 @@ impl Daemon {
         let wanted = Wanted { source, vault, level: due.level, bytes_max: due.bytes_max, scratch };
         let proof = prover.prove(&wanted, &ProofProgress::default()).map_err(failed)?;
         proving::log(&proof, vault);
+        self.show_vault(vault);
         let history = prover.history(source, vault).map_err(failed)?;
         self.show_proofs(source, vault, &history);
         if history.proofs().iter().all(|listed| listed.end < proof.end) {

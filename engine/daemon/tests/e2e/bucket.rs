@@ -237,6 +237,35 @@ fn what_an_intruder_has_replaced_and_deleted_is_restored_from_older_versions_and
 }
 
 #[test]
+fn proofs_fail_where_older_versions_were_read_until_a_repair_has_put_them_back() {
+    let mut host = Host::new(Settings { versions: true, ..Settings::default() }, "");
+    let mut random = Random::new(5);
+    fs::write(host.sandbox.source.join("large"), random.bytes(3 << 20)).unwrap();
+    host.capture("one");
+    let keys = host.service.keys();
+    let packs: Vec<&String> = keys.iter().filter(|key| key.starts_with("home/packs/")).collect();
+    for (n, key) in packs.iter().enumerate() {
+        let other = (n % 2 == 0).then(|| bytes::Bytes::from(random.bytes(1000)));
+        host.service.spoil(key, other);
+    }
+    // The daemon finds it by itself.
+    let daemon = Daemon::start(&mut host.sandbox);
+    wait_for("a proof that has failed", || daemon.value("backstay_last_proof_success") == Some(0.0));
+    let older = || daemon.figure("backstay_vault_read_from_older{vault=\"offsite\"}");
+    assert!(older() >= Some(2.0), "{:?}", older());
+    let verify = |level: &str| host.sandbox.run(["verify", "data", "--level", level]);
+    for level in ["data", "restore"] {
+        verify(level).refused(1, &["an older version that the store keeps is read in its place"]);
+    }
+    host.sandbox.run(["vault", "repair", "offsite", "--read-data"]).good();
+    assert_eq!(older(), Some(0.0));
+    for level in ["data", "restore"] {
+        verify(level).good();
+    }
+    daemon.running.terminate().good();
+}
+
+#[test]
 fn a_month_is_estimated_by_what_the_daemon_has_counted_and_by_the_price_list() {
     let mut host = Host::new(Settings::default(), "");
     host.capture("one");

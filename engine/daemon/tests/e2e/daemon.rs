@@ -89,7 +89,7 @@ impl Daemon {
     }
 
     /// Value of a series of the flow; `None` while it has none.
-    fn value(&self, name: &str) -> Option<f64> {
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
         let page = get(self.port, "/metrics").expect("the daemon answers");
         let line = series(&page, name).into_iter().next()?;
         let value: f64 = line.rsplit(' ').next()?.parse().expect("a number");

@@ -10,6 +10,7 @@ use backstay_core::id::PackId;
 
 use super::Vault;
 use super::check_commits::noted;
+use super::older::{OlderMark, READ_FROM_OLDER};
 use crate::chunk::ChunkClass;
 use crate::error::VaultError;
 use crate::name::{Named, ObjectName};
@@ -118,11 +119,9 @@ impl Vault {
         let sessions = self.check_commits(&mut report)?;
         let packs = self.check_packs(&mut report)?;
         self.check_points(&catalogues, &packs, &sessions, &mut report)?;
-        for name in self.read_from_older() {
-            report.add(
-                name,
-                "it is gone, or something else is there: an older version that the store keeps is read in its place",
-            );
+        self.look_again_at_older()?;
+        for name in self.read_from_older_since(OlderMark::FIRST) {
+            report.add(name.as_str(), READ_FROM_OLDER);
         }
         Ok(report)
     }

@@ -60,6 +60,7 @@ pub use difference::DifferingKeys;
 pub use draft::{HeadDraft, Original, PointDraft};
 pub use group::{Awaiting, GROUP_MEMBERS_MAX};
 pub use kept_objects::ObjectFolder;
+pub use older::{OlderMark, READ_FROM_OLDER};
 pub use open::{FoundVault, NewVault, VaultCharter, VaultKeys};
 pub use proofs::PROOFS_READ_MAX;
 pub use reading::{PointFold, Reading};

@@ -2,33 +2,90 @@
 //! has put something else over it. Only of objects whose names have the hash of their contents, and of records, which are
 //! authenticated one by one: what is taken is what was written, whichever version it comes from.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use backstay_core::id::{ObjectHash, PackId};
 use bytes::Bytes;
 
 use super::Vault;
 use super::objects::hash_of;
+use crate::error::VaultError;
 use crate::name::{Named, ObjectName};
 use crate::store::{OBJECT_BYTES_MAX, StoreError, Stretch, Version};
 
-/// Packs whose versions are remembered: each has many records.
-const PACKS_MAX: usize = 1024;
+/// Objects whose versions are remembered.
+const KNOWN_MAX: usize = 128;
+
+/// For how long.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
 
 /// Objects of which it is remembered that an older version was taken.
 const NOTED_MAX: usize = 1000;
 
+/// How many of these are looked at again at a time: a pack is read whole for that.
+const LOOKED_AGAIN_MAX: usize = 64;
+
+/// How long a store is not asked again that has said that it tells of none: its owner may allow it.
+const REFUSED_FOR: Duration = Duration::from_secs(600);
+
 /// What is known of older versions.
 #[derive(Debug, Default)]
 pub(super) struct OlderVersions {
-    /// Whether the store has said that it tells of none.
-    refused: AtomicBool,
-    packs: Mutex<HashMap<PackId, Arc<[Version]>>>,
-    /// Names of objects of which an older version was taken.
-    noted: Mutex<BTreeSet<String>>,
+    /// When the store has said last that it tells of none.
+    refused: Mutex<Option<Instant>>,
+    known: Mutex<HashMap<ObjectName, Known>>,
+    noted: Mutex<Noted>,
 }
+
+/// Versions that an object has, the right one first where there is any; none where none is right.
+#[derive(Debug, Clone)]
+struct Known {
+    versions: Arc<[Version]>,
+    since: Instant,
+}
+
+impl Known {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < KNOWN_FOR
+    }
+}
+
+/// Objects of which an older version was taken.
+#[derive(Debug, Default)]
+struct Noted {
+    /// By name, the count of takings at the last one of it.
+    last: BTreeMap<ObjectName, u64>,
+    takings: u64,
+}
+
+impl Noted {
+    /// Whether it was not known.
+    fn add(&mut self, name: &ObjectName) -> bool {
+        self.takings += 1;
+        match self.last.get_mut(name) {
+            Some(last) => {
+                *last = self.takings;
+                false
+            }
+            None => self.last.len() < NOTED_MAX && self.last.insert(name.clone(), self.takings).is_none(),
+        }
+    }
+}
+
+/// A moment, of a vault, after which it is told what was taken from older versions.
+#[derive(Debug, Clone, Copy)]
+pub struct OlderMark(u64);
+
+impl OlderMark {
+    /// The moment in which the vault was opened.
+    pub(super) const FIRST: Self = Self(0);
+}
+
+/// What is wrong with such an object, for people.
+pub const READ_FROM_OLDER: &str =
+    "it is gone, or something else is there: an older version that the store keeps is read in its place";
 
 impl Vault {
     /// The content with this hash among what an object was before; nothing where there is none.
@@ -40,15 +97,15 @@ impl Vault {
         name: &ObjectName,
         hash: ObjectHash,
     ) -> Result<Option<Bytes>, StoreError> {
-        for version in self.versions_of(name)?.iter().filter(|version| version.bytes <= OBJECT_BYTES_MAX) {
-            let all = Stretch { offset: 0, length: version.bytes };
-            let content = self.get_version(name, version, all)?;
-            if let Some(content) = content.filter(|content| hash_of(content) == hash) {
-                self.note_older(name);
-                return Ok(Some(content));
+        let mut right = None;
+        self.among_versions(name, |version| {
+            if version.bytes <= OBJECT_BYTES_MAX {
+                let all = Stretch { offset: 0, length: version.bytes };
+                right = self.get_version(name, version, all)?.filter(|content| hash_of(content) == hash);
             }
-        }
-        Ok(None)
+            Ok(right.is_some())
+        })?;
+        Ok(right)
     }
 
     /// A pack among what is kept of it.
@@ -64,57 +121,109 @@ impl Vault {
         mut is_it: impl FnMut(&[u8]) -> bool,
     ) -> Result<bool, StoreError> {
         let name = Named::Pack(pack).to_name();
-        let known = lock(&self.older.packs).get(&pack).cloned();
-        let versions = match known {
+        self.among_versions(&name, |version| {
+            let has_it = stretch.offset.checked_add(stretch.length).is_some_and(|end| end <= version.bytes);
+            Ok(has_it && self.get_version(&name, version, stretch)?.is_some_and(|content| is_it(&content)))
+        })
+    }
+
+    /// Tries the versions of an object until one is right; whether one is. That one is tried first the next time, and where none is,
+    /// none is tried for a while: of a pack each record would be asked for in all of them.
+    fn among_versions(
+        &self,
+        name: &ObjectName,
+        mut is_right: impl FnMut(&Version) -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
+        let known = lock(&self.older.known).get(name).filter(|known| known.is_fresh()).cloned();
+        let known = match known {
             Some(known) => known,
-            None => {
-                let versions: Arc<[Version]> = self.versions_of(&name)?.into();
-                self.remember_versions(pack, Arc::clone(&versions));
-                versions
-            }
+            None => Known { versions: self.versions_of(name)?.into(), since: Instant::now() },
         };
-        let has_it = |version: &&Version| {
-            stretch.offset.checked_add(stretch.length).is_some_and(|end| end <= version.bytes)
-        };
-        for version in versions.iter().filter(has_it) {
-            if self.get_version(&name, version, stretch)?.is_some_and(|content| is_it(&content)) {
-                self.note_older(&name);
-                // The next record is most likely in the same.
-                let others = versions.iter().filter(|other| *other != version);
-                let first = std::iter::once(version).chain(others).cloned().collect();
-                self.remember_versions(pack, first);
-                return Ok(true);
+        let mut found = None;
+        for (place, version) in known.versions.iter().enumerate() {
+            if is_right(version)? {
+                found = Some(place);
+                break;
             }
         }
-        Ok(false)
+        let versions = match found {
+            Some(0) => Arc::clone(&known.versions),
+            Some(place) => {
+                let (before, from) = known.versions.split_at(place);
+                from.iter().chain(before).cloned().collect()
+            }
+            None => Arc::default(),
+        };
+        let mut all = lock(&self.older.known);
+        if all.len() >= KNOWN_MAX {
+            all.clear();
+        }
+        all.insert(name.clone(), Known { versions, since: known.since });
+        drop(all);
+        if found.is_some() {
+            self.note_older(name);
+        }
+        Ok(found.is_some())
     }
 
-    /// Objects that are not what their names say, or are gone, and of which an older version was taken.
-    pub(super) fn read_from_older(&self) -> Vec<String> {
-        lock(&self.older.noted).iter().cloned().collect()
+    /// Now, for [`Vault::read_from_older_since`].
+    pub fn older_mark(&self) -> OlderMark {
+        OlderMark(lock(&self.older.noted).takings)
     }
 
-    /// Whether an older version of it was taken.
-    pub(super) fn was_read_from_older(&self, name: &ObjectName) -> bool {
-        lock(&self.older.noted).contains(name.as_str())
+    /// Objects that are not what their names say, or are gone, of which an older version was taken since then, by whomever in this
+    /// process, and that have not been put back. At most 1000 are known.
+    pub fn read_from_older_since(&self, mark: OlderMark) -> Vec<ObjectName> {
+        let noted = lock(&self.older.noted);
+        noted.last.iter().filter(|(_, last)| **last > mark.0).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How many such objects are known; at most 1000.
+    pub fn read_from_older(&self) -> usize {
+        lock(&self.older.noted).last.len()
+    }
+
+    /// Whether an older version of it was taken, and nobody has seen since that it was put back.
+    pub fn was_read_from_older(&self, name: &ObjectName) -> bool {
+        lock(&self.older.noted).last.contains_key(name)
     }
 
     /// What was older is there again.
     pub(super) fn forget_older(&self, name: &ObjectName) {
-        lock(&self.older.noted).remove(name.as_str());
+        lock(&self.older.noted).last.remove(name);
     }
 
-    fn remember_versions(&self, pack: PackId, versions: Arc<[Version]>) {
-        let mut packs = lock(&self.older.packs);
-        if packs.len() >= PACKS_MAX {
-            packs.clear();
+    /// Looks whether the objects of which an older version was taken are there again, by whomever, or are no longer needed: some at
+    /// a time, those first that were looked at or taken longest ago.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn look_again_at_older(&self) -> Result<(), VaultError> {
+        let mut noted: Vec<(u64, ObjectName)> =
+            lock(&self.older.noted).last.iter().map(|(name, last)| (*last, name.clone())).collect();
+        noted.sort_unstable();
+        let indexed = if noted.is_empty() { HashMap::new() } else { self.index().packs() };
+        for (_, name) in noted.into_iter().take(LOOKED_AGAIN_MAX) {
+            let Some((_, named)) = ObjectName::parse(name.as_str()) else { continue };
+            let is_right = match self.get(&name) {
+                Ok(content) => Some(hash_of(&content)) == hash_in(&named),
+                Err(error) if error.is_not_found() => match named {
+                    Named::Pack(pack) => !indexed.contains_key(&pack),
+                    _ => true,
+                },
+                Err(error) if error.is_transient() => return Err(error.into()),
+                Err(_) => false,
+            };
+            match is_right {
+                true => self.forget_older(&name),
+                false => drop(lock(&self.older.noted).add(&name)),
+            }
         }
-        packs.insert(pack, versions);
+        Ok(())
     }
 
     fn note_older(&self, name: &ObjectName) {
-        let mut noted = lock(&self.older.noted);
-        if noted.len() < NOTED_MAX && noted.insert(name.to_string()) {
+        if lock(&self.older.noted).add(name) {
             tracing::warn!(
                 object = name.as_str(),
                 place = self.place(),
@@ -124,13 +233,17 @@ impl Vault {
     }
 
     fn versions_of(&self, name: &ObjectName) -> Result<Vec<Version>, StoreError> {
-        if self.older.refused.load(Ordering::Relaxed) {
+        let refused = *lock(&self.older.refused);
+        if refused.is_some_and(|refused| refused.elapsed() < REFUSED_FOR) {
             return Ok(Vec::new());
         }
         match self.io().block_on(self.store().versions(name)) {
             Err(error) if !error.is_transient() => {
-                tracing::debug!(%error, "older versions are not told");
-                self.older.refused.store(true, Ordering::Relaxed);
+                tracing::warn!(
+                    %error,
+                    "something is damaged, and whether an older version of it is kept, the store does not tell"
+                );
+                *lock(&self.older.refused) = Some(Instant::now());
                 Ok(Vec::new())
             }
             versions => versions,
@@ -152,6 +265,13 @@ impl Vault {
                 Ok(None)
             }
         }
+    }
+}
+
+fn hash_in(named: &Named) -> Option<ObjectHash> {
+    match named {
+        Named::Pack(pack) => Some(ObjectHash::new(*pack.as_bytes())),
+        named => named.content_hash(),
     }
 }
 

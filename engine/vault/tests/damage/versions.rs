@@ -14,7 +14,7 @@ use crate::repair::{readable, repair};
 use crate::sample::{Damage, Sample};
 
 /// Objects whose names end with the hash of their contents, and that a repair looks at.
-const HASHED: [&str; 7] = ["bad", "heads", "index", "layout", "packs", "points", "proofs"];
+const HASHED: [&str; 8] = ["bad", "heads", "index", "layout", "ledger/gc", "packs", "points", "proofs"];
 
 /// What puts something else in the place of what was there.
 const REPLACING: [Damage; 4] = [Damage::Truncated, Damage::Flipped, Damage::Swapped, Damage::Zeroed];

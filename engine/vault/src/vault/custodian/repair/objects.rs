@@ -19,8 +19,9 @@ impl Custodian<'_> {
     pub(super) fn mend_records(&mut self, done: &mut Repaired) -> Result<(), VaultError> {
         let mut damaged = Vec::new();
         for listed in self.vault.list(&Folder::new(&[&"ledger", &"gc"]))? {
-            if let Some(wrong) = damage(self.vault.gc_record(&listed))? {
-                damaged.push((listed.name, wrong));
+            match damage(self.vault.gc_record(&listed))? {
+                Some(wrong) => damaged.push((listed.name, wrong)),
+                None => self.put_older_back(&listed, done)?,
             }
         }
         if damaged.is_empty() {
