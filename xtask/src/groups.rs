@@ -3,9 +3,10 @@
 //! Owns the map from a group to its steps, and the rule that every integration test belongs to exactly one
 //! group. Refuses to run anything: see `test`.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::cargo::cargo;
@@ -165,7 +166,15 @@ impl Group {
             Group::Tailnet => vec![on_tailnet()],
             Group::Network => vec![over_network()],
             Group::S3 => S3.map(|test| with_buckets(test, &S3_MODULES)).into(),
-            Group::Integration | Group::Model | Group::E2e => integration_steps(self, &test_targets()?),
+            Group::Integration | Group::Model | Group::E2e => {
+                let targets = test_targets()?;
+                let namesakes = namesakes(&targets);
+                ensure!(
+                    namesakes.is_empty(),
+                    "integration tests of two packages have one name: {namesakes:?}"
+                );
+                integration_steps(self, &targets)
+            }
         })
     }
 }
@@ -189,19 +198,29 @@ fn run_tests(arguments: &[&str]) -> Step {
 }
 
 fn on_tailnet() -> Step {
-    let (package, test) = TAILNET;
-    Step::OnTailnet(test_command(&["--package", package, "--test", test, "--", "--ignored", TAILNET_MODULE]))
+    let (_, test) = TAILNET;
+    Step::OnTailnet(of_workspace(&[test], &["--ignored", TAILNET_MODULE]))
 }
 
 fn over_network() -> Step {
-    let (package, test) = NETWORK;
-    let which = ["--include-ignored", NETWORK_AT_ONCE];
-    Step::OverNetwork(test_command(&[&["--package", package, "--test", test, "--"], &which[..]].concat()))
+    let (_, test) = NETWORK;
+    Step::OverNetwork(of_workspace(&[test], &["--include-ignored", NETWORK_AT_ONCE]))
 }
 
-fn with_buckets((package, test): (&str, &str), modules: &[&str]) -> Step {
-    let which = ["--package", package, "--test", test, "--", "--ignored"];
-    Step::WithBuckets(test_command(&[&which, modules].concat()))
+fn with_buckets((_, test): (&str, &str), modules: &[&str]) -> Step {
+    Step::WithBuckets(of_workspace(&[test], &[&["--ignored"], modules].concat()))
+}
+
+/// These integration tests. Cargo is asked for the whole workspace, also for one of them: of a package alone it would resolve other
+/// features of what all depend on, and compile all of that once more.
+fn of_workspace(tests: &[&str], which: &[&str]) -> Command {
+    let mut arguments = vec!["--workspace"];
+    arguments.extend(tests.iter().flat_map(|test| ["--test", test]));
+    if !which.is_empty() {
+        arguments.push("--");
+        arguments.extend(which);
+    }
+    test_command(&arguments)
 }
 
 fn long() -> Step {
@@ -221,16 +240,17 @@ fn test_command(arguments: &[&str]) -> Command {
     command
 }
 
-/// One step for each package with tests in the group. A group without any has no step, and so does not pass.
+/// A step for all tests of the group. A group without any has no step, and so does not pass.
 fn integration_steps(group: Group, targets: &[TestTarget]) -> Vec<Step> {
-    let mine: Vec<_> = targets.iter().filter(|target| group_of(target) == group).collect();
-    mine.chunk_by(|a, b| a.package == b.package)
-        .map(|of_package| {
-            let mut arguments = vec!["--package", &of_package[0].package];
-            arguments.extend(of_package.iter().flat_map(|target| ["--test", &target.name]));
-            run_tests(&arguments)
-        })
-        .collect()
+    let mine = targets.iter().filter(|target| group_of(target) == group);
+    let names: Vec<&str> = mine.map(|target| target.name.as_str()).collect();
+    if names.is_empty() { Vec::new() } else { vec![Step::Tests(of_workspace(&names, &[]))] }
+}
+
+/// Tests of one name in two packages, which would run in the groups of both.
+fn namesakes(targets: &[TestTarget]) -> BTreeSet<&str> {
+    let mut seen = BTreeSet::new();
+    targets.iter().map(|target| target.name.as_str()).filter(|name| !seen.insert(*name)).collect()
 }
 
 fn group_of(target: &TestTarget) -> Group {
@@ -271,7 +291,14 @@ mod tests {
         );
         let shown = words(steps);
         assert_eq!(shown.len(), 1, "{shown:?}");
-        assert!(shown[0].ends_with("--package new --test a --test b"), "{shown:?}");
+        assert!(shown[0].ends_with("--workspace --test a --test b"), "{shown:?}");
+    }
+
+    #[test]
+    fn two_tests_of_one_name_are_found() {
+        let targets = [target("one", "a"), target("two", "a"), target("two", "b")];
+        assert_eq!(namesakes(&targets).into_iter().collect::<Vec<_>>(), ["a"]);
+        assert!(namesakes(&targets[1..]).is_empty());
     }
 
     #[test]
