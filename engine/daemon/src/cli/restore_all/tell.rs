@@ -83,10 +83,9 @@ pub(super) fn end(shown: &ShownAll, failed: bool) -> Result<u8, Failure> {
         let meant = shown.sources.iter().filter(|one| is_meant(one.outcome));
         meant.map(|one| one.source.as_str()).collect()
     };
-    let bad = names(|outcome| !outcome.is_good());
-    // What would be refused is a result as well.
-    let is_told = bad.is_empty() || shown.dry_run;
-    if is_told && !failed && shown.problems.is_empty() && shown.missing.is_empty() {
+    // Without a trace, what would be refused is a result as well.
+    let bad = if shown.dry_run { Vec::new() } else { names(|outcome| !outcome.is_good()) };
+    if bad.is_empty() && !failed && shown.problems.is_empty() && shown.missing.is_empty() {
         return Ok(0);
     }
     let mut what: Vec<String> = Vec::new();
@@ -105,7 +104,11 @@ pub(super) fn end(shown: &ShownAll, failed: bool) -> Result<u8, Failure> {
     if failed {
         what.push("the configuration is not there as the vault has it, or cannot be used".to_owned());
     }
-    let what = format!("{}; see above. The same command goes on with what is missing", what.join("; "));
+    let what = what.join("; ");
+    if shown.dry_run {
+        return Err(Failure::partly(format!("{what}; see above")));
+    }
+    let what = format!("{what}; see above. The same command goes on with what is missing");
     let is_written = shown.configuration.as_ref().is_some_and(ShownConfiguration::is_written);
     let is_partly = is_written
         || shown.sources.iter().any(|one| one.outcome.is_done() || one.outcome == Outcome::Incomplete);
