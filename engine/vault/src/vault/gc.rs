@@ -43,9 +43,14 @@ impl Vault {
         Ok(ledger)
     }
 
+    /// Lists the records of collections, in the order of their numbers.
+    pub(super) fn list_records(&self) -> Result<Vec<Listed>, VaultError> {
+        Ok(self.list(&Folder::new(&[&"ledger", &"gc"]))?)
+    }
+
     /// Number of the newest collection, as the names say.
     pub(super) fn newest_collection(&self) -> Result<CollectionNumber, VaultError> {
-        Ok(newest_of(&self.list(&Folder::new(&[&"ledger", &"gc"]))?))
+        Ok(newest_of(&self.list_records()?))
     }
 
     /// The same for who reads in a vault that was opened just now: an older number keeps more.
@@ -56,7 +61,7 @@ impl Vault {
     /// What all records say. `None` when one was gone before it was read: then another collection has begun. A record
     /// that cannot be read is an error: without it nothing can be counted on.
     pub(super) fn collections(&self) -> Result<Option<Collections>, VaultError> {
-        self.collections_in(&self.list(&Folder::new(&[&"ledger", &"gc"]))?)
+        self.collections_in(&self.list_records()?)
     }
 
     /// The same of these records, which are all that are listed.
@@ -83,7 +88,8 @@ impl Vault {
     }
 }
 
-fn newest_of(listed: &[Listed]) -> CollectionNumber {
+/// Number of the newest of these records.
+pub(super) fn newest_of(listed: &[Listed]) -> CollectionNumber {
     listed.iter().filter_map(number).max().unwrap_or(CollectionNumber::NONE)
 }
 

@@ -10,7 +10,7 @@ use crate::rules::{Breach, World};
 use crate::scene::{Scene, Takeover};
 use crate::scenes::{
     Reads, captured_twice, copied, copied_by_two, copied_onto, damaged, given_up, inherited, interrupted,
-    just_written, one_chunk, sparse_pack, thinned, two_packs, two_sources,
+    just_written, one_chunk, patient_after_a_crash, sparse_pack, thinned, two_packs, two_sources,
 };
 use crate::search::search;
 
@@ -84,6 +84,12 @@ fn a_writer_that_has_read_first_looks_whether_a_collection_has_begun() {
 fn what_was_thinned_goes_in_a_collection_that_was_announced_after_it() {
     let scene = thinned(1, Reads::Nothing).custodian_crashes(1).numbered().reading_first();
     breaks(scene, Breach::AnyRecordWorkedOff, CountsButIsLost);
+}
+
+#[test]
+fn a_collection_goes_on_beside_no_record_that_has_landed_late() {
+    breaks(patient_after_a_crash(), Breach::LateRecordWorkedOff, CountsButIsLost);
+    breaks(patient_after_a_crash().reading_first(), Breach::LateRecordWorkedOff, CountsButIsLost);
 }
 
 // Copies.
@@ -200,7 +206,7 @@ fn writers_index_objects_that_name_what_is_not_there_go() {
 
 #[test]
 fn a_repair_puts_a_gc_record_before_index_objects_go() {
-    let scene = damaged(2).rounds(1).late_custodian().custodian_crashes(1);
+    let scene = one_chunk(1, 2).custodian_crashes(1).numbered().late_custodian().damages(1);
     breaks(scene, Breach::VoidIndexGoesUnannounced, SinceRepairIsLost);
 }
 
@@ -321,7 +327,7 @@ fn the_floor_is_the_collection_that_the_pass_began_with() {
 
 #[test]
 fn a_custodians_index_object_counts_only_if_the_newest_gc_record_vouches_for_it() {
-    let scene = || one_chunk(1, 2).rounds(3).custodian_crashes(1).numbered().late_custodian();
+    let scene = || patient_after_a_crash().rounds(3);
     breaks(scene(), Breach::AnyCustodianIndexTrusted, CountsButIsLost);
     breaks(scene(), Breach::IndexVouchedUnseen, CountsButIsLost);
 }

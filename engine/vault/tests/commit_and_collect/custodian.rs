@@ -5,7 +5,7 @@
 //! `repair`.
 
 use crate::rules::{Breach, World};
-use crate::sets::{Id, Pack, Set};
+use crate::sets::{Pack, Set};
 use crate::state::{Custodian, Duty, Late, State};
 use crate::step::{Actor, Steps, What};
 use crate::store::{IndexObject, Layout, Store};
@@ -90,8 +90,8 @@ impl Keeper<'_> {
 
     /// At rest, knowing what survives a crash.
     pub(crate) fn resting(&self, round: u8) -> Custodian {
-        let Custodian { crashes, finished, announced, .. } = self.me;
-        Custodian { at: Duty::Idle, round, crashes, finished, announced, ..Custodian::default() }
+        let Custodian { crashes, finished, records, .. } = self.me;
+        Custodian { at: Duty::Idle, round, crashes, finished, records, ..Custodian::default() }
     }
 
     pub(crate) fn push(&self, does: &'static str, what: What, next: State, out: &mut Steps) {
@@ -159,12 +159,7 @@ impl Keeper<'_> {
         if !is_unfinished || self.breaks(Breach::UndeletedDuringPass) {
             undelete::begin(self, out);
         }
-        let newest = store.newest_collection();
-        let of_newest = listed.iter().filter(|slot| store.gcs[slot.number()].collection == newest);
-        // One of several of a number has landed late: who began before has not seen what it dooms.
-        let is_known = self.me.announced && of_newest.count() == 1;
-        let may_resume = !self.world.scene.is_numbered() || is_known;
-        if is_unfinished && !may_resume && !self.breaks(Breach::AnyRecordWorkedOff) {
+        if is_unfinished && !announce::may_resume(self) {
             announce::begin_anew(self, out);
         } else if is_unfinished {
             let me = Custodian {
@@ -240,7 +235,7 @@ pub(crate) fn under_way(keeper: &Keeper<'_>) -> Option<Late> {
             let packs = repair::new_index(keeper);
             (!packs.is_empty()).then(|| Late::CustodianIndex(keeper.index_object(packs)))
         }
-        Duty::PutGc => Some(Late::Gc(announce::gc_record(keeper))),
+        Duty::PutGc => Some(Late::Gc(announce::gc_record(keeper, keeper.me.batch))),
         Duty::Wait => {
             let pending = (keeper.me.waiting & keeper.state.store.open) - keeper.state.store.fences;
             pending.first().map(Late::Fence)

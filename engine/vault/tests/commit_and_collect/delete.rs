@@ -6,7 +6,7 @@ use crate::custodian::Keeper;
 use crate::renew;
 use crate::rules::Breach;
 use crate::scene::Takeover;
-use crate::sets::{Id, Pack, Point, Session, Set};
+use crate::sets::{GcSlot, Id, Pack, Point, Session, Set};
 use crate::state::{Custodian, Duty};
 use crate::step::{Steps, What, pack, session};
 
@@ -116,19 +116,27 @@ pub(crate) fn sessions(keeper: &Keeper<'_>, out: &mut Steps) {
     }
 }
 
-/// The records worked off; of numbered ones the newest stays until the next is there.
+/// The records worked off; of numbered ones its own stays until the next is there, and what has landed meanwhile goes, too.
 pub(crate) fn gc(keeper: &Keeper<'_>, out: &mut Steps) {
     let Custodian { batch, collection, round, planned, .. } = keeper.me;
+    let store = &keeper.state.store;
     if keeper.breaks(Breach::GcDeletedBeforeIndex) && !batch.is_empty() {
         let mut next = keeper.then(Duty::DeleteIndex);
         batch.iter().for_each(|slot| next.delete_gc(slot));
         return keeper.push("deletes its gc record", What::Nothing, next, out);
     }
     let numbered = keeper.world.scene.is_numbered();
-    let kept = if numbered { own_gc(&keeper.state.store, batch, collection) } else { Set::EMPTY };
+    let older = |slot: &GcSlot| store.gcs[slot.number()].collection <= collection;
+    let gone = match numbered {
+        true => {
+            store.listed_gcs().iter().filter(older).fold(Set::EMPTY, Set::with)
+                - own_gc(store, batch, collection)
+        }
+        false => batch,
+    };
     let thins_now = planned && keeper.breaks(Breach::ThinnedBeforeLayout);
     let at = if thins_now { Duty::ThinPack } else { Duty::Idle };
     let mut next = keeper.remembering(Custodian { at, finished: true, ..keeper.resting(round + 1) });
-    (batch - kept).iter().for_each(|slot| next.delete_gc(slot));
+    gone.iter().for_each(|slot| next.delete_gc(slot));
     keeper.push("is done with this collection", What::Nothing, next, out);
 }

@@ -6,7 +6,7 @@ use crate::rules::World;
 use crate::scene::{Scene, Takeover};
 use crate::scenes::{
     Reads, captured_twice, copied, copied_by_two, copied_onto, damaged, given_up, inherited, interrupted,
-    just_written, one_chunk, sparse_pack, thinned, two_packs, two_sources,
+    just_written, one_chunk, patient_after_a_crash, sparse_pack, thinned, two_packs, two_sources,
 };
 use crate::search::search;
 
@@ -213,6 +213,14 @@ fn a_custodians_late_put_is_harmless_to_sources_without_layouts() {
     holds(two_sources().custodian_crashes(1).numbered().late_custodian());
 }
 
+/// A pass that dooms nothing may lie between, so that packs are still there of which a late record says that they go.
+#[test]
+fn whoever_began_before_a_late_gc_record_landed_is_waited_for() {
+    holds(patient_after_a_crash().rounds(3));
+    holds(patient_after_a_crash().reading_first());
+    holds(patient_after_a_crash().custodian_crashes(0).takeover(Takeover::AfterRevocation));
+}
+
 #[test]
 fn a_revoked_custodians_late_put_is_harmless() {
     holds(one_chunk(1, 2).numbered().late_custodian().takeover(Takeover::AfterRevocation));
@@ -339,6 +347,17 @@ fn late_puts_of_custodians_meet_everything_else() {
     holds(interrupted().rounds(1).custodian_crashes(1).numbered().late_custodian());
     holds(two_packs().custodian_crashes(1).numbered().late_custodian());
     holds(inherited().custodian_crashes(1).numbered().late_custodian());
+}
+
+#[test]
+#[ignore = "long: 11 million states"]
+fn late_gc_records_meet_sparse_packs_second_crashes_and_second_writers() {
+    let patient = |scene: Scene| scene.patient_custodian().custodian_crashes(1).numbered().late_custodian();
+    holds(patient(sparse_pack(1)));
+    holds(patient(one_chunk(1, 2)).rounds(3));
+    holds(patient(one_chunk(2, 1)));
+    holds(patient_after_a_crash().custodian_crashes(2));
+    holds(patient(two_packs()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! any later time.
 
 use crate::rules::{Breach, World};
-use crate::sets::Id;
+use crate::sets::{GcSlot, Id};
 use crate::state::{Late, State};
 use crate::step::{Actor, Steps, What, session};
 use crate::store::{Gc, Store};
@@ -67,9 +67,10 @@ fn land(world: &World, store: &mut Store, put: Late) -> (&'static str, What) {
 }
 
 /// The names of gc records end in a hash, so one replaces no other of its number.
-pub(crate) fn put_gc(world: &World, store: &mut Store, gc: Gc) {
+pub(crate) fn put_gc(world: &World, store: &mut Store, gc: Gc) -> GcSlot {
     let overwrites = world.breaks(Breach::GcOverwritten);
     let same = store.gcs.iter().position(|old| overwrites && old.exists && old.collection == gc.collection);
-    let place = same.unwrap_or_else(|| store.free_gc().number());
-    store.gcs[place] = gc;
+    let slot = same.map_or_else(|| store.free_gc(), GcSlot::nth);
+    store.gcs[slot.number()] = gc;
+    slot
 }

@@ -40,6 +40,9 @@ pub(crate) fn mark(keeper: &Keeper<'_>, out: &mut Steps) {
     if scene.picky_custodian && victims.iter().count() > 1 {
         choices.extend(victims.iter().map(|name| Set::of(&[name])));
     }
+    if scene.patient_custodian && !victims.is_empty() {
+        choices.push(Set::EMPTY);
+    }
     for victims in choices {
         let mut next = keeper.remembering(Custodian { victims, ..me });
         next.store.bad = store.bad;

@@ -7,7 +7,7 @@ use crate::custodian::Keeper;
 use crate::late;
 use crate::rules::Breach;
 use crate::sets::{Chunk, Id, IndexSlot, Pack, Session, Set};
-use crate::state::{Custodian, Duty};
+use crate::state::{Custodian, Duty, State};
 use crate::step::{Steps, What, session};
 use crate::store::{Gc, Store};
 
@@ -32,15 +32,22 @@ pub(crate) fn begin(keeper: &Keeper<'_>, out: &mut Steps) {
 /// Behind the newest, dooming nothing.
 pub(crate) fn new_gc(keeper: &Keeper<'_>) -> Gc {
     let me = Custodian { victims: Set::EMPTY, ..keeper.me };
-    announce::gc_record(&Keeper { me, ..*keeper })
+    announce::gc_record(&Keeper { me, ..*keeper }, keeper.state.store.listed_gcs())
+}
+
+/// Puts it, and notes what it is behind. What was finished is not the newest any more.
+fn announced(keeper: &Keeper<'_>, me: Custodian) -> State {
+    let mut next = *keeper.state;
+    let before = next.store.listed_gcs();
+    let records = before.with(late::put_gc(keeper.world, &mut next.store, new_gc(keeper)));
+    next.custodians[keeper.number] = Custodian { finished: false, records, ..me };
+    next
 }
 
 pub(crate) fn put_new_gc(keeper: &Keeper<'_>, out: &mut Steps) {
     let deleted_first = keeper.breaks(Breach::DamagedGcDeletedFirst);
     let at = if deleted_first { Duty::MendIndex } else { Duty::DeleteDamagedGc };
-    // What was finished is not the newest any more.
-    let mut next = keeper.remembering(Custodian { at, finished: false, announced: true, ..keeper.me });
-    late::put_gc(keeper.world, &mut next.store, new_gc(keeper));
+    let next = announced(keeper, Custodian { at, ..keeper.me });
     keeper.push("PUTs a gc record in place of the damaged", What::Nothing, next, out);
 }
 
@@ -103,13 +110,7 @@ pub(crate) fn put_index(keeper: &Keeper<'_>, out: &mut Steps) {
 /// So that none counts that lands later and names what is not there: of an older collection, it needs somebody to vouch
 /// for it.
 pub(crate) fn announce_mended(keeper: &Keeper<'_>, out: &mut Steps) {
-    let mut next = keeper.remembering(Custodian {
-        at: Duty::DeleteMended,
-        finished: false,
-        announced: true,
-        ..keeper.me
-    });
-    late::put_gc(keeper.world, &mut next.store, new_gc(keeper));
+    let next = announced(keeper, Custodian { at: Duty::DeleteMended, ..keeper.me });
     keeper.push("PUTs a gc record, before index objects go", What::Nothing, next, out);
 }
 
@@ -163,9 +164,7 @@ pub(crate) fn put_lost(keeper: &Keeper<'_>, out: &mut Steps) {
 }
 
 pub(crate) fn announce_lost(keeper: &Keeper<'_>, out: &mut Steps) {
-    let resting = keeper.resting(keeper.me.round);
-    let mut next = keeper.remembering(Custodian { finished: false, announced: true, ..resting });
-    late::put_gc(keeper.world, &mut next.store, new_gc(keeper));
+    let mut next = announced(keeper, keeper.resting(keeper.me.round));
     next.damage.mended = true;
     keeper.push("PUTs a gc record that says so", What::Nothing, next, out);
 }

@@ -65,6 +65,8 @@ pub(crate) enum Breach {
     RunsLeaveWithTheirPoint,
     /// A collection goes on by a record that was there before the last thinning, or that has landed late.
     AnyRecordWorkedOff,
+    /// It goes on beside a record that has landed late, of a number below its own.
+    LateRecordWorkedOff,
     /// What a thinning frees is deleted before the layout that says so is durable.
     ThinnedBeforeLayout,
 

@@ -16,6 +16,8 @@ pub(crate) struct Scene {
     pub(crate) copying_first: bool,
     /// The custodian may also doom one pack alone, and leave other garbage for later.
     pub(crate) picky_custodian: bool,
+    /// It may also doom nothing, as a pass does that only decides.
+    pub(crate) patient_custodian: bool,
     /// A writer may also upload what it could have known to be present.
     pub(crate) stale_writers: bool,
     /// Writers may go by what they have read before they open their sessions.

@@ -23,6 +23,11 @@ pub(crate) fn one_chunk(writers: usize, attempts: usize) -> Scene {
     scene
 }
 
+/// One writer captures it, and a pass may doom nothing after a record that says it goes has got stuck.
+pub(crate) fn patient_after_a_crash() -> Scene {
+    one_chunk(1, 1).patient_custodian().custodian_crashes(1).numbered().late_custodian()
+}
+
 /// A pack holds a chunk that a point needs, and one that nothing needs until a writer captures it; a second
 /// writer captures both.
 pub(crate) fn sparse_pack(writers: usize) -> Scene {
@@ -219,6 +224,9 @@ impl Scene {
     }
     pub(crate) fn picky_custodian(self) -> Self {
         Self { picky_custodian: true, ..self }
+    }
+    pub(crate) fn patient_custodian(self) -> Self {
+        Self { patient_custodian: true, ..self }
     }
     pub(crate) fn reading_first(self) -> Self {
         Self { reading_first: true, ..self }

@@ -116,7 +116,7 @@ pub(crate) enum ReaderAt {
     Done,
 }
 
-/// A custodian; all but `round`, `crashes`, `finished` and `announced` is lost in a crash.
+/// A custodian; all but `round`, `crashes`, `finished` and `records` is lost in a crash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Custodian {
     pub(crate) at: Duty,
@@ -125,8 +125,8 @@ pub(crate) struct Custodian {
     pub(crate) crashes: u8,
     /// The newest collection is known to be complete.
     pub(crate) finished: bool,
-    /// The newest record is its own, and nothing was thinned since it was put.
-    pub(crate) announced: bool,
+    /// The record that it has put last, and those that were listed before that. None when it has thinned since.
+    pub(crate) records: Set<GcSlot>,
     /// Where that rule is broken: a thinning counts as done before its layout is there.
     pub(crate) planned: bool,
     /// The gc records that this pass works off, and the number of the newest of them.
@@ -248,6 +248,7 @@ impl State {
         self.store.gcs[slot.number()] = Gc::default();
         for custodian in &mut self.custodians {
             custodian.batch = custodian.batch.without(slot);
+            custodian.records = custodian.records.without(slot);
         }
     }
 

@@ -93,11 +93,25 @@ impl Layout {
 impl Store {
     /// Packs that no writer may count on, by all gc records listed now.
     pub(crate) fn doomed(&self) -> Set<Pack> {
-        self.gcs.iter().filter(|gc| gc.exists).fold(Set::EMPTY, |all, gc| all | gc.doomed)
+        self.doomed_by(self.listed_gcs())
+    }
+
+    pub(crate) fn doomed_by(&self, records: Set<GcSlot>) -> Set<Pack> {
+        records.iter().fold(Set::EMPTY, |all, slot| all | self.gcs[slot.number()].doomed)
     }
 
     pub(crate) fn newest_collection(&self) -> u8 {
-        self.gcs.iter().filter(|gc| gc.exists).map(|gc| gc.collection).max().unwrap_or(0)
+        self.newest_of(self.listed_gcs())
+    }
+
+    pub(crate) fn newest_of(&self, records: Set<GcSlot>) -> u8 {
+        records.iter().map(|slot| self.gcs[slot.number()].collection).max().unwrap_or(0)
+    }
+
+    /// How many gc records have the number of the newest.
+    pub(crate) fn newest_gcs(&self) -> usize {
+        let newest = self.newest_collection();
+        self.gcs.iter().filter(|gc| gc.exists && gc.collection == newest).count()
     }
 
     /// The index objects for which the newest gc records vouch.

@@ -20,7 +20,7 @@ pub(crate) fn begin(keeper: &Keeper<'_>, out: &mut Steps) {
     }
     let written = thinning.merged.is_none_or(|(_, record)| keeper.state.store.available().has(record));
     let at = if written { Duty::ThinLayout } else { Duty::ThinPack };
-    let next = keeper.remembering(Custodian { at, announced: false, ..keeper.me });
+    let next = keeper.remembering(Custodian { at, records: Set::EMPTY, ..keeper.me });
     keeper.push("will drop", What::Points(Set::of(&[thinning.drop])), next, out);
 }
 

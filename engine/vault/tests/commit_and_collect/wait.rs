@@ -4,7 +4,7 @@
 use crate::custodian::Keeper;
 use crate::reader;
 use crate::rules::Breach;
-use crate::sets::{Session, Set};
+use crate::sets::{Id, Session, Set};
 use crate::state::{Custodian, Duty, State};
 use crate::step::{Steps, What, session};
 
@@ -12,7 +12,7 @@ pub(crate) fn list_sessions(keeper: &Keeper<'_>, out: &mut Steps) {
     let store = &keeper.state.store;
     let open = store.open - store.fences;
     let unhurried = !keeper.breaks(Breach::SessionsNotWaitedFor);
-    let waiting = if unhurried { open & keeper.world.scene.writers() } else { Set::EMPTY };
+    let waiting = if unhurried { began_before(keeper, open) } else { Set::EMPTY };
     let pinned =
         if keeper.breaks(Breach::PinsIgnored) { Set::EMPTY } else { reader::pin(keeper.world, open) };
     let gc_is_to_come =
@@ -20,6 +20,15 @@ pub(crate) fn list_sessions(keeper: &Keeper<'_>, out: &mut Steps) {
     let at = if gc_is_to_come { Duty::PutGc } else { Duty::Wait };
     let next = keeper.remembering(Custodian { at, waiting, pinned, ..keeper.me });
     keeper.push("lists sessions, and waits for", What::Sessions(waiting), next, out);
+}
+
+/// Writers' sessions. Of numbered collections those that began before the record of this one was put: all others have seen what
+/// it dooms.
+fn began_before(keeper: &Keeper<'_>, open: Set<Session>) -> Set<Session> {
+    let store = &keeper.state.store;
+    let numbered = keeper.world.scene.is_numbered();
+    let began = |name: &Session| !numbered || store.opened_in[name.number()] < keeper.me.collection;
+    (open & keeper.world.scene.writers()).iter().filter(began).fold(Set::EMPTY, Set::with)
 }
 
 /// A session that does not end may be given up at any moment: its process may sleep through its day of

@@ -5,6 +5,7 @@ mod beside;
 mod compromised;
 mod crashes;
 mod crashes_of_undelete;
+mod late_records;
 mod passes;
 mod readers;
 mod role;

@@ -7,6 +7,7 @@ use backstay_core::collection::CollectionNumber;
 use backstay_core::id::{ChunkId, ObjectHash, PackId};
 use backstay_core::run::Run;
 
+use super::super::gc::newest_of;
 use super::choose::{Known, Limits, NotChosen, choose};
 use super::decide::Deciding;
 use super::inspection::Inventory;
@@ -19,7 +20,7 @@ use crate::error::VaultError;
 use crate::index_object::IndexAuthor;
 use crate::malformed::encode_cbor;
 use crate::name::Named;
-use crate::store::Folder;
+use crate::store::{Folder, Listed};
 
 /// What one pass moves at most, bytes.
 const MOVED_BYTES_MAX: u64 = 2 << 30;
@@ -45,7 +46,8 @@ struct Seen {
     fences: Fences,
     /// Runs of what counts now, whether its commit has ended or not, and of what is read.
     runs: Vec<Run>,
-    newest: CollectionNumber,
+    /// What is listed in `gc/`.
+    records: Vec<Listed>,
     /// Whether there is anything to decide.
     is_undecided: bool,
 }
@@ -54,6 +56,8 @@ struct Seen {
 #[derive(Debug)]
 pub(super) struct Announced {
     pub(super) number: CollectionNumber,
+    /// Its own record.
+    pub(super) record: ObjectHash,
     pub(super) doomed: HashSet<PackId>,
     /// What was marked before it was announced; nothing of one that another process has announced.
     pub(super) needs: Needs,
@@ -73,7 +77,8 @@ enum Found {
 
 impl Custodian<'_> {
     /// A pass that was announced and not worked off. One that goes on by a record which this custodian has not put since it
-    /// thinned last is announced anew: writers that have read before the thinning may have seen that record.
+    /// thinned last is announced anew: writers that have read before the thinning may have seen that record. So is one beside
+    /// whose records there is another: it has landed late, and who had begun before that has not seen what it dooms.
     pub(super) fn unfinished(&mut self) -> Result<Option<Announced>, VaultError> {
         for _ in 0..ANNOUNCED_ANEW_MAX {
             match self.found()? {
@@ -86,28 +91,29 @@ impl Custodian<'_> {
     }
 
     fn found(&self) -> Result<Found, VaultError> {
-        let listed = self.vault.list(&Folder::new(&[&"ledger", &"gc"]))?;
+        let listed = self.vault.list_records()?;
         let Some(collections) = self.vault.collections_in(&listed)? else {
             return Err(self
                 .look
                 .refused("a record in gc/ has gone while it was read: look for a second custodian"));
         };
         let number = collections.newest();
-        let of_newest = listed.iter().filter(|listed| matches!(listed.named, Named::Gc(n, _) if n == number));
-        if of_newest.count() > 1 {
-            // One of them landed late: who began between them has not seen what it dooms, and is waited for only by a pass
-            // of a greater number.
-            return Ok(Found::Unsafe);
-        }
-        if listed.is_empty() || (listed.len() == 1 && self.notes.finished >= number) {
+        let of_newest = |listed: &Listed| match listed.named {
+            Named::Gc(of, hash) => (of == number).then_some(hash),
+            _ => None,
+        };
+        let Some(record) = listed.iter().find_map(of_newest) else { return Ok(Found::Nothing) };
+        if listed.len() == 1 && self.notes.finished >= number {
             return Ok(Found::Nothing);
         }
-        if self.notes.announced != number {
+        // A pass waits only for those who began below its number.
+        let is_known = hashes(&listed).all(|hash| self.notes.records.contains(&hash));
+        if self.notes.announced != number || !is_known {
             return Ok(Found::Unsafe);
         }
         let doomed = collections.into_doomed();
         let (needs, looked_at) = (Needs::default(), HashSet::new());
-        Ok(Found::Pass(Box::new(Announced { number, doomed, needs, looked_at })))
+        Ok(Found::Pass(Box::new(Announced { number, record, doomed, needs, looked_at })))
     }
 
     /// Announces a pass. `None` when there is nothing to do.
@@ -136,7 +142,7 @@ impl Custodian<'_> {
         let fences = self.look.list_fences()?;
         let catalogues = self.look.survey()?;
         let pins = sessions.pins(&fences);
-        let newest = self.vault.newest_collection()?;
+        let records = self.vault.list_records()?;
         // After the points that were just seen: what they need shall be in the index in which they are marked.
         self.vault.refresh_index(Some(&self.identity.node))?;
         let mut is_undecided = sessions.have_something_to_decide() || !fences.known.is_empty();
@@ -146,18 +152,18 @@ impl Custodian<'_> {
             let deciding =
                 Deciding { catalogue, sessions: &sessions, fences: &fences, pins: &pins, custodian };
             is_undecided |= deciding.has_something_to_decide();
-            let layout = deciding.layout(self.term, newest, self.look.now())?;
+            let layout = deciding.layout(self.term, newest_of(&records), self.look.now())?;
             runs.extend(layout.needed_runs().cloned());
         }
         let objects = self.vault.index().objects_with_packs();
         is_undecided |= objects.iter().any(|(object, _)| object.author == IndexAuthor::Session);
         tracing::debug!(runs = runs.len(), is_undecided, "looked around");
-        Ok(Seen { sessions, fences, runs, newest, is_undecided })
+        Ok(Seen { sessions, fences, runs, records, is_undecided })
     }
 
     /// Marks, chooses, moves what is needed out of the packs that go, and announces.
     fn announce_all(&mut self, seen: Seen, done: &mut Collected) -> Result<Option<Announced>, VaultError> {
-        let Seen { sessions, fences, runs, newest, is_undecided } = seen;
+        let Seen { sessions, fences, runs, records, is_undecided } = seen;
         let is_quiet = sessions.writing(&fences) == 0;
         let seen_before: HashSet<PackId> = self.notes.unindexed.iter().copied().collect();
         let may_go_as_stray = |pack: &PackId| is_quiet || seen_before.contains(pack);
@@ -205,10 +211,9 @@ impl Custodian<'_> {
         let moved = self.repack(moved, done)?;
         tracing::debug!(packs = moved.len(), "moved");
         inventory.extend(moved.iter().map(|(pack, _)| (pack.id, u64::from(pack.bytes))));
-        self.put_index(newest, moved)?;
-        let number = self.number_after(newest)?;
+        self.put_index(newest_of(&records), moved)?;
         let looked_at: HashSet<PackId> = choice.doomed.iter().copied().collect();
-        self.put_record(number, choice.doomed, &inventory)?;
+        self.put_record(&records, choice.doomed, &inventory)?;
         Ok(self.unfinished()?.map(|pass| Announced { needs, looked_at, ..pass }))
     }
 
@@ -221,8 +226,7 @@ impl Custodian<'_> {
 
     /// A record behind the newest, which dooms only these packs.
     pub(super) fn put_next_record(&mut self, doomed: Vec<PackId>) -> Result<(), VaultError> {
-        let number = self.number_after(self.vault.newest_collection()?)?;
-        self.put_record(number, doomed, &self.look.inventory()?)
+        self.put_record(&self.vault.list_records()?, doomed, &self.look.inventory()?)
     }
 
     fn number_after(&self, newest: CollectionNumber) -> Result<CollectionNumber, VaultError> {
@@ -234,31 +238,39 @@ impl Custodian<'_> {
         newest.next().ok_or_else(none)
     }
 
-    /// Puts the record of a pass. Those before it go at the end of the pass, so that nothing falls between.
+    /// Puts the record of a pass, behind those that were listed before. They go at the end of the pass, so that nothing falls
+    /// between.
     fn put_record(
         &mut self,
-        number: CollectionNumber,
+        before: &[Listed],
         doomed: Vec<PackId>,
         inventory: &Inventory,
     ) -> Result<(), VaultError> {
+        let number = self.number_after(newest_of(before))?;
         let bad = self.vault.bad_list()?.filter(|list| !list.lost.is_empty()).map(|list| list.number);
         let index = self.vouched(inventory)?;
         let record = GcRecord { number, term: self.term, packs: doomed, index, bad };
-        self.vault.put_hashed(&self.identity.signer, EnvelopeKind::Gc, &encode_cbor(&record), |hash| {
-            Named::Gc(number, hash)
-        })?;
+        let signer = &self.identity.signer;
+        let own = self
+            .vault
+            .put_hashed(signer, EnvelopeKind::Gc, &encode_cbor(&record), |hash| Named::Gc(number, hash))?;
         self.vault.forget();
         self.notes.announced = number;
+        self.notes.records = hashes(before).chain([own]).collect();
         self.note()
     }
 
-    /// The record of a pass stays until that of the next is there: one of them, when a crash has left several.
-    pub(super) fn delete_records_but_newest(&self, pass: &Announced) -> Result<(), VaultError> {
-        let mut listed = self.vault.list(&Folder::new(&[&"ledger", &"gc"]))?;
-        listed.retain(|listed| matches!(listed.named, Named::Gc(number, _) if number <= pass.number));
-        listed.pop();
+    /// The record of a pass stays until that of the next is there. With the older ones go any that have landed meanwhile: by
+    /// what they doom nothing was deleted.
+    pub(super) fn delete_other_records(&mut self, pass: &Announced) -> Result<(), VaultError> {
+        let mut listed = self.vault.list_records()?;
+        let goes = |number, hash| number <= pass.number && hash != pass.record;
+        listed.retain(|listed| matches!(listed.named, Named::Gc(number, hash) if goes(number, hash)));
         self.check_office()?;
-        listed.iter().try_for_each(|listed| self.remove(&listed.name))
+        listed.iter().try_for_each(|listed| self.remove(&listed.name))?;
+        // A put of one of them may be tried once more, and land.
+        self.notes.records.retain(|record| hashes(&listed).all(|gone| gone != *record));
+        Ok(())
     }
 
     /// Index objects of custodians whose packs are all there: one that landed late may name some that are not.
@@ -272,4 +284,8 @@ impl Custodian<'_> {
         vouched.sort_unstable();
         Ok(vouched)
     }
+}
+
+fn hashes(records: &[Listed]) -> impl Iterator<Item = ObjectHash> {
+    records.iter().filter_map(|listed| listed.named.content_hash())
 }

@@ -180,7 +180,7 @@ impl<'a> Custodian<'a> {
         let inventory = self.renew(&pass, &decided, &mut done)?;
         tracing::debug!("listed anew");
         self.delete(&pass, &decided, &sessions, &fences, &inventory, &mut done)?;
-        self.delete_records_but_newest(&pass)?;
+        self.delete_other_records(&pass)?;
         self.notes.finished = pass.number;
         self.note()?;
         self.vault.refresh_index(Some(&self.identity.node))?;

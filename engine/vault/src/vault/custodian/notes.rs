@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use backstay_core::collection::CollectionNumber;
-use backstay_core::id::{PackId, SessionId, SourceId};
+use backstay_core::id::{ObjectHash, PackId, SessionId, SourceId};
 use backstay_core::units::Timestamp;
 use minicbor::{Decode, Encode};
 
@@ -34,6 +34,9 @@ pub struct Notes {
     /// The newest record of a collection that this custodian has put; none when it has thinned since.
     #[cbor(n(5), default)]
     pub announced: CollectionNumber,
+    /// That record, and those that were listed before it was put: whoever has seen it has seen them too.
+    #[cbor(n(6), default)]
+    pub records: Vec<ObjectHash>,
 }
 
 impl Notes {
