@@ -372,7 +372,8 @@ async fn puts_of_one_name_at_once_leave_one_of_them_whole(store: Arc<dyn Store>)
     assert_eq!(content.len(), 5000 + usize::from(content[0]), "whole");
 }
 
-/// The folder of one kind of objects.
+/// Where a store has glances: what one shows of a folder is what a listing shows, in the same order. In a store of up to
+/// [`GLANCE_MAX`] objects it tells of every folder, in a larger one of those whose names come before the packs, and of no other.
 async fn a_glance_shows_what_is_listed(store: Arc<dyn Store>) {
     if store.glance().await.expect("a glance").is_none() {
         return;
@@ -407,6 +408,7 @@ async fn a_glance_shows_what_is_listed(store: Arc<dyn Store>) {
     }
 }
 
+/// The folder of one kind of objects.
 fn folder_of(name: &ObjectName) -> String {
     let mut parts = name.as_str().split('/');
     let top = parts.next().expect("names have folders");
