@@ -7,7 +7,7 @@ use backstay_vault::name::ObjectName;
 use backstay_vault::store::{Folder, Listed, Store, StoreError, Stretch, Trashed};
 use bytes::Bytes;
 
-use super::images::Change;
+use super::images::{Change, Page};
 use super::store::Request;
 use super::world::{Answer, Shared};
 
@@ -46,7 +46,7 @@ impl Store for DirectStore {
     }
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
-        self.ask(&Request::List(folder.clone())).map(Answer::listed)
+        self.ask(&Request::List(Page::all(folder))).map(Answer::listed)
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

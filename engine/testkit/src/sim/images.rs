@@ -16,6 +16,24 @@ pub struct Change {
     pub content: Option<Bytes>,
 }
 
+/// A page of a listing.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    /// The folder: how its names begin.
+    pub(super) below: String,
+    /// They come after this one.
+    pub(super) after: String,
+    /// How many there are at most.
+    pub(super) names: usize,
+}
+
+impl Page {
+    /// All names below a folder.
+    pub(super) fn all(folder: &Folder) -> Self {
+        Self { below: folder.as_str().to_owned(), after: String::new(), names: usize::MAX }
+    }
+}
+
 /// Why a request cannot be done.
 pub(super) type Refusal = (StoreErrorKind, &'static str);
 
@@ -73,9 +91,10 @@ impl Images {
     }
 
     /// What a listing shows is durable from then on: whoever sees it builds on it.
-    pub(super) fn list(&mut self, folder: &Folder) -> Vec<Listed> {
-        let below = self.live.range(folder.as_str().to_owned()..);
-        let below = below.take_while(|(name, _)| name.starts_with(folder.as_str()));
+    pub(super) fn list(&mut self, page: &Page) -> Vec<Listed> {
+        let first = page.after.as_str().max(page.below.as_str());
+        let below = self.live.range(first.to_owned()..).skip_while(|(name, _)| **name <= page.after);
+        let below = below.take_while(|(name, _)| name.starts_with(&page.below)).take(page.names);
         below
             .filter_map(|(name, content)| {
                 self.durable.insert(name.clone(), content.clone());

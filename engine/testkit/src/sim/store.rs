@@ -9,7 +9,7 @@ use backstay_vault::store::{
 };
 use bytes::Bytes;
 
-use super::images::Change;
+use super::images::{Change, Page};
 use super::world::{Answer, Ask, Shared};
 
 /// A store as one life of a process sees it.
@@ -26,7 +26,7 @@ pub struct SimStore {
 pub(super) enum Request {
     Get(ObjectName),
     GetRange(ObjectName, Stretch),
-    List(Folder),
+    List(Page),
     Change(Change),
     Trash,
     BringBack(Trashed),
@@ -47,7 +47,7 @@ impl Request {
     pub(super) fn object(&self) -> &str {
         match self {
             Self::Get(name) | Self::GetRange(name, _) | Self::Change(Change { name, .. }) => name.as_str(),
-            Self::List(folder) => folder.as_str(),
+            Self::List(page) => &page.below,
             Self::Trash => "trash/",
             Self::BringBack(trashed) => trashed.object.name.as_str(),
         }
@@ -79,11 +79,29 @@ impl SimStore {
     ) -> StoreError {
         StoreError { operation, object, place: self.place(), kind, cause: cause.into() }
     }
+
+    /// A listing page by page: the later ones are read at a later moment, as services do it.
+    async fn list_paged(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
+        let names = self.shared.lock().page_names;
+        let mut all = Vec::<Listed>::new();
+        loop {
+            let after = all.last().map_or_else(String::new, |last| last.name.to_string());
+            let page = Page { after, names, ..Page::all(folder) };
+            let page = self.ask(Request::List(page)).await.map(Answer::listed)?;
+            let is_last = page.len() < names;
+            all.extend(page);
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
 }
 
-/// What a glance shows, in the order of names. There are too many packs, and nobody appends to a journal.
-const GLANCED: [&str; 11] =
-    ["bad", "fences", "format", "heads", "index", "keys", "layout", "ledger", "points", "proofs", "trust"];
+/// Top folders in the order of names. Nobody appends to a journal.
+const GLANCED: [&str; 12] = [
+    "bad", "fences", "format", "heads", "index", "keys", "layout", "ledger", "packs", "points", "proofs",
+    "trust",
+];
 
 const DEAD: (StoreErrorKind, &str) = (StoreErrorKind::Permanent, "the process has died");
 
@@ -102,18 +120,25 @@ impl Store for SimStore {
     }
 
     async fn list(&self, folder: &Folder) -> Result<Vec<Listed>, StoreError> {
-        self.ask(Request::List(folder.clone())).await.map(Answer::listed)
+        self.list_paged(folder).await
     }
 
-    /// One folder after the other, in the order of their names: others go on meanwhile, as a service may let them.
+    /// One folder after the other, in the order of their names, until enough is shown: others go on meanwhile, as a service may let
+    /// them.
     async fn glance(&self) -> Result<Option<Glance>, StoreError> {
         if !self.requests_cost() {
             return Ok(None);
         }
+        let most = self.shared.lock().glance_names;
         let mut all = Vec::new();
         for folder in GLANCED {
             let folder = Folder::new(&[&folder]);
-            all.extend(self.list(&folder).await?);
+            all.extend(self.list_paged(&folder).await?);
+            if all.len() > most {
+                all.truncate(most);
+                let last = all.last().map(|last| last.name.to_string());
+                return Ok(Some(Glance::new(all, last)));
+            }
         }
         Ok(Some(Glance::new(all, None)))
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstay_core::units::Timestamp;
-use backstay_vault::store::{Listed, Store, StoreErrorKind, Trashed};
+use backstay_vault::store::{GLANCE_MAX, Listed, Store, StoreErrorKind, Trashed};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -18,6 +18,12 @@ use super::schedule::Seen;
 use super::store::Request;
 use crate::crash::Landing;
 use crate::random::Random;
+
+/// Names of a page of a listing, in one world or another.
+const PAGE_NAMES: [usize; 3] = [1000, 4, 20];
+
+/// Names that a glance shows: all, or those that come before the packs, more or less.
+const GLANCE_NAMES: [usize; 2] = [GLANCE_MAX, 40];
 
 /// How long a run goes on.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +68,8 @@ impl World {
             start,
             sticks: random.once_in(2),
             requests_cost: seed % 2 == 1,
+            page_names: PAGE_NAMES[(seed / 2 % 3) as usize],
+            glance_names: GLANCE_NAMES[(seed / 6 % 2) as usize],
             last: None,
             random,
             images: (0..stores).map(|_| Images::default()).collect(),
@@ -226,6 +234,10 @@ pub(super) struct Core {
     pub(super) sticks: bool,
     /// Whether requests to the stores are paid for, so that writers read first: with every other seed.
     pub(super) requests_cost: bool,
+    /// How many names a page of a listing has. Others go on between two pages.
+    pub(super) page_names: usize,
+    /// How many names a glance shows.
+    pub(super) glance_names: usize,
     pub(super) last: Option<usize>,
     pub(super) images: Vec<Images>,
     pub(super) processes: Vec<Proc>,
@@ -365,7 +377,7 @@ impl Shared {
         match request {
             Request::Get(name) => images.get(name).map(Answer::Content),
             Request::GetRange(name, stretch) => images.get_range(name, *stretch).map(Answer::Content),
-            Request::List(folder) => Ok(Answer::Listed(images.list(folder))),
+            Request::List(page) => Ok(Answer::Listed(images.list(page))),
             Request::Trash => Ok(Answer::Trashed(images.trash())),
             Request::BringBack(trashed) => images.bring_back(trashed).map(|()| Answer::Done),
             Request::Change(change) => {
