@@ -13,7 +13,7 @@ use backstay_vault::index::{IndexFolder, IndexLimits};
 use backstay_vault::keys::{AgeIdentity, Bundle, FormerKeys, KeyRing, Secret, Signer};
 use backstay_vault::name::ObjectName;
 use backstay_vault::store::{Folder, Store};
-use backstay_vault::vault::{NewVault, Vault, WriterIdentity};
+use backstay_vault::vault::{NewVault, ObjectFolder, Vault, WriterIdentity};
 use backstay_vault::write::CpuPool;
 use tokio::runtime::{Handle, Runtime};
 
@@ -98,13 +98,28 @@ impl VaultFixture {
         self.open_with(store, Arc::clone(&self.ring))
     }
 
+    /// The same as a process does that keeps objects in a folder for those to come, or takes what others have left there.
+    pub fn open_with_objects_in(
+        &self,
+        store: Arc<dyn Store>,
+        folder: &Path,
+        usage: ObjectFolder,
+    ) -> Result<Arc<Vault>, VaultError> {
+        let vault = Vault::open(store, self.handle(), Arc::clone(&self.ring))?;
+        vault.keep_objects_in(&folder.join(vault.id().to_string()), usage);
+        self.with_index_read(vault)
+    }
+
     /// The same with the keys that a custodian may have who reads no contents.
     pub fn open_as_custodian(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, VaultError> {
         self.open_with(store, Arc::new(KeyRing::new(&self.bundle.for_custodian())))
     }
 
     fn open_with(&self, store: Arc<dyn Store>, ring: Arc<KeyRing>) -> Result<Arc<Vault>, VaultError> {
-        let vault = Vault::open(store, self.handle(), ring)?;
+        self.with_index_read(Vault::open(store, self.handle(), ring)?)
+    }
+
+    fn with_index_read(&self, vault: Vault) -> Result<Arc<Vault>, VaultError> {
         let vault = Arc::new(self.with_its_index(vault));
         vault.refresh_index(None)?;
         Ok(vault)

@@ -2,6 +2,7 @@
 //! and nothing to repair (docs/format.md, section 10). The same over any store.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use backstay_core::id::PointId;
 use backstay_core::units::Timestamp;
 use backstay_vault::error::VaultError;
 use backstay_vault::store::{MemStore, Store};
-use backstay_vault::vault::Vault;
+use backstay_vault::vault::{ObjectFolder, Vault};
 use bytes::Bytes;
 
 use super::{CrashStore, Landing, LateChange};
@@ -131,7 +132,10 @@ impl Workload {
         let story = format!("seed {}, crash at request {at}, {landing:?}", self.seed);
         let store = Arc::new(make(Death { at, landing, seed }));
         let mut acknowledged = Vec::new();
-        let outcome = self.work(store.clone(), &mut acknowledged);
+        // With every fourth seed processes keep objects for each other, where requests cost.
+        let objects = self.seed.is_multiple_of(4).then(|| tempfile::tempdir().expect("a folder"));
+        let node = Node { fixture: &self.fixture, objects: objects.as_ref().map(|folder| folder.path()) };
+        let outcome = self.work(&node, store.clone(), &mut acknowledged);
         if !store.has_crashed() {
             outcome.unwrap_or_else(|error| panic!("{story}: no crash, and yet {error}"));
             let captures = if store.requests_cost() { CAPTURES + TOGETHER } else { CAPTURES };
@@ -139,13 +143,18 @@ impl Workload {
             assert_eq!(count, captures, "{story}: partial captures excepted, all are acknowledged");
             return false;
         }
-        self.restart(store.left(), store.late(), acknowledged, &mut Random::new(seed), &story);
+        self.restart(&node, store.left(), store.late(), acknowledged, &mut Random::new(seed), &story);
         true
     }
 
     /// What a node does: full captures, edits, partial captures that are taken up again, heads.
-    fn work(&self, store: Arc<dyn Store>, acknowledged: &mut Vec<Acknowledged>) -> Result<(), VaultError> {
-        let vault = self.fixture.open(store)?;
+    fn work(
+        &self,
+        node: &Node<'_>,
+        store: Arc<dyn Store>,
+        acknowledged: &mut Vec<Acknowledged>,
+    ) -> Result<(), VaultError> {
+        let vault = node.open(store)?;
         let mut random = Random::new(self.seed);
         let mut states: [State; 2] = [sample(&mut random), sample(&mut random)];
         for number in 0..CAPTURES {
@@ -197,6 +206,7 @@ impl Workload {
     /// The next process: opens, fences, reads, checks, writes; what was in flight lands at some moment of that.
     fn restart(
         &self,
+        node: &Node<'_>,
         store: Arc<dyn Store>,
         late: Vec<LateChange>,
         acknowledged: Vec<Acknowledged>,
@@ -213,7 +223,7 @@ impl Workload {
             }
         };
         moment(0);
-        let vault = self.fixture.open(Arc::clone(&store)).unwrap_or_else(|error| panic!("{story}: {error}"));
+        let vault = node.open(Arc::clone(&store)).unwrap_or_else(|error| panic!("{story}: {error}"));
         let now = Timestamp::from_seconds(1000);
         self.fixture.fence_dead_sessions(&vault, now).unwrap_or_else(|error| panic!("{story}: {error}"));
         moment(1);
@@ -229,7 +239,7 @@ impl Workload {
             kept.push(Acknowledged { source, captured, state });
         }
         moment(3);
-        self.look(&self.fixture.open(store).expect("opens again"), &kept, story);
+        self.look(&node.open(store).expect("opens again"), &kept, story);
     }
 
     /// Everything that was acknowledged counts; everything that counts, acknowledged or not, is right.
@@ -253,6 +263,22 @@ impl Workload {
         let report = vault.check().unwrap_or_else(|error| panic!("{story}: {error}"));
         assert!(report.is_good(), "{story}: {report:?}");
         assert!(report.good_points as usize >= acknowledged.len(), "{story}");
+    }
+}
+
+/// A node whose processes come one after the other.
+struct Node<'w> {
+    fixture: &'w VaultFixture,
+    /// Where they keep objects for each other.
+    objects: Option<&'w Path>,
+}
+
+impl Node<'_> {
+    fn open(&self, store: Arc<dyn Store>) -> Result<Arc<Vault>, VaultError> {
+        match self.objects {
+            Some(objects) => self.fixture.open_with_objects_in(store, objects, ObjectFolder::FillAndTake),
+            None => self.fixture.open(store),
+        }
     }
 }
 

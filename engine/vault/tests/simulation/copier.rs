@@ -8,14 +8,16 @@ use backstay_testkit::kind::kinds;
 use backstay_testkit::random::Random;
 use backstay_testkit::sim::{Died, Life, Process};
 use backstay_vault::error::VaultError;
-use backstay_vault::vault::{Copied, CopyLimits, Copying, Vault};
+use backstay_vault::vault::{Copied, CopyLimits, Copying, ObjectFolder, Vault};
 
 use crate::ledger::Ledger;
+use crate::opening::Opening;
 use crate::scene::{COPY, VAULT};
 use crate::writer::hours;
 
 pub(crate) struct Copier<'a> {
     pub(crate) node: &'a VaultFixture,
+    pub(crate) opening: Opening<'a>,
     pub(crate) ledger: &'a Ledger,
 }
 
@@ -30,8 +32,9 @@ impl Copier<'_> {
     }
 
     fn live(&self, life: &Life, random: &mut Random) -> Result<(), Died> {
+        let usage = self.opening.usage(random);
         let (from, to) = loop {
-            match self.open(life) {
+            match self.open(life, usage) {
                 Ok(opened) => break opened,
                 Err(error) => life.note("cannot open", error),
             }
@@ -73,9 +76,9 @@ impl Copier<'_> {
         Ok(())
     }
 
-    fn open(&self, life: &Life) -> Result<(Arc<Vault>, Arc<Vault>), VaultError> {
-        let from = self.node.open(life.store(VAULT))?;
-        let to = self.node.open(life.store(COPY))?;
+    fn open(&self, life: &Life, usage: ObjectFolder) -> Result<(Arc<Vault>, Arc<Vault>), VaultError> {
+        let from = self.opening.open(life.store(VAULT), usage)?;
+        let to = self.opening.open(life.store(COPY), usage)?;
         for dead in to.dead_sessions(self.node.writer())? {
             to.fence_dead_session(self.node.writer(), &dead, dead.start)?;
         }

@@ -12,6 +12,7 @@ use backstay_vault::error::VaultError;
 use backstay_vault::vault::{Custodian, Inspection, MemoryNotes, Pass, Vault};
 
 use crate::ledger::Ledger;
+use crate::opening::Opening;
 use crate::scene::{COPY, VAULT};
 use crate::writer::hours;
 
@@ -20,6 +21,7 @@ const PASSES_MAX: usize = 30;
 
 pub(crate) struct Keeper<'a> {
     pub(crate) node: &'a VaultFixture,
+    pub(crate) opening: Opening<'a>,
     pub(crate) ledger: &'a Ledger,
 }
 
@@ -49,8 +51,9 @@ impl Keeper<'_> {
         keep: &mut usize,
         random: &mut Random,
     ) -> Result<(), Died> {
+        let usage = self.opening.usage(random);
         let vaults = loop {
-            let opened = [VAULT, COPY].map(|store| self.node.open(life.store(store)));
+            let opened = [VAULT, COPY].map(|store| self.opening.open(life.store(store), usage));
             match opened.into_iter().collect::<Result<Vec<_>, _>>() {
                 Ok(vaults) => break vaults,
                 Err(error) => self.excuse(life, "cannot open", &error),

@@ -9,6 +9,7 @@ mod custodian;
 mod end;
 mod ledger;
 mod named;
+mod opening;
 mod reader;
 mod scene;
 mod seeds;

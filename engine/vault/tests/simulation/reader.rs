@@ -15,11 +15,13 @@ use backstay_vault::read::ChunkReader;
 use backstay_vault::vault::{Reading, Vault};
 
 use crate::ledger::Ledger;
+use crate::opening::Opening;
 use crate::scene::{VAULT, kind_of};
 use crate::writer::hours;
 
 pub(crate) struct Reader<'a> {
     pub(crate) node: &'a VaultFixture,
+    pub(crate) opening: Opening<'a>,
     pub(crate) ledger: &'a Ledger,
     pub(crate) sources: &'a [&'static str],
 }
@@ -41,8 +43,9 @@ impl Reader<'_> {
     }
 
     fn live(&self, life: &Life, random: &mut Random) -> Result<(), Died> {
+        let usage = self.opening.usage(random);
         let vault = loop {
-            match self.node.open(life.store(VAULT)) {
+            match self.opening.open(life.store(VAULT), usage) {
                 Ok(vault) => break vault,
                 Err(error) => life.note("cannot open", error),
             }

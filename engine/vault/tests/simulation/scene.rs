@@ -11,11 +11,13 @@ use backstay_testkit::rows::RowKind;
 use backstay_testkit::sim::{Actor, History, Limits, Mishaps, World};
 use backstay_vault::clear::TrustObject;
 use backstay_vault::keys::{AgeIdentity, Bundle, Secret};
+use tempfile::TempDir;
 
 use crate::copier::Copier;
 use crate::custodian::Keeper;
 use crate::end;
 use crate::ledger::Ledger;
+use crate::opening::{FILLING, Opening, TAKING};
 use crate::reader::Reader;
 use crate::watch::{look, take_in};
 use crate::writer::Writer;
@@ -98,6 +100,8 @@ pub(crate) struct Scene {
     pub(crate) writers: Vec<VaultFixture>,
     pub(crate) ledger: Ledger,
     pub(crate) random: Random,
+    /// Where nodes keep objects for their processes, in every fourth world: half of those where requests cost.
+    objects: Option<TempDir>,
 }
 
 impl Scene {
@@ -115,7 +119,8 @@ impl Scene {
             let trust = TrustObject { nodes: nodes.collect(), ..vault.trust().clone() };
             custodian.put(&*store, forge::trust(custodian.admin(), &trust));
         }
-        Self { crash: None, world, custodian, writers, ledger: Ledger::default(), random }
+        let objects = (seed % 4 == 1).then(|| tempfile::tempdir().expect("a folder"));
+        Self { crash: None, world, custodian, writers, ledger: Ledger::default(), random, objects }
     }
 
     /// The same where nothing happens but a crash at one request.
@@ -149,15 +154,20 @@ impl Scene {
         let world = &self.world;
         let sources: Vec<&'static str> =
             std::iter::once(SHARED).chain(OWN.into_iter().take(self.writers.len())).collect();
-        let writers: Vec<Writer<'_>> = self
-            .writers
-            .iter()
-            .zip(OWN)
-            .map(|(node, own)| Writer { node, ledger, sources: vec![SHARED, own] })
-            .collect();
-        let reader = Reader { node: &self.custodian, ledger, sources: &sources };
-        let copier = Copier { node: &self.custodian, ledger };
-        let keeper = Keeper { node: &self.custodian, ledger };
+        let opening = |node, name: &str, usages| {
+            let objects = self.objects.as_ref().map(|folder| folder.path().join(name));
+            Opening { node, objects, usages }
+        };
+        let writer = |((node, own), name)| {
+            let (opening, sources) = (opening(node, name, FILLING), vec![SHARED, own]);
+            Writer { node, opening, ledger, sources }
+        };
+        let writers: Vec<Writer<'_>> = self.writers.iter().zip(OWN).zip(WRITERS).map(writer).collect();
+        let node = &self.custodian;
+        let custodians = |usages| opening(node, "custodian", usages);
+        let reader = Reader { node, opening: custodians(TAKING), ledger, sources: &sources };
+        let copier = Copier { node, opening: custodians(TAKING), ledger };
+        let keeper = Keeper { node, opening: custodians(FILLING), ledger };
         let processes: Vec<_> =
             writers.iter().zip(WRITERS).map(|(_, name)| world.process(name, mishaps)).collect();
         let reading = world.process("reader", mishaps);

@@ -10,9 +10,10 @@ use backstay_testkit::random::Random;
 use backstay_testkit::sim::{Died, Life, Process};
 use backstay_vault::commit_object::SessionObject;
 use backstay_vault::error::VaultError;
-use backstay_vault::vault::Vault;
+use backstay_vault::vault::{ObjectFolder, Vault};
 
 use crate::ledger::{Ledger, StoreNumber};
+use crate::opening::Opening;
 use crate::scene::{COPY, VAULT, kind_of};
 
 /// Keys of a source.
@@ -29,6 +30,7 @@ const VALUE_BYTES_MAX: usize = 3000;
 
 pub(crate) struct Writer<'a> {
     pub(crate) node: &'a VaultFixture,
+    pub(crate) opening: Opening<'a>,
     pub(crate) ledger: &'a Ledger,
     pub(crate) sources: Vec<&'static str>,
 }
@@ -45,8 +47,9 @@ impl Writer<'_> {
     }
 
     fn live(&self, life: &Life, states: &mut [State], random: &mut Random) -> Result<(), Died> {
+        let usage = self.opening.usage(random);
         let mut vaults = loop {
-            let opened = [VAULT, COPY].map(|store| self.open(life, store));
+            let opened = [VAULT, COPY].map(|store| self.open(life, store, usage));
             match opened.into_iter().collect::<Result<Vec<_>, _>>() {
                 Ok(vaults) => break vaults,
                 Err(error) => self.excuse(life, "cannot open", &error),
@@ -80,8 +83,13 @@ impl Writer<'_> {
     }
 
     /// As a node does that is about to write: what it has left open is known before it opens anything.
-    fn open(&self, life: &Life, store: StoreNumber) -> Result<(Arc<Vault>, Vec<SessionObject>), VaultError> {
-        let vault = self.node.open(life.store(store))?;
+    fn open(
+        &self,
+        life: &Life,
+        store: StoreNumber,
+        usage: ObjectFolder,
+    ) -> Result<(Arc<Vault>, Vec<SessionObject>), VaultError> {
+        let vault = self.opening.open(life.store(store), usage)?;
         let dead = vault.dead_sessions(self.node.writer())?;
         Ok((vault, dead))
     }
