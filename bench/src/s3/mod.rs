@@ -12,6 +12,7 @@ mod report;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -91,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let service = work.path().join("garage");
     fs::create_dir(&service)?;
     let garage = Garage::start(&service);
-    let mut figures = Vec::new();
+    let (mut figures, mut copies) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         for (tool, program) in turns(&tools, round) {
             let home = work.path().join(format!("round-{round}-{}", tool.name()));
@@ -104,11 +105,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             figures.extend(taken.into_iter().map(figure));
             empty(&home)?;
         }
+        copies.push(copy(&dataset, &work.path().join(format!("round-{round}-cp")))?);
     }
     let described = machine::describe(work.path());
-    print!("{}", report::table(&figures, dataset.total_bytes()));
+    print!("{}", report::table(&figures, &copies, dataset.total_bytes()));
     if let Some(file) = &options.json {
-        let value = report::json(&figures, dataset.total_bytes(), &versions, &described);
+        let value = report::json(&figures, &copies, dataset.total_bytes(), &versions, &described);
         fs::write(file, serde_json::to_string_pretty(&value)? + "\n")
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
@@ -116,6 +118,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         [] => Ok(()),
         missed => bail!("missed: {}", missed.join("; ")),
     }
+}
+
+/// How long the files of a restore take by themselves: a copy of the tree, which is in memory, until it is on the disk, seconds.
+fn copy(dataset: &Dataset, home: &Path) -> Result<f64> {
+    fs::create_dir(home)?;
+    dataset.warm()?;
+    rustix::fs::sync();
+    let mut command = Command::new("cp");
+    command.arg("-a").arg(dataset.tree()).arg(home.join("copied"));
+    let cost = measure(&mut command, &home.join("cp.log"))?;
+    eprintln!("{:9} {:9} {:8.2} s", "cp", Step::Restore.name(), cost.wall_seconds);
+    empty(home)?;
+    Ok(cost.wall_seconds)
 }
 
 fn run_round(
