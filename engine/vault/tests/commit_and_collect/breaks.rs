@@ -10,7 +10,7 @@ use crate::rules::{Breach, World};
 use crate::scene::{Scene, Takeover};
 use crate::scenes::{
     Reads, captured_twice, copied, copied_by_two, copied_onto, damaged, given_up, inherited, interrupted,
-    just_written, one_chunk, patient_after_a_crash, sparse_pack, thinned, two_packs, two_sources,
+    just_written, new_chunk, one_chunk, patient_after_a_crash, sparse_pack, thinned, two_packs, two_sources,
 };
 use crate::search::search;
 
@@ -206,8 +206,14 @@ fn writers_index_objects_that_name_what_is_not_there_go() {
 
 #[test]
 fn a_repair_puts_a_gc_record_before_index_objects_go() {
-    let scene = one_chunk(1, 2).custodian_crashes(1).numbered().late_custodian().damages(1);
+    let scene = new_chunk(2).rounds(1).custodian_crashes(1).numbered().late_custodian().damages(1);
     breaks(scene, Breach::VoidIndexGoesUnannounced, SinceRepairIsLost);
+}
+
+#[test]
+fn a_collection_puts_a_gc_record_before_index_objects_go_that_name_what_is_lost() {
+    let scene = new_chunk(2).rounds(1).custodian_crashes(1).numbered().late_custodian().damages(1);
+    breaks(scene, Breach::VoidIndexCollectedUnannounced, SinceRepairIsLost);
 }
 
 #[test]

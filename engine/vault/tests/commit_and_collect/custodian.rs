@@ -63,6 +63,7 @@ impl Keeper<'_> {
             Duty::DecideSecond => decide::put_layout(self, 1, out),
             Duty::Rescue => renew::rescue(self, out),
             Duty::PutIndex => renew::put_index(self, out),
+            Duty::AnnounceVoid => renew::announce_void(self, out),
             Duty::TrustBeforeIndex => delete::read_trust(self, Duty::DeleteIndex, out),
             Duty::DeleteIndex => delete::index(self, out),
             Duty::TrustBeforePacks => delete::read_trust(self, Duty::DeletePacks, out),
@@ -230,7 +231,9 @@ pub(crate) fn under_way(keeper: &Keeper<'_>) -> Option<Late> {
             let packs = undelete::strays(keeper);
             (!packs.is_empty()).then(|| Late::CustodianIndex(keeper.index_object(packs)))
         }
-        Duty::MendGc | Duty::AnnounceMended | Duty::AnnounceLost => Some(Late::Gc(repair::new_gc(keeper))),
+        Duty::MendGc | Duty::AnnounceMended | Duty::AnnounceLost | Duty::AnnounceVoid => {
+            Some(Late::Gc(repair::new_gc(keeper)))
+        }
         Duty::MendIndex => {
             let packs = repair::new_index(keeper);
             (!packs.is_empty()).then(|| Late::CustodianIndex(keeper.index_object(packs)))

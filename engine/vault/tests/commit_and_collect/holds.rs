@@ -6,7 +6,7 @@ use crate::rules::World;
 use crate::scene::{Scene, Takeover};
 use crate::scenes::{
     Reads, captured_twice, copied, copied_by_two, copied_onto, damaged, given_up, inherited, interrupted,
-    just_written, one_chunk, patient_after_a_crash, sparse_pack, thinned, two_packs, two_sources,
+    just_written, new_chunk, one_chunk, patient_after_a_crash, sparse_pack, thinned, two_packs, two_sources,
 };
 use crate::search::search;
 
@@ -292,6 +292,11 @@ fn a_custodians_late_put_is_harmless_to_a_repair() {
 }
 
 #[test]
+fn a_custodians_late_put_is_harmless_to_a_collection_that_meets_damage() {
+    holds(new_chunk(2).rounds(1).custodian_crashes(1).numbered().late_custodian().damages(1));
+}
+
+#[test]
 fn a_second_custodian_takes_over_in_a_repair() {
     holds(damaged(1).rounds(1).takeover(Takeover::AfterRevocation));
 }
@@ -387,9 +392,10 @@ fn points_are_brought_back_through_crashes_and_a_take_over() {
 }
 
 #[test]
-#[ignore = "long: 13 million states, 1 minute"]
+#[ignore = "long: 18 million states, 1 minute"]
 fn a_repair_meets_two_attempts_and_two_collections() {
     holds(damaged(2).rounds(1).custodian_crashes(1));
     holds(damaged(2).rounds(1).takeover(Takeover::AfterRevocation));
     holds(damaged(2));
+    holds(one_chunk(1, 2).custodian_crashes(1).numbered().late_custodian().damages(1));
 }

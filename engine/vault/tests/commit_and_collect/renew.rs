@@ -2,11 +2,11 @@
 //! everything that stays is listed under the custodian's name.
 
 use crate::custodian::Keeper;
-use crate::mark;
 use crate::rules::Breach;
 use crate::sets::{Chunk, Id, Pack, Session, Set};
 use crate::state::{Custodian, Duty};
 use crate::step::{Steps, What};
+use crate::{delete, mark, repair};
 
 /// Whether the next request is the PUT of a pack.
 pub(crate) fn must_rescue(keeper: &Keeper<'_>) -> bool {
@@ -64,7 +64,8 @@ pub(crate) fn put_index(keeper: &Keeper<'_>, out: &mut Steps) {
     let at = match () {
         () if keeper.breaks(Breach::PacksDeletedBeforeIndex) => Duty::DeletePacks,
         () if keeper.breaks(Breach::GcDeletedBeforeIndex) => Duty::DeleteGc,
-        () => crate::delete::first_duty(keeper),
+        () if names_lost(keeper) => Duty::AnnounceVoid,
+        () => delete::first_duty(keeper),
     };
     let me = Custodian { at, copied: Set::EMPTY, listed: packs, ..keeper.me };
     let same = old.iter().find(|slot| store.custodian_index[slot.number()].packs == packs);
@@ -76,6 +77,19 @@ pub(crate) fn put_index(keeper: &Keeper<'_>, out: &mut Steps) {
     let slot = next.store.put_custodian_index(keeper.index_object(packs));
     next.custodians[keeper.number].index = Set::of(&[slot]);
     keeper.push("PUTs the new index object of", What::Packs(packs), next, out);
+}
+
+/// Whether an index object that goes names a pack which nobody has doomed and which is not there.
+fn names_lost(keeper: &Keeper<'_>) -> bool {
+    let store = &keeper.state.store;
+    let is_rule = keeper.world.scene.is_numbered() && !keeper.breaks(Breach::VoidIndexCollectedUnannounced);
+    is_rule && !(store.indexed() - keeper.me.victims).within(store.packs)
+}
+
+/// As a repair does before such objects go. The pass goes on by its own record; the next one goes by this.
+pub(crate) fn announce_void(keeper: &Keeper<'_>, out: &mut Steps) {
+    let next = repair::announced(keeper, Custodian { at: delete::first_duty(keeper), ..keeper.me });
+    keeper.push("PUTs a gc record, before index objects go that name what is lost", What::Nothing, next, out);
 }
 
 /// All packs that stay and that its own index objects, or those it will replace, name: needed or not,

@@ -36,7 +36,7 @@ pub(crate) fn new_gc(keeper: &Keeper<'_>) -> Gc {
 }
 
 /// Puts it, and notes what it is behind. What was finished is not the newest any more.
-fn announced(keeper: &Keeper<'_>, me: Custodian) -> State {
+pub(crate) fn announced(keeper: &Keeper<'_>, me: Custodian) -> State {
     let mut next = *keeper.state;
     let before = next.store.listed_gcs();
     let records = before.with(late::put_gc(keeper.world, &mut next.store, new_gc(keeper)));

@@ -95,6 +95,8 @@ pub(crate) enum Breach {
     VoidIndexDeletedFirst,
     /// It takes them away without a gc record.
     VoidIndexGoesUnannounced,
+    /// A collection does.
+    VoidIndexCollectedUnannounced,
     /// It puts the list of what is lost, and no gc record that says so.
     LostNotAnnounced,
     /// It takes a list that is there for announced.

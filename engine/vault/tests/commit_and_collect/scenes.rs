@@ -28,6 +28,13 @@ pub(crate) fn patient_after_a_crash() -> Scene {
     one_chunk(1, 1).patient_custodian().custodian_crashes(1).numbered().late_custodian()
 }
 
+/// A writer captures a chunk that is nowhere yet.
+pub(crate) fn new_chunk(attempts: usize) -> Scene {
+    let mut scene = Scene::of_two_rounds();
+    scene.capture(0, attempts, &[0], &[(None, &[0], &[&[0]])]);
+    scene
+}
+
 /// A pack holds a chunk that a point needs, and one that nothing needs until a writer captures it; a second
 /// writer captures both.
 pub(crate) fn sparse_pack(writers: usize) -> Scene {

@@ -183,6 +183,7 @@ pub(crate) enum Duty {
     DecideSecond,
     Rescue,
     PutIndex,
+    AnnounceVoid,
     TrustBeforeIndex,
     DeleteIndex,
     TrustBeforePacks,

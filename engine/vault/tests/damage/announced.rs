@@ -112,6 +112,51 @@ fn an_index_object_of_a_custodian_that_lands_after_a_repair_and_names_a_lost_pac
 }
 
 #[test]
+fn an_index_object_that_lands_after_the_pass_that_took_such_objects_away_is_not_counted_on() {
+    let (fixture, memory) = collected();
+    let failing = |folder: &str, loses_answer: bool| {
+        let (store, trigger) = (FaultStore::new(memory.clone()), Trigger::on(Operation::Put).below(folder));
+        match loses_answer {
+            true => store.lose_answer(trigger, StoreErrorKind::Denied),
+            false => store.fail(trigger, StoreErrorKind::Denied),
+        }
+        fixture.open(Arc::new(store)).expect("opens")
+    };
+    // Packs that an index object names, of a commit that has come to nothing: nothing needs them.
+    let before = memory.objects();
+    let is_new = |name: &String| !before.contains_key(name);
+    fixture.capture(&failing("points", false), FILES, at(3000), &state(9)).expect_err("its point is refused");
+    let packs: Vec<_> = fixture
+        .objects(&*memory, "packs")
+        .into_iter()
+        .filter(|pack| is_new(&pack.name.to_string()))
+        .collect();
+    assert!(!packs.is_empty());
+    // A pass that only decides lists them anew, and dies while the object is under way.
+    let mut notes = MemoryNotes::default();
+    let known = fixture.objects(&*memory, "index");
+    let decide = |vault: &Arc<Vault>, notes: &mut MemoryNotes| {
+        with_custodian_of(&fixture, vault, notes, |custodian| custodian.accept())
+    };
+    decide(&failing("index", true), &mut notes).expect_err("dies");
+    let mut late = fixture.objects(&*memory, "index");
+    late.retain(|object| known.iter().all(|known| known.name != object.name));
+    assert_eq!(late.len(), 1);
+    for gone in packs.iter().chain(&late) {
+        fixture.block_on(memory.delete(&gone.name)).expect("deletes");
+    }
+    let pass = decide(&fixture.open(memory.clone()).expect("opens"), &mut notes).expect("goes on");
+    assert!(matches!(pass, Pass::Done(_)), "{pass:?}");
+    late.into_iter().for_each(|object| fixture.put(&*memory, object));
+    let vault = fixture.open(memory.clone()).expect("opens");
+    let captured = fixture.capture(&vault, FILES, at(5000), &state(9)).expect("captures");
+    let fresh = fixture.open(memory.clone()).expect("opens");
+    assert!(read_back(&fresh, FILES, captured.link.point).expect("reads").state == state(9));
+    while decide(&fresh, &mut notes).expect("decides") != Pass::Idle {}
+    assert_eq!(memory.objects().keys().filter(|name| name.starts_with("ledger/gc/")).count(), 1);
+}
+
+#[test]
 fn a_list_of_what_is_lost_is_announced_by_the_repair_after_the_one_that_has_put_it_and_died() {
     let (fixture, memory) = collected();
     let mut seen = 0;
