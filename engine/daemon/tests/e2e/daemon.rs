@@ -23,7 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const END_TIME: Duration = Duration::from_secs(10);
 
 /// Every metric that this version has: name, type, labels besides those of a flow, and whether it is a flow's.
-const METRICS: [(&str, &str, &[&str], bool); 22] = [
+const METRICS: [(&str, &str, &[&str], bool); 23] = [
     ("backstay_build_info", "gauge", &["version"], false),
     ("backstay_captured_bytes_total", "counter", &[], true),
     ("backstay_captures_running", "gauge", &[], false),
@@ -46,6 +46,7 @@ const METRICS: [(&str, &str, &[&str], bool); 22] = [
     ("backstay_vault_bytes", "gauge", &["class", "vault"], false),
     ("backstay_vault_chunks", "gauge", &["vault"], false),
     ("backstay_vault_pruned_timestamp_seconds", "gauge", &["vault"], false),
+    ("backstay_vault_read_from_older", "gauge", &["vault"], false),
 ];
 
 const FLOW_LABELS: [(&str, &str); 4] =
