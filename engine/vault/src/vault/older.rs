@@ -15,8 +15,12 @@ use crate::error::VaultError;
 use crate::name::{Named, ObjectName};
 use crate::store::{OBJECT_BYTES_MAX, StoreError, Stretch, Version};
 
-/// Objects whose versions are remembered.
-const KNOWN_MAX: usize = 128;
+/// Packs whose versions are remembered: each has many records.
+const PACKS_MAX: usize = 128;
+
+/// So many records in succession may be in no version of a pack: then no more are looked for in it for a while. One alone says
+/// little, such as one whose key is not at hand.
+const VAIN_MAX: u32 = 8;
 
 /// For how long.
 const KNOWN_FOR: Duration = Duration::from_secs(600);
@@ -35,14 +39,16 @@ const REFUSED_FOR: Duration = Duration::from_secs(600);
 pub(super) struct OlderVersions {
     /// When the store has said last that it tells of none.
     refused: Mutex<Option<Instant>>,
-    known: Mutex<HashMap<ObjectName, Known>>,
+    packs: Mutex<HashMap<PackId, Known>>,
     noted: Mutex<Noted>,
 }
 
-/// Versions that an object has, the right one first where there is any; none where none is right.
+/// Versions of a pack, that in which a record was found last first.
 #[derive(Debug, Clone)]
 struct Known {
     versions: Arc<[Version]>,
+    /// How many records have been looked for in all of them in vain since one was found.
+    vain: u32,
     since: Instant,
 }
 
@@ -97,15 +103,15 @@ impl Vault {
         name: &ObjectName,
         hash: ObjectHash,
     ) -> Result<Option<Bytes>, StoreError> {
-        let mut right = None;
-        self.among_versions(name, |version| {
-            if version.bytes <= OBJECT_BYTES_MAX {
-                let all = Stretch { offset: 0, length: version.bytes };
-                right = self.get_version(name, version, all)?.filter(|content| hash_of(content) == hash);
+        for version in self.versions_of(name)?.iter().filter(|version| version.bytes <= OBJECT_BYTES_MAX) {
+            let all = Stretch { offset: 0, length: version.bytes };
+            let content = self.get_version(name, version, all)?;
+            if let Some(content) = content.filter(|content| hash_of(content) == hash) {
+                self.note_older(name);
+                return Ok(Some(content));
             }
-            Ok(right.is_some())
-        })?;
-        Ok(right)
+        }
+        Ok(None)
     }
 
     /// A pack among what is kept of it.
@@ -121,48 +127,36 @@ impl Vault {
         mut is_it: impl FnMut(&[u8]) -> bool,
     ) -> Result<bool, StoreError> {
         let name = Named::Pack(pack).to_name();
-        self.among_versions(&name, |version| {
-            let has_it = stretch.offset.checked_add(stretch.length).is_some_and(|end| end <= version.bytes);
-            Ok(has_it && self.get_version(&name, version, stretch)?.is_some_and(|content| is_it(&content)))
-        })
-    }
-
-    /// Tries the versions of an object until one is right; whether one is. That one is tried first the next time, and where none is,
-    /// none is tried for a while: of a pack each record would be asked for in all of them.
-    fn among_versions(
-        &self,
-        name: &ObjectName,
-        mut is_right: impl FnMut(&Version) -> Result<bool, StoreError>,
-    ) -> Result<bool, StoreError> {
-        let known = lock(&self.older.known).get(name).filter(|known| known.is_fresh()).cloned();
-        let known = match known {
+        let known = lock(&self.older.packs).get(&pack).filter(|known| known.is_fresh()).cloned();
+        let mut known = match known {
             Some(known) => known,
-            None => Known { versions: self.versions_of(name)?.into(), since: Instant::now() },
+            None => Known { versions: self.versions_of(&name)?.into(), vain: 0, since: Instant::now() },
         };
+        if known.vain >= VAIN_MAX {
+            return Ok(false);
+        }
         let mut found = None;
         for (place, version) in known.versions.iter().enumerate() {
-            if is_right(version)? {
+            let has_it = stretch.offset.checked_add(stretch.length).is_some_and(|end| end <= version.bytes);
+            if has_it && self.get_version(&name, version, stretch)?.is_some_and(|content| is_it(&content)) {
                 found = Some(place);
                 break;
             }
         }
-        let versions = match found {
-            Some(0) => Arc::clone(&known.versions),
+        match found {
             Some(place) => {
+                self.note_older(&name);
+                // The next record is most likely in the same.
                 let (before, from) = known.versions.split_at(place);
-                from.iter().chain(before).cloned().collect()
+                known = Known { versions: from.iter().chain(before).cloned().collect(), vain: 0, ..known };
             }
-            None => Arc::default(),
-        };
-        let mut all = lock(&self.older.known);
-        if all.len() >= KNOWN_MAX {
-            all.clear();
+            None => known.vain += 1,
         }
-        all.insert(name.clone(), Known { versions, since: known.since });
-        drop(all);
-        if found.is_some() {
-            self.note_older(name);
+        let mut packs = lock(&self.older.packs);
+        if packs.len() >= PACKS_MAX {
+            packs.clear();
         }
+        packs.insert(pack, known);
         Ok(found.is_some())
     }
 
