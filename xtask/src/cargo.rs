@@ -4,7 +4,7 @@
 //! know what is run: see `groups`.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -14,10 +14,12 @@ use crate::tally::Tally;
 /// The longest that one step may take in CI, where nobody watches for a test that hangs.
 const STEP_LIMIT_MINUTES: u32 = 30;
 
-/// The root of the repository that this program was built from.
+/// The root of the repository. Cargo says at run time where it is: two checkouts that share a target folder
+/// can run one program, whose built-in path is that of whichever compiled it.
 pub(crate) fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest).to_path_buf()
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = PathBuf::from(manifest);
+    manifest.parent().unwrap_or(&manifest).to_path_buf()
 }
 
 /// A cargo command in the root of the repository. In CI the lock file is binding and the time is limited.
