@@ -21,6 +21,7 @@ mod tally;
 mod targets;
 mod test;
 mod tool;
+mod zfs_vm;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ enum Recipe {
     Fuzz(fuzz::Options),
     /// Judge the dependencies: licences, sources, duplicates, advisories.
     Deny,
+    /// Build a virtual machine with a real OpenZFS, and run a program in it.
+    ZfsVm(zfs_vm::Options),
     /// List the source files that have grown past the limit of the house style.
     Size,
 }
@@ -48,9 +51,14 @@ fn main() -> ExitCode {
         Recipe::Fuzz(options) => fuzz::run(&options),
         Recipe::Deny => deny::run().map(|_| ()),
         Recipe::Size => size::run(),
+        Recipe::ZfsVm(options) => return code_of(zfs_vm::run(&options)),
     };
+    code_of(outcome.map(|()| ExitCode::SUCCESS))
+}
+
+fn code_of(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
