@@ -17,7 +17,8 @@ const STEP_LIMIT_MINUTES: u32 = 30;
 /// The root of the repository. Cargo says at run time where it is: two checkouts that share a target folder
 /// can run one program, whose built-in path is that of whichever compiled it.
 pub(crate) fn root() -> PathBuf {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let manifest = PathBuf::from(manifest);
     manifest.parent().unwrap_or(&manifest).to_path_buf()
 }

@@ -39,9 +39,37 @@ impl FromText for PathBuf {
 pub struct DatasetName(String);
 
 impl DatasetName {
+    /// The dataset of this name; `None` of what cannot be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::from_text(text).ok()
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The pool in which it is.
+    pub fn pool(&self) -> &str {
+        self.0.split('/').next().unwrap_or(&self.0)
+    }
+
+    /// The dataset above it; `None` of the root of a pool.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
+    }
+
+    /// The dataset of this name, one or more components, below it; `None` where that would be too long, or cannot be a name.
+    pub fn join(&self, below: &str) -> Option<Self> {
+        Self::parse(&format!("{}/{below}", self.0))
+    }
+
+    /// What its name adds to that of `root`: nothing for `root` itself. `None` of what is not below it.
+    pub fn below(&self, root: &Self) -> Option<&str> {
+        match self.0.strip_prefix(root.as_str())? {
+            "" => Some(""),
+            rest => rest.strip_prefix('/'),
+        }
     }
 }
 
@@ -85,5 +113,17 @@ mod tests {
         for text in ["", "/tank", "tank/", "tank//a", "tank@now", "tank#mark", "tank/../a", "-tank"] {
             assert!(DatasetName::from_text(text).is_err(), "{text:?} was accepted");
         }
+    }
+
+    #[test]
+    fn datasets_know_what_is_above_and_below() {
+        let name = |text| DatasetName::parse(text).expect("a name");
+        assert_eq!((name("tank/a/b").pool(), name("tank").pool()), ("tank", "tank"));
+        assert_eq!((name("tank/a/b").parent(), name("tank").parent()), (Some(name("tank/a")), None));
+        assert_eq!(name("tank/a").join("b/c"), Some(name("tank/a/b/c")));
+        assert_eq!(name("tank/a").join("../b"), None);
+        assert_eq!(name("tank/a/b").below(&name("tank/a")), Some("b"));
+        assert_eq!(name("tank/a").below(&name("tank/a")), Some(""));
+        assert_eq!(name("tank/ab").below(&name("tank/a")), None);
     }
 }
