@@ -1,0 +1,5 @@
+//! On a real OpenZFS.
+
+mod replication;
+mod roles;
+mod single;
