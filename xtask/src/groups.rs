@@ -38,6 +38,10 @@ const S3_MODULES: [&str; 2] = ["on_garage::", "on_s3s_fs::"];
 /// Those of them that take minutes.
 const S3_LONG_MODULES: [&str; 1] = ["long_in_buckets::"];
 
+/// The tests that ask a real OpenZFS, and the module of them all, marked `#[ignore]` for the same reason.
+const ZFS: (&str, &str) = ("backstay-zfs", "on_zfs");
+const ZFS_MODULE: &str = "on_openzfs::";
+
 /// They wait for most of their time, each in namespaces of its own.
 const NETWORK_AT_ONCE: &str = "--test-threads=7";
 
@@ -85,6 +89,8 @@ pub(crate) enum Group {
     Network,
     /// Stores and vaults in buckets of real services (builds Garage and s3s-fs once).
     S3,
+    /// The sources and targets that are datasets, on a real OpenZFS in a virtual machine (builds the machine once).
+    Zfs,
     /// The documentation builds without a warning, and its examples run.
     Docs,
     /// Licences, sources and advisories of the dependencies (builds cargo-deny once).
@@ -105,6 +111,8 @@ pub(crate) enum Step {
     OverNetwork(Command),
     /// The same, with the services that have buckets.
     WithBuckets(Command),
+    /// The same, in the virtual machine with OpenZFS. Skipped where it cannot run.
+    InGuest(Command),
     /// `cargo xtask deny`.
     Deny,
     /// `cargo xtask size`.
@@ -133,7 +141,7 @@ impl Group {
     /// Whether the group asks nothing of the machine but the Rust toolchain: what `--quick` keeps.
     pub(crate) fn is_quick(self) -> bool {
         self.programs().is_empty()
-            && !matches!(self, Group::Deny | Group::Tailnet | Group::Network | Group::S3)
+            && !matches!(self, Group::Deny | Group::Tailnet | Group::Network | Group::S3 | Group::Zfs)
     }
 
     pub(crate) fn expects(self) -> Expects {
@@ -147,6 +155,7 @@ impl Group {
             | Group::Tailnet
             | Group::Network
             | Group::S3
+            | Group::Zfs
             | Group::Long => Expects::Tests,
         }
     }
@@ -165,6 +174,7 @@ impl Group {
             }
             Group::Tailnet => vec![on_tailnet()],
             Group::Network => vec![over_network()],
+            Group::Zfs => vec![in_guest()],
             Group::S3 => S3.map(|test| with_buckets(test, &S3_MODULES)).into(),
             Group::Integration | Group::Model | Group::E2e => {
                 let targets = test_targets()?;
@@ -211,6 +221,11 @@ fn with_buckets((_, test): (&str, &str), modules: &[&str]) -> Step {
     Step::WithBuckets(of_workspace(&[test], &[&["--ignored"], modules].concat()))
 }
 
+fn in_guest() -> Step {
+    let (_, test) = ZFS;
+    Step::InGuest(of_workspace(&[test], &["--ignored", ZFS_MODULE]))
+}
+
 /// These integration tests. Cargo is asked for the whole workspace, also for one of them: of a package alone it would resolve other
 /// features of what all depend on, and compile all of that once more.
 fn of_workspace(tests: &[&str], which: &[&str]) -> Command {
@@ -231,7 +246,7 @@ fn long() -> Step {
 
 /// The modules of what runs only where there are real parts for it.
 fn need_parts() -> impl Iterator<Item = &'static str> {
-    [TAILNET_MODULE, NETWORK_MODULE].into_iter().chain(S3_MODULES).chain(S3_LONG_MODULES)
+    [TAILNET_MODULE, NETWORK_MODULE, ZFS_MODULE].into_iter().chain(S3_MODULES).chain(S3_LONG_MODULES)
 }
 
 fn test_command(arguments: &[&str]) -> Command {
@@ -258,6 +273,7 @@ fn group_of(target: &TestTarget) -> Group {
         MODEL => Group::Model,
         TAILNET => Group::Tailnet,
         NETWORK => Group::Network,
+        ZFS => Group::Zfs,
         found if S3.contains(&found) => Group::S3,
         (DAEMON, _) => Group::E2e,
         (FUZZ, _) => Group::Fuzz,
@@ -316,6 +332,9 @@ mod tests {
         assert_eq!(group_of(&target(NETWORK.0, NETWORK.1)), Group::Network);
         let Step::OverNetwork(command) = over_network() else { panic!("it runs without a network") };
         assert!(command.get_args().any(|word| word == "--include-ignored"));
+        assert_eq!(group_of(&target(ZFS.0, ZFS.1)), Group::Zfs);
+        let Step::InGuest(command) = in_guest() else { panic!("it runs without OpenZFS") };
+        assert!(command.get_args().any(|word| word == ZFS_MODULE));
         for of_s3 in S3 {
             assert_eq!(group_of(&target(of_s3.0, of_s3.1)), Group::S3);
             let Step::WithBuckets(command) = with_buckets(of_s3, &S3_MODULES) else {
@@ -338,7 +357,8 @@ mod tests {
     #[test]
     fn quick_leaves_out_what_installs() {
         let left_out: Vec<_> = Group::value_variants().iter().filter(|group| !group.is_quick()).collect();
-        let installing = [Group::E2e, Group::Tailnet, Group::Network, Group::S3, Group::Deny, Group::Long];
+        let installing =
+            [Group::E2e, Group::Tailnet, Group::Network, Group::S3, Group::Zfs, Group::Deny, Group::Long];
         assert!(left_out.into_iter().eq(&installing));
     }
 }

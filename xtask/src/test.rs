@@ -13,6 +13,7 @@ use crate::groups::{Expects, Group, Step};
 use crate::report::{Outcome, Row, summary};
 use crate::tailnet::{self, Parts};
 use crate::tally::Tally;
+use crate::zfs_vm::{self, Machine};
 use crate::{cargo, garage, namespaces, provision, s3s_fs, size};
 
 #[derive(clap::Args)]
@@ -95,6 +96,16 @@ fn run_steps(group: Group, tally: &mut Tally) -> Result<Done> {
             Step::OnTailnet(mut command) => match tailnet::parts() {
                 Ok(Parts::Built(folder)) => counted(command.env(tailnet::PROGRAMS_VARIABLE, folder), tally),
                 Ok(Parts::Impossible(why)) => {
+                    skipped = Some(why);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            Step::InGuest(mut command) => match zfs_vm::machine() {
+                Ok(Machine::Built(_)) => {
+                    zfs_vm::run_tests_there(&mut command).and_then(|()| counted(&mut command, tally))
+                }
+                Ok(Machine::Impossible(why)) => {
                     skipped = Some(why);
                     Ok(())
                 }

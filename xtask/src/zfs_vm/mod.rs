@@ -13,9 +13,9 @@ mod run;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use image::{Machine, machine};
 
@@ -49,6 +49,23 @@ struct RunOptions {
     command: Vec<OsString>,
 }
 
+/// What cargo runs a test by, on the only target that the machine is for.
+const RUNNER_VARIABLE: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
+
+/// Has a cargo command run what it builds in a guest.
+pub(crate) fn run_tests_there(command: &mut Command) -> Result<()> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    let own = own.to_str().context("the path of this program is not UTF-8")?;
+    command.env(RUNNER_VARIABLE, runner(own)?);
+    Ok(())
+}
+
+/// Cargo splits the words at blanks, and knows no quotes.
+fn runner(own: &str) -> Result<String> {
+    ensure!(!own.contains(char::is_whitespace), "cargo runs no runner with blanks in its path: {own}");
+    Ok(format!("{own} zfs-vm run --"))
+}
+
 /// Builds the machine if this host has not yet, and runs what there is to run. The code is that of the program.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let image = match machine()? {
@@ -61,5 +78,44 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             print!("{}\n{}", image.folder().display(), image.versions()?);
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parsed(line: &str) -> Result<RunOptions, clap::Error> {
+        let words = std::iter::once("zfs-vm").chain(line.split(' '));
+        match Line::try_parse_from(words)?.options.what {
+            Some(What::Run(options)) => Ok(options),
+            None => panic!("nothing is run"),
+        }
+    }
+
+    #[test]
+    fn cargo_appends_the_program_and_its_arguments_to_the_runner() {
+        let runner = runner("/target/xtask").unwrap();
+        let appended = runner.strip_prefix("/target/xtask zfs-vm ").unwrap();
+        let options = parsed(&format!("{appended} /target/on_zfs-1 --ignored on_openzfs::")).unwrap();
+        assert_eq!(options.command, ["/target/on_zfs-1", "--ignored", "on_openzfs::"]);
+        assert!(super::runner("/my target/xtask").is_err());
+    }
+
+    #[test]
+    fn options_of_the_program_are_not_ours() {
+        let options =
+            parsed("run --with /a --with /b --minutes 3 -- prog --second-guest -- --minutes 1").unwrap();
+        assert_eq!((options.with.len(), options.minutes, options.second_guest), (2, 3, false));
+        assert_eq!(options.command, ["prog", "--second-guest", "--", "--minutes", "1"]);
+        assert!(parsed("run --minutes 3").is_err(), "a program must be named");
     }
 }
