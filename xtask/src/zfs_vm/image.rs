@@ -113,7 +113,7 @@ pub(crate) fn machine() -> Result<Machine> {
     if let Err(obstacle) = provision::ensure(BUILDING) {
         return Ok(Machine::Impossible(format!("{obstacle:#}")));
     }
-    build(&image).context("cannot build the machine with OpenZFS")?;
+    build_alone(&image).context("cannot build the machine with OpenZFS")?;
     Ok(Machine::Built(image))
 }
 
@@ -130,6 +130,18 @@ fn key(packages: &[&str], build: &str, init: &str) -> String {
     format!("image-{:016x}", hasher.finish())
 }
 
+/// Builds, unless another run does: then waits for what that one has built.
+fn build_alone(image: &Image) -> Result<()> {
+    fs::create_dir_all(images()?).context("cannot make the folder of images")?;
+    let file = images()?.join("building");
+    let lock = fs::File::create(&file).with_context(|| format!("cannot make {}", file.display()))?;
+    if lock.try_lock().is_err() {
+        eprintln!("another run builds the machine with OpenZFS: waiting for it");
+        lock.lock().context("cannot wait for another run")?;
+    }
+    if image.folder().is_dir() { Ok(()) } else { build(image) }
+}
+
 /// Builds into a neighbouring folder and renames it, so that an interrupted build is never taken for an image.
 fn build(image: &Image) -> Result<()> {
     let start = Instant::now();
@@ -140,13 +152,7 @@ fn build(image: &Image) -> Result<()> {
         fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
         return Err(error);
     }
-    match fs::rename(&partial, home) {
-        // Another run was faster; what it has built is the same.
-        Err(_) if home.is_dir() => {
-            fs::remove_dir_all(&partial).context("cannot remove what was built twice")?
-        }
-        moved => moved.with_context(|| format!("cannot move the image to {}", home.display()))?,
-    }
+    fs::rename(&partial, home).with_context(|| format!("cannot move the image to {}", home.display()))?;
     remove_others(home)?;
     let taken = fs::metadata(image.root_disk())?.blocks() * 512 / 1_000_000;
     eprintln!("built in {} s: {}, {taken} MB on disk", start.elapsed().as_secs(), home.display());
@@ -168,15 +174,13 @@ fn build_into(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the images of other recipes, and what builds left behind that did not end.
+/// Removes the images of other recipes, and what builds left behind that did not end: none but ours runs.
 fn remove_others(home: &Path) -> Result<()> {
     let images = home.parent().context("an image lies in a folder")?;
     for entry in fs::read_dir(images).context("cannot list the images")? {
         let other = entry?.path();
-        let name = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let builder = name.rsplit_once(".partial-").map(|(_, builder)| builder.to_owned());
-        let in_use = builder.is_some_and(|builder| Path::new("/proc").join(builder).exists());
-        if name.starts_with("image-") && other != home && !in_use {
+        let name = other.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("image-") && other != home {
             fs::remove_dir_all(&other).with_context(|| format!("cannot remove {}", other.display()))?;
         }
     }
@@ -197,10 +201,9 @@ mod tests {
     }
 
     #[test]
-    fn images_of_other_recipes_go_and_builds_that_still_run_stay() {
+    fn images_of_other_recipes_and_interrupted_builds_go_and_nothing_else() {
         let images = std::env::temp_dir().join(format!("backstay-images-{}", std::process::id()));
-        let running = format!("image-d.partial-{}", std::process::id());
-        for name in ["image-a", "image-b", "image-c.partial-0", running.as_str(), "runs"] {
+        for name in ["image-a", "image-b", "image-a.partial-1", "runs"] {
             fs::create_dir_all(images.join(name)).unwrap();
         }
         remove_others(&images.join("image-a")).unwrap();
@@ -210,6 +213,6 @@ mod tests {
             .collect();
         left.sort();
         fs::remove_dir_all(&images).unwrap();
-        assert_eq!(left, ["image-a", running.as_str(), "runs"]);
+        assert_eq!(left, ["image-a", "runs"]);
     }
 }
