@@ -41,6 +41,8 @@ const S3_LONG_MODULES: [&str; 1] = ["long_in_buckets::"];
 /// The tests that ask a real OpenZFS, and the module of them all, marked `#[ignore]` for the same reason.
 const ZFS: (&str, &str) = ("backstay-zfs", "on_zfs");
 const ZFS_MODULE: &str = "on_openzfs::";
+/// The machine has one processor, and every pool takes memory.
+const ZFS_AT_ONCE: &str = "--test-threads=1";
 
 /// They wait for most of their time, each in namespaces of its own.
 const NETWORK_AT_ONCE: &str = "--test-threads=7";
@@ -223,7 +225,7 @@ fn with_buckets((_, test): (&str, &str), modules: &[&str]) -> Step {
 
 fn in_guest() -> Step {
     let (_, test) = ZFS;
-    Step::InGuest(of_workspace(&[test], &["--ignored", ZFS_MODULE]))
+    Step::InGuest(of_workspace(&[test], &["--ignored", ZFS_MODULE, ZFS_AT_ONCE]))
 }
 
 /// These integration tests. Cargo is asked for the whole workspace, also for one of them: of a package alone it would resolve other

@@ -21,7 +21,7 @@ use super::image::Image;
 use super::monitor::{Link, Monitor};
 
 /// One processor: with two, the emulation now and then runs a kernel instruction that another one has just replaced, which is an oops
-/// (`int3` at a static key, one boot of 25).
+/// (`int3` at a static key, one boot of about twenty).
 const PROCESSORS: &str = "1";
 /// Memory is taken from the host as the guest touches it.
 const MEMORY_MIB: &str = "2048";

@@ -12,10 +12,10 @@ mod orders;
 mod run;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 pub(crate) use image::{Machine, machine};
 
@@ -52,18 +52,30 @@ struct RunOptions {
 /// What cargo runs a test by, on the only target that the machine is for.
 const RUNNER_VARIABLE: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
 
+/// What the tests start beside themselves. Cargo builds it with them, into the folder in which this program is.
+const WORKER: &str = "backstay-zfs-worker";
+
+/// How long all tests may take there: less than a step in CI, so that it is the guest that tells.
+const TESTS_MINUTES: u32 = 28;
+
 /// Has a cargo command run what it builds in a guest.
 pub(crate) fn run_tests_there(command: &mut Command) -> Result<()> {
     let own = std::env::current_exe().context("cannot tell where this program is")?;
-    let own = own.to_str().context("the path of this program is not UTF-8")?;
-    command.env(RUNNER_VARIABLE, runner(own)?);
+    command.env(RUNNER_VARIABLE, runner(&own)?);
     Ok(())
 }
 
 /// Cargo splits the words at blanks, and knows no quotes.
-fn runner(own: &str) -> Result<String> {
-    ensure!(!own.contains(char::is_whitespace), "cargo runs no runner with blanks in its path: {own}");
-    Ok(format!("{own} zfs-vm run --"))
+fn runner(own: &Path) -> Result<String> {
+    let worker = own.with_file_name(WORKER);
+    let word =
+        |path: &Path| path.to_str().filter(|path| !path.contains(char::is_whitespace)).map(str::to_owned);
+    match (word(own), word(&worker)) {
+        (Some(own), Some(worker)) => {
+            Ok(format!("{own} zfs-vm run --minutes {TESTS_MINUTES} --with {worker} --"))
+        }
+        _ => bail!("cargo runs no runner with blanks in its path, or other than UTF-8: {}", own.display()),
+    }
 }
 
 /// Builds the machine if this host has not yet, and runs what there is to run. The code is that of the program.
@@ -103,11 +115,12 @@ mod tests {
 
     #[test]
     fn cargo_appends_the_program_and_its_arguments_to_the_runner() {
-        let runner = runner("/target/xtask").unwrap();
+        let runner = runner(Path::new("/target/xtask")).unwrap();
         let appended = runner.strip_prefix("/target/xtask zfs-vm ").unwrap();
         let options = parsed(&format!("{appended} /target/on_zfs-1 --ignored on_openzfs::")).unwrap();
         assert_eq!(options.command, ["/target/on_zfs-1", "--ignored", "on_openzfs::"]);
-        assert!(super::runner("/my target/xtask").is_err());
+        assert_eq!(options.with, [PathBuf::from("/target/backstay-zfs-worker")]);
+        assert!(super::runner(Path::new("/my target/xtask")).is_err());
     }
 
     #[test]
