@@ -10,6 +10,10 @@ use tokio::time::timeout;
 /// A stream on which nothing comes, or nothing is taken, for so long is given up (docs/protocol.md, section 6).
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// The same of a stream of a replica, and of what is asked about replicas: whoever sends may have to compute for so long, and a pool
+/// may be busy.
+pub(crate) const REPLICA_SILENCE_MAX: Duration = Duration::from_secs(300);
+
 /// A hello takes no longer.
 pub(crate) const HELLO_WAIT_MAX: Duration = Duration::from_secs(10);
 

@@ -35,11 +35,25 @@ impl Outgoing {
         Self { stream, is_whole: false }
     }
 
+    /// Whether it was ended, after all that belongs to it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// Writes all of it.
-    pub(crate) async fn payload(&mut self, mut bytes: Bytes) -> Result<(), NotWritten> {
+    pub(crate) async fn payload(&mut self, bytes: Bytes) -> Result<(), NotWritten> {
+        self.payload_within(bytes, SILENCE_MAX).await
+    }
+
+    /// The same where something of it has to be taken within this time.
+    pub(crate) async fn payload_within(
+        &mut self,
+        mut bytes: Bytes,
+        within: Duration,
+    ) -> Result<(), NotWritten> {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
-            match timeout(SILENCE_MAX, self.stream.write_chunk(piece)).await {
+            match timeout(within, self.stream.write_chunk(piece)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(WriteError::Stopped(_))) => return Err(NotWritten::Stopped),
                 Ok(Err(error)) => return Err(NotWritten::Lost(error.to_string())),

@@ -78,6 +78,14 @@ pub enum ZfsError {
         /// What was found.
         what: String,
     },
+    /// Another node says that it was not done there.
+    #[error("{said}")]
+    Told {
+        /// What follows from it, as that node says.
+        class: Class,
+        /// What it says.
+        said: String,
+    },
 }
 
 impl ZfsError {
@@ -90,6 +98,7 @@ impl ZfsError {
             }
             Self::Command { .. } => Class::Stale,
             Self::NoZfs { .. } | Self::Answer { .. } => Class::Operator,
+            Self::Told { class, .. } => *class,
         }
     }
 }

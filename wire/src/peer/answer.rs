@@ -49,6 +49,13 @@ pub enum Answer {
     },
     /// How far something was copied on.
     Standing(Standing),
+    /// ZFS refuses it: not done either.
+    RefusedByZfs {
+        /// What was to be done.
+        doing: String,
+        /// By the number of its error.
+        number: i32,
+    },
     /// It is not done.
     Refused(Refusal),
 }
@@ -104,11 +111,15 @@ pub enum Reason {
     Busy,
     /// The medium or the system of the holder has failed.
     Fault,
+    /// Something there is not as it was when this was planned.
+    Stale,
+    /// It stays so until somebody has done something there.
+    Lasting,
 }
 
 impl Reason {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Version,
         Self::Malformed,
         Self::Unknown,
@@ -122,6 +133,8 @@ impl Reason {
         Self::Full,
         Self::Busy,
         Self::Fault,
+        Self::Stale,
+        Self::Lasting,
     ];
 
     /// Its number, from 1.
@@ -166,6 +179,8 @@ struct Raw {
     newest: Option<NewestThere>,
     #[n(19)]
     proofs: Option<Vec<ProofThere>>,
+    #[n(20)]
+    number: Option<i32>,
 }
 
 impl<C> Encode<C> for Answer {
@@ -205,6 +220,10 @@ impl<C> Encode<C> for Answer {
                     proofs: (!proofs.is_empty()).then_some(proofs),
                     ..Raw::default()
                 }
+            }
+            Self::RefusedByZfs { mut doing, number } => {
+                shorten(&mut doing);
+                Raw { outcome: 6, text: Some(doing), number: Some(number), ..Raw::default() }
             }
             Self::Refused(Refusal { reason, mut text, retry_after }) => {
                 shorten(&mut text);
@@ -266,6 +285,11 @@ impl<'b, C> Decode<'b, C> for Answer {
                 }
                 let (until_nanos, newest) = (raw.until_nanos, raw.newest);
                 Self::Standing(Standing { until_nanos, newest, proofs, problem })
+            }
+            6 => {
+                let mut doing = raw.text.unwrap_or_default();
+                shorten(&mut doing);
+                Self::RefusedByZfs { doing, number: raw.number.ok_or_else(|| missing("number"))? }
             }
             16 => {
                 let mut text = raw.text.unwrap_or_default();

@@ -5,6 +5,7 @@ use minicbor::bytes::ByteArray;
 use minicbor::decode::Error;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
+use super::replica::ReplicaRequest;
 use super::text::NAME_BYTES_MAX;
 
 /// Longest payload, bytes.
@@ -20,7 +21,7 @@ pub const APPEND_BYTES_MAX: u64 = 1 << 20;
 pub const ROSTER_BYTES_MAX: u64 = 4 << 20;
 
 /// The numbers of requests that this version knows.
-const KNOWN: [u64; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+const KNOWN: std::ops::RangeInclusive<u64> = 1..=16;
 
 /// What is asked: of the objects of the node `space`, or of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +111,15 @@ pub enum Request {
         /// The id of the source.
         source: [u8; 16],
     },
+    /// Ask something about the live replicas of a service.
+    Replica {
+        /// Whose.
+        space: String,
+        /// The service.
+        service: String,
+        /// What.
+        what: ReplicaRequest,
+    },
     /// Something that this version does not know.
     Unknown {
         /// Its number.
@@ -120,31 +130,55 @@ pub enum Request {
 /// All keys that a request can have.
 #[derive(Debug, Default, Encode, Decode)]
 #[cbor(map)]
-struct Raw {
+pub(super) struct Raw {
     #[n(0)]
-    what: u64,
+    pub(super) what: u64,
     #[n(1)]
-    space: Option<String>,
+    pub(super) space: Option<String>,
     #[n(2)]
-    name: Option<String>,
+    pub(super) name: Option<String>,
     #[n(3)]
-    length: Option<u64>,
+    pub(super) length: Option<u64>,
     #[n(4)]
-    hash: Option<ByteArray<32>>,
+    pub(super) hash: Option<ByteArray<32>>,
     #[n(5)]
-    offset: Option<u64>,
+    pub(super) offset: Option<u64>,
     #[n(6)]
-    folder: Option<String>,
+    pub(super) folder: Option<String>,
     #[n(7)]
-    after: Option<String>,
+    pub(super) after: Option<String>,
     #[n(8)]
-    names: Option<Vec<String>>,
+    pub(super) names: Option<Vec<String>>,
     #[n(9)]
-    renews: Option<ByteArray<32>>,
+    pub(super) renews: Option<ByteArray<32>>,
     #[n(10)]
-    vault: Option<String>,
+    pub(super) vault: Option<String>,
     #[n(11)]
-    source: Option<ByteArray<16>>,
+    pub(super) source: Option<ByteArray<16>>,
+    #[n(12)]
+    pub(super) service: Option<String>,
+    #[n(13)]
+    pub(super) replica: Option<String>,
+    #[n(14)]
+    pub(super) to: Option<String>,
+    #[n(15)]
+    pub(super) member: Option<u64>,
+    #[n(16)]
+    pub(super) mark: Option<String>,
+    #[n(17)]
+    pub(super) guid: Option<u64>,
+    #[n(18)]
+    pub(super) form: Option<u64>,
+    #[n(19)]
+    pub(super) kind: Option<u64>,
+    #[n(20)]
+    pub(super) change: Option<u64>,
+    #[n(21)]
+    pub(super) origin: Option<String>,
+    #[n(22)]
+    pub(super) flow: Option<u64>,
+    #[n(23)]
+    pub(super) set: Option<String>,
 }
 
 impl<C> Encode<C> for Request {
@@ -202,6 +236,7 @@ impl<C> Encode<C> for Request {
                 source: Some(source.into()),
                 ..Raw::default()
             },
+            Self::Replica { space, service, what } => what.into_raw(space, service),
             Self::Unknown { what } => Raw { what, ..Raw::default() },
         };
         raw.encode(out, context)
@@ -279,16 +314,25 @@ impl<'b, C> Decode<'b, C> for Request {
                 length => return Err(Error::message(format!("a roster of {length} bytes"))),
             },
             10 => Self::Renew,
-            _ => Self::Standing {
+            11 => Self::Standing {
                 space: space(raw.space)?,
                 vault: named(raw.vault, "vault", NAME_BYTES_MAX)?,
                 source: raw.source.map(|source| *source).ok_or_else(|| Error::message("it has no source"))?,
             },
+            _ => {
+                let mut raw = raw;
+                let space = space(raw.space.take())?;
+                let service = named(raw.service.take(), "service", NAME_BYTES_MAX)?;
+                match ReplicaRequest::of_raw(raw)? {
+                    Some(what) => Self::Replica { space, service, what },
+                    None => Self::Unknown { what },
+                }
+            }
         })
     }
 }
 
-fn named(text: Option<String>, what: &str, bytes_max: usize) -> Result<String, Error> {
+pub(super) fn named(text: Option<String>, what: &str, bytes_max: usize) -> Result<String, Error> {
     match text {
         Some(text) if (1..=bytes_max).contains(&text.len()) => Ok(text),
         Some(_) => Err(Error::message(format!("its {what} is empty or too long"))),

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod replica;
+
 fn hello() -> Hello {
     Hello {
         major: MAJOR,

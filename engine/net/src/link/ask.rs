@@ -10,7 +10,7 @@ use quinn::RecvStream;
 use tokio::time::timeout;
 
 use super::{Link, LinkError, Open, dial};
-use crate::frames::{self, MessageError, SILENCE_MAX, plain};
+use crate::frames::{self, MessageError, REPLICA_SILENCE_MAX, SILENCE_MAX, plain};
 use crate::outgoing::{NotWritten, Outgoing, allowed};
 
 /// So much goes between two waits, bytes.
@@ -31,6 +31,14 @@ pub(crate) enum AskError {
     /// It refuses.
     #[error("{}", .0.text)]
     Refused(Refusal),
+    /// ZFS there refuses.
+    #[error("ZFS refuses to {doing}: error {number}")]
+    RefusedByZfs {
+        /// What was to be done.
+        doing: String,
+        /// Its error.
+        number: i32,
+    },
     /// The connection was lost, or nothing comes. What was asked may have been done.
     #[error("the connection was lost: {0}")]
     Lost(String),
@@ -40,8 +48,15 @@ pub(crate) enum AskError {
 }
 
 impl AskError {
-    fn refused(refusal: Refusal) -> Self {
-        Self::Refused(Refusal { text: plain(&refusal.text), ..refusal })
+    /// An answer that is no refusal.
+    pub(crate) fn unless_refused(answer: Answer) -> Result<Answer, Self> {
+        match answer {
+            Answer::Refused(refusal) => Err(Self::Refused(Refusal { text: plain(&refusal.text), ..refusal })),
+            Answer::RefusedByZfs { doing, number } => {
+                Err(Self::RefusedByZfs { doing: plain(&doing), number })
+            }
+            answer => Ok(answer),
+        }
     }
 }
 
@@ -75,8 +90,47 @@ impl Link {
 }
 
 impl Open {
+    /// Opens a stream for a request.
+    pub(crate) async fn stream(&self) -> Result<(Outgoing, RecvStream), AskError> {
+        match timeout(STREAM_WAIT_MAX, self.connection.open_bi()).await {
+            Ok(Ok((send, receive))) => Ok((Outgoing::new(send), receive)),
+            Ok(Err(error)) => Err(self.lost(error.to_string())),
+            Err(_) => Err(self.lost("too many requests are under way on it".to_owned())),
+        }
+    }
+
+    /// Has a request written, and reads its answer meanwhile: a refusal may come before all was written.
+    pub(crate) async fn answered(
+        &self,
+        write: impl Future<Output = Result<(), NotWritten>>,
+        receive: &mut RecvStream,
+        within: Duration,
+    ) -> Result<Answer, AskError> {
+        let mut write = std::pin::pin!(write);
+        // Without a time of its own: as long as the payload goes, no answer is due.
+        let mut read = std::pin::pin!(frames::read::<Answer>(receive, Duration::MAX));
+        let written = tokio::select! {
+            biased;
+            answer = &mut read => Err(answer),
+            written = &mut write => Ok(written),
+        };
+        let answer = match written {
+            Err(answer) => answer,
+            Ok(Err(NotWritten::Lost(why))) => return Err(self.lost(why)),
+            Ok(Ok(()) | Err(NotWritten::Stopped)) => {
+                timeout(within, &mut read).await.unwrap_or(Err(MessageError::Silent(within)))
+            }
+        };
+        let answer = answer.map_err(|error| match error.is_fault_of_peer() {
+            true => AskError::Answer(error.to_string()),
+            false => self.lost(error.to_string()),
+        })?;
+        self.touch();
+        AskError::unless_refused(answer)
+    }
+
     /// Asks, with a payload if there is one. Answers without objects only.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         request: &Request,
         payload: Bytes,
@@ -84,7 +138,6 @@ impl Open {
     ) -> Result<Answer, AskError> {
         let (answer, mut receive) = self.exchange(request, payload, pace).await?;
         match answer {
-            Answer::Refused(refusal) => Err(AskError::refused(refusal)),
             Answer::Object { .. } => Err(AskError::Answer("an object that nobody asked for".to_owned())),
             answer => {
                 frames::end(&mut receive, SILENCE_MAX).await.map_err(unreadable)?;
@@ -94,7 +147,7 @@ impl Open {
     }
 
     /// Asks for something of at most so many bytes.
-    pub(super) async fn ask_object(
+    pub(crate) async fn ask_object(
         &self,
         request: &Request,
         bytes_max: u64,
@@ -112,7 +165,6 @@ impl Open {
                     "an object of {length} bytes where there can be {bytes_max}"
                 )));
             }
-            Answer::Refused(refusal) => return Err(AskError::refused(refusal)),
             other => return Err(AskError::Answer(format!("{other:?} where an object was asked for"))),
         };
         self.read_payload(&mut receive, length, pace).await
@@ -129,33 +181,9 @@ impl Open {
             true => None,
             false => pace.turn(Way::Up).await,
         };
-        let (send, mut receive) = match timeout(STREAM_WAIT_MAX, self.connection.open_bi()).await {
-            Ok(opened) => opened.map_err(|error| self.lost(error.to_string()))?,
-            Err(_) => return Err(self.lost("too many requests are under way on it".to_owned())),
-        };
-        let mut sending = Outgoing::new(send);
-        let answer = {
-            let mut write = std::pin::pin!(write(&mut sending, request, payload, pace));
-            // Without a time of its own: as long as the payload goes, no answer is due.
-            let mut read = std::pin::pin!(frames::read::<Answer>(&mut receive, Duration::MAX));
-            let written = tokio::select! {
-                biased;
-                answer = &mut read => Err(answer),
-                written = &mut write => Ok(written),
-            };
-            match written {
-                Err(answer) => answer,
-                Ok(Err(NotWritten::Lost(why))) => return Err(self.lost(why)),
-                Ok(Ok(()) | Err(NotWritten::Stopped)) => {
-                    timeout(SILENCE_MAX, &mut read).await.unwrap_or(Err(MessageError::Silent(SILENCE_MAX)))
-                }
-            }
-        };
-        let answer = answer.map_err(|error| match error.is_fault_of_peer() {
-            true => AskError::Answer(error.to_string()),
-            false => self.lost(error.to_string()),
-        })?;
-        self.touch();
+        let (mut sending, mut receive) = self.stream().await?;
+        let written = write(&mut sending, request, payload, pace);
+        let answer = self.answered(written, &mut receive, answer_within(request)).await?;
         Ok((answer, receive))
     }
 
@@ -227,6 +255,14 @@ async fn write(
 /// What is behind nothing else, whatever the limit of the rate is.
 fn cannot_wait(request: &Request) -> bool {
     matches!(request, Request::Append { .. })
+}
+
+/// How long an answer is waited for, when all was written.
+fn answer_within(request: &Request) -> Duration {
+    match request {
+        Request::Replica { .. } => REPLICA_SILENCE_MAX,
+        _ => SILENCE_MAX,
+    }
 }
 
 fn unreadable(error: MessageError) -> AskError {

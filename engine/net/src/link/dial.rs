@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstay_wire::peer::{
-    CAPABILITY_APPEND, ConnectionKind, Greeting, Hello, MAJOR, MINOR, Reason, Refusal,
+    CAPABILITY_APPEND, CAPABILITY_REPLICA, ConnectionKind, Greeting, Hello, MAJOR, MINOR, Reason, Refusal,
 };
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::net::lookup_host;
@@ -153,6 +153,7 @@ async fn greet(inner: &Inner, kind: ConnectionKind, connection: Connection) -> R
                 clock_ahead_nanos: ahead(hello.time_nanos, sent_at.as_nanos(), round_trip),
                 round_trip,
                 can_append: hello.capabilities.iter().any(|known| known == CAPABILITY_APPEND),
+                can_replicate: hello.capabilities.iter().any(|known| known == CAPABILITY_REPLICA),
                 roster: hello.roster,
                 fleet_file: hello.fleet_file,
                 certificate_until: inner.endpoint.valid_until(&chain),

@@ -17,6 +17,7 @@ use quinn::{Connection, VarInt};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{sleep, timeout};
 
+pub(crate) use ask::AskError;
 pub use fleet::FleetAskError;
 pub use peer_store::PeerStore;
 
@@ -70,6 +71,8 @@ pub struct Known {
     pub round_trip: Duration,
     /// Whether it lets journals be appended to.
     pub can_append: bool,
+    /// Whether it can keep live replicas.
+    pub can_replicate: bool,
     /// Number of the roster that it had then.
     pub roster: u64,
     /// BLAKE3-256 of the fleet.toml that it goes by, where it says so.
@@ -112,13 +115,13 @@ struct Failed {
 
 /// A connection with its hello done.
 #[derive(Debug)]
-struct Open {
+pub(crate) struct Open {
     connection: Connection,
     /// Who is at its other end, by its certificate.
     identity: PeerIdentity,
     /// The tailnet node that it was vouched for as.
     bound: Option<String>,
-    known: Known,
+    pub(crate) known: Known,
     /// Set when both have the same roster, as far as that can be.
     leveled: OnceCell<()>,
     used: std::sync::Mutex<Instant>,
@@ -161,7 +164,7 @@ impl Link {
     }
 
     /// The connection of this kind: the one that is there, or a new one. After a failure it is not tried again before its time.
-    async fn open(&self, kind: ConnectionKind) -> Result<Arc<Open>, LinkError> {
+    pub(crate) async fn open(&self, kind: ConnectionKind) -> Result<Arc<Open>, LinkError> {
         let open = self.connected(kind).await?;
         // Without the lock, and once: until then the other node may not know this one.
         let leveling = || async { _ = timeout(LEVELING_MAX, fleet::level(&self.inner, &open)).await };

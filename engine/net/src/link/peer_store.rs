@@ -324,9 +324,11 @@ fn kind_of(error: &AskError) -> StoreErrorKind {
         Reason::Quota => StoreErrorKind::Quota,
         Reason::Full => StoreErrorKind::NoSpace,
         // What was sent may have been damaged on its way; what the holder's system lacks may come back.
-        Reason::Busy | Reason::Fault | Reason::Mismatch => StoreErrorKind::Transient,
+        Reason::Busy | Reason::Fault | Reason::Mismatch | Reason::Stale => StoreErrorKind::Transient,
         Reason::Exists => StoreErrorKind::Conflict,
-        Reason::Denied | Reason::Version | Reason::Malformed | Reason::Unknown => StoreErrorKind::Refused,
+        Reason::Denied | Reason::Version | Reason::Malformed | Reason::Unknown | Reason::Lasting => {
+            StoreErrorKind::Refused
+        }
     };
     match error {
         AskError::Link(LinkError::Unreachable { .. }) => StoreErrorKind::Unreachable,
@@ -334,6 +336,6 @@ fn kind_of(error: &AskError) -> StoreErrorKind {
         AskError::Link(LinkError::Refused { refusal, .. }) | AskError::Refused(refusal) => {
             of_reason(refusal.reason)
         }
-        AskError::Answer(_) => StoreErrorKind::Permanent,
+        AskError::Answer(_) | AskError::RefusedByZfs { .. } => StoreErrorKind::Permanent,
     }
 }

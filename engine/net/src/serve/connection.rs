@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_wire::peer::{
-    CAPABILITY_APPEND, ConnectionKind, Greeting, Hello, MAJOR, MINOR, Reason, Refusal,
+    CAPABILITY_APPEND, CAPABILITY_REPLICA, ConnectionKind, Greeting, Hello, MAJOR, MINOR, Reason, Refusal,
 };
 use quinn::{Connecting, Connection, RecvStream, VarInt};
 use tokio::task::JoinSet;
@@ -167,7 +167,7 @@ fn answer(peer: &Peer, hello: &Hello, entry: &Entry) -> Hello {
         kind: hello.kind,
         fleet: roster.fleet.to_string(),
         node: peer.shared.host.name().to_string(),
-        capabilities: vec![CAPABILITY_APPEND.to_owned()],
+        capabilities: [CAPABILITY_APPEND, CAPABILITY_REPLICA].map(ToOwned::to_owned).to_vec(),
         time_nanos: peer.shared.endpoint.clock().now().as_nanos(),
         roster: roster.number,
         // None of the business of whoever is no member.

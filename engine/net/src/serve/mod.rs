@@ -12,15 +12,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backstay_core::config::NodeName;
+use backstay_core::config::{NodeName, ServiceName};
 use backstay_core::id::SourceId;
 use backstay_wire::peer::{Reason, Refusal, Standing};
+use backstay_zfs::replicate::Holder;
 use rustls::pki_types::CertificateDer;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::endpoint::{Endpoint, HANDSHAKES_MAX};
 use crate::hold::{Rights, Space, Writer};
 use crate::identity::{Member, PeerIdentity};
+use crate::replica::Turns;
 use limits::{Connections, Refusals};
 
 /// What this node grants to others.
@@ -48,6 +50,18 @@ pub trait Host: Send + Sync + fmt::Debug {
         let text = format!("{} copies nothing of {writer} to {vault}", self.name());
         Err(Refusal { reason: Reason::Denied, text, retry_after: None })
     }
+
+    /// Who has the replicas of a service of a node here. Asked for each request of that node; must not wait.
+    fn replicas(
+        &self,
+        peer: &PeerIdentity,
+        _: &Member,
+        service: &ServiceName,
+    ) -> Result<Arc<dyn Holder>, Refusal> {
+        let text =
+            format!("{} holds no replicas for {}, nor of its service {service}", self.name(), peer.node);
+        Err(Refusal { reason: Reason::Denied, text, retry_after: None })
+    }
 }
 
 /// A space, and what may be done in it.
@@ -68,12 +82,13 @@ struct Shared {
     host: Arc<dyn Host>,
     connections: Connections,
     refusals: Refusals,
+    replica_turns: Turns,
 }
 
 /// Takes connections until the endpoint is closed; within a runtime.
 pub fn serve(endpoint: Endpoint, host: Arc<dyn Host>) -> JoinHandle<()> {
     let (connections, refusals) = (Connections::default(), Refusals::default());
-    let shared = Arc::new(Shared { endpoint, host, connections, refusals });
+    let shared = Arc::new(Shared { endpoint, host, connections, refusals, replica_turns: Turns::default() });
     tokio::spawn(accept(shared))
 }
 

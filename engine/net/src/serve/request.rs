@@ -3,18 +3,20 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use backstay_core::config::NodeName;
+use backstay_core::config::{NodeName, ServiceName};
 use backstay_core::id::SourceId;
-use backstay_wire::peer::{Answer, Reason, Refusal, Request};
+use backstay_wire::peer::{Answer, Reason, Refusal, ReplicaRequest, Request};
+use backstay_zfs::replicate::Holder;
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, timeout};
 
 use super::peer::{Peer, denied};
 use super::{Granted, fleet};
-use crate::frames::{self, MessageError, SILENCE_MAX};
+use crate::frames::{self, MessageError, SILENCE_MAX, plain};
 use crate::hold::{Appended, Lost, NotTaken, Offered, Opened, Payload, Rights};
 use crate::outgoing::{Outgoing, allowed};
+use crate::replica::{self, Performed};
 
 /// With which code a stream is not read further.
 const ENOUGH: VarInt = VarInt::from_u32(0);
@@ -30,9 +32,11 @@ pub(super) async fn answer(peer: Arc<Peer>, connection: Connection, send: SendSt
         Err(error) => return exchange.not_a_request(&connection, &error).await,
     };
     match exchange.perform(request).await {
+        Ok(Done::Answered(Answer::Refused(refusal))) => exchange.refuse(refusal).await,
+        Ok(Done::Answered(answer @ Answer::RefusedByZfs { .. })) => exchange.refuse_by_zfs(answer).await,
         Ok(Done::Answered(answer)) => exchange.reply(&answer).await,
         Ok(Done::Object(opened)) => exchange.send_object(opened).await,
-        Ok(Done::Roster(bytes)) => exchange.send_bytes(bytes).await,
+        Ok(Done::Bytes(bytes)) => exchange.send_bytes(bytes).await,
         Err(NotTaken::Refused(refusal)) => {
             if refusal.reason == Reason::Malformed && exchange.peer.is_too_malformed() {
                 exchange.peer.note(&refusal.text);
@@ -56,7 +60,7 @@ struct Exchange {
 enum Done {
     Answered(Answer),
     Object(Opened),
-    Roster(Bytes),
+    Bytes(Bytes),
 }
 
 impl Exchange {
@@ -99,7 +103,7 @@ impl Exchange {
             Request::Roster => {
                 self.nothing_follows().await?;
                 self.peer.admitted().await?;
-                Done::Roster(self.peer.roster().bytes().clone())
+                Done::Bytes(self.peer.roster().bytes().clone())
             }
             Request::OfferRoster { length, hash } => {
                 let peer = Arc::clone(&self.peer);
@@ -118,12 +122,47 @@ impl Exchange {
                 let standing = self.peer.shared.host.standing(&writer, &vault, SourceId::new(source))?;
                 Done::Answered(Answer::Standing(standing))
             }
+            Request::Replica { space, service, what } => self.replica(&space, &service, what).await?,
             Request::Unknown { what } => {
                 let text =
                     format!("request {what} is not known to this version: bring both nodes to the same one");
                 return Err(Refusal { reason: Reason::Unknown, text, retry_after: None }.into());
             }
         })
+    }
+
+    async fn replica(&mut self, space: &str, service: &str, what: ReplicaRequest) -> Result<Done, NotTaken> {
+        let needs = match what {
+            ReplicaRequest::List => Rights::Read,
+            _ => Rights::Write,
+        };
+        if let ReplicaRequest::Receive(arriving) = what {
+            let holder = self.holder(space, service, needs).await?;
+            let turn = self.peer.shared.replica_turns.to_receive(&self.peer.node)?;
+            return Ok(Done::Answered(replica::receive(holder, turn, arriving, &mut self.receive).await?));
+        }
+        self.nothing_follows().await?;
+        let holder = self.holder(space, service, needs).await?;
+        let turn = self.peer.shared.replica_turns.to_do(&self.peer.node).await?;
+        Ok(match replica::perform(holder, turn, what).await? {
+            Performed::Answer(answer) => Done::Answered(answer),
+            Performed::Listing(bytes) => Done::Bytes(bytes),
+        })
+    }
+
+    /// Who has the replicas of a service of the node, as roster, certificate and configuration are now.
+    async fn holder(&self, space: &str, service: &str, needs: Rights) -> Result<Arc<dyn Holder>, Refusal> {
+        let member = self.peer.admitted().await?;
+        let identity = self.peer.identity()?;
+        if node_named(space)? != identity.node {
+            return Err(denied(format!("the replicas of {} are not for {}", plain(space), identity.node)));
+        }
+        if needs == Rights::Write && identity.expired_since.is_some() {
+            let text = "its certificate has expired: it may look at its replicas, and change nothing there";
+            return Err(denied(format!("{}: {text}", identity.node)));
+        }
+        let service = ServiceName::from_str(service).map_err(|error| denied(error.to_string()))?;
+        self.peer.shared.host.replicas(&identity, &member, &service)
     }
 
     /// All but those with a payload consist of their message.
@@ -154,12 +193,22 @@ impl Exchange {
     }
 
     async fn refuse(&mut self, refusal: Refusal) {
-        if !matches!(refusal.reason, Reason::NotFound | Reason::Truncated | Reason::Busy) {
+        if !matches!(refusal.reason, Reason::NotFound | Reason::Truncated | Reason::Busy | Reason::Stale) {
             self.peer.note(&refusal.text);
         }
         // What is still on its way is not read.
         let _ = self.receive.stop(ENOUGH);
         self.reply(&Answer::Refused(refusal)).await;
+    }
+
+    async fn refuse_by_zfs(&mut self, answer: Answer) {
+        if let Answer::RefusedByZfs { doing, number } = &answer
+            && let Some(note) = replica::worth_a_note(doing, *number)
+        {
+            self.peer.note(&note);
+        }
+        let _ = self.receive.stop(ENOUGH);
+        self.reply(&answer).await;
     }
 
     async fn not_a_request(&mut self, connection: &Connection, error: &MessageError) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstay_core::clock::{Clock, ManualClock};
-use backstay_core::config::{FleetName, NodeAddress, NodeName};
+use backstay_core::config::{FleetName, NodeAddress, NodeName, ServiceName};
 use backstay_core::id::{DomainId, SourceId};
 use backstay_core::units::Timestamp;
 use backstay_net::hold::{Disks, Rights, RoomLimits, Space, Writer};
@@ -21,6 +21,7 @@ use backstay_net::{Accepting, Endpoint};
 use backstay_vault::keys::{Secret, Signer};
 use backstay_vault::store::{DirStore, Pace};
 use backstay_wire::peer::{Reason, Refusal, Standing};
+use backstay_zfs::replicate;
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinHandle;
 
@@ -219,6 +220,8 @@ pub(crate) struct Spaces {
     issuer: Mutex<Option<(Authority, Arc<ManualClock>)>>,
     /// How far each source of anybody was copied on to the vault `nas`.
     pub(crate) standing: Mutex<Standing>,
+    /// Who has the replicas of a service.
+    pub(crate) replicas: Mutex<BTreeMap<(NodeName, ServiceName), Arc<dyn replicate::Holder>>>,
 }
 
 #[async_trait]
@@ -262,6 +265,17 @@ impl Host for Spaces {
             other => Err(denied(format!("nothing is copied on to {other}"))),
         }
     }
+
+    fn replicas(
+        &self,
+        peer: &PeerIdentity,
+        _: &Member,
+        service: &ServiceName,
+    ) -> Result<Arc<dyn replicate::Holder>, Refusal> {
+        let of = (peer.node.clone(), service.clone());
+        let holder = self.replicas.lock().expect("no panic").get(&of).cloned();
+        holder.ok_or_else(|| denied(format!("no replicas of {service} of {} are held", peer.node)))
+    }
 }
 
 fn denied(text: String) -> Refusal {
@@ -292,6 +306,7 @@ impl Holder {
             spaces: Mutex::default(),
             issuer: Mutex::default(),
             standing: Mutex::default(),
+            replicas: Mutex::default(),
         });
         let served = serve::serve(endpoint.clone(), Arc::clone(&spaces) as Arc<dyn Host>);
         Self { name: node(name), endpoint, address, spaces, served }

@@ -6,6 +6,10 @@ mod enrolment;
 mod fleet;
 mod intruders;
 mod losses;
+#[path = "../../../zfs/tests/replication/model/mod.rs"]
+#[expect(dead_code, reason = "what only the tests of backstay-zfs need")]
+mod model;
+mod replicas;
 mod rights;
 mod room;
 mod store;

@@ -32,6 +32,16 @@ impl FlowId {
         hasher.finalize_xof().fill(&mut first);
         Self(u64::from_be_bytes(first))
     }
+
+    /// That of this number, as another node tells it.
+    pub fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for FlowId {

@@ -18,7 +18,7 @@ use crate::name::{FlowId, FlowTarget, OwnSnapshot};
 use crate::plan::{Conflict, Snapshots, Structure, Wait};
 
 pub use self::holder::{Arriving, Holder, HolderError, LocalHolder};
-pub use self::pump::{Progress, StreamError};
+pub use self::pump::{Progress, StreamError, not_taken};
 pub use self::run::replicate;
 
 /// What is replicated, and how.

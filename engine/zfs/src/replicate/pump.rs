@@ -45,6 +45,14 @@ pub enum StreamError {
     Holder(HolderError),
 }
 
+/// Why a receive takes no more: it may have ended by itself, and know better than what was to be written to it.
+pub fn not_taken(to: Box<dyn Receiving>, name: &str, cause: io::Error) -> ZfsError {
+    match to.finish() {
+        Err(error) if cause.kind() == ErrorKind::BrokenPipe || error.class() == Class::Operator => error,
+        _ => ZfsError::Stream { doing: format!("receive {name}"), cause },
+    }
+}
+
 /// Moves all of it.
 pub(super) fn pump(
     mut from: Box<dyn Sending>,
@@ -66,14 +74,7 @@ pub(super) fn pump(
             Err(error) => return Err(source(error)),
         };
         if let Err(cause) = to.write_all(&piece[..read]) {
-            // It has ended by itself, and knows better why than the pipe.
-            let error = match to.finish() {
-                Err(error) if cause.kind() == ErrorKind::BrokenPipe || error.class() == Class::Operator => {
-                    error
-                }
-                _ => ZfsError::Stream { doing: format!("receive {name}"), cause },
-            };
-            return Err(StreamError::Holder(error.into()));
+            return Err(StreamError::Holder(not_taken(to, name, cause).into()));
         }
         progress.sent_bytes.fetch_add(read as u64, Ordering::Relaxed);
     }
