@@ -28,7 +28,7 @@ pub use kit::{address, kit_page};
 pub use pack::{index, pack, record, sealed_pack, sealed_record};
 pub use segment::{SEALED_SEGMENT_HEAD_BYTES, SEGMENT_VAULT, sealed_segment, segment};
 pub use table::{block, index_block, live_table, part_root, table};
-pub use wire::{frame, peer_message};
+pub use wire::{frame, peer_message, replica_listing};
 
 /// A decoder under test.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "part_root", run: part_root },
     Target { name: "peer_message", run: peer_message },
     Target { name: "record", run: record },
+    Target { name: "replica_listing", run: replica_listing },
     Target { name: "sealed_commit", run: sealed_commit },
     Target { name: "sealed_head", run: sealed_head },
     Target { name: "sealed_index", run: sealed_index },

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use backstay_wire::control::{Reply, Request};
 use backstay_wire::frame::{MESSAGE_BYTES_MAX, body_length, decode, encode};
-use backstay_wire::peer::{self, Answer, Greeting};
+use backstay_wire::peer::{self, Answer, Greeting, ReplicaListing};
 
 /// A frame: its prefix, and its body as request and as reply.
 pub fn frame(data: &[u8]) {
@@ -30,6 +30,14 @@ pub fn peer_message(data: &[u8]) {
     said_again::<Answer>(body);
     said_again::<peer::JoinRequest>(body);
     said_again::<peer::JoinAnswer>(body);
+}
+
+/// What stands of replicas, as a payload.
+pub fn replica_listing(data: &[u8]) {
+    if let Ok(listing) = ReplicaListing::of_payload(data) {
+        let again = listing.to_payload().expect("what was short enough is");
+        assert_eq!(ReplicaListing::of_payload(&again).as_ref(), Ok(&listing));
+    }
 }
 
 /// What was understood is the same when it is sent on.

@@ -44,6 +44,10 @@ fn main() -> ExitCode {
     if let Some(code) = backstay_command::launch::launched() {
         return code;
     }
+    // What speaks to ZFS is a process of its own, since it may hang in the kernel.
+    if std::env::args_os().nth(1).is_some_and(|word| word == backstay_zfs::worker::WORKER_WORD) {
+        return backstay_zfs::worker::run();
+    }
     let arguments = cli::Arguments::parse();
     terminal::start_log(arguments.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

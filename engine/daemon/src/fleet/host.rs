@@ -1,4 +1,5 @@
-//! What this node grants to others: to each node that a `[hold.NODE]` names its own space, and certificates, if it is an issuer.
+//! What this node grants to others: to each node that a `[hold.NODE]` names its own space and its own replicas, and certificates, if
+//! it is an issuer.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstay_core::clock::Clock;
-use backstay_core::config::{Config, HeldVault, NodeName, Tailnet};
+use backstay_core::config::{Config, DatasetName, HeldVault, NodeName, ServiceName, Tailnet};
 use backstay_core::id::SourceId;
 use backstay_core::units::Span;
 use backstay_net::hold::{Disks, Rights, RoomLimits, Space, Writer};
@@ -16,6 +17,8 @@ use backstay_net::serve::{Granted, Host};
 use backstay_net::tailnet::{LocalApi, Voucher};
 use backstay_vault::store::DirStore;
 use backstay_wire::peer::{Reason, Refusal, Standing};
+use backstay_zfs::replicate::{self, LocalHolder};
+use backstay_zfs::system::{Patience, SystemZfs, own_executable};
 use rustls::pki_types::CertificateDer;
 
 use super::CERTIFICATE_VALID;
@@ -32,6 +35,9 @@ pub(super) struct Holder {
     fleet_file: Option<[u8; 32]>,
     roster: RosterWatch,
     spaces: BTreeMap<NodeName, Arc<Space>>,
+    /// Below which dataset the replicas of a node are.
+    replicas: BTreeMap<NodeName, DatasetName>,
+    zfs: Arc<SystemZfs>,
     issuer: Option<Authority>,
     voucher: Option<Voucher>,
     standings: Arc<Standings>,
@@ -51,6 +57,7 @@ impl Holder {
         };
         let spaces =
             config.holds.iter().filter_map(|(node, hold)| Some((node.clone(), space(hold.vault.as_ref()?))));
+        let replicas = config.holds.iter().filter_map(|(node, hold)| Some((node.clone(), hold.zfs.clone()?)));
         let name = config.node.name.clone();
         let issues = config.fleet.issuers.is_empty() || config.fleet.issuers.contains(&name);
         let issuer = if issues { member.files.issuer(&config.fleet.name)? } else { None };
@@ -59,6 +66,8 @@ impl Holder {
             fleet_file: config.fleet_file,
             roster: member.rosters().watch(),
             spaces: spaces.collect(),
+            replicas: replicas.collect(),
+            zfs: Arc::new(SystemZfs::new(own_executable(), Patience::default())),
             issuer,
             voucher: voucher(config),
             standings,
@@ -146,6 +155,25 @@ impl Host for Holder {
                 self.name
             ))),
         }
+    }
+
+    fn replicas(
+        &self,
+        peer: &PeerIdentity,
+        _: &Member,
+        service: &ServiceName,
+    ) -> Result<Arc<dyn replicate::Holder>, Refusal> {
+        let node = &peer.node;
+        let root = self.replicas.get(node).ok_or_else(|| {
+            denied(format!(
+                "{} holds no replicas for {node}: add zfs = \"POOL/DATASET\" to [hold.{node}] of its node.toml, and restart its daemon",
+                self.name
+            ))
+        })?;
+        let place = root.join(service.as_str());
+        let place =
+            place.ok_or_else(|| denied(format!("{root}/{service} is too long for the name of a dataset")))?;
+        Ok(Arc::new(LocalHolder::new(Arc::clone(&self.zfs) as _, place, || SystemClock.now())))
     }
 }
 

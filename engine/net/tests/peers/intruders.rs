@@ -13,7 +13,9 @@ use backstay_testkit::intruder::{self, Shown};
 use backstay_vault::keys::Secret;
 use backstay_vault::name::Named;
 use backstay_vault::store::{Store, StoreErrorKind};
-use backstay_wire::peer::ConnectionKind;
+use backstay_wire::peer::{
+    Answer, ConnectionKind, PREFIX_BYTES, Reason, ReplicaRequest, Request, decode, encode,
+};
 use bytes::Bytes;
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
@@ -286,6 +288,19 @@ async fn unidirectional_streams_and_datagrams_are_not_taken() {
     hello(&connection).await;
     assert!(timeout(Duration::from_millis(300), connection.open_uni()).await.is_err(), "none may be opened");
     assert!(connection.send_datagram(Bytes::from_static(b"x")).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_replicas_of_another_node_are_not_told() {
+    let held = held();
+    let connection = bare(&held, "nullstone").await;
+    hello(&connection).await;
+    let (space, service) = ("millstone".to_owned(), "m".to_owned());
+    let request = Request::Replica { space, service, what: ReplicaRequest::List };
+    let answer = intruder::greet(&connection, &encode(&request).expect("short")).await;
+    let Ok(Answer::Refused(refusal)) = decode(&answer[PREFIX_BYTES..]) else { panic!("{answer:?}") };
+    assert_eq!(refusal.reason, Reason::Denied);
+    assert_eq!(refusal.text, "the replicas of millstone are not for nullstone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! of whoever breaks the rules.
 #![allow(clippy::print_stdout, reason = "a test that goes by chance tells its seed")]
 
+mod cutting;
 mod enrolment;
 mod fleet;
 mod intruders;

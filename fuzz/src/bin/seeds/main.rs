@@ -50,6 +50,7 @@ fn main() {
     envelopes(&mut seeds);
     clear_text(&mut seeds);
     peers::messages(&mut seeds);
+    peers::listings(&mut seeds);
     peers::fleets(&mut seeds);
     rows(&mut seeds);
     kit::typed(&mut seeds);

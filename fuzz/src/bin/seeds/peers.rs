@@ -7,8 +7,10 @@ use backstay_fuzz::keys::{DOMAIN, FIXTURE};
 use backstay_net::enrol::Invitation;
 use backstay_net::identity::{Charter, Member, Roster, TlsKeyHash};
 use backstay_wire::peer::{
-    Answer, ConnectionKind, Hello, JoinAnswer, JoinRequest, Listed, MAJOR, MINOR, NewestThere, ProofThere,
-    Reason, Refusal, Request, Standing, Welcome, encode,
+    Answer, ConnectionKind, Hello, JoinAnswer, JoinRequest, Listed, ListedBookmark, ListedDataset,
+    ListedEncryption, ListedSnapshot, MAJOR, MINOR, NewestThere, ProofThere, Reason, Refusal,
+    ReplicaArriving, ReplicaChange, ReplicaKind, ReplicaListing, ReplicaMakes, ReplicaRequest, Request,
+    Standing, StreamForm, Welcome, encode,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -66,6 +68,28 @@ pub(super) fn messages(seeds: &mut Seeds) {
     ] {
         seeds.push(("peer_message", what, encode(&answer).expect("short")));
     }
+    let makes = ReplicaMakes { kind: ReplicaKind::Filesystem, origin: Some("p/b@s".into()) };
+    let arriving = ReplicaArriving {
+        member: 7,
+        replica: "p/a".into(),
+        mark: "s".into(),
+        guid: 9,
+        form: StreamForm::Raw,
+        makes: Some(makes),
+    };
+    let rename = ReplicaChange::Rename { from: "p/a".into(), to: "p/b".into() };
+    for (name, what) in [
+        ("replica_list", ReplicaRequest::List),
+        ("replica_change", ReplicaRequest::Change(rename)),
+        ("replica_receive", ReplicaRequest::Receive(arriving)),
+        ("replica_settle", ReplicaRequest::Settle { replica: "p/a".into(), guid: 9, flow: 5 }),
+        ("replica_complete", ReplicaRequest::Complete { set: "s".into() }),
+    ] {
+        let request = Request::Replica { space: "alpha".into(), service: "web".into(), what };
+        seeds.push(("peer_message", name, encode(&request).expect("short")));
+    }
+    let by_zfs = Answer::RefusedByZfs { doing: "x".into(), number: 28 };
+    seeds.push(("peer_message", "refused_by_zfs", encode(&by_zfs).expect("short")));
     let roster = Request::OfferRoster { length: 900, hash: [7; 32] };
     seeds.push(("peer_message", "offer_roster", encode(&roster).expect("short")));
     let join = JoinRequest {
@@ -80,6 +104,35 @@ pub(super) fn messages(seeds: &mut Seeds) {
     let welcome =
         Welcome { chain: vec![vec![1; 40]], bundle: vec![2; 40], roster_length: 3, fleet_file_length: 4 };
     seeds.push(("peer_message", "welcome", encode(&JoinAnswer::Welcome(welcome)).expect("short")));
+}
+
+/// What stands of one replica.
+pub(super) fn listings(seeds: &mut Seeds) {
+    let dataset = ListedDataset {
+        name: "p/a".into(),
+        guid: 1,
+        kind: ReplicaKind::Volume,
+        encryption: Some(ListedEncryption { root: "p".into(), is_loaded: true }),
+        origin: Some("p/b@s".into()),
+        written_bytes: 2,
+        used_bytes: 3,
+        referenced_bytes: 4,
+        is_mounted: false,
+        mountpoint: Some("none".into()),
+        resume_token: Some("1-2".into()),
+        properties: vec![("gone".into(), String::new())],
+        snapshots: vec![ListedSnapshot {
+            mark: "s".into(),
+            guid: 5,
+            txg: 6,
+            time_nanos: -1,
+            written_bytes: 7,
+            holds: 8,
+        }],
+        bookmarks: vec![ListedBookmark { mark: "s".into(), guid: 5, txg: 6, time_nanos: -1 }],
+    };
+    let listing = ReplicaListing { place: "p/a".into(), datasets: vec![dataset] };
+    seeds.push(("replica_listing", "one", listing.to_payload().expect("short")));
 }
 
 /// A roster and an invitation, without what the targets put around them.
