@@ -61,9 +61,12 @@ impl World {
             holder.hold(other, &folder.path().join(other), Rights::Write);
         }
         let clock = || Timestamp::from_seconds(1_800_000_000);
-        let local = LocalHolder::new(Arc::new(held.clone()), name("pool/held/m"), clock);
-        let of = (node("nullstone"), "m".parse().expect("a name"));
-        holder.spaces.replicas.lock().expect("no panic").insert(of, Arc::new(local));
+        for service in ["m", "backstay-aside"] {
+            let place = name("pool/held").join(service).expect("short");
+            let local = LocalHolder::new(Arc::new(held.clone()), place, clock);
+            let of = (node("nullstone"), service.parse().expect("a name"));
+            holder.spaces.replicas.lock().expect("no panic").insert(of, Arc::new(local));
+        }
         let caller = fleet.caller_with("nullstone", own);
         let runtime = Handle::current();
         Self { source, held, fleet, holder, caller, runtime, taken: 0, _folder: folder }
@@ -287,6 +290,9 @@ async fn what_is_not_granted_is_denied() {
         for change in changes {
             refused(remote.change(&change).expect_err("is outside"), outside);
         }
+        let aside = world.remote_over(world.link(), "backstay-aside").expect("is reached");
+        let change = Structure::Abort { replica: name("pool/held/backstay-aside/x") };
+        refused(aside.change(&change).expect_err("is the operator's"), "was set aside");
         let guid = world.replica("pool/held/m").snapshots[0].guid;
         let flow = world.what().flow(DatasetGuid(1));
         refused(remote.settle(&name("pool/held"), guid, flow).expect_err("is outside"), outside);

@@ -104,9 +104,13 @@ impl LocalHolder {
         Self { zfs, place, clock }
     }
 
-    /// Refuses names that are not at the place or below.
+    /// Refuses names that are not at the place or below, and what was set aside: that is the operator's, also where somebody has
+    /// a service of this name.
     fn inside(&self, name: &DatasetName) -> Result<(), HolderError> {
         match name.below(&self.place) {
+            Some(_) if aside::is_aside(name) => {
+                Err(HolderError::Refused(format!("{name} was set aside, and is no replica")))
+            }
             Some(_) => Ok(()),
             None => Err(HolderError::Refused(format!("{name} is not below {}", self.place))),
         }
@@ -225,6 +229,7 @@ impl Holder for LocalHolder {
     }
 
     fn complete(&self, set: OwnSnapshot) -> Result<(), HolderError> {
+        self.inside(&self.place)?;
         self.set(&self.place, COMPLETE_PROPERTY, Some(&set.to_string()))
     }
 }
