@@ -230,6 +230,7 @@ impl Holder for LocalHolder {
 
     fn complete(&self, set: OwnSnapshot) -> Result<(), HolderError> {
         self.inside(&self.place)?;
+        self.inactive()?;
         self.set(&self.place, COMPLETE_PROPERTY, Some(&set.to_string()))
     }
 }
