@@ -1,5 +1,5 @@
 //! What becomes of datasets when their service goes to another node, and comes back: a replica becomes writable
-//! ([`activate`]), and what was the source becomes a replica ([`yield_to`]). Owns the order of the steps; every one of them can be done
+//! ([`activate()`]), and what was the source becomes a replica ([`yield_to()`]). Owns the order of the steps; every one of them can be done
 //! again, so that a crash is repaired by the same call. Nothing is destroyed: what one side has and the other has not is kept aside.
 
 mod activate;
