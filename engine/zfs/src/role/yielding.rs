@@ -8,7 +8,7 @@ use super::wind_back::WindBack;
 use super::{ACTIVE_PROPERTY, RoleError};
 use crate::name::OwnSnapshot;
 use crate::plan::MEMBER_PROPERTY;
-use crate::state::PROPERTY_PREFIX;
+use crate::state::{Dataset, PROPERTY_PREFIX};
 use crate::zfs::Zfs;
 
 /// What became of it.
@@ -21,8 +21,14 @@ pub struct Yielded {
 /// Makes the tree at `root` ready to be the replica of one that has gone on from `set`. Whoever calls it has stopped what writes to it.
 /// It is adopted when the other side's next run finds it.
 pub fn yield_to(zfs: &dyn Zfs, root: &DatasetName, set: OwnSnapshot) -> Result<Yielded, RoleError> {
-    let wind_back = WindBack { zfs, root, set, mark: None };
-    let kept = wind_back.run()?;
+    let is_replica = |root: &Dataset| {
+        root.properties.contains_key(MEMBER_PROPERTY) && !root.properties.contains_key(ACTIVE_PROPERTY)
+    };
+    if zfs.list(root)?.first().is_some_and(is_replica) {
+        // It has yielded, and was adopted: what is newer than the set has come from the other side since.
+        return Ok(Yielded { kept: None });
+    }
+    let kept = WindBack { zfs, root, set, mark: None }.run()?;
     for dataset in zfs.list(root)?.iter().rev() {
         if dataset.is_mounted {
             zfs.unmount(&dataset.name)?;

@@ -134,6 +134,10 @@ fn what_was_the_source_comes_back_as_replica_without_a_full_send_and_keeps_what_
 
     assert_came_back(&world, &report);
     assert!(report.sent_bytes < 3000, "{} bytes: fulls were sent", report.sent_bytes);
+    // Once more, when what is newer than the set has come from the other side.
+    let before = world.source.list(&name("tank/m")).unwrap();
+    assert_eq!(yield_to(&world.source, &name("tank/m"), whole).unwrap().kept, None);
+    assert_eq!(world.source.list(&name("tank/m")).unwrap(), before);
     let kept = yielded.kept.unwrap().join("b/c").unwrap();
     let kept = world.source.list(&kept).unwrap().remove(0);
     let newest = SnapshotName::new(&kept.name, &kept.newest().unwrap().mark).unwrap();
