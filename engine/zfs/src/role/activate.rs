@@ -66,8 +66,8 @@ pub fn activate(zfs: &dyn Zfs, place: &DatasetName, at: &MountAt) -> Result<Acti
     let members = zfs.list(place)?;
     let mut mounted = Vec::new();
     for dataset in members.iter().filter(|dataset| !dataset.properties.contains_key(GONE_PROPERTY)) {
-        // A clone that has taken its place has none of its properties.
-        zfs.set(&dataset.name, "readonly", None)?;
+        // Not inherited: what is above may be read-only for the sake of all replicas.
+        zfs.set(&dataset.name, "readonly", Some("off"))?;
         let MountAt::Path(path) = at else { continue };
         if dataset.kind != DatasetKind::Filesystem {
             continue;

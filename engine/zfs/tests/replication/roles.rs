@@ -51,6 +51,7 @@ fn a_replica_becomes_writable_at_its_newest_complete_set_and_nothing_of_what_cam
     for replica in world.holder.list(&world.place()).unwrap() {
         assert_eq!(replica.newest().unwrap().mark, whole.to_string(), "{}", replica.name);
         assert!(replica.is_mounted);
+        assert_eq!(world.holder.host().get(&replica.name).unwrap().native.get("readonly").unwrap(), "off");
     }
     let aside = world.holder.list(&activated.kept.unwrap()).unwrap();
     let kept = aside.iter().find(|dataset| dataset.snapshot(last.guid).is_some()).unwrap();
