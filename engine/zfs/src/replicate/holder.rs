@@ -14,7 +14,7 @@ use crate::error::{Class, ZfsError};
 use crate::guid::{DatasetGuid, SnapshotGuid};
 use crate::name::{FlowId, HoldTag, OwnSnapshot, SnapshotName};
 use crate::plan::{COMPLETE_PROPERTY, GONE_PROPERTY, MEMBER_PROPERTY, Structure, member_of, member_text};
-use crate::role::ACTIVE_PROPERTY;
+use crate::role::{ACTIVE_PROPERTY, begun};
 use crate::state::{Dataset, DatasetKind, PROPERTY_PREFIX};
 use crate::zfs::{Form, Making, Receive, Receiving, Settled, Zfs};
 
@@ -121,10 +121,15 @@ impl LocalHolder {
     }
 
     /// Refuses where the replica has become what it was a replica of: nothing may come there from before.
-    fn inactive(&self) -> Result<(), HolderError> {
-        let root = self.zfs.list(&self.place)?.into_iter().next();
-        match root.and_then(|root| root.properties.get(ACTIVE_PROPERTY).cloned()) {
-            None => Ok(()),
+    /// Where its name is free while it becomes active, that is nobody else's either. What is at the place.
+    fn inactive(&self) -> Result<Vec<Dataset>, HolderError> {
+        let listed = self.zfs.list(&self.place)?;
+        let active = match listed.first() {
+            Some(root) => root.properties.get(ACTIVE_PROPERTY).cloned(),
+            None => begun(&*self.zfs, &self.place)?.map(|set| set.to_string()),
+        };
+        match active {
+            None => Ok(listed),
             Some(set) => Err(HolderError::Refused(format!(
                 "{} is active since {set}, and no replica any more",
                 self.place
@@ -230,7 +235,12 @@ impl Holder for LocalHolder {
 
     fn complete(&self, set: OwnSnapshot) -> Result<(), HolderError> {
         self.inside(&self.place)?;
-        self.inactive()?;
+        let listed = self.inactive()?;
+        let has_set = |root: &Dataset| root.snapshots.iter().any(|shot| shot.mark == set.to_string());
+        // It is what the replica will go on from: not on the word of whoever sends alone.
+        if !listed.first().is_some_and(has_set) {
+            return Err(HolderError::Refused(format!("{} has no snapshot of the set {set}", self.place)));
+        }
         self.set(&self.place, COMPLETE_PROPERTY, Some(&set.to_string()))
     }
 }

@@ -271,10 +271,13 @@ impl Run<'_> {
                 *is_whole &= is_there;
             }
         }
-        let root = plan.members.first().map(|root| root.member);
-        let whole = sets.iter().filter(|(_, (_, is_whole))| *is_whole);
+        let root = plan.members.first().and_then(|root| replicas.get(&root.member));
+        let has_root = |set: &OwnSnapshot| {
+            root.is_some_and(|root| root.snapshots.iter().any(|shot| shot.mark == set.to_string()))
+        };
+        let whole = sets.iter().filter(|(set, (_, is_whole))| *is_whole && has_root(set));
         let newest = whole.max_by_key(|(_, (txg, _))| *txg).map(|(set, _)| *set);
-        let known = root.and_then(|root| replicas.get(&root)).and_then(|root| {
+        let known = root.and_then(|root| {
             root.properties.get(crate::plan::COMPLETE_PROPERTY).and_then(|text| OwnSnapshot::parse(text))
         });
         if let Some(newest) = newest

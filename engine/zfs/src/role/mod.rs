@@ -12,6 +12,7 @@ use crate::error::ZfsError;
 use crate::name::OwnSnapshot;
 
 pub use self::activate::{Activated, MountAt, activate};
+pub(crate) use self::wind_back::begun;
 pub use self::yielding::{Yielded, yield_to};
 
 /// The property of a root that is no replica any more: the set from which it has gone on.

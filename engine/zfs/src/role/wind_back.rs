@@ -27,7 +27,7 @@ fn flat(root: &DatasetName) -> String {
 }
 
 /// The set to which a tree was being put back whose name is free, since it died between the last two steps.
-pub(super) fn begun(zfs: &dyn Zfs, root: &DatasetName) -> Result<Option<OwnSnapshot>, ZfsError> {
+pub(crate) fn begun(zfs: &dyn Zfs, root: &DatasetName) -> Result<Option<OwnSnapshot>, ZfsError> {
     let Some(aside) = aside::beside(root) else { return Ok(None) };
     let ending = format!("_{}", flat(root));
     let set_of = |dataset: &Dataset| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use backstay_core::units::Timestamp;
 use backstay_zfs::guid::{DatasetGuid, SnapshotGuid};
-use backstay_zfs::name::SnapshotName;
+use backstay_zfs::name::{OwnSnapshot, SnapshotName};
 use backstay_zfs::plan::Conflict;
 use backstay_zfs::replicate::{Arriving, Holder, HolderError, LocalHolder, Outcome, Report};
 use backstay_zfs::state::DatasetKind;
@@ -137,6 +137,17 @@ fn a_stream_of_another_snapshot_than_was_said_is_refused_before_anything_of_it_i
     let mut receiving = holder.receive(&arriving).unwrap();
     receiving.write_all(&bytes).unwrap();
     receiving.finish().unwrap();
+}
+
+/// What a source that lies could have the replica go on from.
+#[test]
+fn a_set_that_is_not_there_is_not_noted_as_complete() {
+    let world = begun();
+    let holder = LocalHolder::new(Arc::new(world.holder.clone()), world.place(), || Timestamp::EPOCH);
+    let lie = OwnSnapshot { at: Timestamp::from_seconds(1_795_000_000), set: 99 };
+    assert!(matches!(holder.complete(lie), Err(HolderError::Refused(_))));
+    let there = OwnSnapshot::parse(&world.holder.list(&world.place()).unwrap()[0].snapshots[0].mark).unwrap();
+    holder.complete(there).unwrap();
 }
 
 /// zrepl #484: what is wrong with one dataset delays the others.

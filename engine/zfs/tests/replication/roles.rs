@@ -172,6 +172,12 @@ fn a_death_at_any_step_of_taking_over_and_of_coming_back_is_repaired_by_doing_it
         let take_over = |zfs: &dyn Zfs| activate(zfs, &world.place(), &at()).map(drop);
         let come_back = |zfs: &dyn Zfs| yield_to(zfs, &name("tank/m"), whole).map(drop);
         if died(take_over(&dying(&world.holder))) {
+            if world.holder.list(&world.place()).unwrap().is_empty() {
+                // Its name is free for a moment, and not for whoever sent to it before.
+                let report = world.try_replicate(Life::of(i64::MAX));
+                assert!(report.is_err() || !report.unwrap().is_done());
+                assert!(world.holder.list(&world.place()).unwrap().is_empty());
+            }
             assert!(!died(take_over(&world.holder)));
         }
         go_on(&world);
