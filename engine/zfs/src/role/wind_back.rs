@@ -66,7 +66,7 @@ impl WindBack<'_> {
                 return Err(RoleError::NotThere(self.root.clone()));
             }
             self.zfs.rename(&coming, self.root)?;
-            return Ok(Some(aside));
+            return Ok(self.kept_before(&aside)?);
         }
         if !self.is_needed(&listed) {
             return Ok(None);
@@ -88,13 +88,25 @@ impl WindBack<'_> {
         if let Some(mark) = self.mark {
             self.zfs.set(&coming, &format!("{PROPERTY_PREFIX}{mark}"), Some(&self.set.to_string()))?;
         }
-        let last = self.root.as_str().rsplit('/').next().unwrap_or_default();
         let guid = listed.first().map_or(0, |root| root.guid.0);
-        let kept = aside.join(&format!("{}_{last}_{guid:016x}", self.set));
+        let kept = aside.join(&format!("{}{guid:016x}", self.kept_prefix()));
         let kept = kept.ok_or_else(|| RoleError::NameTooLong(self.root.clone()))?;
         self.zfs.rename(self.root, &kept)?;
         self.zfs.rename(&coming, self.root)?;
         Ok(Some(kept))
+    }
+
+    /// With which the name begins of what goes aside; its GUID follows.
+    fn kept_prefix(&self) -> String {
+        let last = self.root.as_str().rsplit('/').next().unwrap_or_default();
+        format!("{}_{last}_", self.set)
+    }
+
+    /// What went aside before the crash.
+    fn kept_before(&self, aside: &DatasetName) -> Result<Option<DatasetName>, ZfsError> {
+        let prefix = self.kept_prefix();
+        let is_it = |name: &DatasetName| name.below(aside).is_some_and(|below| below.starts_with(&prefix));
+        Ok(self.zfs.list(aside)?.into_iter().map(|dataset| dataset.name).find(is_it))
     }
 
     fn aside(&self) -> Result<DatasetName, RoleError> {
