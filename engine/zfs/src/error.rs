@@ -174,11 +174,11 @@ refusals! {
     /// The device has failed.
     IO = Errno::IO.raw_os_error(), Transient, "see `zpool status`";
     /// The stream of an encrypted dataset lacks what tells which encryption it continues.
-    IVSET_MISSING = 1024 + 10, Operator, "the replica cannot be continued: `backstay resolve`";
+    IVSET_MISSING = 1024 + 10, Operator, "the replica cannot be continued: move it elsewhere (`zfs rename`), and it is sent anew";
     /// It continues another encryption than that of the replica.
-    IVSET_MISMATCH = 1024 + 11, Operator, "the replica cannot be continued: `backstay resolve`";
+    IVSET_MISMATCH = 1024 + 11, Operator, "the replica cannot be continued: move it elsewhere (`zfs rename`), and it is sent anew";
     /// The replica was received without, and the stream is with spill blocks' flags, or the other way.
-    SPILL_FLAG = 1024 + 12, Operator, "the replica cannot be continued: `backstay resolve`";
+    SPILL_FLAG = 1024 + 12, Operator, "the replica cannot be continued: move it elsewhere (`zfs rename`), and it is sent anew";
     /// The stream is of a newer OpenZFS.
     STREAM_FEATURE = 1024 + 13, Operator, "OpenZFS is older there: upgrade it";
     /// The bookmark is not of this dataset's past.
@@ -186,7 +186,7 @@ refusals! {
     /// The stream has ended too early; what came is kept.
     TRUNCATED = 1024 + 16, Transient, "it goes on where it was";
     /// The replica was received with other flags.
-    LARGE_BLOCKS = 1024 + 17, Operator, "the replica cannot be continued: `backstay resolve`";
+    LARGE_BLOCKS = 1024 + 17, Operator, "the replica cannot be continued: move it elsewhere (`zfs rename`), and it is sent anew";
     /// A receive that was cut off is there.
     RESUME_EXISTS = 1024 + 23, Stale, "it is looked at anew";
 }
